@@ -1,0 +1,3 @@
+"""Ray-distributed hyperparameter search and honest, certified ensembling for EEG classification."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,44 @@
+"""What can go wrong, drawn as a tree; the type says who acts.
+
+HmsRayError
+├── UserError           the person at the keyboard mends it; exit code 2, no traceback
+│   ├── ConfigError     a space, an option or a study does not fit; nothing has started
+│   └── DataError       a file is missing, broken or says something impossible
+├── TrialFailed         one configuration could not be trained; the search goes on
+└── SearchAborted       the search cannot go on; what is finished stays finished
+"""
+
+from collections.abc import Iterable
+
+
+class HmsRayError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class UserError(HmsRayError):
+    """Something the user can mend: one clear sentence, exit code 2."""
+
+
+class ConfigError(UserError):
+    """A space, an option or a study folder does not fit; nothing has started."""
+
+
+class DataError(UserError):
+    """A file is missing, broken, or holds values that cannot be."""
+
+
+class TrialFailed(HmsRayError):
+    """One configuration could not be trained; the search goes on without it."""
+
+
+class SearchAborted(HmsRayError):
+    """The search cannot go on; everything finished is in the study folder."""
+
+
+def raise_all(faults: Iterable[str], error: type[UserError], heading: str) -> None:
+    """Raise one `error` that lists every fault under `heading`; do nothing when there is none."""
+    faults = list(faults)
+    if len(faults) == 1:
+        raise error(f"{heading}: {faults[0]}")
+    if faults:
+        raise error(f"{heading}: {len(faults)} faults\n" + "\n".join(f"  - {fault}" for fault in faults))

@@ -1,0 +1,139 @@
+"""Atomic writes, checked reads, and fingerprints: a reader never sees half a file."""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from hms_ray.errors import DataError
+
+PARQUET_MAGIC = b"PAR1"
+METADATA_KEY = b"hms_ray"
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `path` to write to; on success it replaces `path`, on any failure it is removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically; NaN is refused, because other readers would not take it."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON, or say which file is missing or broken."""
+    try:
+        return json.loads(_existing(path).read_text())
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: not valid JSON ({error})") from error
+
+
+def write_yaml(path: Path, content: Any) -> None:
+    """Write YAML atomically, keys in their order."""
+    write_text(path, yaml.safe_dump(content, sort_keys=False))
+
+
+def write_table(path: Path, table: pd.DataFrame, metadata: dict[str, Any] | None = None) -> None:
+    """Write parquet atomically; `metadata` goes as JSON into the schema."""
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    if metadata is not None:
+        arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), METADATA_KEY: json.dumps(metadata)})
+    with atomic_path(path) as temporary:
+        pq.write_table(arrow, temporary)
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read a parquet file, or those columns of it, as a frame.
+
+    Raises:
+        DataError: the file is missing, is not parquet, is truncated, or lacks a column; the message names the file.
+    """
+    return _read_arrow(path, columns).to_pandas()
+
+
+def read_array(path: Path, columns: list[str]) -> Any:
+    """Read numeric columns of a parquet file as one float32 array (rows, len(columns)); errors as in read_table."""
+    return _read_arrow(path, columns).to_pandas().to_numpy(dtype="float32")
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return the JSON that write_table put into the schema; {} for a file that has none."""
+    check_parquet(path)
+    return json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}"))
+
+
+def check_parquet(path: Path) -> None:
+    """Raise DataError unless the file exists and begins and ends as parquet does."""
+    with open(_existing(path), "rb") as file:
+        head = file.read(4)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 4))
+        tail = file.read(4)
+    if head != PARQUET_MAGIC:
+        raise DataError(f"{path}: not a parquet file: it begins with {head!r}, not {PARQUET_MAGIC!r} (a renamed CSV?)")
+    if tail != PARQUET_MAGIC or size < 12:
+        raise DataError(f"{path}: truncated parquet: {size} bytes, and the closing {PARQUET_MAGIC!r} is missing")
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return 16 hex digits that identify bytes and JSON-able values, in their order."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        content = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()
+
+
+def _existing(path: Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    return path
+
+
+def _read_arrow(path: Path, columns: list[str] | None) -> pa.Table:
+    check_parquet(path)
+    try:
+        file = pq.ParquetFile(path)
+        missing = [c for c in columns or () if c not in file.schema_arrow.names]
+        if missing:
+            raise DataError(f"{path}: missing column {', '.join(map(repr, missing[:5]))}; it has {_few(file)}")
+        return file.read(columns=columns, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: broken parquet ({str(error).splitlines()[0]})") from error
+
+
+def _few(file: pq.ParquetFile) -> str:
+    names = file.schema_arrow.names
+    return ", ".join(names[:8]) + (f" ... ({len(names)} columns)" if len(names) > 8 else "")

@@ -1,0 +1,43 @@
+"""What a feature hands to a model: the shape of one example and what its axes mean."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Layout = Literal["image", "wave"]
+AXES = {"image": ("C", "F", "T"), "wave": ("C", "T")}
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Equal blocks along one axis, named by scalp region; the first letter is the side (L, R, or Z for midline)."""
+
+    axis: str
+    names: tuple[str, ...]
+
+    def mirrored(self) -> tuple[int, ...]:
+        """Return, for each block, the index of the block that a left/right mirror puts in its place."""
+        swap = {"L": "R", "R": "L"}
+        return tuple(self.names.index(swap.get(name[0], name[0]) + name[1:]) for name in self.names)
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One example without its batch axis.
+
+    layout: "image" (C, F, T) or "wave" (C, T)
+    shape: the sizes of those axes
+    rate_hz: steps a second along T
+    panels: blocks of scalp regions along an axis, where the feature has them
+    """
+
+    layout: Layout
+    shape: tuple[int, ...]
+    rate_hz: float
+    panels: Panels | None = None
+
+    def __post_init__(self) -> None:
+        assert len(self.shape) == len(AXES[self.layout]), f"{self.layout=} does not fit {self.shape=}"
+
+    def axis(self, letter: str) -> int:
+        """Return the position of an axis letter in a batch (B first): axis("T") is -1 for both layouts."""
+        return AXES[self.layout].index(letter) - len(self.shape)

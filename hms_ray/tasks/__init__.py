@@ -1,0 +1,13 @@
+"""What is predicted and how it is scored. A dataset hands over one Task; nobody asks which kind it is."""
+
+from typing import Any
+
+from hms_ray import lookup
+from hms_ray.tasks._base import Task
+
+__all__ = ["Task", "from_dict"]
+
+
+def from_dict(content: dict[str, Any]) -> Task:
+    """Rebuild the task that `Task.to_dict` described."""
+    return lookup.load("tasks", content["kind"]).Task(tuple(content["classes"]))

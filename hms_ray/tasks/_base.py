@@ -1,0 +1,56 @@
+"""The contract of a task: targets, probabilities, and a score of which lower is better."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """Class names with the loss and score that belong to them. N units, B batch, K classes."""
+
+    classes: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        """The file name of the task, by which `tasks.from_dict` finds it again."""
+        return type(self).__module__.rsplit(".", 1)[-1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what study.json keeps."""
+        return {"kind": self.kind, "classes": list(self.classes)}
+
+    @abstractmethod
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the training loss of each example, (B, K) and (B, K) -> (B,), in float32."""
+
+    @abstractmethod
+    def to_probs(self, logits: np.ndarray) -> np.ndarray:
+        """Return float64 probabilities (N, K) from logits (N, K)."""
+
+    @abstractmethod
+    def row_scores(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
+        """Return each unit's score, (N, K) and (N, K) -> (N,); lower is better."""
+
+    @abstractmethod
+    def prior(self, targets: np.ndarray) -> np.ndarray:
+        """Return the constant prediction (K,) that scores best on these targets."""
+
+    @abstractmethod
+    def check_targets(self, targets: np.ndarray, what: str) -> None:
+        """Raise DataError, naming `what` and the first bad row, unless targets (N, K) can be scored."""
+
+    @abstractmethod
+    def check_probs(self, probs: np.ndarray, what: str) -> None:
+        """Raise DataError, naming `what` and the first bad row, unless probs (N, K) are probabilities."""
+
+    def score(self, targets: np.ndarray, probs: np.ndarray) -> float:
+        """Return the mean score over units."""
+        return float(self.row_scores(targets, probs).mean())
