@@ -1,4 +1,4 @@
-"""Where everything of a study lies: names of files, nothing else. The study folder is the only truth.
+"""Where everything of a study lies, and whose data it is. The study folder is the only truth.
 
 runs/<study>/
   study.json        versions, task, data and folds fingerprints, score definition, the resolved spaces
@@ -11,12 +11,15 @@ runs/<study>/
 
 import re
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from hms_ray import files
-from hms_ray.errors import ConfigError
+from hms_ray import __version__, files
+from hms_ray.errors import ConfigError, raise_all
 
+LIBRARIES = ("ray", "torch", "timm", "optuna", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
+IDENTITY = ("task", "data.fingerprint", "folds.fingerprint", "score")
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -123,3 +126,46 @@ class StudyFolder:
         if not self.study.is_file():
             raise ConfigError(f"{self.root} is no study: it has no study.json. Run `hms-ray search` or `train` first.")
         return files.read_json(self.study)
+
+    def claim(self, identity: dict[str, Any]) -> None:
+        """Write study.json if the study is new; otherwise refuse data, folds or a score that are not its own.
+
+        identity: task, data {name, fingerprint, units, groups, ...}, folds {k, fingerprint, ...}, score {min_votes}
+        """
+        if not self.study.is_file():
+            versions = {"hms_ray": __version__} | {name: metadata.version(name) for name in LIBRARIES}
+            files.write_json(self.study, {"versions": versions, **identity, "spaces": {}})
+        known = self.read_study()
+        faults = [
+            f"its {key} is {_dig(known, key)!r}, this run's is {_dig(identity, key)!r}"
+            for key in IDENTITY
+            if _dig(known, key) != _dig(identity, key)
+        ]
+        raise_all(faults, ConfigError, f"{self.root} is a study of something else; choose another --study")
+
+    def add_space(self, name: str, resolved: dict[str, Any]) -> None:
+        """Record a space; running again with another space of the same name is refused."""
+        study = self.read_study()
+        if study["spaces"].setdefault(check_id(name), resolved) != resolved:
+            raise ConfigError(
+                f"{self.root} already holds a space {name!r} that differs in {', '.join(_differing(study['spaces'][name], resolved))}; "
+                "choose another --study, or give the space another name"
+            )
+        files.write_json(self.study, study)
+
+
+def _dig(content: dict[str, Any], dotted: str) -> Any:
+    for key in dotted.split("."):
+        content = content[key]
+    return content
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted keys in which two nested dicts differ."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
+            found += _differing(old[key], new[key], f"{prefix}{key}.")
+        elif old.get(key) != new.get(key):
+            found.append(f"{prefix}{key}")
+    return found
