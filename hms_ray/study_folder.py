@@ -144,14 +144,16 @@ class StudyFolder:
         raise_all(faults, ConfigError, f"{self.root} is a study of something else; choose another --study")
 
     def add_space(self, name: str, resolved: dict[str, Any]) -> None:
-        """Record a space; running again with another space of the same name is refused."""
+        """Record a space; another base or search under the same name is refused, another budget replaces the old."""
         study = self.read_study()
-        if study["spaces"].setdefault(check_id(name), resolved) != resolved:
+        known = study["spaces"].get(check_id(name), resolved)
+        changed = [k for k in _differing(known, resolved) if k.startswith(("base.", "search."))]
+        if changed:
             raise ConfigError(
-                f"{self.root} already holds a space {name!r} that differs in {', '.join(_differing(study['spaces'][name], resolved))}; "
+                f"{self.root} already holds a space {name!r} that differs in {', '.join(changed)}; "
                 "choose another --study, or give the space another name"
             )
-        files.write_json(self.study, study)
+        files.write_json(self.study, study | {"spaces": study["spaces"] | {name: resolved}})
 
 
 def _dig(content: dict[str, Any], dotted: str) -> Any:

@@ -1,0 +1,187 @@
+"""The full run: every component's parameters composed, strict, with all faults reported at once."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from hms_ray import lookup
+from hms_ray.errors import ConfigError, raise_all
+from hms_ray.params import Params, faults
+from hms_ray.seeds import MAX_SEED
+from hms_ray.training import optim
+from hms_ray.training.stages import Stage
+
+KINDS = {"data": "datasets", "feature": "features", "model": "models"}
+
+
+class Score(Params):
+    """Which rows a study is scored on."""
+
+    min_votes: int = Field(10, ge=1, description="units with at least so many votes; the hidden test had 10 and more")
+
+
+class _Sections(Params):
+    data: dict[str, Any]
+    feature: dict[str, Any]
+    model: dict[str, Any]
+    augment: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    optim: optim.Params = Field(default_factory=optim.Params)
+    stages: list[Stage] = Field(min_length=1)
+    score: Score = Field(default_factory=Score)
+    folds: int = Field(5, ge=2, le=100)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: Any) -> Any:
+        """`mixup:` without anything below is read as None and means the defaults."""
+        return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
+
+
+@dataclass(frozen=True)
+class Component:
+    """An entry of a kind and its parameters."""
+
+    kind: str
+    name: str
+    params: Params
+
+    @property
+    def module(self) -> ModuleType:
+        """The file that implements it."""
+        return lookup.load(self.kind, self.name)
+
+    def dump(self) -> dict[str, Any]:
+        """Return name and parameters, defaults included."""
+        return {"name": self.name, **self.params.model_dump()}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One configuration, checked; `content` is the same as plain values, defaults included."""
+
+    data: Component
+    feature: Component
+    model: Component
+    augment: tuple[Component, ...]
+    optim: optim.Params
+    stages: tuple[Stage, ...]
+    score: Score
+    folds: int
+    seed: int
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Plain values that `parse_run` reads back."""
+        return {
+            **{key: getattr(self, key).dump() for key in KINDS},
+            "augment": {component.name: component.params.model_dump() for component in self.augment},
+            "optim": self.optim.model_dump(),
+            "stages": [stage.model_dump() for stage in self.stages],
+            "score": self.score.model_dump(),
+            "folds": self.folds,
+            "seed": self.seed,
+        }
+
+
+def parse_run(content: Mapping[str, Any]) -> RunConfig:
+    """Check a run.
+
+    Raises:
+        ConfigError: lists every fault with its dotted path.
+    """
+    run, found = try_run(content)
+    raise_all(found, ConfigError, "run")
+    assert run is not None, "a run without faults exists"
+    return run
+
+
+def try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
+    """Return the run, or None and every fault."""
+    try:
+        sections = _Sections.model_validate(dict(content))
+    except ValidationError as error:
+        return None, faults(error) + [fault for fault, _ in _components(content) if fault]
+    found = list(_components(content))
+    faulty = [fault for fault, _ in found if fault]
+    if faulty:
+        return None, faulty
+    components = {c.kind: c for _, c in found if c and c.kind != "augment"}
+    run = RunConfig(
+        **{key: components[kind] for key, kind in KINDS.items()},
+        augment=tuple(c for _, c in found if c and c.kind == "augment"),
+        optim=sections.optim,
+        stages=tuple(sections.stages),
+        score=sections.score,
+        folds=sections.folds,
+        seed=sections.seed,
+    )
+    fault = _layout_fault(run)
+    return (None, [fault]) if fault else (run, [])
+
+
+def load_yaml(path: Path) -> Any:
+    """Read YAML without running anything; 1e-3 is a number, as people write it.
+
+    Raises:
+        ConfigError: the file is no YAML; the message says where.
+    """
+    try:
+        return yaml.load(path.read_text(), _Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 1e-3 as text, since it has no dot."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def parse_value(text: str) -> Any:
+    """Read the value of `--set key=value` as YAML."""
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set: {text!r} is not a YAML value") from error
+
+
+def _components(content: Mapping[str, Any]) -> Iterator[tuple[str, None] | tuple[None, Component]]:
+    """Yield each component, or the fault that prevents it; sections that are no mappings are left to the caller."""
+    for key, kind in KINDS.items():
+        section = content.get(key)
+        if isinstance(section, Mapping):
+            params = {k: v for k, v in section.items() if k != "name"}
+            yield from _component(kind, section.get("name"), params, key, f"{key}.name")
+    augment = content.get("augment")
+    for name, params in augment.items() if isinstance(augment, Mapping) else ():
+        yield from _component("augment", name, params or {}, f"augment.{name}", "augment")
+
+
+def _component(
+    kind: str, name: Any, params: Mapping[str, Any], where: str, name_at: str
+) -> Iterator[tuple[str, None] | tuple[None, Component]]:
+    if name not in lookup.names(kind):
+        yield f"{name_at}: {lookup.unknown(f'{kind} entry', name, lookup.names(kind))}", None
+        return
+    try:
+        yield None, Component(kind, name, lookup.load(kind, name).Params.model_validate(dict(params)))
+    except ValidationError as error:
+        for fault in faults(error, where):
+            yield fault, None
+
+
+def _layout_fault(run: RunConfig) -> str | None:
+    layout, wanted = run.feature.module.spec(run.feature.params).layout, run.model.module.LAYOUT
+    if layout == wanted:
+        return None
+    return f"model.name: {run.model.name} takes {wanted!r} inputs, but feature {run.feature.name} gives {layout!r}"

@@ -1,0 +1,140 @@
+"""From a run to the out-of-fold table of its folds."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from hms_ray import files, seeds
+from hms_ray.augment._compose import Batch, apply_all
+from hms_ray.config import RunConfig, parse_run
+from hms_ray.errors import ConfigError
+from hms_ray.features import _store
+from hms_ray.oof import OofTable
+from hms_ray.study_folder import FoldFolder, StudyFolder
+from hms_ray.tasks import Task
+from hms_ray.training.batches import TrainingData
+from hms_ray.training.loop import FoldResult, Recipe, Replica, train_fold
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What every trial of a study shares: targets (N, K), votes and folds (N,), ids (N,), and the task."""
+
+    unit_ids: np.ndarray
+    group_ids: np.ndarray
+    targets: np.ndarray
+    votes: np.ndarray
+    folds: np.ndarray
+    task: Task
+    data_fingerprint: str
+    folds_fingerprint: str
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """One fold of one trial: `run` as plain values, `store` the prepared feature, `saved` the checkpoint's file."""
+
+    trial: str
+    run: Mapping[str, Any]
+    fold: int
+    store: Path
+    saved: Path
+
+
+def train_job(
+    job: FoldJob, labels: Labels, replica: Replica, on_epoch: Callable[[Mapping[str, Any]], None]
+) -> FoldResult:
+    """Train one fold wherever this process runs, reporting each epoch."""
+    run = parse_run(job.run)
+    spec = run.feature.module.spec(run.feature.params)
+    data = TrainingData(_features(job.store), labels.targets, labels.votes, labels.folds, spec, labels.task)
+    return train_fold(recipe(run, labels.task, job.fold), data, job.fold, replica, job.saved, on_epoch)
+
+
+def recipe(run: RunConfig, task: Task, fold: int) -> Recipe:
+    """Return what training needs of a run; the seed differs from fold to fold."""
+    learned = {k: v for k, v in run.content.items() if k not in ("data", "score", "folds")}
+    return Recipe(
+        build=lambda: build_model(run, task),
+        augment=tuple((component.module, component.params) for component in run.augment),
+        optim=run.optim,
+        stages=run.stages,
+        min_votes=run.score.min_votes,
+        seed=seeds.derive(run.seed, "fold", fold),
+        mark=files.fingerprint(learned, fold),
+    )
+
+
+def build_model(run: RunConfig, task: Task, trained: bool = False) -> nn.Module:
+    """Build the run's network; `trained`: its weights will be replaced, so none are fetched."""
+    params = run.model.params
+    if trained and "pretrained" in type(params).model_fields:
+        params = params.model_copy(update={"pretrained": False})
+    return run.model.module.build(run.feature.module.spec(run.feature.params), len(task.classes), params)
+
+
+def rehearse(run: RunConfig, task: Task) -> None:
+    """Send two made-up examples through augmentation and network, so that what cannot fit fails before any work.
+
+    Raises:
+        ConfigError: the network refuses the image, or an augmentation the feature.
+    """
+    spec, made_up = run.feature.module.spec(run.feature.params), seeds.stream(0, "rehearsal")
+    x = torch.from_numpy(made_up.standard_normal((2, *spec.shape)).astype(np.float32))
+    y = torch.full((2, len(task.classes)), 1 / len(task.classes))
+    batch = apply_all(Batch(x, y, torch.ones(2), spec), made_up, recipe(run, task, 0).augment)
+    try:
+        with torch.inference_mode():
+            build_model(run, task, trained=True).eval()(batch.x)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        what = f"model {run.model.name} cannot take {spec.layout} inputs of shape {spec.shape}"
+        raise ConfigError(f"{what}: {str(error).splitlines()[0]}") from error
+
+
+def write_fold(folder: FoldFolder, table: OofTable, weights: bytes) -> None:
+    """Write a finished fold: the weights first, since the table is what says that it is finished."""
+    files.write_bytes(folder.weights, weights)
+    table.write(folder.oof)
+    folder.checkpoint.unlink(missing_ok=True)
+
+
+def fold_table(result: FoldResult, labels: Labels, trial: str, space: str, selected_on: tuple[int, ...]) -> OofTable:
+    """Return the out-of-fold rows of one finished fold."""
+    rows = result.rows
+    return OofTable(
+        unit_ids=labels.unit_ids[rows],
+        group_ids=labels.group_ids[rows],
+        folds=labels.folds[rows],
+        votes=labels.votes[rows],
+        targets=labels.targets[rows],
+        probs=result.probs,
+        task=labels.task,
+        trial=trial,
+        space=space,
+        data_fingerprint=labels.data_fingerprint,
+        folds_fingerprint=labels.folds_fingerprint,
+        selected_on=selected_on,
+    )
+
+
+def finished_folds(study: StudyFolder, trial: str, folds: int) -> list[int]:
+    """Return the folds of a trial that need no training."""
+    return [k for k in range(folds) if study.trial(trial).fold(k).oof.is_file()]
+
+
+def write_epochs(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Replace the learning curves by those rows, sorted by fold and epoch."""
+    files.write_table(path, pd.DataFrame(rows).sort_values(["fold", "epoch"], ignore_index=True))
+
+
+@lru_cache(maxsize=2)
+def _features(store: Path) -> torch.Tensor:
+    """Open the prepared features once a process; trials that follow in a reused actor share them."""
+    return torch.from_numpy(_store.open_store(store))

@@ -1,0 +1,39 @@
+"""A small convolutional network: the baseline for the others, and fast enough for a laptop."""
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from hms_ray.params import Params as Strict
+from hms_ray.specs import InputSpec
+
+LAYOUT = "image"
+
+
+class Params(Strict):
+    """Its size and its dropout."""
+
+    width: int = Field(16, ge=4, le=256, description="channels of the first block; each block doubles them")
+    depth: int = Field(4, ge=2, le=6, description="blocks; each halves the image")
+    drop_rate: float = Field(0.1, ge=0, lt=1, description="dropout before the head")
+
+
+def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
+    """Return blocks of convolution, batch norm and GELU, then the mean and the maximum over the image, then a head."""
+    widths = [spec.shape[0], *(params.width * 2**i for i in range(params.depth))]
+    blocks = [_block(a, b, stride=4 if i == 0 else 2) for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False))]
+    head = nn.Sequential(nn.Dropout(params.drop_rate), nn.Linear(2 * widths[-1], n_outputs))
+    return nn.Sequential(*blocks, _MeanMax(), head)
+
+
+def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    kernel = stride + 3 if stride == 4 else 3
+    conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.GELU())
+
+
+class _MeanMax(nn.Module):
+    """Pool (B, C, F, T) to (B, 2 C): the mean finds what lasts, the maximum what is brief."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)

@@ -1,0 +1,188 @@
+"""How one fold is trained: the page to read first."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from hms_ray import seeds
+from hms_ray.augment._compose import Batch, apply_all
+from hms_ray.errors import TrialFailed
+from hms_ray.params import Params
+from hms_ray.training import checkpoint, optim
+from hms_ray.training.batches import Epochs, TrainingData, memory_format
+from hms_ray.training.evaluate import autocast, predict
+from hms_ray.training.stages import Stage
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the result of a fold, but the data.
+
+    mark: changes with anything above, so that a checkpoint of another run is never continued
+    """
+
+    build: Callable[[], nn.Module]
+    augment: tuple[tuple[ModuleType, Params], ...]
+    optim: optim.Params
+    stages: tuple[Stage, ...]
+    min_votes: int
+    seed: int
+    mark: str
+
+    @property
+    def epochs(self) -> int:
+        """Epochs over all stages."""
+        return sum(stage.epochs for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One of the `size` workers that train a fold together; `wrap` makes their gradients agree."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+    wrap: Callable[[nn.Module], nn.Module] = field(default=lambda model: model)
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """A finished fold: probabilities (len(rows), K) of the held-out rows, packed weights, one dict an epoch."""
+
+    fold: int
+    rows: np.ndarray
+    probs: np.ndarray
+    weights: bytes
+    epochs: list[dict[str, Any]]
+
+
+def train_fold(
+    recipe: Recipe,
+    data: TrainingData,
+    fold: int,
+    replica: Replica,
+    saved: Path,
+    on_epoch: Callable[[Mapping[str, Any]], None],
+) -> FoldResult:
+    """Train on the other folds, stage after stage, and predict this one; continue from `saved` if it is of this run.
+
+    Raises:
+        TrialFailed: a stage has no rows, or the loss is no longer a number.
+    """
+    learner = _Learner(recipe, data.to(replica.device), fold, replica)
+    curve = learner.restore(saved)
+    first = 0  # the stage's first epoch, counted over all stages
+    for number, stage in enumerate(recipe.stages):
+        if len(curve) < first + stage.epochs:
+            learner.begin(stage, done=max(0, len(curve) - first))
+        while len(curve) < first + stage.epochs:
+            started = time.monotonic()
+            loss = learner.epoch(len(curve))
+            row = {"fold": fold, "stage": number, "epoch": len(curve) + 1, "train_loss": loss, "score": learner.score()}
+            curve.append(row | {"lr": stage.lr, "seconds": time.monotonic() - started})
+            if replica.rank == 0:
+                learner.save(saved, curve)
+            on_epoch(curve[-1])
+        first += stage.epochs
+    return FoldResult(fold, learner.held_out, learner.predict(), checkpoint.pack(learner.scored.state_dict()), curve)
+
+
+class _Learner:
+    """A network, its average, and the optimiser of the stage under way."""
+
+    def __init__(self, recipe: Recipe, data: TrainingData, fold: int, replica: Replica) -> None:
+        self.recipe, self.data, self.replica = recipe, data, replica
+        self.train, self.held_out = np.flatnonzero(data.folds != fold), np.flatnonzero(data.folds == fold)
+        torch.manual_seed(seeds.derive(recipe.seed, "weights"))
+        self.plain = recipe.build().to(replica.device, memory_format=memory_format(data.x.ndim))
+        self.model = replica.wrap(self.plain)
+        self.average = ModelEmaV3(self.plain, decay=recipe.optim.ema, use_warmup=True) if recipe.optim.ema else None
+        self.updates = 0
+        self.optimizer_state: dict[str, Any] | None = None
+
+    @property
+    def scored(self) -> nn.Module:
+        """The network that is scored and kept."""
+        return self.average.module if self.average else self.plain
+
+    def begin(self, stage: Stage, done: int) -> None:
+        """Make the stage's optimiser and schedule; with `done` epochs behind it, continue the restored ones."""
+        rows = stage.rows(self.data.votes, self.train)
+        targets = stage.targets(self.data.targets, self.data.votes)
+        weights = stage.weights(self.data.votes, rows)
+        self.epochs = Epochs(self.data, rows, targets, weights, self.recipe.optim.batch, self.replica.device)
+        self.optimizer = optim.optimizer(self.plain, self.recipe.optim, stage)
+        self.schedule = optim.schedule(self.optimizer, stage, self.epochs.steps * stage.epochs)
+        self.step = done * self.epochs.steps  # steps of the stage so far
+        if done:
+            assert self.optimizer_state is not None, "a stage is only half done where a checkpoint was restored"
+            self.optimizer.load_state_dict(self.optimizer_state)
+
+    def epoch(self, number: int) -> float:
+        """Train one epoch and return its mean loss.
+
+        All randomness comes from the epoch's own streams, so that a continued run equals an undisturbed one.
+        """
+        seed, rank = self.recipe.seed, self.replica.rank
+        torch.manual_seed(seeds.derive(seed, "dropout", number, rank))
+        rng = seeds.stream(seed, "augment", number, rank)
+        total = torch.zeros((), device=self.replica.device)
+        self.model.train()
+        for batch in self.epochs.batches(seeds.stream(seed, "order", number), rank, self.replica.size):
+            total += self._update(apply_all(batch, rng, self.recipe.augment))
+        loss = total.item() / self.epochs.steps
+        if not math.isfinite(loss):
+            raise TrialFailed(f"the training loss became {loss} in epoch {number + 1}; a smaller lr or clip_grad may help")
+        return loss
+
+    def _update(self, batch: Batch) -> torch.Tensor:
+        """Take one optimiser step and return the batch's loss."""
+        with autocast(self.replica.device):
+            logits = self.model(batch.x)
+        loss = (batch.weight * self.data.task.loss(logits, batch.y)).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.plain.parameters(), self.recipe.optim.clip_grad)
+        self.optimizer.step()
+        self.step, self.updates = self.step + 1, self.updates + 1
+        self.schedule.step_update(self.step)
+        if self.average:
+            self.average.update(self.plain, step=self.updates)
+        return loss.detach()
+
+    def predict(self) -> np.ndarray:
+        """Return probabilities of the held-out units."""
+        batch = 2 * self.recipe.optim.batch  # no gradients to hold
+        return predict(self.scored, self.data.x, self.held_out, self.data.task, self.replica.device, batch)
+
+    def score(self) -> float:
+        """Return the score on the held-out units of the study's population; NaN where there are none."""
+        inside = self.data.votes[self.held_out] >= self.recipe.min_votes
+        if self.replica.rank > 0 or not inside.any():
+            return math.nan
+        return self.data.task.score(self.data.targets[self.held_out][inside], self.predict()[inside])
+
+    def save(self, path: Path, curve: list[dict[str, Any]]) -> None:
+        """Write everything that the next epoch needs."""
+        state = {"of": self.recipe.mark, "curve": curve, "updates": self.updates}
+        state |= {"model": self.plain.state_dict(), "optimizer": self.optimizer.state_dict()}
+        checkpoint.save(path, state | {"average": self.scored.state_dict()})
+
+    def restore(self, path: Path) -> list[dict[str, Any]]:
+        """Load the last finished epoch, if there is one, and return the curve so far."""
+        state = checkpoint.load(path, self.recipe.mark)
+        if state is None:
+            return []
+        self.plain.load_state_dict(state["model"])
+        self.scored.load_state_dict(state["average"])
+        self.updates, self.optimizer_state = state["updates"], state["optimizer"]
+        return state["curve"]
