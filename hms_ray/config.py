@@ -14,7 +14,7 @@ from hms_ray import lookup
 from hms_ray.errors import ConfigError, raise_all
 from hms_ray.params import Params, faults
 from hms_ray.seeds import MAX_SEED
-from hms_ray.training import optim
+from hms_ray.training.optim import Params as OptimParams
 from hms_ray.training.stages import Stage
 
 KINDS = {"data": "datasets", "feature": "features", "model": "models"}
@@ -31,7 +31,7 @@ class _Sections(Params):
     feature: dict[str, Any]
     model: dict[str, Any]
     augment: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    optim: optim.Params = Field(default_factory=optim.Params)
+    optim: OptimParams = Field(default_factory=OptimParams)
     stages: list[Stage] = Field(min_length=1)
     score: Score = Field(default_factory=Score)
     folds: int = Field(5, ge=2, le=100)
@@ -70,7 +70,7 @@ class RunConfig:
     feature: Component
     model: Component
     augment: tuple[Component, ...]
-    optim: optim.Params
+    optim: OptimParams
     stages: tuple[Stage, ...]
     score: Score
     folds: int
