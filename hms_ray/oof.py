@@ -1,0 +1,199 @@
+"""Out-of-fold tables: what each unit is, what is true of it, and what a model that never saw it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hms_ray import files, tasks
+from hms_ray.errors import ConfigError, DataError, raise_all
+from hms_ray.tasks import Task
+
+METADATA = ("trial", "space", "task", "data_fingerprint", "folds_fingerprint", "selected_on")
+TARGET_TOLERANCE = 1e-9  # the same shares computed on two machines may differ in their last digits
+
+
+def population(votes: np.ndarray, min_votes: int) -> np.ndarray:
+    """Return the mask (N,) of the units that are scored: those with at least `min_votes` votes.
+
+    Raises:
+        ConfigError: no unit has that many.
+    """
+    mask = votes >= min_votes
+    if not mask.any():
+        most = int(votes.max(initial=0))
+        raise ConfigError(f"no unit has min_votes={min_votes} votes or more; the largest vote count present is {most}")
+    return mask
+
+
+@dataclass(frozen=True)
+class OofTable:
+    """Held-out predictions of one configuration, one row a unit.
+
+    unit_ids, group_ids: strings (N,); folds, votes: whole numbers (N,)
+    targets, probs: float64 (N, K)
+    selected_on: the folds whose scores chose this configuration; the score on them is optimistic
+    """
+
+    unit_ids: np.ndarray
+    group_ids: np.ndarray
+    folds: np.ndarray
+    votes: np.ndarray
+    targets: np.ndarray
+    probs: np.ndarray
+    task: Task
+    trial: str
+    space: str
+    data_fingerprint: str
+    folds_fingerprint: str
+    selected_on: tuple[int, ...] = ()
+
+    def rows(self, min_votes: int) -> np.ndarray:
+        """Return the mask (N,) of the scored population; errors as in `population`."""
+        return population(self.votes, min_votes)
+
+    def write(self, path: Path) -> None:
+        """Write the table atomically as parquet, its provenance in the schema metadata."""
+        columns = {"unit_id": self.unit_ids, "group_id": self.group_ids, "fold": self.folds, "votes": self.votes}
+        for suffix, values in (("target", self.targets), ("prob", self.probs)):
+            columns |= {f"{c}_{suffix}": values[:, k] for k, c in enumerate(self.task.classes)}
+        kinds = {"fold": "int64", "votes": "int64"}
+        metadata = {"trial": self.trial, "space": self.space, "task": self.task.to_dict()} | {
+            "data_fingerprint": self.data_fingerprint,
+            "folds_fingerprint": self.folds_fingerprint,
+            "selected_on": [int(fold) for fold in self.selected_on],
+        }
+        files.write_table(path, pd.DataFrame(columns).astype(kinds), metadata)
+
+    @classmethod
+    def read(cls, path: Path) -> OofTable:
+        """Read and check a table.
+
+        Raises:
+            DataError: the file is missing, broken, or not a table that `write` made; or its units, targets or
+                predictions cannot be. The message names the file.
+        """
+        metadata = _read_provenance(path)
+        task = tasks.from_dict(metadata["task"])
+        targets = [f"{c}_target" for c in task.classes]
+        probs = [f"{c}_prob" for c in task.classes]
+        frame = files.read_table(path, ["unit_id", "group_id", "fold", "votes", *targets, *probs])
+        raise_all(_column_faults(frame, targets + probs), DataError, str(path))
+        table = cls(
+            unit_ids=frame["unit_id"].to_numpy(dtype=str),
+            group_ids=frame["group_id"].to_numpy(dtype=str),
+            folds=frame["fold"].to_numpy(dtype=np.int64),
+            votes=frame["votes"].to_numpy(dtype=np.int64),
+            targets=frame[targets].to_numpy(dtype=np.float64),
+            probs=frame[probs].to_numpy(dtype=np.float64),
+            **{**metadata, "task": task, "selected_on": tuple(metadata["selected_on"])},
+        )
+        task.check_targets(table.targets, str(path))
+        task.check_probs(table.probs, str(path))
+        return table
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The tables of one study in one order of units; M members in the order they were given.
+
+    unit_ids, group_ids, folds, votes: (N,), sorted by unit_id
+    targets: (N, K); probs: (N, M, K)
+    trials, spaces: the members' names; selected_on: every fold that chose any of them
+    """
+
+    unit_ids: np.ndarray
+    group_ids: np.ndarray
+    folds: np.ndarray
+    votes: np.ndarray
+    targets: np.ndarray
+    probs: np.ndarray
+    task: Task
+    trials: tuple[str, ...]
+    spaces: tuple[str, ...]
+    data_fingerprint: str
+    folds_fingerprint: str
+    selected_on: tuple[int, ...]
+
+
+def stack(tables: Sequence[OofTable]) -> Stack:
+    """Bring tables of the same units, targets and folds into one order.
+
+    Raises:
+        DataError: tables that do not fit the first one; the message names each and says how it differs.
+    """
+    assert tables, "a stack needs at least one table"
+    orders = [np.argsort(table.unit_ids) for table in tables]
+    first, order = tables[0], orders[0]
+    faults = [
+        f"{table.trial!r} {fault}"
+        for table, its_order in zip(tables[1:], orders[1:], strict=True)
+        for fault in _misfits(first, order, table, its_order)
+    ]
+    raise_all(faults, DataError, f"out-of-fold tables that do not fit {first.trial!r}")
+    return Stack(
+        **{name: getattr(first, name)[order] for name in ("unit_ids", "group_ids", "folds", "votes", "targets")},
+        probs=np.stack([table.probs[its] for table, its in zip(tables, orders, strict=True)], axis=1),
+        task=first.task,
+        trials=tuple(table.trial for table in tables),
+        spaces=tuple(table.space for table in tables),
+        data_fingerprint=first.data_fingerprint,
+        folds_fingerprint=first.folds_fingerprint,
+        selected_on=tuple(sorted({fold for table in tables for fold in table.selected_on})),
+    )
+
+
+def _read_provenance(path: Path) -> dict[str, Any]:
+    metadata = files.read_metadata(path)
+    missing = [key for key in METADATA if key not in metadata]
+    if missing:
+        raise DataError(f"{path}: not an out-of-fold table of hms_ray: its metadata lacks {', '.join(missing)}")
+    return {key: metadata[key] for key in METADATA}
+
+
+def _column_faults(frame: pd.DataFrame, numeric: list[str]) -> list[str]:
+    """Say what is wrong with a table's columns: no rows, empty cells, other types, a unit that comes twice."""
+    if frame.empty:
+        return ["it has no rows"]
+    empty = [c for c in ("unit_id", "group_id", "fold", "votes") if frame[c].isna().any()]
+    twice = frame["unit_id"][frame["unit_id"].duplicated()].unique()
+    faults = [f"column {c!r} has an empty cell in row {int(np.flatnonzero(frame[c].isna())[0])}" for c in empty]
+    faults += [f"column {c!r} must hold whole numbers" for c in ("fold", "votes") if frame[c].dtype.kind not in "iu"]
+    faults += [f"column {c!r} must hold numbers" for c in numeric if frame[c].dtype.kind not in "fiu"]
+    if len(twice):
+        faults.append(f"{len(twice)} unit_ids come more than once, the first is {str(twice[0])!r}")
+    return faults
+
+
+def _misfits(first: OofTable, order: np.ndarray, other: OofTable, its_order: np.ndarray) -> list[str]:
+    """Say how `other` differs from `first` in anything but its predictions."""
+    faults = [
+        f"has another {name}: {getattr(other, name)!r}, not {getattr(first, name)!r}"
+        for name in ("task", "data_fingerprint", "folds_fingerprint")
+        if getattr(other, name) != getattr(first, name)
+    ]
+    ours, theirs = first.unit_ids[order], other.unit_ids[its_order]
+    if not np.array_equal(ours, theirs):
+        return [*faults, _other_units(ours, theirs)]
+    for name in ("group_ids", "folds", "votes"):
+        differ = getattr(first, name)[order] != getattr(other, name)[its_order]
+        if differ.any():
+            faults.append(f"has other {name} for {int(differ.sum())} units, the first is {str(ours[differ][0])!r}")
+    if first.targets.shape == other.targets.shape:
+        differ = np.abs(first.targets[order] - other.targets[its_order]).max(-1) > TARGET_TOLERANCE
+        if differ.any():
+            faults.append(f"has other targets for {int(differ.sum())} units, the first is {str(ours[differ][0])!r}")
+    return faults
+
+
+def _other_units(ours: np.ndarray, theirs: np.ndarray) -> str:
+    parts = []
+    for verb, ids in (("lacks", np.setdiff1d(ours, theirs)), ("adds", np.setdiff1d(theirs, ours))):
+        if len(ids):
+            parts.append(f"{verb} {len(ids)} units, the first is {str(ids[0])!r}")
+    return "has other units: it " + " and ".join(parts or [f"repeats some ({len(theirs)} rows, not {len(ours)})"])

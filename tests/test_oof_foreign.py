@@ -1,0 +1,218 @@
+"""Out-of-fold files of other pipelines: joined whatever their order, refused by file and row where they cannot be."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hms_ray import files
+from hms_ray.ensemble import fit_study
+from hms_ray.errors import ConfigError, DataError
+from hms_ray.oof import OofTable
+from hms_ray.oof_foreign import import_foreign
+from hms_ray.seeds import stream
+from hms_ray.study_folder import StudyFolder
+
+CLASSES = ["seizure", "lpd", "gpd", "lrda", "grda", "other"]
+N = 30
+IDS = pd.DataFrame({"eeg_id": 4_294_958_000 + np.arange(N) // 2, "eeg_sub_id": np.arange(N) % 2})
+
+
+def labels_frame(classes=CLASSES):
+    """Vote counts of 1 to 15 votes, two units an EEG, one EEG a patient."""
+    counts = stream(0, "votes").multinomial(np.arange(N) % 15 + 1, np.full(len(classes), 1 / len(classes)))
+    columns = {"fold": np.arange(N) // 2 % 3, "patient_id": np.arange(N) // 2}
+    return pd.concat([IDS.assign(**columns), pd.DataFrame(counts, columns=[f"{c}_vote" for c in classes])], axis=1)
+
+
+def predictions_frame(name, classes=CLASSES):
+    probs = stream(0, name).dirichlet(np.ones(len(classes)), N)
+    return pd.concat([IDS, pd.DataFrame(probs, columns=classes)], axis=1)
+
+
+def save(folder, **frames):
+    """Write each frame in a row order of its own; returns the paths."""
+    paths = []
+    for name, frame in frames.items():
+        shuffled = frame.iloc[stream(0, "order", name).permutation(len(frame))]
+        paths.append(folder / f"{name}.csv")
+        shuffled.to_csv(paths[-1], index=False)
+    return paths
+
+
+def sound(folder, labels=None):
+    frames = {"labels": labels_frame() if labels is None else labels}
+    return save(folder, **frames, one=predictions_frame("one"), two=predictions_frame("two"))
+
+
+@pytest.fixture
+def study(tmp_path):
+    return StudyFolder(tmp_path / "runs" / "study")
+
+
+def test_rows_are_joined_on_their_ids(tmp_path, study):
+    import_foreign(sound(tmp_path), study)
+    assert study.oof_ids() == ["one", "two"]
+    for name in ("one", "two"):
+        table = OofTable.read(study.oof(name))
+        expected = predictions_frame(name).assign(unit_id=IDS.astype(str).agg("-".join, axis=1)).set_index("unit_id")
+        np.testing.assert_allclose(table.probs, expected.loc[table.unit_ids, CLASSES])
+        votes = labels_frame().set_index(expected.index).loc[table.unit_ids]
+        counts = votes[[f"{c}_vote" for c in CLASSES]].to_numpy()
+        np.testing.assert_array_equal(table.votes, counts.sum(1))
+        np.testing.assert_allclose(table.targets, counts / counts.sum(1, keepdims=True))
+        np.testing.assert_array_equal(table.folds, votes["fold"])
+        np.testing.assert_array_equal(table.group_ids, votes["patient_id"].astype(str))
+        assert (table.trial, table.space, table.selected_on) == (name, "foreign", ())
+
+
+def test_the_study_says_what_it_is(tmp_path, study):
+    import_foreign(sound(tmp_path), study, min_votes=3)
+    content = study.read_study()
+    assert content["task"] == {"kind": "votes", "classes": CLASSES}
+    assert (content["data"]["units"], content["data"]["groups"]) == (N, 15)
+    assert (content["folds"]["k"], content["folds"]["seed"], content["score"]) == (3, None, {"min_votes": 3})
+    assert content["spaces"] == {}
+    folds = files.read_table(study.folds)
+    assert list(folds.columns) == ["unit_id", "group_id", "fold"]
+    assert len(folds) == N
+
+
+def test_an_imported_study_can_be_combined_at_another_min_votes(tmp_path, study):
+    import_foreign(sound(tmp_path), study, min_votes=5)
+    assert fit_study(study)["population"]["min_votes"] == 5
+    assert fit_study(study, min_votes=1)["population"]["units"] == N
+
+
+def test_importing_again_changes_nothing_whatever_the_order_or_min_votes(tmp_path, study):
+    paths = sound(tmp_path)
+    import_foreign(paths, study, min_votes=3)
+    before = {path: path.read_bytes() for path in study.root.rglob("*") if path.is_file()}
+    import_foreign(paths[::-1], study, min_votes=7)
+    assert {path: path.read_bytes() for path in study.root.rglob("*") if path.is_file()} == before
+
+
+def test_parquet_is_read_like_csv(tmp_path, study):
+    frames = {"labels": labels_frame(), "one": predictions_frame("one")}
+    for name, frame in frames.items():
+        frame.to_parquet(tmp_path / f"{name}.parquet")
+    import_foreign([tmp_path / "labels.parquet", tmp_path / "one.parquet"], study)
+    other = StudyFolder(tmp_path / "other")
+    import_foreign(save(tmp_path, **frames), other)
+    first, second = OofTable.read(study.oof("one")), OofTable.read(other.oof("one"))
+    assert (first.data_fingerprint, first.folds_fingerprint) == (second.data_fingerprint, second.folds_fingerprint)
+    np.testing.assert_allclose(first.probs, second.probs)
+
+
+def test_classes_come_in_the_hms_order_or_else_in_that_of_the_labels(tmp_path, study):
+    import_foreign(save(tmp_path, labels=labels_frame(CLASSES[::-1]), one=predictions_frame("one")), study)
+    assert OofTable.read(study.oof("one")).task.classes == tuple(CLASSES)
+    own = ["wheeze", "crackle"]
+    other = StudyFolder(tmp_path / "other")
+    import_foreign(save(tmp_path, labels=labels_frame(own), one=predictions_frame("one", own[::-1])), other)
+    assert OofTable.read(other.oof("one")).task.classes == tuple(own)
+
+
+def test_shares_take_their_number_from_the_votes_column_and_are_one_vote_without(tmp_path, study):
+    labels = labels_frame().astype(dict.fromkeys([f"{c}_vote" for c in CLASSES], float))
+    counts = labels.filter(like="_vote")
+    labels[counts.columns] = counts.div(counts.sum(axis=1), axis=0)
+    import_foreign(sound(tmp_path, labels.assign(votes=17)), study)
+    assert OofTable.read(study.oof("one")).votes.tolist() == [17] * N
+    other = StudyFolder(tmp_path / "other")
+    import_foreign(sound(tmp_path, labels), other)
+    assert OofTable.read(other.oof("one")).votes.tolist() == [1] * N
+
+
+def test_without_patients_each_unit_is_its_own_group(tmp_path, study):
+    import_foreign(sound(tmp_path, labels_frame().drop(columns="patient_id")), study)
+    table = OofTable.read(study.oof("one"))
+    assert table.group_ids.tolist() == table.unit_ids.tolist()
+
+
+def at(frame, row, column, value):
+    frame = frame.astype({column: object})
+    frame.loc[row, column] = value
+    return frame
+
+
+BAD_PREDICTIONS = {
+    "twice": (lambda f: pd.concat([f, f.iloc[[3]]]), r"2 rows that share their eeg_id-eeg_sub_id: rows 3, 30"),
+    "missing": (lambda f: f.drop(index=4), r"missing 1 rows.*labels.csv: 4294958002-0"),
+    "extra": (lambda f: at(f, 5, "eeg_id", 7), r"1 rows whose eeg_id-eeg_sub_id .*labels.csv does not have: row 5"),
+    "sum": (lambda f: f.assign(other=f["other"] + 1), r"must sum to 1 in each row; 30 do not, the first is row 0"),
+    "negative": (lambda f: at(f, 6, "lpd", -0.2), r"must not be negative in each row; 1 do not, the first is row 6"),
+    "text": (lambda f: at(f, 7, "gpd", "n/k"), r"1 rows where seizure, .* are not all numbers: row 7"),
+    "class": (lambda f: f.drop(columns="gpd"), r"missing column gpd; it has eeg_id"),
+    "no id": (lambda f: f.drop(columns=["eeg_id", "eeg_sub_id"]), r"no id column to join on; .*eeg_id, eeg_sub_id"),
+    "fold": (lambda f: f.assign(fold=(np.arange(N) // 2 + (np.arange(N) == 8)) % 3), r"in another fold .*: row 8"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PREDICTIONS)
+def test_bad_predictions_are_refused_by_file_and_row(tmp_path, study, name):
+    spoil, sentence = BAD_PREDICTIONS[name]
+    paths = sound(tmp_path)
+    spoil(predictions_frame("two")).to_csv(paths[2], index=False)
+    with pytest.raises(DataError, match=rf"two.csv: .*{sentence}"):
+        import_foreign(paths, study)
+    assert not study.root.exists()
+
+
+BAD_LABELS = {
+    "split": (lambda f: at(f, 2, "fold", 2), r"folds split 1 patient_ids over several folds: 1"),
+    "no vote": (lambda f: f.assign(**{f"{c}_vote": 0 for c in CLASSES}), r"30 rows without any vote"),
+    "shares": (lambda f: f.assign(lpd_vote=0.4), r"targets must sum to 1"),
+    "fold": (lambda f: at(f, 9, "fold", 1.5), r"1 rows whose fold is not a whole number >= 0: row 9"),
+    "patient": (lambda f: at(f, 1, "patient_id", None), r"1 rows without patient_id: row 1"),
+    "votes": (lambda f: f.assign(votes=0), r"30 rows whose votes is not a whole number >= 1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LABELS)
+def test_bad_labels_are_refused_by_file_and_row(tmp_path, study, name):
+    spoil, sentence = BAD_LABELS[name]
+    paths = sound(tmp_path)
+    spoil(labels_frame()).to_csv(paths[0], index=False)
+    with pytest.raises(DataError, match=rf"labels.csv: .*{sentence}"):
+        import_foreign(paths, study)
+    assert not study.root.exists()
+
+
+def test_exactly_one_file_holds_the_labels(tmp_path, study):
+    paths = sound(tmp_path)
+    with pytest.raises(ConfigError, match=r"exactly one file .* found: none of .*one.csv"):
+        import_foreign(paths[1:], study)
+    labels_frame().to_csv(tmp_path / "again.csv", index=False)
+    with pytest.raises(ConfigError, match=r"exactly one file .* found: .*labels.csv, .*again.csv"):
+        import_foreign([*paths, tmp_path / "again.csv"], study)
+
+
+def test_files_that_are_absent_or_alike_are_refused(tmp_path, study):
+    paths = sound(tmp_path)
+    (tmp_path / "more").mkdir()
+    namesake = tmp_path / "more" / "one.csv"
+    predictions_frame("one").to_csv(namesake, index=False)
+    with pytest.raises(ConfigError, match="matched none"):
+        import_foreign([], study)
+    with pytest.raises(ConfigError, match="no file with predictions"):
+        import_foreign(paths[:1], study)
+    with pytest.raises(ConfigError, match=r"would both be the member 'one'"):
+        import_foreign([*paths, namesake], study)
+    with pytest.raises(DataError, match=r"gone.csv: no such file"):
+        import_foreign([*paths, tmp_path / "gone.csv"], study)
+    with pytest.raises(DataError, match=r"notes.txt: out-of-fold files end in"):
+        import_foreign([*paths, tmp_path / "notes.txt"], study)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1\xff\xfe\x00", b'a,b\n"1,2\n3,4,5\n', b"eeg_id,seizure\n"])
+def test_unreadable_csv_is_refused(tmp_path, study, content):
+    (tmp_path / "broken.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"broken.csv: "):
+        import_foreign([*sound(tmp_path), tmp_path / "broken.csv"], study)
+
+
+def test_a_study_of_other_labels_is_left_alone(tmp_path, study):
+    import_foreign(sound(tmp_path), study)
+    other = labels_frame().assign(fold=lambda f: (f["fold"] + 1) % 3)
+    with pytest.raises(ConfigError, match=r"folds.fingerprint"):
+        import_foreign(sound(tmp_path, other), study)
