@@ -1,0 +1,1 @@
+"""Exploring configurations: spaces, the journal, and the driver that runs trials and finalists."""

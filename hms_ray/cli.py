@@ -1,0 +1,208 @@
+"""`hms-ray VERB`, also `python -m hms_ray.VERB`: parses, calls, prints.
+
+Exit status: 0 done, 2 the user's mistake, 1 our fault, 130 interrupted.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hms_ray import __version__
+from hms_ray.errors import ConfigError, HmsRayError, UserError
+from hms_ray.study_folder import StudyFolder
+
+NO_DATA = (
+    "no data: give --data DIR or set HMS_RAY_DATA. DIR is the competition's folder "
+    "(kaggle competitions download -c hms-harmful-brain-activity-classification, unzipped), "
+    "or a simulated one: hms-ray simulate DIR"
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit status."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
+    try:
+        arguments.call(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except HmsRayError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; everything finished is kept, the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def console() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("hms-ray", description="Search, train, ensemble and report on EEG recordings.")
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    simulate = _verb(verbs, _simulate, "write simulated recordings in the competition's layout")
+    simulate.add_argument("out", type=Path, metavar="OUT")
+    for name, default in (("--eegs", 240), ("--patients", 60), ("--seed", 0)):
+        simulate.add_argument(name, type=int, default=default, metavar="N")
+    prepare = _verb(verbs, _prepare, "read the data once and keep the features of a space")
+    _add_spaces(prepare, required=False)
+    _add_data(prepare)
+    for call, text in ((_search, "explore a space and fit the ensemble"), (_train, "train a space's base run on all folds")):
+        verb = _verb(verbs, call, text)
+        _add_spaces(verb, required=True)
+        _add_data(verb)
+        _add_study(verb, required=False)
+        verb.add_argument("--trials", type=int, metavar="N", help="trials a space (default: the space's budget)")
+        verb.add_argument("--folds", type=int, metavar="K", help="cross-validation folds (default: the space's)")
+        verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the base run")
+        verb.add_argument("--smoke", action="store_true", help="a tiny run on simulated data")
+    ensemble = _verb(verbs, _ensemble, "fit ensemble weights on out-of-fold predictions")
+    _add_study(ensemble, required=True)
+    ensemble.add_argument("--oof", nargs="+", type=Path, default=[], metavar="FILE", help="predictions from elsewhere")
+    ensemble.add_argument("--min-votes", type=int, metavar="N", help="score units with at least N votes")
+    report = _verb(verbs, _report, "write one HTML page of a study")
+    _add_study(report, required=True)
+    report.add_argument("--out", type=Path, metavar="DIR", help="default: reports/<study>")
+    predict = _verb(verbs, _predict, "the ensemble on new data")
+    _add_study(predict, required=True)
+    _add_data(predict)
+    predict.add_argument("--out", type=Path, required=True, metavar="FILE")
+    return parser
+
+
+def _verb(verbs: Any, call: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(call.__name__.strip("_"), help=text, description=text)
+    verb.set_defaults(call=call)
+    return verb
+
+
+def _add_spaces(verb: argparse.ArgumentParser, required: bool) -> None:
+    default = {} if required else {"default": ["demo"]}
+    verb.add_argument("--space", action="append", required=required, metavar="NAME|FILE", help="may repeat", **default)
+
+
+def _add_data(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--data", type=Path, metavar="DIR", help="default: $HMS_RAY_DATA")
+
+
+def _add_study(verb: argparse.ArgumentParser, required: bool) -> None:
+    verb.add_argument("--study", type=Path, required=required, metavar="DIR", help="default: runs/<space>")
+
+
+def _simulate(arguments: argparse.Namespace) -> None:
+    from hms_ray.progress import Progress
+    from hms_ray.simulate import simulate
+
+    simulate(arguments.out, arguments.eegs, arguments.patients, arguments.seed, Progress("simulate"))
+    print(arguments.out)
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    from hms_ray.prepare import prepare
+    from hms_ray.search import space
+
+    for store in prepare([space.load(name) for name in arguments.space], _data(arguments)):
+        print(store)
+
+
+def _search(arguments: argparse.Namespace) -> None:
+    from hms_ray.search import driver
+
+    _run(arguments, driver.search)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from hms_ray.search import driver
+
+    _run(arguments, driver.train)
+
+
+def _run(arguments: argparse.Namespace, work: Callable[..., Any]) -> None:
+    """Train, then fit the ensemble over everything that the study holds, then write the report."""
+    from hms_ray.search import space
+
+    overrides = list(arguments.set)
+    overrides += [f"folds={arguments.folds}"] if arguments.folds is not None else []
+    overrides += [f"budget.trials={arguments.trials}"] if arguments.trials is not None else []
+    spaces = [space.load(name, tuple(overrides)) for name in arguments.space]
+    if arguments.smoke:
+        spaces = [space.small(item) for item in spaces]
+    default = "+".join(item.name for item in spaces) + ("-smoke" if arguments.smoke else "")
+    folder = StudyFolder(arguments.study or Path("runs") / default)
+    work(folder, spaces, _smoke_data() if arguments.smoke and not arguments.data else _data(arguments))
+    _fit_and_report(folder, None, None)
+
+
+def _ensemble(arguments: argparse.Namespace) -> None:
+    from hms_ray.oof_foreign import import_foreign
+
+    folder = StudyFolder(arguments.study)
+    if arguments.oof:
+        import_foreign(arguments.oof, folder, arguments.min_votes)
+    _fit(folder, arguments.min_votes)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    print(_write_report(StudyFolder(arguments.study), arguments.out))
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from hms_ray.predict import predict
+
+    rows = predict(StudyFolder(arguments.study), _data(arguments), arguments.out)
+    print(f"{arguments.out}: {rows} rows")
+
+
+def _data(arguments: argparse.Namespace) -> Path:
+    data = arguments.data or os.environ.get("HMS_RAY_DATA")
+    if not data:
+        raise ConfigError(NO_DATA)
+    return Path(data)
+
+
+def _smoke_data() -> Path:
+    """Simulate a small set once and keep it in the cache."""
+    from hms_ray.features._store import cache_root
+    from hms_ray.progress import Progress
+    from hms_ray.simulate import simulate
+
+    eegs, patients, seed = 36, 12, 0
+    out = cache_root() / "simulated" / f"{__version__}-{eegs}-{patients}-{seed}"
+    if not (out / "train.csv").is_file():
+        simulate(out, eegs, patients, seed, Progress("simulate"))
+    return out
+
+
+def _fit(folder: StudyFolder, min_votes: int | None) -> None:
+    from hms_ray.ensemble import fit_study
+
+    fitted = fit_study(folder, min_votes)
+    population = fitted["population"]
+    print(
+        f"ensemble of {len(fitted['members'])}: cross-fitted {fitted['kl_cross_fitted']:.5f}, "
+        f"in sample {fitted['kl_in_sample']:.5f}, gap {fitted['duality_gap']:.1e}; "
+        f"best single {fitted['baselines']['best_single']:.5f}, mean {fitted['baselines']['mean']:.5f}, "
+        f"prior {fitted['baselines']['prior']:.5f}; {population['units']} units with >= {population['min_votes']} votes "
+        f"of {population['groups']} patients"
+    )
+
+
+def _write_report(folder: StudyFolder, out: Path | None) -> Path:
+    from hms_ray.report.page import write_report
+    from hms_ray.search.journal import trials_table
+
+    return write_report(folder, trials_table(folder), out)
+
+
+def _fit_and_report(folder: StudyFolder, min_votes: int | None, out: Path | None) -> None:
+    _fit(folder, min_votes)
+    print(_write_report(folder, out))

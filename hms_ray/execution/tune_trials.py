@@ -1,0 +1,102 @@
+"""Trials in reused Tune actors: one trial trains its folds one after the other on a share of a device."""
+
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+import torch
+from ray import tune
+from ray.tune.search import Searcher
+
+from hms_ray.crossval import FoldJob, Labels, train_job
+from hms_ray.errors import HmsRayError
+from hms_ray.execution.mailbox import Collector, EpochDone, FoldDone, FoldFailed
+from hms_ray.execution.resources import Request
+from hms_ray.training.loop import Replica
+
+
+class TrialSource(Protocol):
+    """Who decides what is trained next and hears how it ended."""
+
+    def next(self) -> tuple[str, Sequence[FoldJob]] | None:
+        """Return the next trial and its folds, or None when there is no more."""
+
+    def ended(self, trial: str) -> None:
+        """Take note that a trial has ended; its folds and failures were handled before."""
+
+
+def run_trials(source: TrialSource, labels: Labels, request: Request, at_once: int, collector: Collector, logs: Path) -> None:
+    """Run trials until the source has no more, `at_once` of them at a time."""
+    trainable = tune.with_parameters(_train_trial, labels=labels, mailbox=collector.mailbox)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": request.cpus, "gpu": request.gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=_Proposals(source, collector, request.gpus), num_samples=-1, max_concurrent_trials=at_once, reuse_actors=True
+        ),
+        run_config=tune.RunConfig(name="tune", storage_path=str(logs), verbose=0),
+    )
+    tuner.fit()
+
+
+def device_of(gpus: float) -> torch.device:
+    """Return the device that Ray gave this process."""
+    return torch.device("cuda" if gpus and torch.cuda.is_available() else "cpu")
+
+
+def _train_trial(config: Mapping[str, Any], labels: Labels, mailbox: Any) -> None:
+    trial = config["trial"]
+    for job in config["jobs"]:
+
+        def on_epoch(row: Mapping[str, Any]) -> None:
+            ray.get(mailbox.post.remote(EpochDone(trial, row)))
+            tune.report({"score": row["score"], "train_loss": row["train_loss"], "fold": row["fold"], "epoch": row["epoch"]})
+
+        try:
+            result = train_job(job, labels, Replica(device_of(config["gpus"])), on_epoch)
+        except Exception as error:
+            ray.get(mailbox.post.remote(FoldFailed(trial, job.fold, cause_of(error))))
+            raise
+        ray.get(mailbox.post.remote(FoldDone(trial, result)))
+
+
+def cause_of(error: Exception) -> str:
+    """Return the sentence of our own errors, or the last line and place of a foreign one."""
+    if isinstance(error, HmsRayError):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+
+
+class _Proposals(Searcher):
+    """What Tune asks for a configuration; the answers come from the source."""
+
+    def __init__(self, source: TrialSource, collector: Collector, gpus: float) -> None:
+        super().__init__(metric="score", mode="min")
+        self.source, self.collector, self.gpus = source, collector, gpus
+        self.names: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """Return the next trial, or that there is none."""
+        proposal = self.source.next()
+        if proposal is None:
+            return Searcher.FINISHED
+        self.names[trial_id], jobs = proposal
+        return {"trial": self.names[trial_id], "jobs": list(jobs), "gpus": self.gpus}
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        """Write what the trial sent, then tell the source."""
+        self.collector.flush()
+        self.source.ended(self.names[trial_id])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher for a restore that is never asked for; locks and sockets stay here."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Tune may save what it likes: the study folder is the truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Never used, for the same reason."""
+        raise AssertionError("a search continues from the study folder")

@@ -1,0 +1,82 @@
+"""The ensemble on new data: each member's folds averaged, members pooled by their weights. Runs without Ray."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hms_ray import files, tasks
+from hms_ray.config import RunConfig, load_yaml, parse_run
+from hms_ray.crossval import build_model
+from hms_ray.datasets import Dataset
+from hms_ray.ensemble.linear_pool import pool
+from hms_ray.errors import ConfigError, raise_all
+from hms_ray.features import _store
+from hms_ray.progress import Progress
+from hms_ray.study_folder import StudyFolder
+from hms_ray.tasks import Task
+from hms_ray.training import checkpoint
+from hms_ray.training.evaluate import predict as predict_rows
+
+
+def predict(folder: StudyFolder, root: Path, out: Path) -> int:
+    """Write the ensemble's predictions for the test part of `root`; return the number of rows.
+
+    Raises:
+        ConfigError: the study has no ensemble, or a member has no weights here.
+        DataError: a file of the data is missing or broken; nothing is written.
+    """
+    members = _members(folder)
+    study = folder.read_study()
+    task = tasks.from_dict(study["task"])
+    runs = [parse_run(load_yaml(folder.trial(member["trial"]).config)) for member in members]
+    dataset = runs[0].data.module.load_test(root)
+    progress = Progress("predict")
+    probs = []
+    for done, (member, run) in enumerate(zip(members, runs, strict=True), start=1):
+        probs.append(_member_probs(folder, member["trial"], run, dataset, task, study["folds"]["k"]))
+        progress(done, len(members))
+    weights = np.array([member["weight"] for member in members])
+    blend = pool(np.stack(probs, axis=1), weights / weights.sum())
+    runs[0].data.module.write_submission(out, dataset.units["unit_id"].tolist(), blend)
+    return len(blend)
+
+
+def _members(folder: StudyFolder) -> list[dict[str, Any]]:
+    """Return the ensemble's members after checking that each has the weights of a model."""
+    folder.read_study()
+    if not folder.ensemble.is_file():
+        raise ConfigError(f"{folder.root} has no ensemble; run `hms-ray ensemble --study {folder.root}` first")
+    members = files.read_json(folder.ensemble)["members"]
+    faults = [
+        f"{member['trial']} ({member['space']}) has no model here; predictions from elsewhere cannot be repeated"
+        for member in members
+        if not folder.trial(member["trial"]).config.is_file()
+    ]
+    raise_all(faults, ConfigError, f"{folder.root} cannot predict new data")
+    return members
+
+
+def _member_probs(
+    folder: StudyFolder, trial: str, run: RunConfig, dataset: Dataset, task: Task, folds: int
+) -> np.ndarray:
+    """Return (N, K), the mean over the member's fold models."""
+    feature = run.feature
+    store = _store.prepare(dataset, feature.name, feature.params, Progress(f"prepare {feature.name}"))
+    x = torch.from_numpy(_store.open_store(store))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows, batch = np.arange(len(x)), 2 * run.optim.batch
+    total = np.zeros((len(x), len(task.classes)))
+    for k in range(folds):
+        model = build_model(run, task, trained=True).to(device)
+        model.load_state_dict(checkpoint.unpack(folder.trial(trial).fold(k).weights))
+        total += predict_rows(model, x, rows, task, device, batch)
+    return total / folds
+
+
+if __name__ == "__main__":
+    from hms_ray.cli import main
+
+    sys.exit(main(["predict", *sys.argv[1:]]))

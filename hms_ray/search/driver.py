@@ -1,0 +1,166 @@
+"""A search from its first trial to the out-of-fold tables of its finalists.
+
+Everything is read from and written to the study folder: run again, it goes on with what is missing.
+"""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from optuna.trial import TrialState
+
+from hms_ray import files
+from hms_ray.config import RunConfig, parse_run, try_run
+from hms_ray.crossval import FoldJob
+from hms_ray.errors import SearchAborted
+from hms_ray.execution.mailbox import Collector
+from hms_ray.execution.resources import Request, fitted, folds_at_once
+from hms_ray.execution.session import session
+from hms_ray.execution.train_group import run_group
+from hms_ray.execution.tune_trials import run_trials
+from hms_ray.search.journal import Journal, one_driver
+from hms_ray.search.ledger import Ledger
+from hms_ray.search.space import Space
+from hms_ray.search.study import Study, open_study
+from hms_ray.study_folder import StudyFolder
+
+log = logging.getLogger(__name__)
+
+
+def search(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> list[str]:
+    """Search every space, train its finalists on all folds, and return the finalists' trial ids.
+
+    Raises:
+        UserError: before anything starts.
+        SearchAborted: no trial of a space could be trained, or a worker group failed.
+    """
+    with one_driver(folder):
+        study = open_study(folder, spaces, root)
+        with session() as cluster:
+            return [trial for space in spaces for trial in _search_space(study, space, cluster)]
+
+
+def train(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> list[str]:
+    """Train the base run of every space on all folds and return the trial ids; errors as in `search`."""
+    with one_driver(folder):
+        study = open_study(folder, spaces, root)
+        with session() as cluster:
+            runs = [{f"{space.name}-base": space.run} for space in spaces]
+            for space, of_space in zip(spaces, runs, strict=True):
+                _train_all_folds(study, space, of_space, (), _request(space, cluster))
+            return [trial for of_space in runs for trial in of_space]
+
+
+def _search_space(study: Study, space: Space, cluster: Mapping[str, float]) -> list[str]:
+    journal, budget = Journal(study.folder, space), space.budget
+    folds = study.scored_folds()[: budget.trial_folds]
+    request, at_once = _request(space, cluster)
+    trials = _Trials(study, journal, folds)
+    if trials.left():
+        log.info("%s: %d trials on fold %s, %d at once", space.name, trials.left(), ", ".join(map(str, folds)), at_once)
+        with Collector(trials.ledger.handle) as collector:
+            run_trials(trials, study.labels, request, at_once, collector, _logs(study))
+    best = journal.best(budget.finalists)
+    if not best:
+        raise SearchAborted(f"space {space.name}: none of its {budget.trials} trials could be trained; {trials.why()}")
+    finalists = {journal.trial_id(t.number): parse_run(journal.run(t.number)) for t in best}
+    _train_all_folds(study, space, finalists, folds, (request, at_once))
+    return list(finalists)
+
+
+def _train_all_folds(
+    study: Study,
+    space: Space,
+    runs: Mapping[str, RunConfig],
+    selected_on: Sequence[int],
+    placing: tuple[Request, int],
+) -> None:
+    """Train what is missing of those trials in one Ray Train worker group, and write their out-of-fold tables."""
+    ledger = Ledger(study, selected_on, 0)
+    jobs = [
+        _job(study, trial, run, fold) for trial, run in runs.items() for fold in ledger.missing(trial, range(study.folds))
+    ]
+    ledger.total = len(jobs)
+    if jobs:
+        log.info("%s: %d folds of %d finalists in a worker group", space.name, len(jobs), len(runs))
+        with Collector(ledger.handle) as collector:
+            run_group(jobs, study.labels, *placing, collector, _logs(study))
+    for trial in runs:
+        missing = ledger.missing(trial, range(study.folds))
+        if missing:
+            log.warning("%s has no out-of-fold table: fold %s failed: %s", trial, missing[0], ledger.causes.get(trial, "?"))
+        elif not study.folder.oof(trial).is_file():
+            ledger.write_oof(trial)
+
+
+def _request(space: Space, cluster: Mapping[str, float]) -> tuple[Request, int]:
+    wanted = space.resources
+    request = fitted(wanted.cpus, wanted.gpus, wanted.workers_per_fold, cluster)
+    return request, folds_at_once(request, cluster)
+
+
+def _job(study: Study, trial: str, run: RunConfig, fold: int) -> FoldJob:
+    config = study.folder.trial(trial).config
+    if not config.is_file():
+        files.write_yaml(config, run.content)
+    return study.job(trial, run, fold)
+
+
+def _logs(study: Study) -> Path:
+    """Where Ray writes its own logs and TensorBoard files; nothing is read back from there."""
+    return (study.folder.root / "ray").absolute()
+
+
+class _Trials:
+    """The source of trials for Tune: first those that a stopped driver left, then new proposals within the budget."""
+
+    def __init__(self, study: Study, journal: Journal, folds: Sequence[int]) -> None:
+        self.study, self.journal, self.folds = study, journal, folds
+        self.waiting = deque(journal.unfinished())
+        self.numbers: dict[str, int] = {}
+        self.ledger = Ledger(study, folds, self.left() * len(folds))
+
+    def left(self) -> int:
+        """How many trials have yet to end."""
+        return self.journal.space.budget.trials - len(self.journal.trials(TrialState.COMPLETE, TrialState.FAIL))
+
+    def next(self) -> tuple[str, Sequence[FoldJob]] | None:
+        """Return the next trial; proposals that cannot be a run are recorded as failed and passed over."""
+        while True:
+            if self.waiting:
+                number, content = self.waiting.popleft()
+            elif len(self.journal.trials()) < self.journal.space.budget.trials:
+                number, content = self.journal.propose()
+            else:
+                return None
+            trial = self.journal.trial_id(number)
+            self.numbers[trial] = number
+            run, faults = try_run(content)
+            if run is None:
+                self.journal.fail(number, "; ".join(faults))
+                continue
+            jobs = [_job(self.study, trial, run, fold) for fold in self.ledger.missing(trial, self.folds)]
+            if jobs:
+                return trial, jobs
+            self.ended(trial)  # the driver was stopped between the last fold and this line
+
+    def ended(self, trial: str) -> None:
+        """Record how a trial ended."""
+        number, missing = self.numbers[trial], self.ledger.missing(trial, self.folds)
+        if missing:
+            self.journal.fail(number, self.ledger.causes.get(trial, "its worker was lost"))
+            return
+        score = self.ledger.score(trial, self.folds)
+        for step, value in self.ledger.reports(trial):
+            self.journal.report(number, step, value)
+        if math.isfinite(score):
+            self.journal.complete(number, score, self.ledger.seconds(trial))
+        else:
+            self.journal.fail(number, f"its score is {score}")
+
+    def why(self) -> str:
+        """Return the last failure's cause."""
+        failed = self.journal.trials(TrialState.FAIL)
+        return f"the last one failed with: {failed[-1].user_attrs['cause']}" if failed else "none was proposed"

@@ -1,0 +1,140 @@
+"""Opening a study: data, folds and spaces are checked against each other before anything starts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hms_ray import files, folds, oof
+from hms_ray.config import RunConfig, parse_run, try_run
+from hms_ray.crossval import FoldJob, Labels, rehearse
+from hms_ray.datasets import Dataset
+from hms_ray.errors import ConfigError, TrialFailed, raise_all
+from hms_ray.features import _store
+from hms_ray.progress import Progress
+from hms_ray.search.ranges import Choice
+from hms_ray.search.space import FIXED, Space, get, put
+from hms_ray.study_folder import StudyFolder
+
+
+@dataclass(frozen=True)
+class Study:
+    """An open study: its folder, its data, and the labels that every trial shares."""
+
+    folder: StudyFolder
+    dataset: Dataset
+    labels: Labels
+    min_votes: int
+
+    @property
+    def folds(self) -> int:
+        """The number of folds."""
+        return int(self.labels.folds.max()) + 1
+
+    def scored_folds(self) -> list[int]:
+        """Return all folds, those that hold scored units first: a trial without any could not be compared."""
+        scored = np.unique(self.labels.folds[self.labels.votes >= self.min_votes])
+        return sorted(range(self.folds), key=lambda k: (k not in scored, k))
+
+    def prepare(self, run: RunConfig) -> Path:
+        """Return the store of the run's feature, prepared once."""
+        feature = run.feature
+        return _store.prepare(self.dataset, feature.name, feature.params, Progress(f"prepare {feature.name}"))
+
+    def job(self, trial: str, run: RunConfig, fold: int) -> FoldJob:
+        """Return the job of one fold."""
+        saved = self.folder.trial(trial).fold(fold).checkpoint.absolute()
+        return FoldJob(trial, run.content, fold, self.prepare(run), saved)
+
+
+def load_dataset(root: Path, run: RunConfig) -> Dataset:
+    """Read the run's dataset."""
+    return run.data.module.load(root, run.data.params)
+
+
+def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> Study:
+    """Check everything that can be checked beforehand, then create the study or continue it.
+
+    Raises:
+        ConfigError: spaces that do not go together, a run that cannot work, a study of other data or folds.
+        DataError: a file of the data is missing or broken.
+    """
+    run = _common(spaces)
+    dataset = load_dataset(root, run)
+    votes = dataset.units["votes"].to_numpy()
+    oof.population(votes, run.score.min_votes)
+    table = folds.assign(dataset.units, run.folds, run.seed)
+    _check_runs(spaces, dataset, votes, table["fold"].to_numpy())
+    identity = {
+        "task": dataset.task.to_dict(),
+        "data": dataset.identity() | {"params": run.data.params.model_dump()},
+        "folds": {"k": run.folds, "seed": run.seed, "fingerprint": folds.fingerprint(table)},
+        "score": run.score.model_dump(),
+    }
+    folder.claim(identity)
+    if not folder.folds.is_file():
+        files.write_table(folder.folds, table)
+    for space in spaces:
+        folder.add_space(space.name, space.resolved())
+    study = Study(folder, dataset, _labels(dataset, table, identity["folds"]["fingerprint"]), run.score.min_votes)
+    for variant in [variant for space in spaces for variant in variants(space)]:
+        study.prepare(variant)
+    return study
+
+
+def _labels(dataset: Dataset, table: pd.DataFrame, fingerprint: str) -> Labels:
+    return Labels(
+        unit_ids=table["unit_id"].to_numpy(dtype=str),
+        group_ids=table["group_id"].to_numpy(dtype=str),
+        targets=dataset.targets,
+        votes=dataset.units["votes"].to_numpy(),
+        folds=table["fold"].to_numpy(),
+        task=dataset.task,
+        data_fingerprint=dataset.fingerprint,
+        folds_fingerprint=fingerprint,
+    )
+
+
+def _common(spaces: Sequence[Space]) -> RunConfig:
+    """Return the first space's run after checking that the others share what belongs to the study."""
+    first, *others = spaces
+    faults = [
+        f"{space.name} has {key}: {get(space.run.content, key)}, {first.name} has {get(first.run.content, key)}"
+        for space in others
+        for key in FIXED
+        if get(space.run.content, key) != get(first.run.content, key)
+    ]
+    faults += [f"{name} is given twice" for name in {s.name for s in spaces if [t.name for t in spaces].count(s.name) > 1}]
+    raise_all(faults, ConfigError, "the spaces of one study must share data, folds, score and seed")
+    return first.run
+
+
+def _check_runs(spaces: Sequence[Space], dataset: Dataset, votes: np.ndarray, fold: np.ndarray) -> None:
+    """Rehearse the base run of every space and each of its choices of a model or a feature."""
+    faults = []
+    for space in spaces:
+        for run in variants(space):
+            dataset.require(run.feature.module.KIND, f"space {space.name}: feature {run.feature.name}")
+            try:
+                rehearse(run, dataset.task)
+                for k in range(run.folds):
+                    for stage in run.stages:
+                        stage.rows(votes, np.flatnonzero(fold != k))
+            except (ConfigError, TrialFailed) as error:
+                faults.append(f"space {space.name}: {error}")
+    raise_all(dict.fromkeys(faults), ConfigError, "a run that cannot work")
+
+
+def variants(space: Space) -> Iterator[RunConfig]:
+    """Yield the base run, and the base run with each choice of a model or of a feature."""
+    yield space.run
+    for item in space.ranges:
+        if isinstance(item, Choice) and item.path.split(".")[0] in ("model", "feature"):
+            for option in item.options:
+                content = parse_run(space.base).content
+                put(content, item.path, option)
+                run, _ = try_run(content)
+                if run:
+                    yield run
