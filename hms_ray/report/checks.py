@@ -1,0 +1,84 @@
+"""What the report recomputes before it believes ensemble.json: a reader sees each check and its outcome."""
+
+import math
+from dataclasses import dataclass
+
+from hms_ray.report.tables import Scored, Study
+from hms_ray.report.verdict import Verdict
+
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that must hold. detail: the figures that were compared."""
+
+    rule: str
+    passed: bool
+    detail: str
+
+
+def run_checks(study: Study, finalists: list[Scored], verdict: Verdict | None) -> list[Check]:
+    """Return every check that applies to what the study holds."""
+    found = [_no_leak(study)]
+    if finalists:
+        found += [_same_rows(finalists), _same_origin(study, finalists)]
+    if verdict:
+        found += [_recomputed(verdict), *_best_single(verdict, finalists), _up_to_date(study, finalists, verdict)]
+    return found
+
+
+def _no_leak(study: Study) -> Check:
+    folds = study.units.groupby("group_id")["fold"].nunique()
+    split = folds[folds > 1]
+    detail = f"{len(folds):,} patients, {len(split):,} of them in several folds"
+    return Check("No patient is in more than one fold", split.empty, detail)
+
+
+def _same_rows(finalists: list[Scored]) -> Check:
+    first = finalists[0].rows["unit_id"]
+    other = [f.trial for f in finalists if not f.rows["unit_id"].equals(first)]
+    detail = f"{len(first):,} units" if not other else f"others than {finalists[0].trial} has: {', '.join(other[:5])}"
+    return Check("All tables are scored on the same units", not other, detail)
+
+
+def _same_origin(study: Study, finalists: list[Scored]) -> Check:
+    ours = (study.data["fingerprint"], study.folds["fingerprint"])
+    other = [f.trial for f in finalists if f.origin != ours]
+    detail = f"data {ours[0]}, folds {ours[1]}" + (f"; not those of {', '.join(other[:5])}" if other else "")
+    return Check("All tables were made from this study's data and folds", not other, detail)
+
+
+def _recomputed(verdict: Verdict) -> Check:
+    said, found = verdict.block.ensemble, float(verdict.rows["score"].mean())
+    rows = f"{len(verdict.rows):,} of {verdict.block.population.units:,} rows"
+    same = _equal(said, found) and len(verdict.rows) == verdict.block.population.units
+    return Check("The ensemble's predictions have the KL it claims", same, f"{_pair(said, found)} on {rows}")
+
+
+def _best_single(verdict: Verdict, finalists: list[Scored]) -> list[Check]:
+    if not finalists:
+        return []
+    said, best = verdict.content["baselines"]["best_single"], finalists[0]
+    name = verdict.content["baselines"]["best_single_trial"]
+    detail = f"{name} {_pair(said, best.score)} of {best.trial}"
+    return [Check("The best single is the best table here", _equal(said, best.score), detail)]
+
+
+def _up_to_date(study: Study, finalists: list[Scored], verdict: Verdict) -> Check:
+    count, folds = verdict.content["candidates"], verdict.content["folds_fingerprint"]
+    members = {f.trial for f in finalists}
+    lost = [trial for trial in verdict.weights if trial not in members]
+    passed = count == len(finalists) and folds == study.folds["fingerprint"] and not lost
+    detail = f"{count} tables when it was fitted, {len(finalists)} now"
+    if lost:
+        detail += f"; no table of member {', '.join(lost[:5])}"
+    return Check("The ensemble was fitted on the tables and folds that are here", passed, detail)
+
+
+def _pair(said: float, found: float) -> str:
+    return f"said {said:.7f}, found {found:.7f}"
+
+
+def _equal(said: float, found: float) -> bool:
+    return math.isclose(said, found, abs_tol=TOLERANCE)

@@ -1,0 +1,159 @@
+"""The figures as inline SVG: plain data in, markup out. Colours and fonts are the page's (classes), sizes are here."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from hms_ray.report._svg import Panel, Scale, dot, element, figure, legend, line, path, text
+from hms_ray.report.tables import Curve, Scored
+
+COLOURS = 8  # classes c0 ... c7 in the style sheet
+MOST_DOT_ROWS = 40
+FEW = 8  # fewer values have no quartiles to speak of
+
+
+def bar(value: float, largest: float) -> Markup:
+    """Return a horizontal bar for a table cell, as long as value / largest."""
+    length = 120 * value / largest if largest > 0 else 0.0
+    mark = element("rect", x=0, y=2, width=length, height=10, rx=2, class_="bar")
+    return element("svg", mark, viewBox="0 0 120 14", width=120, height=14, aria_hidden="true", class_="inline")
+
+
+def fold_scores(finalists: list[Scored], title: str) -> Markup:
+    """One row a table, best on top: its score on each fold as a dot, its mean as a tick. At most MOST_DOT_ROWS rows."""
+    shown = [f for f in finalists if f.by_fold][:MOST_DOT_ROWS]
+    folds = sorted({fold for f in shown for fold in f.by_fold})
+    left, row = 20 + 6.6 * min(28, max((len(f.trial) for f in shown), default=0)), 22
+    bottom = 34.0 + row * len(shown)
+    x = Scale.around([s for f in shown for s in f.by_fold.values()], left, 885)
+    parts = legend([(f"c{fold % COLOURS}", f"fold {fold}") for fold in folds], left + 5, 14, 62)
+    for value, label in x.ticks(8):
+        parts.append(line(x(value), 26, x(value), bottom, "rule"))
+        parts.append(text(x(value), bottom + 15, label, anchor="middle"))
+    parts.append(text(885, bottom + 31, "KL on the fold (lower is better)", "label", "end"))
+    for i, finalist in enumerate(shown):
+        parts += _dot_row(finalist, x, 40.0 + row * i, left)
+    return figure(900, bottom + 40, title, *parts)
+
+
+def history(trials: pd.DataFrame, title: str) -> Markup:
+    """Value of every trial of one space by its number, with the best COMPLETE value so far as a line.
+
+    trials: number, state, value, id. Trials without a value stand as crosses on the lower edge; values beyond the
+    outer fence (third quartile + 3 interquartile ranges) stand as triangles on the upper edge.
+    """
+    values = trials["value"].to_numpy(dtype=float)
+    high = _fence(values)
+    x = Scale.around([*trials["number"], 0], 52, 625)
+    panel = Panel(x, Scale.around(values[values <= high], 202, 26))
+    parts = panel.grid("trial number", "KL on the trial folds", whole_x=True)
+    parts.append(path(_staircase(trials, panel), "best"))
+    for trial in trials.itertuples():
+        parts.append(_trial_mark(trial, panel, high))
+    return figure(640, 238, title, *parts)
+
+
+def learning_curve(curve: Curve, title: str) -> Markup:
+    """Held-out score above training loss by epoch: a thin line a fold, their mean bold, dashes between stages."""
+    epochs = curve.epochs
+    x = Scale.around(epochs["epoch"], 46, 330)
+    parts = _curve_panel(epochs, "score", Panel(x, Scale.around(epochs["score"], 140, 26)), "held-out KL", "")
+    loss = Panel(x, Scale.around(epochs["train_loss"], 254, 176))
+    parts += _curve_panel(epochs, "train_loss", loss, "training loss", "epoch")
+    for boundary in stage_starts(epochs):
+        parts.append(line(x(boundary - 0.5), 26, x(boundary - 0.5), 254, "stage"))
+    return figure(340, 290, title, *parts)
+
+
+def calibration(bins: pd.DataFrame, name: str, title: str) -> Markup:
+    """Mean predicted share against mean target share of one class; whiskers are two standard errors each way."""
+    top = max(0.05, float(np.nanmax([*bins["predicted"], *(bins["observed"] + 2 * bins["error"].fillna(0)), 0])))
+    panel = Panel(Scale(0, top * 1.05, 42, 305), Scale(0, top * 1.05, 212, 30))
+    parts = panel.grid("mean predicted share", "")
+    parts.append(text(42, 18, name, "name"))
+    parts.append(line(panel.x(0), panel.y(0), panel.x(top), panel.y(top), "diagonal"))
+    for row in bins.itertuples():
+        parts += _calibration_mark(row, panel)
+    return figure(320, 248, title, *parts)
+
+
+def stage_starts(epochs: pd.DataFrame) -> list[int]:
+    """Return the first epoch of every stage but the first."""
+    first = epochs.groupby("stage", sort=False)["epoch"].min().sort_values()
+    return [int(epoch) for epoch in first.iloc[1:]]
+
+
+def mean_curve(epochs: pd.DataFrame, column: str) -> pd.Series:
+    """Return the mean over folds by epoch, only where every fold that has any value has one: else it would jump."""
+    known = epochs[epochs[column].notna()]
+    by_epoch = known.groupby("epoch")[column].agg(["mean", "size"])
+    return by_epoch["mean"][by_epoch["size"] == known["fold"].nunique()]
+
+
+def _dot_row(finalist: Scored, x: Scale, y: float, left: float) -> list[Markup]:
+    name = finalist.trial if len(finalist.trial) <= 28 else finalist.trial[:27] + "…"
+    scores = finalist.by_fold
+    parts = [text(left - 10, y + 4, name, "name", "end"), line(left, y, 885, y, "rule")]
+    parts.append(line(x(min(scores.values())), y, x(max(scores.values())), y, "span"))
+    parts += [dot(x(s), y, 4, f"c{fold % COLOURS}", f"fold {fold}: {s:.5f}") for fold, s in scores.items()]
+    parts.append(line(x(finalist.score), y - 8, x(finalist.score), y + 8, "mean"))
+    return parts
+
+
+def _fence(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    if len(finite) < FEW:
+        return math.inf
+    low, high = np.quantile(finite, [0.25, 0.75])
+    return float(high + 3 * (high - low))
+
+
+def _staircase(trials: pd.DataFrame, panel: Panel) -> list[tuple[float, float]]:
+    done = trials[(trials["state"] == "COMPLETE") & trials["value"].notna()].sort_values("number")
+    points: list[tuple[float, float]] = []
+    for number, best in zip(done["number"], done["value"].cummin(), strict=True):
+        if points:
+            points.append((panel.x(number), points[-1][1]))
+        points.append((panel.x(number), panel.y(best)))
+    return [*points, (panel.x(trials["number"].max()), points[-1][1])] if points else []
+
+
+def _trial_mark(trial: tuple, panel: Panel, high: float) -> Markup:
+    kind, x = f"trial {trial.state.lower()}", panel.x(trial.number)
+    if not math.isfinite(trial.value):
+        cross = f"M{x - 3:.1f} {panel.y.start - 9}l6 6m0-6l-6 6"
+        return _named(cross, f"{kind} cross", f"{trial.trial}: {trial.state}")
+    words = f"{trial.trial}: {trial.value:.5f} ({trial.state})"
+    if trial.value > high:
+        return _named(f"M{x:.1f} {panel.y.end}l4 7h-8z", kind, words)
+    return dot(x, panel.y(trial.value), 3.5, kind, words)
+
+
+def _named(d: str, kind: str, title: str) -> Markup:
+    return element("path", element("title", title), d=d, class_=kind)
+
+
+def _curve_panel(epochs: pd.DataFrame, column: str, panel: Panel, y_label: str, x_label: str) -> list[Markup]:
+    parts = panel.grid(x_label, y_label, (6 if x_label else 0, 4), whole_x=True)
+    for fold, rows in epochs.sort_values("epoch").groupby("fold"):
+        points = [(panel.x(e), panel.y(v)) for e, v in zip(rows["epoch"], rows[column], strict=True)]
+        parts.append(path(points, f"thin s{int(fold) % COLOURS}"))
+    if epochs[column].isna().all():
+        return [*parts, text(panel.x.start + 8, (panel.y.start + panel.y.end) / 2, "no scored rows in these folds")]
+    mean = mean_curve(epochs, column)
+    parts.append(path([(panel.x(e), panel.y(v)) for e, v in mean.items()], "bold"))
+    if len(mean) == 1:  # a line of one point would not be seen
+        parts.append(dot(panel.x(mean.index[0]), panel.y(mean.iloc[0]), 3, "best-dot", f"{mean.iloc[0]:.5f}"))
+    return parts
+
+
+def _calibration_mark(row: tuple, panel: Panel) -> list[Markup]:
+    x, y = panel.x(row.predicted), panel.y(row.observed)
+    words = f"predicted {row.predicted:.3f}, observed {row.observed:.3f}, {row.units} units"
+    mark = dot(x, y, 3.5, "c0", words)
+    if not math.isfinite(row.error):
+        return [mark]
+    low = max(row.observed - 2 * row.error, 0)
+    return [line(x, panel.y(low), x, panel.y(row.observed + 2 * row.error), "whisker"), mark]

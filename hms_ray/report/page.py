@@ -1,0 +1,193 @@
+"""The report of a study: one self-contained HTML page, the same bytes for the same study."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from hms_ray import __version__, files
+from hms_ray.oof import OofTable
+from hms_ray.report import diagnostics, figures, tables, words
+from hms_ray.report.checks import run_checks
+from hms_ray.report.tables import Population, Scored, Study
+from hms_ray.report.verdict import Verdict, read_verdict
+from hms_ray.study_folder import StudyFolder
+
+REPORTS = Path("reports")
+OPEN_TRIALS = 25  # longer tables start folded
+FILTERS = ("kl", "percent", "margin", "whole", "bound", "seconds", "value", "one_line", "block", "fold_list")
+
+
+@dataclass(frozen=True)
+class SpaceView:
+    """One space and its trials. names: dotted path -> its short name; figure: None without trials."""
+
+    name: str
+    space: dict[str, Any] | None
+    trials: pd.DataFrame
+    names: dict[str, str]
+    population: str
+    figure: Markup | None
+
+    @property
+    def states(self) -> dict[str, int]:
+        """Number of trials in each state, in a fixed order."""
+        return {state: int(n) for state, n in self.trials["state"].value_counts().sort_index().items()}
+
+
+@dataclass(frozen=True)
+class ClassView:
+    """Where the error of one set of predictions lies, ready to print."""
+
+    of: str
+    population: Population
+    rows: list[diagnostics.ClassRow]
+    confusion: list[tuple[str, list[tuple[int, float]]]]
+    ties: int
+    calibration: list[Markup]
+
+    @property
+    def total(self) -> float:
+        """The mean score, which the classes' contributions add up to."""
+        return sum(row.contribution for row in self.rows)
+
+
+def write_report(folder: StudyFolder, trials: pd.DataFrame, out: Path | None = None) -> Path:
+    """Write index.html of a study into `out` (default: reports/<study>) and return its path.
+
+    trials: trial, space, number, state, value, seconds, cause, params; empty for a study without a search
+
+    Raises:
+        ConfigError: the folder is no study.
+        DataError: one of its files is missing or broken.
+    """
+    study = tables.read_study(folder)
+    page = (REPORTS / study.name if out is None else Path(out)) / "index.html"
+    files.write_text(page, render(folder, study, trials))
+    return page
+
+
+def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
+    """Return the page of a study as HTML."""
+    finalists = tables.read_finalists(folder, study)
+    verdict = read_verdict(folder, study, finalists)
+    curves = [_curve(curve, study, finalists) for curve in tables.read_curves(folder)]
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            study=study,
+            version=__version__,
+            finalists=finalists,
+            population=_population(study, finalists),
+            fold_figure=_fold_figure(study, finalists),
+            verdict=verdict,
+            members=_members(finalists, verdict) if verdict else [],
+            headline=words.headline(verdict) if verdict else "",
+            caveats=words.caveats(study, finalists, verdict) if verdict else [],
+            outside_sentence=words.outside_sentence(finalists, verdict) if verdict else "",
+            checks=run_checks(study, finalists, verdict),
+            spaces=_spaces(study, trials, finalists),
+            curves=[figure for final, figure in curves if final],
+            other_curves=[figure for final, figure in curves if not final],
+            classes=_classes(folder, study, finalists, verdict),
+            folds=tables.fold_sizes(study, finalists).to_dict("records"),
+            open_trials=OPEN_TRIALS,
+        )
+    )
+
+
+def _environment() -> Environment:
+    loader = PackageLoader("hms_ray.report", ".")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {name: getattr(words, name) for name in FILTERS}
+    environment.globals |= {"bar": figures.bar, "short_names": tables.short_names}
+    return environment
+
+
+def _population(study: Study, finalists: list[Scored]) -> Population | None:
+    return tables.population(finalists[0].rows, study.min_votes) if finalists else None
+
+
+def _members(finalists: list[Scored], verdict: Verdict) -> list[tuple[dict[str, Any], Scored | None]]:
+    """Return each member with its own table, the heaviest first; None if its table is gone."""
+    tables_by_trial = {f.trial: f for f in finalists}
+    members = sorted(verdict.content["members"], key=lambda member: -member["weight"])
+    return [(member, tables_by_trial.get(member["trial"])) for member in members]
+
+
+def _fold_figure(study: Study, finalists: list[Scored]) -> Markup | None:
+    if not any(f.by_fold for f in finalists):
+        return None
+    return figures.fold_scores(finalists, f"KL of each table on each fold; {_population(study, finalists)}")
+
+
+def _curve(curve: tables.Curve, study: Study, finalists: list[Scored]) -> tuple[bool, tuple[str, Markup]]:
+    title = f"Learning curves of {curve.trial}: training loss, and held-out KL on rows with {study.search_rule}"
+    return curve.trial in {f.trial for f in finalists}, (curve.trial, figures.learning_curve(curve, title))
+
+
+def _spaces(study: Study, trials: pd.DataFrame, finalists: list[Scored]) -> list[SpaceView]:
+    names = [*study.spaces, *sorted(set(trials["space"]) - set(study.spaces))]
+    return [_space(name, study, trials[trials["space"] == name], finalists) for name in names]
+
+
+def _space(name: str, study: Study, trials: pd.DataFrame, finalists: list[Scored]) -> SpaceView:
+    space = study.spaces.get(name)
+    trials = trials.sort_values("number", ignore_index=True)
+    searched = dict.fromkeys([*(space["search"] if space else ()), *(p for params in trials["params"] for p in params)])
+    where = _trial_rows(space, study, [f for f in finalists if f.space == name])
+    figure = figures.history(trials, f"Trials of {name}: KL by trial number; {where}") if len(trials) else None
+    return SpaceView(name, space, trials, tables.short_names(searched), where, figure)
+
+
+def _trial_rows(space: dict[str, Any] | None, study: Study, finalists: list[Scored]) -> str:
+    """Say which rows the trials of a space were scored on, as exactly as the study knows it."""
+    chosen_on = sorted({fold for f in finalists for fold in f.selected_on})
+    if not chosen_on and space:
+        return f"{study.search_rule} · {space['budget']['trial_folds']} of {study.folds['k']} folds"
+    if not chosen_on:
+        return study.search_rule
+    if study.min_votes != study.search_min_votes:
+        return f"{study.search_rule} · {words.fold_list(chosen_on)}"
+    rows = finalists[0].rows
+    return f"{tables.population(rows[rows['fold'].isin(chosen_on)], study.min_votes)} · {words.fold_list(chosen_on)}"
+
+
+def _classes(folder: StudyFolder, study: Study, finalists: list[Scored], verdict: Verdict | None) -> ClassView | None:
+    """Look at the ensemble's cross-fitted predictions; without an ensemble at the best table's."""
+    if not verdict and not finalists:
+        return None
+    path = folder.ensemble_oof if verdict else folder.oof(finalists[0].trial)
+    found = diagnostics.predictions(OofTable.read(path), study.min_votes)
+    if not len(found.scores):
+        return None
+    rows = diagnostics.by_class(found)
+    return ClassView(
+        of="the ensemble, cross-fitted" if verdict else f"the best table, {finalists[0].trial}",
+        population=Population(len(found.scores), len(set(found.groups)), study.min_votes),
+        rows=rows,
+        confusion=_shares(found),
+        ties=diagnostics.ties(found),
+        calibration=[_calibration(found, k, study) for k in range(len(rows))],
+    )
+
+
+def _shares(found: diagnostics.Predictions) -> list[tuple[str, list[tuple[int, float]]]]:
+    counts = diagnostics.confusion(found)
+    shares = counts / counts.sum(1, keepdims=True).clip(min=1)
+    return [
+        (name, list(zip(map(int, row), map(float, share), strict=True)))
+        for name, row, share in zip(found.classes, counts, shares, strict=True)
+    ]
+
+
+def _calibration(found: diagnostics.Predictions, k: int, study: Study) -> Markup:
+    name = found.classes[k]
+    title = f"Calibration of {name}: mean target share by mean predicted share; {len(found.scores):,} units"
+    return figures.calibration(diagnostics.calibration(found, k), name, title)

@@ -1,0 +1,256 @@
+"""A study folder as plain data: what was scored, on which rows, and by whom. Nothing is drawn here."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from hms_ray import files, tasks
+from hms_ray.errors import DataError
+from hms_ray.oof import OofTable
+from hms_ray.study_folder import StudyFolder
+
+
+@dataclass(frozen=True)
+class Population:
+    """The rows that a score is the mean of; printed beside every score."""
+
+    units: int
+    groups: int
+    min_votes: int
+
+    @property
+    def rule(self) -> str:
+        """Which rows belong to it."""
+        return rule(self.min_votes)
+
+    @property
+    def size(self) -> str:
+        """How many there are."""
+        return f"{_count(self.units, 'unit')} · {_count(self.groups, 'patient')}"
+
+    def __str__(self) -> str:
+        return f"{self.rule} · {self.size}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """study.json with its task rebuilt, folds.parquet, and ensemble.json (None while there is none).
+
+    units: unit_id, group_id, fold
+    """
+
+    name: str
+    task: tasks.Task
+    data: dict[str, Any]
+    folds: dict[str, Any]
+    search_min_votes: int
+    spaces: dict[str, Any]
+    versions: dict[str, str]
+    units: pd.DataFrame
+    ensemble: dict[str, Any] | None
+
+    @property
+    def min_votes(self) -> int:
+        """The votes a scored unit has: the ensemble's choice, so that tables compare with it; else the study's."""
+        return self.ensemble["population"]["min_votes"] if self.ensemble else self.search_min_votes
+
+    @property
+    def fold_numbers(self) -> list[int]:
+        """The folds that hold units; imported ones need not begin at 0."""
+        return sorted(map(int, self.units["fold"].unique()))
+
+    @property
+    def rule(self) -> str:
+        """Which rows the tables and the ensemble are scored on."""
+        return rule(self.min_votes)
+
+    @property
+    def search_rule(self) -> str:
+        """Which rows trials and learning curves were scored on."""
+        return rule(self.search_min_votes)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One out-of-fold table, scored on the study's population.
+
+    rows: unit_id, group_id, fold, score of each unit of the population
+    params: the searched values of this configuration, dotted path -> value
+    origin: fingerprints of the data and the folds it was made from
+    """
+
+    trial: str
+    space: str
+    origin: tuple[str, str]
+    selected_on: tuple[int, ...]
+    rows: pd.DataFrame
+    params: dict[str, Any]
+
+    @property
+    def score(self) -> float:
+        """Mean over the population; NaN where it is empty."""
+        return float(self.rows["score"].mean())
+
+    @property
+    def by_fold(self) -> dict[int, float]:
+        """Mean score of each fold that holds rows of the population."""
+        return {int(fold): float(score) for fold, score in self.rows.groupby("fold")["score"].mean().items()}
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over folds (n - 1); NaN for fewer than two folds."""
+        return float(np.std(list(self.by_fold.values()), ddof=1)) if len(self.by_fold) > 1 else float("nan")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The learning curves of one trial; epochs: fold, stage, epoch, train_loss, score, lr, seconds."""
+
+    trial: str
+    epochs: pd.DataFrame
+
+
+def rule(min_votes: int) -> str:
+    """Word which rows are scored."""
+    return f"≥ {min_votes} votes" if min_votes > 1 else "any number of votes"
+
+
+def read_study(folder: StudyFolder) -> Study:
+    """Read study.json, folds.parquet, and ensemble.json if there is one.
+
+    Raises:
+        ConfigError: the folder is no study.
+        DataError: a file is missing or broken.
+    """
+    content = folder.read_study()
+    return Study(
+        name=folder.name,
+        task=tasks.from_dict(content["task"]),
+        data=content["data"],
+        folds=content["folds"],
+        search_min_votes=content["score"]["min_votes"],
+        spaces=content["spaces"],
+        versions=content["versions"],
+        units=files.read_table(folder.folds, ["unit_id", "group_id", "fold"]),
+        ensemble=files.read_json(folder.ensemble) if folder.ensemble.is_file() else None,
+    )
+
+
+def population(rows: pd.DataFrame, min_votes: int) -> Population:
+    """Count units and groups of rows that already are the population."""
+    return Population(len(rows), int(rows["group_id"].nunique()), min_votes)
+
+
+def in_population(table: OofTable, min_votes: int) -> np.ndarray:
+    """Return a mask (N,) of the rows with enough votes; unlike that of `OofTable.rows` it may be empty."""
+    return table.votes >= min_votes
+
+
+def score_rows(table: OofTable, min_votes: int) -> pd.DataFrame:
+    """Return unit_id, group_id, fold, score of the population's rows, sorted by unit."""
+    keep = in_population(table, min_votes)
+    rows = pd.DataFrame(
+        {
+            "unit_id": table.unit_ids[keep],
+            "group_id": table.group_ids[keep],
+            "fold": table.folds[keep],
+            "score": table.task.row_scores(table.targets[keep], table.probs[keep]),
+        }
+    )
+    return rows.sort_values("unit_id", ignore_index=True)
+
+
+def read_finalists(folder: StudyFolder, study: Study) -> list[Scored]:
+    """Score every out-of-fold table, the best first, those without a score last."""
+    finalists = [_read_finalist(folder, study, trial) for trial in folder.oof_ids()]
+    return sorted(finalists, key=lambda f: (np.isnan(f.score), f.score, f.trial))
+
+
+def searched_params(config: dict[str, Any], search: Iterable[str]) -> dict[str, Any]:
+    """Return the values that a full run has at the searched dotted paths; paths it lacks are left out."""
+    found = {path: _dig(config, path) for path in search}
+    return {path: value for path, value in found.items() if value is not _ABSENT}
+
+
+def read_curves(folder: StudyFolder) -> list[Curve]:
+    """Read the learning curves of every trial that has begun, in the order of trial ids."""
+    paths = sorted((folder.root / "trials").glob("*/epochs.parquet"))
+    return [Curve(path.parent.name, files.read_table(path)) for path in paths]
+
+
+def fold_sizes(study: Study, finalists: list[Scored]) -> pd.DataFrame:
+    """Return fold, units, groups and, once a table tells the votes, scored_units and scored_groups (else NaN)."""
+    sizes = _sizes(study.units).reindex(study.fold_numbers, fill_value=0)
+    if finalists:
+        scored = _sizes(finalists[0].rows).reindex(study.fold_numbers, fill_value=0)
+    else:
+        scored = pd.DataFrame(float("nan"), index=sizes.index, columns=sizes.columns)
+    return sizes.join(scored.add_prefix("scored_")).rename_axis("fold").reset_index()
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Return, for each dotted path, its shortest ending that no other path shares and that begins with a name."""
+    paths = list(paths)
+    return {path: _shortest_ending(path, paths) for path in paths}
+
+
+_ABSENT = object()
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _read_finalist(folder: StudyFolder, study: Study, trial: str) -> Scored:
+    table = OofTable.read(folder.oof(trial))
+    return Scored(
+        trial=trial,
+        space=table.space,
+        origin=(table.data_fingerprint, table.folds_fingerprint),
+        selected_on=table.selected_on,
+        rows=score_rows(table, study.min_votes),
+        params=_params_of(folder, study, trial, table.space),
+    )
+
+
+def _params_of(folder: StudyFolder, study: Study, trial: str, space: str) -> dict[str, Any]:
+    config = folder.trial(trial).config
+    if space not in study.spaces or not config.is_file():
+        return {}  # a foreign table: nobody here knows how it was trained
+    return searched_params(_read_yaml(config), study.spaces[space]["search"])
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        return yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise DataError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from error
+
+
+def _dig(content: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        if isinstance(content, list) and key.isdigit() and int(key) < len(content):
+            content = content[int(key)]
+        elif isinstance(content, dict) and key in content:
+            content = content[key]
+        else:
+            return _ABSENT
+    return content
+
+
+def _sizes(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.groupby("fold").agg(units=("unit_id", "size"), groups=("group_id", "nunique"))
+
+
+def _shortest_ending(path: str, others: list[str]) -> str:
+    words = path.split(".")
+    for start in range(len(words) - 1, 0, -1):
+        ending = ".".join(words[start:])
+        if not words[start].isdigit() and sum(other == ending or other.endswith(f".{ending}") for other in others) == 1:
+            return ending
+    return path

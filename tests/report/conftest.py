@@ -1,0 +1,207 @@
+"""A study folder written through the real formats, small or large, with whatever part missing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hms_ray import files, seeds, tasks
+from hms_ray.oof import OofTable
+from hms_ray.study_folder import StudyFolder
+
+CLASSES = ("seizure", "lpd", "gpd", "lrda", "grda", "other")
+MIN_VOTES = 10
+STRENGTHS = {"eeg-0002": 2.6, "eeg-0005": 2.4, "eeg-base": 1.9, "spec-0001": 2.2, "spec-base": 1.2}
+TRIAL_COLUMNS = ["trial", "space", "number", "state", "value", "seconds", "cause", "params"]
+
+
+@dataclass
+class FakeStudy:
+    """Builds a study: units and folds at once, each further part by its own method."""
+
+    root: Path
+    patients: int = 60
+    units_a_patient: int = 6
+    classes: tuple[str, ...] = CLASSES
+    k: int = 5
+    foreign: bool = False
+    strengths: dict[str, float] = field(default_factory=lambda: dict(STRENGTHS))
+    votes: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        self.folder = StudyFolder(self.root)
+        self.rng = seeds.stream(7, "report")
+        self.task = tasks.from_dict({"kind": "votes", "classes": list(self.classes)})
+        self.groups = np.repeat([f"p{n:04d}" for n in range(self.patients)], self.units_a_patient)
+        self.units = np.array([f"u{n:05d}" for n in range(len(self.groups))])
+        self.folds = np.repeat(np.arange(self.patients) % self.k, self.units_a_patient)
+        if self.votes is None:
+            self.votes = np.where(self.rng.random(len(self.units)) < 0.5, 3, self.rng.integers(10, 21, len(self.units)))
+        self.truth = self.rng.normal(size=(len(self.units), len(self.classes))) * 1.6
+        shares = [
+            self.rng.multinomial(n, p) / n for n, p in zip(self.votes, self.task.to_probs(self.truth), strict=True)
+        ]
+        self.targets = np.array(shares)
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Mask of the scored population."""
+        return self.votes >= MIN_VOTES
+
+    def write(self) -> "FakeStudy":
+        """Write study.json, folds.parquet and every finalist's table."""
+        files.write_json(self.folder.study, self.study_json())
+        table = pd.DataFrame({"unit_id": self.units, "group_id": self.groups, "fold": self.folds})
+        files.write_table(self.folder.folds, table)
+        self.probs = {trial: self._predict(strength) for trial, strength in self.strengths.items()}
+        for trial, probs in self.probs.items():
+            self.table(trial, probs).write(self.folder.oof(trial))
+        return self
+
+    def study_json(self) -> dict[str, Any]:
+        """What study.json holds."""
+        return {
+            "versions": {"hms_ray": "0.1.0", "torch": "2.15.0", "numpy": "2.4.0"},
+            "task": self.task.to_dict(),
+            "data": {
+                "name": "hms",
+                "root": "data/hms",
+                "params": {"rows": "period"},
+                "fingerprint": "d" * 16,
+                "units": len(self.units),
+                "groups": self.patients,
+            },
+            "folds": {"k": self.k, "seed": None if self.foreign else 42, "fingerprint": "f" * 16},
+            "score": {"min_votes": MIN_VOTES},
+            "spaces": {} if self.foreign else {name: self.space(name) for name in ("eeg", "spec")},
+        }
+
+    def space(self, name: str) -> dict[str, Any]:
+        """A resolved space."""
+        return {
+            "description": f"{name}: one stage on all units, one on those with many votes",
+            "base": self.run(0.001, 0.2),
+            "search": {
+                "train.stages.0.lr": {"log_uniform": [1e-4, 3e-3]},
+                "model.params.drop_rate": {"uniform": [0.0, 0.5]},
+                "model.name": {"choice": ["basic_cnn", "timm_image"]},
+            },
+            "budget": {"trials": 12, "trial_folds": 1, "finalists": 2},
+        }
+
+    def run(self, lr: float, drop_rate: float) -> dict[str, Any]:
+        """A full run."""
+        return {
+            "model": {"name": "basic_cnn", "params": {"drop_rate": drop_rate}},
+            "train": {"stages": [{"epochs": 5, "lr": lr}, {"epochs": 3, "lr": lr / 10}]},
+        }
+
+    def table(self, trial: str, probs: np.ndarray) -> OofTable:
+        """An out-of-fold table of this study."""
+        space = "foreign" if self.foreign else trial.split("-")[0]
+        chosen_on = () if self.foreign or trial.endswith("base") else (0,)
+        rows = (self.units, self.groups, self.folds, self.votes, self.targets, probs)
+        return OofTable(*rows, self.task, trial, space, "d" * 16, "f" * 16, chosen_on)
+
+    def add_trials(self) -> "FakeStudy":
+        """Write config.yaml and epochs.parquet of every finalist."""
+        for n, trial in enumerate(self.strengths):
+            files.write_yaml(self.folder.trial(trial).config, self.run(0.0005 * (n + 1), 0.1 * n))
+            files.write_table(self.folder.trial(trial).epochs, self.epochs())
+        return self
+
+    def epochs(self) -> pd.DataFrame:
+        """Learning curves: two stages, all folds; NaN scores in the folds without scored rows."""
+        rows = []
+        for fold in range(self.k):
+            scored = bool(self.kept[self.folds == fold].any())
+            level = self.rng.normal(0.3, 0.02)
+            for epoch in range(1, 9):
+                score = level + 0.6 * np.exp(-epoch / 2) + self.rng.normal(0, 0.01) - 0.05 * (epoch > 5)
+                loss = 0.2 + 0.9 * np.exp(-epoch / 2.5) + self.rng.normal(0, 0.01)
+                rows.append((fold, int(epoch > 5), epoch, loss, score if scored else np.nan, 1e-3, 12.5))
+        return pd.DataFrame(rows, columns=["fold", "stage", "epoch", "train_loss", "score", "lr", "seconds"])
+
+    def add_ensemble(self, **changes: Any) -> "FakeStudy":
+        """Write the ensemble: every second table with falling weights; all its figures are true of these files."""
+        members = list(self.probs)[::2]
+        weights = np.arange(len(members), 0, -1) / np.arange(len(members), 0, -1).sum()
+        blend = sum(w * self.probs[m] for w, m in zip(weights, members, strict=True))
+        self.table("ensemble", blend).write(self.folder.ensemble_oof)
+        files.write_json(self.folder.ensemble, self._ensemble_json(members, weights, blend) | changes)
+        return self
+
+    def score(self, probs: np.ndarray, mask: np.ndarray) -> float | None:
+        """Mean score on a part of the population."""
+        return self.task.score(self.targets[mask], probs[mask]) if mask.any() else None
+
+    def search(self, trials: int = 12) -> pd.DataFrame:
+        """A trials table with every state."""
+        rows = []
+        for n in range(trials):
+            state = {3: "PRUNED", 4: "FAIL", 9: "RUNNING"}.get(n, "COMPLETE")
+            value = float("nan") if state != "COMPLETE" else 0.5 - 0.01 * n + float(self.rng.normal(0, 0.03))
+            cause = "out of memory: 15.2 GB asked, 14.6 GB there" if state == "FAIL" else ""
+            params = {"train.stages.0.lr": 0.0001 * (n + 1), "model.params.drop_rate": 0.05, "model.name": "basic_cnn"}
+            space = "eeg" if n % 2 == 0 else "spec"
+            rows.append((f"{space}-{n:04d}", space, n, state, value, 61.0 + n, cause, params))
+        return pd.DataFrame(rows, columns=TRIAL_COLUMNS)
+
+    def _predict(self, strength: float) -> np.ndarray:
+        noise = self.rng.normal(size=self.truth.shape) * 2.0 / strength
+        return self.task.to_probs(0.8 * (self.truth + noise))
+
+    def _ensemble_json(self, members: list[str], weights: np.ndarray, blend: np.ndarray) -> dict[str, Any]:
+        kept, mean = self.kept, np.mean(list(self.probs.values()), axis=0)
+        singles = {trial: self.score(probs, kept) for trial, probs in self.probs.items()}
+        best = min(singles, key=singles.get)
+        prior = np.tile(self.task.prior(self.targets[kept]), (len(self.units), 1))
+        outside = kept & (self.folds != 0)
+        figures = {"best_single": self.probs[best], "mean": mean, "prior": prior}
+        return {
+            "members": [
+                {"trial": m, "space": "foreign" if self.foreign else m.split("-")[0], "weight": float(w)}
+                for m, w in zip(members, weights, strict=True)
+            ],
+            "pool": "linear",
+            "duality_gap": 2.31e-11,
+            "kl_in_sample": self.score(blend, kept) - 0.004,
+            "kl_cross_fitted": self.score(blend, kept),
+            "kl_cross_fitted_by_fold": {str(k): self.score(blend, kept & (self.folds == k)) for k in range(self.k)},
+            "gap_by_fold": 4.07e-11,
+            "baselines": {"best_single_trial": best} | {n: self.score(p, kept) for n, p in figures.items()},
+            "population": {"units": int(kept.sum()), "groups": len(set(self.groups[kept])), "min_votes": MIN_VOTES},
+            "candidates": len(self.probs),
+            "folds_fingerprint": "f" * 16,
+            "outside_selection": None
+            if self.foreign
+            else {
+                "folds": list(range(1, self.k)),
+                "units": int(outside.sum()),
+                "groups": len(set(self.groups[outside])),
+                "kl_cross_fitted": self.score(blend, outside),
+                **{name: self.score(probs, outside) for name, probs in figures.items()},
+            },
+        }
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Callable[..., FakeStudy]:
+    """Makes studies: fake(name, **options), not yet written."""
+    return lambda name="night-1", **options: FakeStudy(tmp_path / "runs" / name, **options)
+
+
+@pytest.fixture
+def complete(fake: Callable[..., FakeStudy]) -> FakeStudy:
+    """A study with every part."""
+    return fake().write().add_trials().add_ensemble()
+
+
+@pytest.fixture
+def no_trials() -> pd.DataFrame:
+    """The trials table of a study without a search."""
+    return pd.DataFrame(columns=TRIAL_COLUMNS)

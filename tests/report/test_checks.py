@@ -1,0 +1,72 @@
+"""Each check holds on a true study, and fails on exactly the fault it is for."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from hms_ray import files
+from hms_ray.report import tables
+from hms_ray.report.checks import run_checks
+from hms_ray.report.verdict import read_verdict
+
+
+def failed(study):
+    found = tables.read_study(study.folder)
+    finalists = tables.read_finalists(study.folder, found)
+    checks = run_checks(found, finalists, read_verdict(study.folder, found, finalists))
+    return [(check.rule, check.detail) for check in checks if not check.passed]
+
+
+def one(faults, rule):
+    assert len(faults) == 1, faults
+    assert rule in faults[0][0]
+    return faults[0][1]
+
+
+def test_a_true_study_passes_all_of_them(complete, fake):
+    assert failed(complete) == []
+    assert failed(fake("no ensemble").write()) == []
+    assert failed(fake("nothing", strengths={}).write()) == []
+
+
+def test_an_ensemble_that_claims_too_much(complete):
+    complete.add_ensemble(kl_cross_fitted=0.2)
+    assert "said 0.2000000" in one(failed(complete), "have the KL it claims")
+
+
+def test_a_table_that_came_after_the_ensemble(complete):
+    complete.table("spec-0009", complete.probs["spec-base"]).write(complete.folder.oof("spec-0009"))
+    assert one(failed(complete), "tables and folds that are here") == "5 tables when it was fitted, 6 now"
+
+
+def test_a_member_whose_table_is_gone(complete):
+    complete.folder.oof("spec-base").unlink()
+    assert "no table of member spec-base" in one(failed(complete), "tables and folds that are here")
+
+
+def test_a_best_single_that_is_not_the_best(complete):
+    content = files.read_json(complete.folder.ensemble)
+    complete.add_ensemble(baselines=content["baselines"] | {"best_single": 0.5, "best_single_trial": "spec-base"})
+    assert "spec-base said 0.5" in one(failed(complete), "best single")
+
+
+def test_a_patient_in_two_folds(complete):
+    table = files.read_table(complete.folder.folds)
+    files.write_table(complete.folder.folds, table.assign(fold=[1, *table["fold"][1:]]))
+    assert one(failed(complete), "more than one fold") == "60 patients, 1 of them in several folds"
+
+
+@pytest.mark.parametrize("field", ["data_fingerprint", "folds_fingerprint"])
+def test_a_table_of_other_data_or_folds(complete, field):
+    table = complete.table("eeg-base", complete.probs["eeg-base"])
+    replace(table, **{field: "0" * 16}).write(complete.folder.oof("eeg-base"))
+    assert one(failed(complete), "made from this study").endswith("not those of eeg-base")
+
+
+def test_a_table_of_fewer_units(complete):
+    path = complete.folder.oof("spec-base")
+    table = files.read_table(path)
+    kept = table[table["unit_id"] != table.loc[table["votes"] >= 10, "unit_id"].iloc[0]]
+    files.write_table(path, pd.DataFrame(kept), files.read_metadata(path))
+    assert "spec-base" in one(failed(complete), "same units")

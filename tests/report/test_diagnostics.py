@@ -1,0 +1,70 @@
+"""Diagnostics against figures worked out by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hms_ray.report import diagnostics
+from hms_ray.report.diagnostics import Predictions
+
+
+@pytest.fixture
+def four() -> Predictions:
+    """Two units of class a, one of b, one tied; patients p, p, q, r."""
+    targets = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.5, 0.5]])
+    probs = np.array([[0.8, 0.2], [0.4, 0.6], [0.1, 0.9], [0.3, 0.7]])
+    return Predictions(("a", "b"), np.array(["p", "p", "q", "r"]), targets, probs, np.array([0.2, 0.6, 0.1, 0.3]))
+
+
+def test_cluster_error_of_singletons_is_the_ordinary_standard_error():
+    values = pd.Series([1.0, 2.0, 4.0, 8.0])
+    ordinary = values.std(ddof=1) / 2
+    assert diagnostics.cluster_error(values, pd.Series(list("abcd"))) == pytest.approx(ordinary)
+
+
+def test_cluster_error_counts_patients_not_repeated_rows():
+    values, groups = pd.Series([1.0, 2.0, 4.0]), pd.Series(list("abc"))
+    once = diagnostics.cluster_error(values, groups)
+    tenfold = diagnostics.cluster_error(pd.concat([values] * 10), pd.concat([groups] * 10))
+    assert tenfold == pytest.approx(once)
+
+
+def test_cluster_error_of_one_patient_is_unknown():
+    assert np.isnan(diagnostics.cluster_error(pd.Series([1.0, 2.0]), pd.Series(["a", "a"])))
+
+
+def test_contributions_add_up_to_the_score(four):
+    rows = diagnostics.by_class(four)
+    assert [row.units for row in rows] == [3, 1]
+    assert [row.groups for row in rows] == [2, 1]
+    assert rows[0].score == pytest.approx((0.2 + 0.6 + 0.3) / 3)
+    assert sum(row.contribution for row in rows) == pytest.approx(four.scores.mean())
+
+
+def test_shares_of_classes(four):
+    a, b = diagnostics.by_class(four)
+    assert (a.target_share, a.predicted_share) == (pytest.approx(0.6), pytest.approx(0.4))
+    assert a.calibration_error == pytest.approx(0.2) == pytest.approx(b.calibration_error)
+
+
+def test_confusion_counts_majority_against_most_probable(four):
+    assert diagnostics.confusion(four).tolist() == [[1, 2], [0, 1]]
+    assert diagnostics.ties(four) == 1
+
+
+def test_calibration_bins_hold_equally_many_rows_and_find_the_bias():
+    rng = np.random.default_rng(0)
+    predicted = rng.uniform(0, 0.5, 900)
+    probs = np.column_stack([predicted, 1 - predicted])
+    targets = np.column_stack([predicted + 0.1, 0.9 - predicted])
+    found = Predictions(("a", "b"), np.arange(900).astype(str), targets, probs, np.zeros(900))
+    bins = diagnostics.calibration(found, 0)
+    assert bins["units"].tolist() == [90] * 10
+    assert (bins["observed"] - bins["predicted"]).to_numpy() == pytest.approx(0.1)
+    assert bins["predicted"].is_monotonic_increasing
+
+
+def test_a_class_that_nobody_voted_for_has_no_score(four):
+    alone = Predictions(("a", "b"), four.groups[:1], four.targets[:1], four.probs[:1], four.scores[:1])
+    empty = diagnostics.by_class(alone)[1]
+    assert empty.units == 0 and np.isnan(empty.score) and empty.contribution == 0

@@ -1,0 +1,50 @@
+"""Formats of numbers."""
+
+import math
+
+import pytest
+
+from hms_ray.report import words
+
+
+@pytest.mark.parametrize(
+    ("gap", "expected"),
+    [(2.31e-11, "2.4e-11"), (2.3e-11, "2.3e-11"), (9.91e-9, "1.0e-8"), (0.0, "0"), (-3e-17, "0"), (0.012, "1.2e-2")],
+)
+def test_a_bound_is_rounded_up(gap, expected):
+    said = words.bound(gap)
+    assert float(said) >= gap
+    assert float(said) == float(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (42, "42 s"), (59.9, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
+)
+def test_seconds(value, expected):
+    assert words.seconds(value) == expected
+
+
+def test_nothing_is_a_dash():
+    dashes = {words.kl(None), words.kl(math.nan), words.percent(math.nan), words.whole(math.nan), words.bound(None)}
+    assert dashes == {words.seconds(math.nan)} == {words.NOTHING}
+
+
+def test_kl_has_five_decimals():
+    assert words.kl(0.2144453) == "0.21445"
+
+
+def test_margin_says_which_way():
+    assert [words.margin(m) for m in (0.087, -0.012, 0.0)] == ["8.7\u00a0% lower", "1.2\u00a0% higher", "equal"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(0.000123456, "0.0001235"), (16, "16"), ("stack", "stack"), ([1, 2], "[1, 2]"), (True, "true"), (None, "null")],
+)
+def test_hyper_parameters_in_few_characters(content, expected):
+    assert words.value(content) == expected
+
+
+def test_fold_list():
+    assert (words.fold_list([0]), words.fold_list((0, 2))) == ("fold 0", "folds 0, 2")
