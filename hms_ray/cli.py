@@ -56,7 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     prepare = _verb(verbs, _prepare, "read the data once and keep the features of a space")
     _add_spaces(prepare, required=False)
     _add_data(prepare)
-    for call, text in ((_search, "explore a space and fit the ensemble"), (_train, "train a space's base run on all folds")):
+    for call, text in (
+        (_search, "explore a space and fit the ensemble"),
+        (_train, "train a space's base run on all folds"),
+    ):
         verb = _verb(verbs, call, text)
         _add_spaces(verb, required=True)
         _add_data(verb)
@@ -186,14 +189,16 @@ def _fit(folder: StudyFolder, min_votes: int | None) -> None:
     from hms_ray.ensemble import fit_study
 
     fitted = fit_study(folder, min_votes)
-    population = fitted["population"]
-    print(
-        f"ensemble of {len(fitted['members'])}: cross-fitted {fitted['kl_cross_fitted']:.5f}, "
-        f"in sample {fitted['kl_in_sample']:.5f}, gap {fitted['duality_gap']:.1e}; "
-        f"best single {fitted['baselines']['best_single']:.5f}, mean {fitted['baselines']['mean']:.5f}, "
-        f"prior {fitted['baselines']['prior']:.5f}; {population['units']} units with >= {population['min_votes']} votes "
-        f"of {population['groups']} patients"
-    )
+    rows, others = fitted["population"], fitted["baselines"]
+    print(f"{rows['units']} units with >= {rows['min_votes']} votes of {rows['groups']} patients")
+    print(f"ensemble, cross-fitted  {fitted['kl_cross_fitted']:.5f}")
+    print(f"ensemble, in sample     {fitted['kl_in_sample']:.5f}  duality gap {fitted['duality_gap']:.1e}")
+    print(f"best single             {others['best_single']:.5f}  {others['best_single_trial']}, chosen in hindsight")
+    print(f"mean of all             {others['mean']:.5f}")
+    print(f"class prior             {others['prior']:.5f}")
+    print(f"members with weight     {len(fitted['members'])} of {fitted['candidates']}")
+    for note in fitted["notes"]:
+        print(f"note: {note}")
 
 
 def _write_report(folder: StudyFolder, out: Path | None) -> Path:

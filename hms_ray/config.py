@@ -133,7 +133,7 @@ def load_yaml(path: Path) -> Any:
         ConfigError: the file is no YAML; the message says where.
     """
     try:
-        return yaml.load(path.read_text(), _Loader)  # noqa: S506 - _Loader is a SafeLoader
+        return yaml.load(path.read_text(), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
 
@@ -150,7 +150,7 @@ _Loader.add_implicit_resolver(
 def parse_value(text: str) -> Any:
     """Read the value of `--set key=value` as YAML."""
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - _Loader is a SafeLoader
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set: {text!r} is not a YAML value") from error
 

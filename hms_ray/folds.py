@@ -38,7 +38,9 @@ def load(path: Path, units: pd.DataFrame) -> pd.DataFrame:
     """Read folds.parquet in the order of the units; folds of other units are refused."""
     table = files.read_table(path, COLUMNS).set_index("unit_id", drop=False)
     if set(table.index) != set(units["unit_id"]):
-        raise ConfigError(f"{path}: folds of {len(table)} other units; the data has {len(units)}. Choose another --study")
+        raise ConfigError(
+            f"{path}: folds of {len(table)} other units; the data has {len(units)}. Choose another --study"
+        )
     return table.loc[units["unit_id"]].reset_index(drop=True)
 
 

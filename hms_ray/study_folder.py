@@ -19,7 +19,7 @@ from hms_ray import __version__, files
 from hms_ray.errors import ConfigError, raise_all
 
 LIBRARIES = ("ray", "torch", "timm", "optuna", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
-IDENTITY = ("task", "data.fingerprint", "folds.fingerprint", "score")
+IDENTITY = ("task", "data.fingerprint", "folds.k", "folds.fingerprint", "score")
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 

@@ -33,7 +33,7 @@ def _stripes(rng: np.random.Generator, rows: int, length: int, params: Params) -
     """Return (rows, length), true inside 1 ... `stripes` stripes of random place and width."""
     shape = (rows, params.stripes, 1)
     width = rng.integers(1, max(1, round(params.width * length)) + 1, shape)
-    width[np.arange(params.stripes)[:, None] + np.zeros(shape, int) >= rng.integers(1, params.stripes + 1, (rows, 1, 1))] = 0
+    used = np.arange(params.stripes)[:, None] < rng.integers(1, params.stripes + 1, (rows, 1, 1))
     start = rng.integers(0, length - width + 1)
     position = np.arange(length)
-    return ((position >= start) & (position < start + width)).any(1)
+    return (used & (position >= start) & (position < start + width)).any(1)

@@ -42,7 +42,9 @@ class Dataset(ABC):
     def require(self, kind: str, who: str) -> None:
         """Raise ConfigError unless the dataset has recordings of that kind."""
         if kind not in self.KINDS:
-            raise ConfigError(f"{who} needs recordings of kind {kind!r}; dataset {self.name!r} has {', '.join(self.KINDS)}")
+            raise ConfigError(
+                f"{who} needs recordings of kind {kind!r}; dataset {self.name!r} has {', '.join(self.KINDS)}"
+            )
 
     def identity(self) -> dict[str, Any]:
         """Return what study.json keeps of the data."""

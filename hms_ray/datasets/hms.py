@@ -93,7 +93,9 @@ def load_test(root: Path) -> HmsDataset:
         }
     )
     if units["unit_id"].duplicated().any():
-        raise DataError(f"{root / 'test.csv'}: eeg_id {units['unit_id'][units['unit_id'].duplicated()].iat[0]} stands twice")
+        raise DataError(
+            f"{root / 'test.csv'}: eeg_id {units['unit_id'][units['unit_id'].duplicated()].iat[0]} stands twice"
+        )
     return _dataset(root, "test", units, None, "test")
 
 
@@ -113,7 +115,9 @@ def _dataset(root: Path, part: str, units: pd.DataFrame, targets: np.ndarray | N
 def _folder(root: Path, table: str) -> Path:
     root = Path(root).resolve()
     if not (root / table).is_file():
-        raise DataError(f"{root}: no {table} there; --data names the competition's folder (train.csv, train_spectrograms/ ...)")
+        raise DataError(
+            f"{root}: no {table} there; --data names the competition's folder (train.csv, train_spectrograms/ ...)"
+        )
     return root
 
 
@@ -148,7 +152,9 @@ def _vote_counts(table: pd.DataFrame, path: Path) -> np.ndarray:
     for bad, rule in (((counts < 0).any(1), "votes must not be negative"), (counts.sum(1) == 0, "votes are all zero")):
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            raise DataError(f"{path}: row {row + 2} (eeg_id {table['eeg_id'].iat[row]}): {rule}: {counts[row].tolist()}")
+            raise DataError(
+                f"{path}: row {row + 2} (eeg_id {table['eeg_id'].iat[row]}): {rule}: {counts[row].tolist()}"
+            )
     return counts
 
 
@@ -203,7 +209,8 @@ def _sizes(folder: Path, ids: pd.Series, table: Path) -> dict[str, int]:
     names = [f"{i}.parquet" for i in sorted(set(ids))]
     missing = [name for name in names if name not in found]
     if missing:
-        raise DataError(f"{folder}: {len(missing)} of {len(names)} files that {table.name} names are missing, the first is {missing[0]}")
+        few = f"{len(missing)} of the {len(names)} files that {table.name} names"
+        raise DataError(f"{folder}: {few} are missing, the first is {missing[0]}")
     return {name: found[name] for name in names}
 
 

@@ -112,5 +112,5 @@ class Collector:
             try:
                 for message in ray.get(self.mailbox.drain.remote()):
                     self.handle(message)
-            except Exception as error:  # noqa: BLE001 - kept for flush: a thread has nobody to raise it to
+            except Exception as error:
                 self.fault = self.fault or error

@@ -27,13 +27,18 @@ class TrialSource(Protocol):
         """Take note that a trial has ended; its folds and failures were handled before."""
 
 
-def run_trials(source: TrialSource, labels: Labels, request: Request, at_once: int, collector: Collector, logs: Path) -> None:
+def run_trials(
+    source: TrialSource, labels: Labels, request: Request, at_once: int, collector: Collector, logs: Path
+) -> None:
     """Run trials until the source has no more, `at_once` of them at a time."""
     trainable = tune.with_parameters(_train_trial, labels=labels, mailbox=collector.mailbox)
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": request.cpus, "gpu": request.gpus}),
         tune_config=tune.TuneConfig(
-            search_alg=_Proposals(source, collector, request.gpus), num_samples=-1, max_concurrent_trials=at_once, reuse_actors=True
+            search_alg=_Proposals(source, collector, request.gpus),
+            num_samples=-1,
+            max_concurrent_trials=at_once,
+            reuse_actors=True,
         ),
         run_config=tune.RunConfig(name="tune", storage_path=str(logs), verbose=0),
     )
@@ -51,7 +56,9 @@ def _train_trial(config: Mapping[str, Any], labels: Labels, mailbox: Any) -> Non
 
         def on_epoch(row: Mapping[str, Any]) -> None:
             ray.get(mailbox.post.remote(EpochDone(trial, row)))
-            tune.report({"score": row["score"], "train_loss": row["train_loss"], "fold": row["fold"], "epoch": row["epoch"]})
+            tune.report(
+                {"score": row["score"], "train_loss": row["train_loss"], "fold": row["fold"], "epoch": row["epoch"]}
+            )
 
         try:
             result = train_job(job, labels, Replica(device_of(config["gpus"])), on_epoch)

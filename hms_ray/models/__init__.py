@@ -1,1 +1,1 @@
-"""Models, one file each: `LAYOUT`, `Params`, and `build(spec, n_outputs, params)`, (B, *spec.shape) -> logits (B, K)."""
+"""Models, one file each: `LAYOUT`, `Params`, `build(spec, n_outputs, params)`; (B, *spec.shape) -> logits (B, K)."""

@@ -1,5 +1,7 @@
 """A small convolutional network: the baseline for the others, and fast enough for a laptop."""
 
+from itertools import pairwise
+
 import torch
 from pydantic import Field
 from torch import nn
@@ -21,7 +23,7 @@ class Params(Strict):
 def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
     """Return blocks of convolution, batch norm and GELU, then the mean and the maximum over the image, then a head."""
     widths = [spec.shape[0], *(params.width * 2**i for i in range(params.depth))]
-    blocks = [_block(a, b, stride=4 if i == 0 else 2) for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False))]
+    blocks = [_block(a, b, stride=4 if i == 0 else 2) for i, (a, b) in enumerate(pairwise(widths))]
     head = nn.Sequential(nn.Dropout(params.drop_rate), nn.Linear(2 * widths[-1], n_outputs))
     return nn.Sequential(*blocks, _MeanMax(), head)
 

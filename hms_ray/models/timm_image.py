@@ -30,7 +30,9 @@ class Params(Strict):
     def _known(cls, arch: str) -> str:
         if not timm.is_model(arch):
             near = difflib.get_close_matches(arch, [*timm.list_models(), *timm.list_pretrained()], n=3)
-            raise ValueError(f"timm {timm.__version__} has no network of that name; near it are {', '.join(near) or 'none'}")
+            raise ValueError(
+                f"timm {timm.__version__} has no network of that name; near it are {', '.join(near) or 'none'}"
+            )
         return arch
 
     @field_validator("pretrained")
@@ -55,8 +57,8 @@ def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
         raise ConfigError(f"model.arch {params.arch!r} does not take these options: {error}") from error
     except OSError as error:
         raise ConfigError(
-            f"model.pretrained: the weights of {params.arch!r} are neither in the hub's local cache nor to be had from the "
-            "hub; fetch them where there is a network (HF_HOME names the cache), give a .safetensors file, or say false"
+            f"model.pretrained: the weights of {params.arch!r} are neither in the hub's local cache nor to be had from "
+            "the hub; fetch them where there is a network (HF_HOME names the cache), give a .safetensors file, or say false"
         ) from error
 
 

@@ -80,7 +80,9 @@ def _train_all_folds(
     """Train what is missing of those trials in one Ray Train worker group, and write their out-of-fold tables."""
     ledger = Ledger(study, selected_on, 0)
     jobs = [
-        _job(study, trial, run, fold) for trial, run in runs.items() for fold in ledger.missing(trial, range(study.folds))
+        _job(study, trial, run, fold)
+        for trial, run in runs.items()
+        for fold in ledger.missing(trial, range(study.folds))
     ]
     ledger.total = len(jobs)
     if jobs:
@@ -90,7 +92,9 @@ def _train_all_folds(
     for trial in runs:
         missing = ledger.missing(trial, range(study.folds))
         if missing:
-            log.warning("%s has no out-of-fold table: fold %s failed: %s", trial, missing[0], ledger.causes.get(trial, "?"))
+            log.warning(
+                "%s has no out-of-fold table: fold %s failed: %s", trial, missing[0], ledger.causes.get(trial, "?")
+            )
         elif not study.folder.oof(trial).is_file():
             ledger.write_oof(trial)
 

@@ -8,7 +8,6 @@ import fcntl
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pandas as pd
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from hms_ray import files, seeds
+from hms_ray import seeds
 from hms_ray.errors import ConfigError
 from hms_ray.search.space import Space
 from hms_ray.study_folder import StudyFolder

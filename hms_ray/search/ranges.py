@@ -106,7 +106,9 @@ def parse_range(path: str, content: Any) -> tuple[Range | None, list[str]]:
     strange = [key for key in content if key not in FORMS and key != "when"]
     if len(forms) != 1 or strange:
         known = ", ".join(f"{form}: {shape}" for form, shape in FORMS.items())
-        return None, [f"search.{path}: needs exactly one of {known}, and optionally when; it has {', '.join(map(str, content))}"]
+        return None, [
+            f"search.{path}: needs exactly one of {known}, and optionally when; it has {', '.join(map(str, content))}"
+        ]
     when, fault = _parse_when(path, content.get("when", {}))
     fault = fault or _range_fault(forms[0], content[forms[0]])
     if fault:
@@ -118,7 +120,9 @@ def _make(path: str, when: dict[str, tuple[Any, ...]], form: str, values: list[A
     if form == "choice":
         return Choice(path, when, tuple(values))
     low, high = values
-    return IntRange(path, when, low, high) if form == "int" else FloatRange(path, when, low, high, form == "log_uniform")
+    return (
+        IntRange(path, when, low, high) if form == "int" else FloatRange(path, when, low, high, form == "log_uniform")
+    )
 
 
 def _range_fault(form: str, values: Any) -> str | None:

@@ -128,7 +128,9 @@ def parse(name: str, content: Mapping[str, Any]) -> Space:
         except ValidationError as error:
             found += faults(error, key)
     if run and "budget" in sections and sections["budget"].trial_folds > run.folds:
-        found.append(f"budget.trial_folds: must not exceed folds ({run.folds}), but got {sections['budget'].trial_folds}")
+        found.append(
+            f"budget.trial_folds: must not exceed folds ({run.folds}), but got {sections['budget'].trial_folds}"
+        )
     raise_all(found, ConfigError, f"space {name}")
     return Space(
         check_id(name), str(content.get("description", "")), dict(content["base"]), ranges, dict(search), **sections

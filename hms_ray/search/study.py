@@ -65,7 +65,7 @@ def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> Stud
     dataset = load_dataset(root, run)
     votes = dataset.units["votes"].to_numpy()
     oof.population(votes, run.score.min_votes)
-    table = folds.assign(dataset.units, run.folds, run.seed)
+    table = _folds(folder, dataset, run)
     _check_runs(spaces, dataset, votes, table["fold"].to_numpy())
     identity = {
         "task": dataset.task.to_dict(),
@@ -82,6 +82,15 @@ def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> Stud
     for variant in [variant for space in spaces for variant in variants(space)]:
         study.prepare(variant)
     return study
+
+
+def _folds(folder: StudyFolder, dataset: Dataset, run: RunConfig) -> pd.DataFrame:
+    """Return the study's own folds where it has such folds; else deal them out."""
+    if folder.folds.is_file():
+        known = folder.read_study()["folds"]
+        if (known["k"], known["seed"]) == (run.folds, run.seed):
+            return folds.load(folder.folds, dataset.units)
+    return folds.assign(dataset.units, run.folds, run.seed)
 
 
 def _labels(dataset: Dataset, table: pd.DataFrame, fingerprint: str) -> Labels:
@@ -106,7 +115,9 @@ def _common(spaces: Sequence[Space]) -> RunConfig:
         for key in FIXED
         if get(space.run.content, key) != get(first.run.content, key)
     ]
-    faults += [f"{name} is given twice" for name in {s.name for s in spaces if [t.name for t in spaces].count(s.name) > 1}]
+    faults += [
+        f"{name} is given twice" for name in {s.name for s in spaces if [t.name for t in spaces].count(s.name) > 1}
+    ]
     raise_all(faults, ConfigError, "the spaces of one study must share data, folds, score and seed")
     return first.run
 

@@ -141,7 +141,9 @@ class _Learner:
             total += self._update(apply_all(batch, rng, self.recipe.augment))
         loss = total.item() / self.epochs.steps
         if not math.isfinite(loss):
-            raise TrialFailed(f"the training loss became {loss} in epoch {number + 1}; a smaller lr or clip_grad may help")
+            raise TrialFailed(
+                f"the training loss became {loss} in epoch {number + 1}; a smaller lr or clip_grad may help"
+            )
         return loss
 
     def _update(self, batch: Batch) -> torch.Tensor:

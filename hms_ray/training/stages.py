@@ -36,7 +36,9 @@ class Stage(Strict):
         rows = train[(votes[train] >= self.min_votes) & (votes[train] <= upper)]
         if not len(rows):
             limits = f"min_votes {self.min_votes}, max_votes {self.max_votes}"
-            raise TrialFailed(f"a stage with {limits} leaves no unit to train on; their votes are {_range(votes[train])}")
+            raise TrialFailed(
+                f"a stage with {limits} leaves no unit to train on; their votes are {_range(votes[train])}"
+            )
         return rows
 
     def weights(self, votes: np.ndarray, rows: np.ndarray) -> np.ndarray:
