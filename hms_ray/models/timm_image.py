@@ -58,7 +58,7 @@ def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
     except OSError as error:
         raise ConfigError(
             f"model.pretrained: the weights of {params.arch!r} are neither in the hub's local cache nor to be had from "
-            "the hub; fetch them where there is a network (HF_HOME names the cache), give a .safetensors file, or say false"
+            "the hub; fetch them where there is a network (HF_HOME names the cache), or name a file, or say false"
         ) from error
 
 
