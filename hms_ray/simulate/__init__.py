@@ -1,0 +1,68 @@
+"""Recordings in the competition's layout that a person could take for it, from a seed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hms_ray import seeds
+from hms_ray.errors import ConfigError, raise_all
+from hms_ray.simulate import folder, plan
+
+__all__ = ["simulate"]
+
+MIN_PATIENTS = 6  # five folds by patient, and one more
+
+
+def simulate(
+    out: Path,
+    eegs: int = 240,
+    patients: int = 60,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write `eegs` labelled EEGs of `patients` patients, and a tenth as many without labels, into the folder `out`.
+
+    The same arguments give the same bytes, with the same versions of the libraries on the same kind of processor.
+
+    progress: called with (recordings written, recordings in all)
+
+    Raises:
+        ConfigError: the numbers do not fit together, or `out` is not empty; nothing has been written.
+    """
+    out = Path(out)
+    seeds.check_seed(seed)
+    raise_all([*_number_faults(eegs, patients), *_folder_faults(out)], ConfigError, "cannot simulate")
+    train = plan.labelled(seed, eegs, patients)
+    test = plan.unlabelled(seed, max(1, round(eegs / 10)), {planned.patient_id for planned in train})
+    jobs = [("train", i, planned) for i, planned in enumerate(train)]
+    jobs += [("test", i, planned) for i, planned in enumerate(test)]
+    rows = {"train": [], "test": []}
+    for done, (part, index, planned) in enumerate(jobs, start=1):
+        rows[part].append(folder.write_recording(out, part, seed, index, planned))
+        if progress is not None:
+            progress(done, len(jobs))
+    folder.write_tables(out, seed, rows["train"], rows["test"])
+
+
+def _number_faults(eegs: int, patients: int) -> list[str]:
+    faults = [
+        f"{name} must be a whole number, but got {value!r}"
+        for name, value in (("eegs", eegs), ("patients", patients))
+        if isinstance(value, bool) or not isinstance(value, int)
+    ]
+    if not faults and patients < MIN_PATIENTS:
+        faults.append(f"patients must be at least {MIN_PATIENTS}, to fill five folds, but got {patients}")
+    if not faults and eegs < patients:
+        faults.append(f"eegs must be at least as many as patients, but got {eegs} eegs for {patients} patients")
+    return faults
+
+
+def _folder_faults(out: Path) -> list[str]:
+    if not out.exists():
+        return []
+    if not out.is_dir():
+        return [f"{out} is a file, not a folder"]
+    if not any(out.iterdir()):
+        return []
+    if (out / "train_spectrograms").is_dir() and not (out / "train.csv").exists():
+        return [f"{out} holds a simulation that was interrupted (it has no train.csv): delete it, then run again"]
+    return [f"{out} is not empty: name a new folder"]
