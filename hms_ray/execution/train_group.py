@@ -6,7 +6,9 @@ continues from the checkpoint of its last epoch (`FoldJob.saved`), which each re
 numbers of epochs.
 """
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,9 +56,23 @@ def run_group(
         ),
     )
     try:
-        trainer.fit()
+        _beside(trainer.fit)
     except ray.train.TrainingFailedError as error:
         raise SearchAborted(f"the worker group failed {RESTARTS + 1} times; the last error: {error}") from error
+
+
+def _beside(call: Callable[[], object]) -> None:
+    """Call in a thread and wait: in the main thread Ray Train takes Ctrl-C for itself and exits with its own code."""
+    ended: Future[object] = Future()
+
+    def run() -> None:
+        try:
+            ended.set_result(call())
+        except BaseException as error:  # handed to the caller
+            ended.set_exception(error)
+
+    threading.Thread(target=run, name="ray-train", daemon=True).start()
+    ended.result()
 
 
 def _work(config: Mapping[str, Any]) -> None:

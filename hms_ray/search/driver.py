@@ -86,7 +86,7 @@ def _train_all_folds(
     ]
     ledger.total = len(jobs)
     if jobs:
-        log.info("%s: %d folds of %d finalists in a worker group", space.name, len(jobs), len(runs))
+        log.info("%s: %d folds of %d configurations in a worker group", space.name, len(jobs), len(runs))
         with Collector(ledger.handle) as collector:
             run_group(jobs, study.labels, *placing, collector, _logs(study))
     for trial in runs:
