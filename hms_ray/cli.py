@@ -31,6 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.filename is None:  # not about a path that the user chose
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     except HmsRayError as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
@@ -71,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     ensemble = _verb(verbs, _ensemble, "fit ensemble weights on out-of-fold predictions")
     _add_study(ensemble, required=True)
     ensemble.add_argument("--oof", nargs="+", type=Path, default=[], metavar="FILE", help="predictions from elsewhere")
-    ensemble.add_argument("--min-votes", type=int, metavar="N", help="score units with at least N votes")
+    ensemble.add_argument("--min-votes", type=_at_least_one, metavar="N", help="score units with at least N votes")
     report = _verb(verbs, _report, "write one HTML page of a study")
     _add_study(report, required=True)
     report.add_argument("--out", type=Path, metavar="DIR", help="default: reports/<study>")
@@ -82,6 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, but got {number}")
+    return number
+
+
 def _verb(verbs: Any, call: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
     verb = verbs.add_parser(call.__name__.strip("_"), help=text, description=text)
     verb.set_defaults(call=call)
@@ -89,8 +101,8 @@ def _verb(verbs: Any, call: Callable[[argparse.Namespace], None], text: str) -> 
 
 
 def _add_spaces(verb: argparse.ArgumentParser, required: bool) -> None:
-    default = {} if required else {"default": ["demo"]}
-    verb.add_argument("--space", action="append", required=required, metavar="NAME|FILE", help="may repeat", **default)
+    text = "may repeat" if required else "may repeat (default: demo)"
+    verb.add_argument("--space", action="append", required=required, metavar="NAME|FILE", help=text)
 
 
 def _add_data(verb: argparse.ArgumentParser) -> None:
@@ -113,7 +125,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
     from hms_ray.prepare import prepare
     from hms_ray.search import space
 
-    for store in prepare([space.load(name) for name in arguments.space], _data(arguments)):
+    for store in prepare([space.load(name) for name in arguments.space or ["demo"]], _data(arguments)):
         print(store)
 
 

@@ -104,6 +104,8 @@ def parse_run(content: Mapping[str, Any]) -> RunConfig:
 
 def try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
     """Return the run, or None and every fault."""
+    if not isinstance(content, Mapping):
+        return None, [f"it must be a mapping with data, feature, model and stages, but is {content!r}"]
     try:
         sections = _Sections.model_validate(dict(content))
     except ValidationError as error:
@@ -139,7 +141,15 @@ def load_yaml(path: Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as text, since it has no dot."""
+    """YAML 1.1 reads 1e-3 as text, since it has no dot; and of a key that stands twice only the last would count."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.composer.ComposerError(None, None, f"key {twice[0]!r} stands twice", node.start_mark)
+        return node
 
 
 _Loader.add_implicit_resolver(
@@ -164,7 +174,8 @@ def _components(content: Mapping[str, Any]) -> Iterator[tuple[str, None] | tuple
             yield from _component(kind, section.get("name"), params, key, f"{key}.name")
     augment = content.get("augment")
     for name, params in augment.items() if isinstance(augment, Mapping) else ():
-        yield from _component("augment", name, params or {}, f"augment.{name}", "augment")
+        if isinstance(params, Mapping | None):
+            yield from _component("augment", name, params or {}, f"augment.{name}", "augment")
 
 
 def _component(

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from hms_ray import files, seeds
+from hms_ray import __version__, files, seeds
 from hms_ray.augment._compose import Batch, apply_all
 from hms_ray.config import RunConfig, parse_run
 from hms_ray.errors import ConfigError
@@ -60,7 +60,7 @@ def train_job(
 
 def recipe(run: RunConfig, task: Task, fold: int) -> Recipe:
     """Return what training needs of a run; the seed differs from fold to fold."""
-    learned = {k: v for k, v in run.content.items() if k not in ("data", "score", "folds")}
+    own = {k: v for k, v in run.content.items() if k not in ("data", "folds")}  # a study has one of these
     return Recipe(
         build=lambda: build_model(run, task),
         augment=tuple((component.module, component.params) for component in run.augment),
@@ -68,7 +68,7 @@ def recipe(run: RunConfig, task: Task, fold: int) -> Recipe:
         stages=run.stages,
         min_votes=run.score.min_votes,
         seed=seeds.derive(run.seed, "fold", fold),
-        mark=files.fingerprint(learned, fold),
+        mark=files.fingerprint(__version__, own, fold),
     )
 
 

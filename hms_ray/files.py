@@ -55,7 +55,7 @@ def read_json(path: Path) -> Any:
     """Read JSON, or say which file is missing or broken."""
     try:
         return json.loads(_existing(path).read_text())
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not valid JSON ({error})") from error
 
 
@@ -83,14 +83,22 @@ def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
 
 
 def read_array(path: Path, columns: list[str]) -> Any:
-    """Read numeric columns of a parquet file as one float32 array (rows, len(columns)); errors as in read_table."""
-    return _read_arrow(path, columns).to_pandas().to_numpy(dtype="float32")
+    """Read columns of a parquet file as one float32 array (rows, len(columns)), nulls as NaN.
+
+    Raises:
+        DataError: as in read_table, or a column does not hold numbers.
+    """
+    table = _read_arrow(path, columns)
+    for field in table.schema:
+        if not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_null(field.type)):
+            raise DataError(f"{path}: column {field.name!r} must hold numbers, but holds {field.type}")
+    return table.to_pandas().to_numpy(dtype="float32")
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """Return the JSON that write_table put into the schema; {} for a file that has none."""
-    check_parquet(path)
-    return json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}"))
+    with _opened(path) as file:
+        return json.loads((file.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}"))
 
 
 def check_parquet(path: Path) -> None:
@@ -122,16 +130,23 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _read_arrow(path: Path, columns: list[str] | None) -> pa.Table:
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a parquet file; whatever is broken in it becomes a DataError."""
     check_parquet(path)
     try:
-        file = pq.ParquetFile(path)
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: broken parquet ({str(error).splitlines()[0]})") from error
+
+
+def _read_arrow(path: Path, columns: list[str] | None) -> pa.Table:
+    with _opened(path) as file:
         missing = [c for c in columns or () if c not in file.schema_arrow.names]
         if missing:
             raise DataError(f"{path}: missing column {', '.join(map(repr, missing[:5]))}; it has {_few(file)}")
         return file.read(columns=columns, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: broken parquet ({str(error).splitlines()[0]})") from error
 
 
 def _few(file: pq.ParquetFile) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from hms_ray import files, seeds
-from hms_ray.errors import ConfigError
+from hms_ray.errors import ConfigError, DataError
 
 COLUMNS = ["unit_id", "group_id", "fold"]
 
@@ -37,6 +37,8 @@ def fingerprint(table: pd.DataFrame) -> str:
 def load(path: Path, units: pd.DataFrame) -> pd.DataFrame:
     """Read folds.parquet in the order of the units; folds of other units are refused."""
     table = files.read_table(path, COLUMNS).set_index("unit_id", drop=False)
+    if table.index.has_duplicates:
+        raise DataError(f"{path}: unit {table.index[table.index.duplicated()][0]} stands twice")
     if set(table.index) != set(units["unit_id"]):
         raise ConfigError(
             f"{path}: folds of {len(table)} other units; the data has {len(units)}. Choose another --study"
@@ -45,11 +47,13 @@ def load(path: Path, units: pd.DataFrame) -> pd.DataFrame:
 
 
 def _common(strata: pd.Series, k: int) -> pd.Series:
-    """Merge strata with fewer than k units into one: the splitter cannot balance them, and must not fail on them."""
-    counts = strata.map(strata.value_counts())
-    if (counts < k).all():
-        return pd.Series("all", index=strata.index)
-    return strata.where(counts >= k, "rare")
+    """Merge strata with fewer than k units, which the splitter cannot balance.
+
+    First with each other, and what is still too few with the most common one.
+    """
+    for merged in ("rare", strata.mode()[0]):
+        strata = strata.where(strata.map(strata.value_counts()) >= k, merged)
+    return strata
 
 
 def _spread(table: pd.DataFrame, k: int) -> pd.DataFrame:

@@ -28,8 +28,10 @@ def predict(folder: StudyFolder, root: Path, out: Path) -> int:
         ConfigError: the study has no ensemble, or a member has no weights here.
         DataError: a file of the data is missing or broken; nothing is written.
     """
-    members = _members(folder)
+    if out.is_dir():
+        raise ConfigError(f"--out {out}: is a folder; name a file")
     study = folder.read_study()
+    members = _members(folder, study["folds"]["k"])
     task = tasks.from_dict(study["task"])
     runs = [parse_run(load_yaml(folder.trial(member["trial"]).config)) for member in members]
     dataset = runs[0].data.module.load_test(root)
@@ -44,9 +46,8 @@ def predict(folder: StudyFolder, root: Path, out: Path) -> int:
     return len(blend)
 
 
-def _members(folder: StudyFolder) -> list[dict[str, Any]]:
-    """Return the ensemble's members after checking that each has the weights of a model."""
-    folder.read_study()
+def _members(folder: StudyFolder, folds: int) -> list[dict[str, Any]]:
+    """Return the ensemble's members after checking that each has the weights of its models."""
     if not folder.ensemble.is_file():
         raise ConfigError(f"{folder.root} has no ensemble; run `hms-ray ensemble --study {folder.root}` first")
     members = files.read_json(folder.ensemble)["members"]
@@ -55,6 +56,8 @@ def _members(folder: StudyFolder) -> list[dict[str, Any]]:
         for member in members
         if not folder.trial(member["trial"]).config.is_file()
     ]
+    weights = [folder.trial(member["trial"]).fold(k).weights for member in members for k in range(folds)]
+    faults = faults or [f"{path} is missing" for path in weights if not path.is_file()]
     raise_all(faults, ConfigError, f"{folder.root} cannot predict new data")
     return members
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from hms_ray import __version__, files
-from hms_ray.errors import ConfigError, raise_all
+from hms_ray.errors import ConfigError, DataError, raise_all
 
 LIBRARIES = ("ray", "torch", "timm", "optuna", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 IDENTITY = ("task", "data.fingerprint", "folds.k", "folds.fingerprint", "score")
+KEYS = (*IDENTITY, "spaces")  # without these, study.json is none
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -125,13 +126,19 @@ class StudyFolder:
         """Return study.json, or say that this is no study."""
         if not self.study.is_file():
             raise ConfigError(f"{self.root} is no study: it has no study.json. Run `hms-ray search` or `train` first.")
-        return files.read_json(self.study)
+        content = files.read_json(self.study)
+        missing = [key for key in KEYS if not _has(content, key)]
+        if missing:
+            raise DataError(f"{self.study}: {', '.join(missing)} is missing; this is not what hms-ray wrote")
+        return content
 
     def claim(self, identity: dict[str, Any]) -> None:
         """Write study.json if the study is new; otherwise refuse data, folds or a score that are not its own.
 
         identity: task, data {name, fingerprint, units, groups, ...}, folds {k, fingerprint, ...}, score {min_votes}
         """
+        if self.root.is_file():
+            raise ConfigError(f"{self.root} is a file; a study is a folder")
         if not self.study.is_file():
             versions = {"hms_ray": __version__} | {name: metadata.version(name) for name in LIBRARIES}
             files.write_json(self.study, {"versions": versions, **identity, "spaces": {}})
@@ -154,6 +161,15 @@ class StudyFolder:
                 "choose another --study, or give the space another name"
             )
         files.write_json(self.study, study | {"spaces": study["spaces"] | {name: resolved}})
+
+
+def _has(content: Any, dotted: str) -> bool:
+    """Say whether JSON holds that key; it may be anything, a list as well."""
+    try:
+        _dig(content, dotted)
+    except (KeyError, TypeError):
+        return False
+    return True
 
 
 def _dig(content: dict[str, Any], dotted: str) -> Any:

@@ -1,15 +1,112 @@
-"""What every test shares: the repository's root, and no thread or network that a test did not ask for."""
+"""What every test shares: the repository's root, tiny competition folders, and no thread or network unasked for."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests of one core each, the same everywhere
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # pretrained weights are never fetched in a test
+
+CLASSES = ("seizure", "lpd", "gpd", "lrda", "grda", "other")
+FILE_ORDER = ("LL", "RL", "LP", "RP")  # of the panels' blocks in the competition's files
+FIRST_EEG, FIRST_SPECTROGRAM = 4_294_950_000, 2_147_483_000  # real ids pass 2^31
 
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data(repository: Path) -> Path:
+    """Real files of the competition, where this machine has them: $HMS_RAY_REAL, or ../shared/real."""
+    path = Path(os.environ.get("HMS_RAY_REAL") or repository.parent / "shared" / "real")
+    if not path.is_dir():
+        pytest.skip(f"no real data at {path}; HMS_RAY_REAL names it")
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_hms_folder() -> Callable[..., Path]:
+    """The function that writes a tiny competition folder: make_hms_folder(path, patients=6, rows=320, seed=0)."""
+    return write_hms_folder
+
+
+@pytest.fixture(scope="session")
+def hms_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One tiny competition folder of 6 patients, shared by the tests that only read it."""
+    return write_hms_folder(tmp_path_factory.mktemp("hms") / "folder")
+
+
+def write_hms_folder(path: Path, patients: int = 6, rows: int = 320, seed: int = 0) -> Path:
+    """Write the tables and spectrograms of so many patients, as the competition lays them out; return `path`.
+
+    A patient has one spectrogram of `rows` rows and two EEGs of four windows: the first with 12 votes throughout, the
+    second with 5 or 2 that change to another class and back. So: 8 rows, 2 EEGs, 3 labels and 4 periods a patient.
+    A patient's main class shows as power around 2 Hz to 16 Hz, so that a model can learn it. Patient 0's spectrogram
+    begins with empty rows, patient 1's has zeros; `time` is int16 or int64 by turns. EEG files are not written.
+    """
+    rng = np.random.default_rng(seed)
+    path.mkdir(parents=True)
+    table = pd.concat([_patient_rows(p) for p in range(patients)], ignore_index=True)
+    table.to_csv(path / "train.csv", index=False)
+    for part in ("train", "test"):
+        (path / f"{part}_spectrograms").mkdir()
+    for p in range(patients):
+        power = _power(rng, rows, p % len(CLASSES))
+        power[: 10 * (p == 0)] = np.nan
+        power[20 : 20 + 10 * (p == 1)] = 0
+        file = path / "train_spectrograms" / f"{FIRST_SPECTROGRAM + 300 * p}.parquet"
+        write_spectrogram(file, power, np.int16 if p % 2 else np.int64)
+    write_spectrogram(path / "test_spectrograms" / "853520.parquet", _power(rng, 300, 0), np.int64)
+    test = pd.DataFrame({"spectrogram_id": [853520], "eeg_id": [3911565283], "patient_id": [6885]})
+    test.to_csv(path / "test.csv", index=False)
+    sample = test[["eeg_id"]].assign(**{f"{name}_vote": 1 / len(CLASSES) for name in CLASSES})
+    sample.to_csv(path / "sample_submission.csv", index=False)
+    return path
+
+
+def write_spectrogram(path: Path, power: np.ndarray, time_dtype: type = np.int64) -> None:
+    """Write power (rows, panels in the file's order x 100 frequencies) under the competition's column names."""
+    hz = [f"{np.floor(k * 20000 / 1024 + 0.5) / 100:g}" for k in range(3, 103)]
+    names = [f"{panel}_{f}" for panel in FILE_ORDER for f in hz]
+    time = np.arange(1, 2 * len(power), 2, dtype=time_dtype)
+    pq.write_table(pa.table([time, *np.ascontiguousarray(power.T, np.float32)], ["time", *names]), path)
+
+
+def _power(rng: np.random.Generator, rows: int, label: int) -> np.ndarray:
+    power = rng.lognormal(0, 1, (rows, len(FILE_ORDER), 100))
+    power[:, :, 10 + 15 * label : 20 + 15 * label] *= 20
+    return power.reshape(rows, -1)
+
+
+def _patient_rows(p: int) -> pd.DataFrame:
+    main, other = p % len(CLASSES), (p + 1) % len(CLASSES)
+    rows = []
+    for e, total in enumerate((12, 5 if p % 2 else 2)):
+        for w, offset in enumerate((0.0, 6.0, 12.0, 16.0)):
+            counts = dict.fromkeys(CLASSES, 0)
+            counts[CLASSES[other if e == 1 and w == 2 else main]] += total - e
+            counts["other"] += e
+            rows.append(
+                {
+                    "eeg_id": FIRST_EEG - 10 * p - e,
+                    "eeg_sub_id": w,
+                    "eeg_label_offset_seconds": offset,
+                    "spectrogram_id": FIRST_SPECTROGRAM + 300 * p,
+                    "spectrogram_sub_id": 4 * e + w,
+                    "spectrogram_label_offset_seconds": 24 * e + offset,
+                    "label_id": None,
+                    "patient_id": 40000 + p,
+                    "expert_consensus": CLASSES[main],
+                    **{f"{name}_vote": count for name, count in counts.items()},
+                }
+            )
+    return pd.DataFrame(rows)

@@ -19,7 +19,7 @@ class Dataset(ABC):
     units: one row a unit: unit_id (str), group_id (str, what must not cross folds), votes (int, how many experts),
         stratum (str, what folds are balanced by), and columns of the dataset's own
     targets: (N, K) float64, or None for data without labels
-    fingerprint: changes whenever the labels or a recording's file changes
+    fingerprint: changes whenever the labels, or the size of a recording's file, change
     """
 
     KINDS: ClassVar[tuple[str, ...]] = ()

@@ -73,8 +73,8 @@ def load(root: Path, params: Params) -> HmsDataset:
     root = _folder(root, "train.csv")
     table = _read_csv(root / "train.csv", [*KEYS, *OFFSETS, *VOTES])
     counts = _vote_counts(table, root / "train.csv")
+    _check_eegs(table, root / "train.csv")
     units, counts = _units(table, counts, params.rows)
-    _one_value_an_eeg(table, root / "train.csv")
     units["stratum"] = [f"{CLASSES[c]}-{_panel(n)}" for c, n in zip(counts.argmax(1), units["votes"], strict=True)]
     targets = counts / counts.sum(1, keepdims=True)
     return _dataset(root, "train", units, targets, params.rows)
@@ -125,7 +125,7 @@ def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable CSV ({error})") from error
+        raise DataError(f"{path}: not a readable CSV ({' '.join(str(error).split())})") from error
     missing = [name for name in columns if name not in table]
     if missing:
         raise DataError(f"{path}: missing column {', '.join(missing)}; it has {', '.join(table.columns)}")
@@ -137,13 +137,16 @@ def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def _check_numbers(path: Path, column: pd.Series, whole: bool) -> None:
-    """Every value must be a finite number, and a whole one for ids and votes."""
-    numbers = pd.to_numeric(column, errors="coerce")
-    bad = ~np.isfinite(numbers) | (whole & (numbers % 1 != 0))
+    """Every value must be a finite number, and a whole one that float64 holds exactly for ids and votes."""
+    numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    huge = np.abs(numbers) >= 2**53
+    bad = ~np.isfinite(numbers) | (whole & (huge | (numbers % 1 != 0)))
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         kind = "whole number" if whole else "number"
-        raise DataError(f"{path}: row {row + 2}: {column.name} must be a {kind}, but is {column.iat[row]!r}")
+        limit = " below 2^53" if whole and huge.iat[row] else ""
+        value = column.tolist()[row]
+        raise DataError(f"{path}: row {row + 2}: {column.name} must be a {kind}{limit}, but is {value!r}")
 
 
 def _vote_counts(table: pd.DataFrame, path: Path) -> np.ndarray:
@@ -158,7 +161,12 @@ def _vote_counts(table: pd.DataFrame, path: Path) -> np.ndarray:
     return counts
 
 
-def _one_value_an_eeg(table: pd.DataFrame, path: Path) -> None:
+def _check_eegs(table: pd.DataFrame, path: Path) -> None:
+    """An EEG is of one patient and one spectrogram, and its windows are numbered."""
+    twice = table.duplicated(["eeg_id", "eeg_sub_id"])
+    if twice.any():
+        eeg, window = table.loc[twice.idxmax(), ["eeg_id", "eeg_sub_id"]]
+        raise DataError(f"{path}: eeg_id {eeg}, eeg_sub_id {window} stands twice")
     for name in ("patient_id", "spectrogram_id"):
         several = table.groupby("eeg_id")[name].nunique() > 1
         if several.any():
@@ -205,7 +213,7 @@ def _sizes(folder: Path, ids: pd.Series, table: Path) -> dict[str, int]:
     """Return the size of each recording's file; ids without a file are refused."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    found = {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
+    found = {entry.name: entry.stat().st_size for entry in os.scandir(folder) if entry.is_file()}
     names = [f"{i}.parquet" for i in sorted(set(ids))]
     missing = [name for name in names if name not in found]
     if missing:
@@ -214,9 +222,9 @@ def _sizes(folder: Path, ids: pd.Series, table: Path) -> dict[str, int]:
     return {name: found[name] for name in names}
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _spectrogram(path: Path) -> np.ndarray:
-    """Read one file as (rows, 4 panels x 100 bins); units of one file follow each other, so a few are kept."""
+    """Read one file as (rows, 4 panels x 100 bins); units of one file follow each other: one a thread is kept."""
     return files.read_array(path, COLUMNS)
 
 

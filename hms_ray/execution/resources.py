@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from hms_ray.errors import ConfigError
 
+ROUND_OFF = 1e-9  # three shares of 0.1 are more than 0.3 in floating point
+
 
 @dataclass(frozen=True)
 class Request:
@@ -30,10 +32,10 @@ def folds_at_once(request: Request, cluster: Mapping[str, float]) -> int:
     limits = []
     for name, each in (("CPU", request.cpus), ("GPU", request.gpus)):
         need, have = each * request.workers_per_fold, cluster.get(name, 0)
-        if need > have:
+        if need > have + ROUND_OFF:
             raise ConfigError(
                 f"resources: a fold needs {request.workers_per_fold} workers x {each:g} {name} = {need:g} {name}, "
                 f"but the cluster has {have:g}"
             )
-        limits.append(math.floor(have / need + 1e-9) if need else math.inf)
+        limits.append(math.floor(have / need + ROUND_OFF) if need else math.inf)
     return int(min(limits))

@@ -45,7 +45,7 @@ def prepare(dataset: Dataset, feature: str, params: Params, progress: Callable[[
         DataError: a recording is missing or broken; the store is not made.
     """
     target = store_path(dataset, feature, params)
-    if (target / "manifest.json").is_file():
+    if _is_whole(target):
         return target
     module = lookup.load("features", feature)
     dataset.require(module.KIND, f"features.{feature}")
@@ -66,9 +66,14 @@ def open_store(path: Path) -> np.ndarray:
 
     The map is copy-on-write: torch wants arrays it could write to, and the file must not change.
     """
-    if not (path / "manifest.json").is_file():
+    if not _is_whole(path):
         raise DataError(f"{path}: no prepared features here; HMS_RAY_CACHE must name a folder that every node can read")
     return np.load(path / "x.npy", mmap_mode="c")
+
+
+def _is_whole(store: Path) -> bool:
+    """Say whether both files are there: cleaners of temporary folders take one and leave the other."""
+    return (store / "manifest.json").is_file() and (store / "x.npy").is_file()
 
 
 def _computed(
@@ -95,7 +100,8 @@ def _new_folder(target: Path) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        if not target.exists():  # another process may have prepared the same meanwhile
+        if not _is_whole(target):  # another process may have prepared the same meanwhile
+            shutil.rmtree(target, ignore_errors=True)
             os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -3,6 +3,7 @@
 Clip to [e^-4, e^8], log, standardise, NaN to 0: the public baseline of the competition.
 """
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from hms_ray.specs import InputSpec, Panels
 
 KIND = "spectrogram"
 PANELS, BINS, ROWS, ROW_S = ("LL", "LP", "RL", "RP"), 100, 300, 2.0
-LOG_RANGE = (-4.0, 8.0)
+POWER_RANGE = (math.exp(-4), math.exp(8))  # plain floats: NumPy's would turn the image into float64
 
 
 class Params(Strict):
@@ -38,7 +39,7 @@ def spec(params: Params) -> InputSpec:
 def compute(dataset: Dataset, i: int, params: Params) -> np.ndarray:
     """Return unit i's image (C, F, T), float32."""
     power = dataset.recording(KIND, i)  # (4, 100, 300), NaN where the recording has gaps
-    image = np.log(np.clip(power, *np.exp(LOG_RANGE)))
+    image = np.log(np.clip(power, *POWER_RANGE))
     image = np.nan_to_num(_standardise(image, (1, 2) if params.standardise == "panel" else (0, 1, 2)))
     return _pool(image, params.pool).reshape(spec(params).shape)
 
@@ -46,7 +47,7 @@ def compute(dataset: Dataset, i: int, params: Params) -> np.ndarray:
 def _standardise(image: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """Shift and scale over `axes`, leaving NaN out; an image without any value stays NaN."""
     known = np.isfinite(image)
-    count = np.maximum(known.sum(axes, keepdims=True), 1)
+    count = np.maximum(known.sum(axes, keepdims=True, dtype=np.float32), 1)
     centred = image - np.where(known, image, 0).sum(axes, keepdims=True) / count
     variance = (np.where(known, centred, 0) ** 2).sum(axes, keepdims=True) / count
     return centred / (np.sqrt(variance) + 1e-6)

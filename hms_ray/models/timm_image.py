@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from hms_ray.errors import ConfigError
@@ -33,6 +34,9 @@ class Params(Strict):
             raise ValueError(
                 f"timm {timm.__version__} has no network of that name; near it are {', '.join(near) or 'none'}"
             )
+        tagged = timm.models.get_arch_pretrained_cfgs(arch)
+        if "." in arch and arch not in tagged:
+            raise ValueError(f"timm {timm.__version__} has no weights of that tag; there are {', '.join(tagged)}")
         return arch
 
     @field_validator("pretrained")
@@ -40,17 +44,24 @@ class Params(Strict):
     def _file(cls, pretrained: bool | str) -> bool | str:
         if isinstance(pretrained, str) and not (pretrained.endswith(".safetensors") and Path(pretrained).is_file()):
             raise ValueError("pretrained must be true, false or the path of an existing .safetensors file")
-        return pretrained
+        return str(Path(pretrained).absolute()) if isinstance(pretrained, str) else pretrained  # workers run elsewhere
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> "Params":
+        known = timm.models.get_pretrained_cfg(self.arch)
+        if self.pretrained is True and not (known and known.has_weights):
+            raise ValueError(f"nobody has published weights of {self.arch!r}: say pretrained: false, or name a file")
+        return self
 
 
 def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
     """Return the network with its first layer fitted to the image's channels.
 
     Raises:
-        ConfigError: the weights cannot be had, or the network does not take an option.
+        ConfigError: the weights cannot be had or are another network's, or the network does not take an option.
     """
     try:
-        return timm.create_model(
+        model = timm.create_model(
             params.arch, in_chans=spec.shape[0], num_classes=n_outputs, drop_rate=params.drop_rate, **_options(params)
         )
     except TypeError as error:
@@ -60,6 +71,26 @@ def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
             f"model.pretrained: the weights of {params.arch!r} are neither in the hub's local cache nor to be had from "
             "the hub; fetch them where there is a network (HF_HOME names the cache), or name a file, or say false"
         ) from error
+    except (RuntimeError, SafetensorError) as error:
+        if not params.pretrained:
+            raise
+        raise ConfigError(_misfit(params, " ".join(str(error).split())[:200])) from error
+    if isinstance(params.pretrained, str):
+        _check_names(model, params)
+    return model
+
+
+def _check_names(model: nn.Module, params: Params) -> None:
+    """Refuse a file of another network: timm leaves out what it does not find, and says nothing."""
+    wanted = model.state_dict().keys()
+    with safe_open(params.pretrained, "pt") as file:
+        found = len(wanted & file.keys())
+    if found < len(wanted) / 2:
+        raise ConfigError(_misfit(params, f"the file has {found} of the network's {len(wanted)} tensors"))
+
+
+def _misfit(params: Params, cause: str) -> str:
+    return f"model.pretrained: the weights {params.pretrained} do not fit {params.arch!r}: {cause}"
 
 
 def _options(params: Params) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hms_ray import seeds
 from hms_ray.errors import ConfigError
+from hms_ray.search.ranges import spelled
 from hms_ray.search.space import Space
 from hms_ray.study_folder import StudyFolder
 
@@ -27,6 +28,9 @@ COLUMNS = ["trial", "space", "number", "state", "value", "seconds", "cause", "pa
 @contextmanager
 def one_driver(folder: StudyFolder) -> Iterator[None]:
     """Hold the study for this process; the kernel gives it back however the process ends."""
+    for path in (folder.root, *folder.root.parents):
+        if path.is_file():
+            raise ConfigError(f"--study {folder.root}: {path} is a file, not a folder")
     folder.root.mkdir(parents=True, exist_ok=True)
     with open(folder.root / ".driver.lock", "w") as file:
         try:
@@ -60,8 +64,8 @@ class Journal:
 
     def propose(self) -> tuple[int, dict[str, Any]]:
         """Begin a new trial and return its number and run; the first one is the base run."""
-        base = self.space.base_params()
-        if not self.trials() and base is not None:
+        base = None if self.trials() else self.space.base_params()
+        if base is not None:
             self.study.enqueue_trial(base)
         trial = self.study.ask()
         return trial.number, self.space.suggest(self._live(trial.number))
@@ -89,8 +93,7 @@ class Journal:
         return sorted(self.trials(TrialState.COMPLETE), key=lambda t: (t.value, t.number))[:count]
 
     def _live(self, number: int) -> optuna.Trial:
-        """Return the trial for writing; values that it already has are kept, missing ones are proposed as they would
-        have been."""
+        """Return the trial for writing; values that it already has are kept, missing ones are proposed."""
         self.study.sampler = _sampler(seeds.derive(self.space.run.seed, "tpe", self.space.name, number))
         return optuna.Trial(self.study, self.trials()[number]._trial_id)
 
@@ -115,7 +118,7 @@ def _row(space: str, trial: FrozenTrial) -> Mapping[str, Any]:
         "value": trial.value if trial.state == TrialState.COMPLETE else float("nan"),
         "seconds": trial.user_attrs.get("seconds", float("nan")),
         "cause": trial.user_attrs.get("cause", ""),
-        "params": trial.params,
+        "params": {path: spelled(value) for path, value in trial.params.items()},
     }
 
 

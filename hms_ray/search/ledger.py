@@ -52,12 +52,12 @@ class Ledger:
 
     def reports(self, trial: str) -> list[tuple[int, float]]:
         """Return (epochs trained so far over the trial's folds, held-out score) of each epoch that has a score."""
-        scores = self._curve(trial)["score"]
-        return [(step, float(score)) for step, score in enumerate(scores, start=1) if np.isfinite(score)]
+        scores = self._column(trial, "score")
+        return [(step, score) for step, score in enumerate(scores, start=1) if np.isfinite(score)]
 
     def seconds(self, trial: str) -> float:
         """Return the time that a trial has trained."""
-        return float(self._curve(trial)["seconds"].sum()) if len(self._curve(trial)) else 0.0
+        return sum(self._column(trial, "seconds"))
 
     def missing(self, trial: str, folds: Sequence[int]) -> list[int]:
         """Return those of the folds that are not finished."""
@@ -95,6 +95,10 @@ class Ledger:
     def _left(self) -> str:
         each = (time.monotonic() - self.started) / self.done
         return f"; {self.done} of {self.total} folds, about {each * max(0, self.total - self.done):.0f} s left"
+
+    def _column(self, trial: str, name: str) -> list[float]:
+        """Return a column of a trial's curve; a trial that has not begun has an empty one."""
+        return self._curve(trial).get(name, pd.Series(dtype=float)).tolist()
 
     def _curve(self, trial: str) -> pd.DataFrame:
         path = self.study.folder.trial(trial).epochs

@@ -1,8 +1,10 @@
 """One dimension of a search: a dotted path of the run and the values it may take."""
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +36,19 @@ class Range(ABC):
 
     @abstractmethod
     def encode(self, value: Any) -> Any:
-        """Return Optuna's form of a value, or None where the value lies outside the range."""
+        """Return Optuna's form of a value; ValueError where the value lies outside the range."""
 
     def decode(self, value: Any) -> Any:
         """Return the run's value of Optuna's form."""
         return value
+
+    def has(self, value: Any) -> bool:
+        """Whether the value lies inside the range."""
+        try:
+            self.encode(value)
+        except ValueError:
+            return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -56,8 +66,8 @@ class FloatRange(Range):
     def ends(self) -> tuple[float, float]:
         return self.low, self.high
 
-    def encode(self, value: Any) -> float | None:
-        return float(value) if _is_number(value) and self.low <= value <= self.high else None
+    def encode(self, value: Any) -> float:
+        return float(_inside(self, value, _is_number(value) and self.low <= value <= self.high))
 
 
 @dataclass(frozen=True)
@@ -74,8 +84,8 @@ class IntRange(Range):
     def ends(self) -> tuple[int, int]:
         return self.low, self.high
 
-    def encode(self, value: Any) -> int | None:
-        return value if isinstance(value, int) and self.low <= value <= self.high else None
+    def encode(self, value: Any) -> int:
+        return _inside(self, value, _is_whole(value) and self.low <= value <= self.high)
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ class Choice(Range):
         return self.options
 
     def encode(self, value: Any) -> Any:
-        return _scalar(value) if value in self.options else None
+        return _scalar(_inside(self, value, value in self.options))
 
     def decode(self, value: Any) -> Any:
         return next(option for option in self.options if _scalar(option) == value)
@@ -100,6 +110,8 @@ class Choice(Range):
 
 def parse_range(path: str, content: Any) -> tuple[Range | None, list[str]]:
     """Return the range that a space describes under `search.<path>`, or None and its faults."""
+    if not isinstance(path, str):
+        return None, [f"search.{path}: must be a dotted path of the run, but is {path!r}"]
     if not isinstance(content, Mapping):
         return None, [f"search.{path}: must be a mapping such as {{uniform: [0, 1]}}, but got {content!r}"]
     forms = [key for key in content if key in FORMS]
@@ -116,6 +128,14 @@ def parse_range(path: str, content: Any) -> tuple[Range | None, list[str]]:
     return _make(path, when, forms[0], content[forms[0]]), []
 
 
+def spelled(value: Any) -> Any:
+    """Return a choice that Optuna holds as the space spells it: sections are held as JSON."""
+    if isinstance(value, str) and value.startswith(("{", "[")):
+        with suppress(json.JSONDecodeError):
+            return json.loads(value)
+    return value
+
+
 def _make(path: str, when: dict[str, tuple[Any, ...]], form: str, values: list[Any]) -> Range:
     if form == "choice":
         return Choice(path, when, tuple(values))
@@ -130,22 +150,33 @@ def _range_fault(form: str, values: Any) -> str | None:
         return f"{form} must be {FORMS[form]}, but got {values!r}"
     if form == "choice":
         return None if len({_scalar(v) for v in values}) == len(values) else f"choice names a value twice: {values!r}"
-    numbers = [_is_number(v) and (form != "int" or isinstance(v, int)) for v in values]
-    if len(values) != 2 or not all(numbers):
+    if len(values) != 2 or not all(map(_is_whole if form == "int" else _is_number, values)):
         return f"{form} must be {FORMS[form]} of {'whole numbers' if form == 'int' else 'numbers'}, but got {values!r}"
+    if not all(map(math.isfinite, values)):
+        return f"{form}: both ends must be finite, but got {values!r}"
     if not values[0] < values[1]:
         return f"{form}: the low end must be below the high end, but got {values!r}"
     return "log_uniform: the low end must be above 0" if form == "log_uniform" and values[0] <= 0 else None
 
 
 def _parse_when(path: str, when: Any) -> tuple[dict[str, tuple[Any, ...]], str | None]:
-    if not isinstance(when, Mapping):
+    if not isinstance(when, Mapping) or not all(isinstance(key, str) for key in when):
         return {}, f"when must be a mapping of path to value or values, but got {when!r}"
     return {key: tuple(value) if isinstance(value, list) else (value,) for key, value in when.items()}, None
 
 
+def _inside(item: Range, value: Any, inside: bool) -> Any:
+    if not inside:
+        raise ValueError(f"{value!r} lies outside the range of {item.path}")
+    return value
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _scalar(option: Any) -> Any:

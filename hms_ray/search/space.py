@@ -2,18 +2,20 @@
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import optuna
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from hms_ray import lookup
 from hms_ray.config import RunConfig, load_yaml, parse_run, parse_value, try_run
 from hms_ray.errors import ConfigError, raise_all
 from hms_ray.params import Params, faults
+from hms_ray.search.paths import covers, get, put, replaced
 from hms_ray.search.ranges import Range, parse_range
 from hms_ray.study_folder import check_id
 
@@ -35,6 +37,13 @@ class Resources(Params):
     cpus: float = Field(1, gt=0)
     gpus: float | None = Field(None, ge=0, description="none given: 1 where the cluster has GPUs, else 0")
     workers_per_fold: int = Field(1, ge=1, le=64)
+
+    @field_validator("gpus")
+    @classmethod
+    def _share_or_whole(cls, gpus: float | None) -> float | None:
+        if gpus is not None and gpus > 1 and gpus % 1:
+            raise ValueError("must be a share of one GPU or a whole number of them")
+        return gpus
 
 
 @dataclass(frozen=True)
@@ -74,9 +83,24 @@ class Space:
 
     def base_params(self) -> dict[str, Any] | None:
         """Return the base run as Optuna's parameters, or None where it lies outside a range."""
-        active = [item for item in self.ranges if _holds(item, self.base)]
-        values = {item.path: item.encode(get(self.run.content, item.path)) for item in active}
-        return None if None in values.values() else values
+        try:
+            return {item.path: item.encode(self._own(item)) for item in self.ranges if _holds(item, self.base)}
+        except (KeyError, ValueError):
+            return None
+
+    def _own(self, item: Range) -> Any:
+        """Return the base run's value as the range spells it: a section may leave out defaults, and what ranges
+        below it set."""
+        run = self.run
+        below = [r.path for r in self.ranges if r.path != item.path and covers(item.path, r.path)]
+        for value in item.ends:
+            content = replaced(self.base, item.path, value)
+            for path in below:
+                with suppress(KeyError):
+                    put(content, path, get(run.content, path))
+            if try_run(content)[0] == run:
+                return value
+        return get(run.content, item.path)
 
 
 def find(name: str) -> Path:
@@ -91,7 +115,7 @@ def find(name: str) -> Path:
         return Path(name)
     known = {path.stem: path for folder in reversed(_folders()) for path in sorted(folder.glob("*.yaml"))}
     if name not in known:
-        raise ConfigError(lookup.unknown("space", name, known))
+        raise ConfigError(lookup.unknown("space", name, sorted(known)))
     return known[name]
 
 
@@ -105,7 +129,7 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Space:
     content = load_yaml(path)
     if not isinstance(content, Mapping) or not isinstance(content.get("base"), Mapping):
         raise ConfigError(f"{path}: a space is a mapping with base and search")
-    content = copy.deepcopy(dict(content))
+    content = dict(content) | {"base": _whole(content["base"])}
     for override in overrides:
         _override(content, override)
     return parse(path.stem, content)
@@ -114,42 +138,24 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Space:
 def parse(name: str, content: Mapping[str, Any]) -> Space:
     """Check a space's content: keys, base run, every range at both ends, budget."""
     found = [f"{key}: unknown key; a space has {', '.join(SECTIONS)}" for key in content if key not in SECTIONS]
-    search = content.get("search") or {}
-    parsed = [parse_range(path, value) for path, value in search.items()]
-    ranges = tuple(item for item, _ in parsed if item)
-    found += [fault for _, range_faults in parsed for fault in range_faults]
-    run, base_faults = try_run(content["base"])
-    found += [f"base.{fault}" for fault in base_faults]
-    found += [fault for item in ranges for fault in _range_faults(item, ranges, content["base"], set(base_faults))]
-    sections = {}
+    sections = {key: content.get(key) or {} for key in ("search", "budget", "resources")}
+    strange = [key for key, section in sections.items() if not isinstance(section, Mapping)]
+    found += [f"{key}: must be a mapping, but is {sections.pop(key)!r}" for key in strange]
+    base = _whole(content["base"])
+    search = dict(sections.get("search", {}))
+    ranges, range_faults = _ranges(search, base)
+    run, base_faults = try_run(base)
+    found += [f"base.{fault}" for fault in base_faults] + [f for f in range_faults if f not in base_faults]
+    parsed = {}
     for key, kind in (("budget", Budget), ("resources", Resources)):
         try:
-            sections[key] = kind.model_validate(dict(content.get(key) or {}))
+            parsed[key] = kind.model_validate(dict(sections.get(key, {})))
         except ValidationError as error:
             found += faults(error, key)
-    if run and "budget" in sections and sections["budget"].trial_folds > run.folds:
-        found.append(
-            f"budget.trial_folds: must not exceed folds ({run.folds}), but got {sections['budget'].trial_folds}"
-        )
-    raise_all(found, ConfigError, f"space {name}")
-    return Space(
-        check_id(name), str(content.get("description", "")), dict(content["base"]), ranges, dict(search), **sections
-    )
-
-
-def get(content: Any, path: str) -> Any:
-    """Return the value at a dotted path; list items go by number. KeyError where there is none."""
-    for key in path.split("."):
-        content = content[_key(content, key)]
-    return content
-
-
-def put(content: Any, path: str, value: Any) -> None:
-    """Set the value at a dotted path; all but the last key must exist."""
-    *parents, last = path.split(".")
-    for key in parents:
-        content = content[_key(content, key)]
-    content[_key(content, last, new=True)] = copy.deepcopy(value)
+    if run and "budget" in parsed and parsed["budget"].trial_folds > run.folds:
+        found.append(f"budget.trial_folds: must not exceed folds ({run.folds}), but got {parsed['budget'].trial_folds}")
+    raise_all(dict.fromkeys(found), ConfigError, f"space {name}")
+    return Space(check_id(name), str(content.get("description", "")), base, ranges, search, **parsed)
 
 
 def small(space: Space) -> Space:
@@ -160,7 +166,7 @@ def small(space: Space) -> Space:
         stage["epochs"] = min(stage["epochs"], 2)
     if "pretrained" in content["model"]:
         content["model"]["pretrained"] = False
-    ranges = tuple(item for item in space.ranges if not item.path.endswith((".epochs", ".pretrained")))
+    ranges = tuple(item for item in space.ranges if not _may_be_large(item))
     search = {item.path: space.search[item.path] for item in ranges}
     budget = Budget(trials=2, trial_folds=1, finalists=2)
     return replace(space, base=content, ranges=ranges, search=search, budget=budget)
@@ -172,77 +178,111 @@ def _folders() -> list[Path]:
     return [Path("search_spaces"), installed, Path(str(resources.files("hms_ray"))) / "search_spaces"]
 
 
-def _key(content: Any, key: str, new: bool = False) -> Any:
-    """Return the key as this container takes it, or raise KeyError with the whole story."""
-    if isinstance(content, list) and key.isdigit() and int(key) < len(content):
-        return int(key)
-    if isinstance(content, dict) and (new or key in content):
-        return key
-    raise KeyError(f"no {key!r} in {list(content) if isinstance(content, dict) else content!r}")
+def _whole(base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy in which the sections that a file may leave out are there to be changed and searched."""
+    base = {"augment": {}, "optim": {}, "score": {}} | copy.deepcopy(dict(base))
+    if isinstance(base["augment"], dict):
+        base["augment"] = {name: {} if params is None else params for name, params in base["augment"].items()}
+    return base
+
+
+def _may_be_large(item: Range) -> bool:
+    """Whether a range decides over epochs or weights to fetch, by itself or inside a section."""
+    return item.path.endswith((".epochs", ".pretrained")) or any(isinstance(end, dict | list) for end in item.ends)
 
 
 def _holds(item: Range, content: Mapping[str, Any]) -> bool:
-    """Whether every condition of a range is true of this run; a path that the run lacks is no match."""
-    try:
-        return all(get(content, path) in values for path, values in item.when.items())
-    except KeyError:
-        return False
+    """Whether every condition of a range is true of this run, defaults included; a path that it lacks is no match."""
+    return all(_matches(content, path, values) for path, values in item.when.items())
 
 
-def _range_faults(item: Range, ranges: tuple[Range, ...], base: Mapping[str, Any], known: set[str]) -> Iterator[str]:
-    """Yield what is wrong with the run at each end of a range, beyond what is wrong with the base."""
+def _matches(content: Mapping[str, Any], path: str, values: tuple[Any, ...]) -> bool:
+    with suppress(KeyError):
+        return get(content, path) in values
+    run, _ = try_run(content)
+    with suppress(KeyError):
+        return run is not None and get(run.content, path) in values
+    return False
+
+
+def _ranges(search: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[tuple[Range, ...], list[str]]:
+    """Return the ranges that can be read, and what is wrong with any."""
+    parsed = [parse_range(path, value) for path, value in search.items()]
+    ranges = tuple(item for item, _ in parsed if item)
+    found = [fault for _, range_faults in parsed for fault in range_faults]
+    return ranges, found + [fault for item in ranges for fault in _range_faults(item, ranges, base)]
+
+
+def _range_faults(item: Range, ranges: tuple[Range, ...], base: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the run at each end of a range, the base's own faults word for word."""
     where = f"search.{item.path}"
     if item.path.split(".")[0] in FIXED:
         yield f"{where}: {', '.join(FIXED)} belong to the study and cannot be searched"
         return
-    contexts = _contexts(item, ranges, base)
+    number = ranges.index(item)
+    late = [r.path for r in ranges[number + 1 :] if any(covers(r.path, path) for path in (item.path, *item.when))]
+    if late:
+        yield f"{where}: must stand below search.{late[0]}, on which it depends"
+        return
+    contexts = _contexts(item, ranges[:number], base)
     if not contexts:
         yield f"{where}: its condition when: {dict(item.when)} never holds in this space"
+    known = try_run(base)[1]
     for value in item.ends:
-        for content in map(copy.deepcopy, contexts):
+        for content in contexts:
             try:
-                put(content, item.path, value)
+                run_faults = try_run(replaced(content, item.path, value))[1]
             except KeyError as error:
                 yield f"{where}: the run has no such place: {error.args[0]}"
                 return
-            for fault in try_run(content)[1]:
-                if fault not in known:
-                    yield f"{where} = {value!r}: {fault}"
+            yield from (fault if fault in known else f"{where} = {value!r}: {fault}" for fault in run_faults)
 
 
-def _contexts(item: Range, ranges: tuple[Range, ...], base: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the base run with the range's condition fulfilled, in every way that a choice of the space offers."""
-    contents = [copy.deepcopy(dict(base))]
-    for path, values in item.when.items():
-        setters = [r for r in ranges if path == r.path or path.startswith(r.path + ".")]
-        options = [(r.path, end) for r in setters for end in r.ends]
-        candidates = [_with(content, *option) for content in contents for option in options] or contents
-        contents = [c for c in candidates if _matches(c, path, values)]
-    return contents
+def _contexts(item: Range, above: tuple[Range, ...], base: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the runs that the range may meet: the base with every value of the ranges above on which it depends."""
+    needed, deciding = [item.path, *item.when], []
+    for other in reversed(above):
+        if any(covers(other.path, path) for path in needed):
+            deciding.insert(0, other)
+            needed += [other.path, *other.when]
+    contents = [base]
+    for other in deciding:
+        wanted = (*other.ends, *filter(other.has, item.when.get(other.path, ())))
+        contents = [new for content in contents for new in _with(content, other, wanted)]
+    return [content for content in contents if _holds(item, content)]
 
 
-def _with(content: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    content = copy.deepcopy(content)
-    put(content, path, value)
-    return content
-
-
-def _matches(content: Mapping[str, Any], path: str, values: tuple[Any, ...]) -> bool:
-    try:
-        return get(content, path) in values
-    except KeyError:
-        return False
+def _with(content: Mapping[str, Any], other: Range, values: tuple[Any, ...]) -> list[Mapping[str, Any]]:
+    """Return the run with each value of another range, or as it is where that range is not searched."""
+    if not _holds(other, content):
+        return [content]
+    with suppress(KeyError):  # a range at no place has a fault of its own
+        return [replaced(content, other.path, value) for value in values]
+    return [content]
 
 
 def _override(content: dict[str, Any], override: str) -> None:
-    """Apply one `key=value`; a path that was searched is searched no longer."""
+    """Apply one `key=value`; what it sets is searched no longer."""
     key, sign, text = override.partition("=")
     if not sign or not key:
         raise ConfigError(f"--set {override!r}: must be key=value, e.g. stages.0.epochs=2")
-    section = key.split(".")[0]
-    target = content.setdefault(section, {}) if section in ("budget", "resources") else content["base"]
+    section, _, rest = key.partition(".")
+    if section in ("budget", "resources"):
+        target = content[section] = copy.deepcopy(content.get(section) or {})
+    else:
+        target, rest = content["base"], key
     try:
-        put(target, key.removeprefix(f"{section}.") if target is not content["base"] else key, parse_value(text))
+        put(target, rest, parse_value(text))
     except KeyError as error:
         raise ConfigError(f"--set {key}: the run has no such place: {error.args[0]}") from error
-    (content.get("search") or {}).pop(key, None)
+    search = content.get("search")
+    if isinstance(search, Mapping):
+        content["search"] = _unsearched(search, key)
+
+
+def _unsearched(search: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return the search without what an override of `key` fixes."""
+    above = [path for path in search if path != key and covers(str(path), key)]
+    if above:
+        raise ConfigError(f"--set {key}: has no effect, since search.{above[0]} replaces it; fix {above[0]} instead")
+    return {path: value for path, value in search.items() if not covers(key, str(path))}

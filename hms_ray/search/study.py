@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,9 @@ from hms_ray.datasets import Dataset
 from hms_ray.errors import ConfigError, TrialFailed, raise_all
 from hms_ray.features import _store
 from hms_ray.progress import Progress
+from hms_ray.search.paths import get, put
 from hms_ray.search.ranges import Choice
-from hms_ray.search.space import FIXED, Space, get, put
+from hms_ray.search.space import FIXED, Space
 from hms_ray.study_folder import StudyFolder
 
 
@@ -73,15 +75,22 @@ def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> Stud
         "folds": {"k": run.folds, "seed": run.seed, "fingerprint": folds.fingerprint(table)},
         "score": run.score.model_dump(),
     }
-    folder.claim(identity)
-    if not folder.folds.is_file():
-        files.write_table(folder.folds, table)
-    for space in spaces:
-        folder.add_space(space.name, space.resolved())
     study = Study(folder, dataset, _labels(dataset, table, identity["folds"]["fingerprint"]), run.score.min_votes)
+    if folder.study.is_file():  # a study of something else is refused before hours of preparation
+        _record(study, identity, table, spaces)
     for variant in [variant for space in spaces for variant in variants(space)]:
         study.prepare(variant)
+    _record(study, identity, table, spaces)  # and a new one is not begun on broken recordings
     return study
+
+
+def _record(study: Study, identity: dict[str, Any], table: pd.DataFrame, spaces: Sequence[Space]) -> None:
+    """Write the study's identity, folds and spaces, or refuse what differs from what is written."""
+    study.folder.claim(identity)
+    if not study.folder.folds.is_file():
+        files.write_table(study.folder.folds, table)
+    for space in spaces:
+        study.folder.add_space(space.name, space.resolved())
 
 
 def _folds(folder: StudyFolder, dataset: Dataset, run: RunConfig) -> pd.DataFrame:

@@ -61,6 +61,11 @@ class Epochs:
         """Batches an epoch."""
         return -(-len(self.rows) // self.size)
 
+    @property
+    def smallest(self) -> int:
+        """Rows of the smallest batch."""
+        return len(self.rows) // self.steps
+
     def batches(self, order: np.random.Generator, rank: int = 0, workers: int = 1) -> Iterator[Batch]:
         """Yield one epoch in random order; each of several workers gets its share of every batch.
 

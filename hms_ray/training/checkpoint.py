@@ -7,25 +7,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from hms_ray import files
 from hms_ray.errors import DataError
 
+DIGEST_BYTES = 16  # of files.fingerprint
+
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write tensors and plain values."""
+    """Write tensors and plain values, behind a digest by which damage is seen before anything is parsed."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    files.write_bytes(path, buffer.getvalue())
+    content = buffer.getvalue()
+    files.write_bytes(path, files.fingerprint(content).encode() + content)
 
 
 def load(path: Path, of: str) -> dict[str, Any] | None:
-    """Return the state, or None where there is none, it is unreadable, or it is `of` another run."""
+    """Return the state, or None where there is none, it is damaged, or it is `of` another run."""
+    if not path.is_file():
+        return None
+    written = path.read_bytes()
+    digest, content = written[:DIGEST_BYTES], written[DIGEST_BYTES:]
+    if digest != files.fingerprint(content).encode():
+        return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # it holds more than tensors and plain values
         return None
     return state if isinstance(state, dict) and state.get("of") == of else None
 
@@ -36,7 +46,14 @@ def pack(weights: Mapping[str, torch.Tensor]) -> bytes:
 
 
 def unpack(path: Path) -> dict[str, torch.Tensor]:
-    """Read weights from a safetensors file."""
+    """Read weights from a safetensors file.
+
+    Raises:
+        DataError: the file is missing or broken.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such file; the weights of this fold were not kept")
-    return load_safetensors(path.read_bytes())
+    try:
+        return load_safetensors(path.read_bytes())
+    except SafetensorError as error:
+        raise DataError(f"{path}: broken weights ({error})") from error

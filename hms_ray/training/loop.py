@@ -76,7 +76,7 @@ def train_fold(
     """Train on the other folds, stage after stage, and predict this one; continue from `saved` if it is of this run.
 
     Raises:
-        TrialFailed: a stage has no rows, or the loss is no longer a number.
+        TrialFailed: a stage has no rows or too few for its workers, or the numbers are no longer finite.
     """
     learner = _Learner(recipe, data.to(replica.device), fold, replica)
     curve = learner.restore(saved)
@@ -93,7 +93,10 @@ def train_fold(
                 learner.save(saved, curve)
             on_epoch(curve[-1])
         first += stage.epochs
-    return FoldResult(fold, learner.held_out, learner.predict(), checkpoint.pack(learner.scored.state_dict()), curve)
+    probs = learner.predict()
+    if not np.isfinite(probs).all():  # weights that overflow in the last step show in no loss
+        raise TrialFailed(f"the predictions of fold {fold} are not finite; a smaller lr or clip_grad may help")
+    return FoldResult(fold, learner.held_out, probs, checkpoint.pack(learner.scored.state_dict()), curve)
 
 
 class _Learner:
@@ -120,6 +123,8 @@ class _Learner:
         targets = stage.targets(self.data.targets, self.data.votes)
         weights = stage.weights(self.data.votes, rows)
         self.epochs = Epochs(self.data, rows, targets, weights, self.recipe.optim.batch, self.replica.device)
+        if self.epochs.smallest < self.replica.size:  # an empty share has no mean
+            raise TrialFailed(f"batches of {self.epochs.smallest} rows cannot be shared by {self.replica.size} workers")
         self.optimizer = optim.optimizer(self.plain, self.recipe.optim, stage)
         self.schedule = optim.schedule(self.optimizer, stage, self.epochs.steps * stage.epochs)
         self.step = done * self.epochs.steps  # steps of the stage so far

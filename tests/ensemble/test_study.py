@@ -38,7 +38,7 @@ def a_study(root, n_members=4, n_units=120, folds=None, votes=None, selected_on=
         noisy = truth * np.exp(rng.normal(0, 0.5 + 0.2 * m, truth.shape))
         probs = noisy / noisy.sum(1, keepdims=True)
         OofTable(**shared, probs=probs, trial=f"cnn-{m:04}").write(folder.oof(f"cnn-{m:04}"))
-    identity = {"task": TASK.to_dict(), "data": {"fingerprint": "data"}, "folds": {"fingerprint": "folds"}}
+    identity = {"task": TASK.to_dict(), "data": {"fingerprint": "data"}, "folds": {"k": 3, "fingerprint": "folds"}}
     folder.claim({**identity, "score": {"min_votes": 10}})
     return folder
 
@@ -131,7 +131,7 @@ def test_a_study_without_tables_says_what_to_run(tmp_path):
 def test_tables_of_other_folds_are_refused(tmp_path):
     folder = a_study(tmp_path)
     study = folder.read_study()
-    files.write_json(folder.study, {**study, "folds": {"fingerprint": "others"}})
+    files.write_json(folder.study, {**study, "folds": {**study["folds"], "fingerprint": "others"}})
     with pytest.raises(ConfigError, match="their folds fingerprint is 'folds', the study's is 'others'"):
         fit_study(folder)
 

@@ -1,0 +1,47 @@
+"""Augmentations one after another, from one stream of numbers."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from hms_ray import seeds
+from hms_ray.augment import mirror_sides, mixup, xy_mask
+from hms_ray.augment._compose import Batch, apply_all, chosen
+
+RECIPE = ((mirror_sides, mirror_sides.Params()), (xy_mask, xy_mask.Params()), (mixup, mixup.Params()))
+
+
+def test_nothing_to_apply_is_the_batch_itself(make_batch: Callable[..., Batch]) -> None:
+    batch = make_batch()
+    assert apply_all(batch, seeds.stream(0), ()) is batch
+
+
+def test_the_order_is_kept(make_batch: Callable[..., Batch]) -> None:
+    batch, rng = make_batch(), seeds.stream(0)
+    by_hand = batch
+    for module, params in RECIPE:
+        by_hand = module.apply(by_hand, rng, params)
+    assert torch.equal(apply_all(batch, seeds.stream(0), RECIPE).x, by_hand.x)
+    assert not torch.equal(apply_all(batch, seeds.stream(0), RECIPE[::-1]).x, by_hand.x)
+
+
+def test_torchs_own_generator_is_neither_used_nor_moved(make_batch: Callable[..., Batch]) -> None:
+    batch = make_batch()
+    results = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        before = torch.get_rng_state()
+        results.append(apply_all(batch, seeds.stream(0), RECIPE).x)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize(("p", "share"), [(0.0, 0.0), (1.0, 1.0), (0.25, 0.25)])
+def test_chosen_rows(make_batch: Callable[..., Batch], p: float, share: float) -> None:
+    batch = make_batch("wave", rows=4000)
+    mask = chosen(batch, seeds.stream(0), p)
+    assert mask.shape == (4000, 1, 1) and mask.dtype == torch.bool
+    assert mask.float().mean().item() == pytest.approx(share, abs=0.035)

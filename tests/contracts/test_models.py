@@ -1,0 +1,93 @@
+"""What every model keeps, for files that nobody has written yet as well."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+
+from hms_ray import lookup
+from hms_ray.errors import ConfigError
+from hms_ray.features import kaggle_spectrogram
+from hms_ray.params import Params, parse
+from hms_ray.specs import AXES, InputSpec
+from hms_ray.training import checkpoint
+
+SPECS = {
+    "image": [
+        kaggle_spectrogram.spec(kaggle_spectrogram.Params(pool=4)),
+        kaggle_spectrogram.spec(kaggle_spectrogram.Params(arrange="channels", pool=4)),
+    ],
+    "wave": [InputSpec("wave", (1, 4000), 200.0), InputSpec("wave", (18, 2000), 40.0)],
+}
+NAMES = lookup.names("models")
+EACH = [(name, spec) for name in NAMES for spec in SPECS[lookup.load("models", name).LAYOUT]]
+each_spec = pytest.mark.parametrize(("name", "spec"), EACH, ids=[f"{name}-{spec.shape}" for name, spec in EACH])
+each = pytest.mark.parametrize("name", NAMES)
+
+
+def _build(name: str, spec: InputSpec, outputs: int = 6, seed: int = 0) -> torch.nn.Module:
+    """The model by default, but without weights from elsewhere."""
+    module = lookup.load("models", name)
+    untrained = {"pretrained": False} if "pretrained" in module.Params.model_fields else {}
+    torch.manual_seed(seed)
+    return module.build(spec, outputs, module.Params(**untrained))
+
+
+def _inputs(spec: InputSpec, rows: int = 3) -> torch.Tensor:
+    return torch.randn(rows, *spec.shape, generator=torch.Generator().manual_seed(0))
+
+
+@each_spec
+def test_examples_become_logits(name: str, spec: InputSpec) -> None:
+    for outputs in (6, 1):
+        logits = _build(name, spec, outputs).eval()(_inputs(spec))
+        assert logits.shape == (3, outputs) and logits.dtype == torch.float32 and torch.isfinite(logits).all()
+
+
+@each_spec
+def test_every_parameter_and_the_input_get_a_gradient(name: str, spec: InputSpec) -> None:
+    model, x = _build(name, spec).train(), _inputs(spec, 4).requires_grad_()
+    (model(x) * torch.arange(24.0).view(4, 6)).sum().backward()
+    trained = {key: p.grad for key, p in model.named_parameters() if p.requires_grad}
+    assert trained and [key for key, grad in trained.items() if grad is None] == []
+    assert all(torch.isfinite(grad).all() for grad in trained.values())
+    assert x.grad.flatten(1).abs().sum(1).min() > 0, "each example counts"
+
+
+@each_spec
+def test_the_seed_decides(name: str, spec: InputSpec) -> None:
+    first, again, other = (_build(name, spec, seed=seed).eval()(_inputs(spec)) for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@each_spec
+def test_in_evaluation_an_example_does_not_see_its_neighbours(name: str, spec: InputSpec) -> None:
+    model, x = _build(name, spec).eval(), _inputs(spec)
+    torch.testing.assert_close(model(x)[1:2], model(x[1:2]), rtol=1e-3, atol=1e-4)
+
+
+@each_spec
+def test_weights_come_back_from_a_file(name: str, spec: InputSpec, tmp_path: Path) -> None:
+    model, twin = _build(name, spec, seed=0), _build(name, spec, seed=1)
+    model.train()(_inputs(spec))  # so that buffers move as well
+    (tmp_path / "model.safetensors").write_bytes(checkpoint.pack(model.state_dict()))
+    twin.load_state_dict(checkpoint.unpack(tmp_path / "model.safetensors"))
+    assert torch.equal(model.eval()(_inputs(spec)), twin.eval()(_inputs(spec)))
+
+
+@each
+def test_parameters_are_strict_and_told(name: str) -> None:
+    module = lookup.load("models", name)
+    assert issubclass(module.Params, Params) and module.Params.model_config["extra"] == "forbid"
+    with pytest.raises(ConfigError, match=r"model\.no_such_key: unknown key"):
+        parse(module.Params, {"no_such_key": 1}, "model")
+    assert all(field.description for field in module.Params.model_fields.values())
+
+
+@each
+def test_it_says_what_it_is(name: str) -> None:
+    module = lookup.load("models", name)
+    assert module.LAYOUT in AXES
+    assert inspect.getdoc(module) and inspect.getdoc(module.build) and inspect.getdoc(module.Params)
+    assert list(inspect.signature(module.build).parameters) == ["spec", "n_outputs", "params"]

@@ -1,0 +1,234 @@
+"""The journal: true states, proposals that a restart does not change, one driver at a time."""
+
+import copy
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+
+from hms_ray.config import parse_run
+from hms_ray.errors import ConfigError
+from hms_ray.search.journal import COLUMNS, Journal, one_driver, trials_table
+from hms_ray.search.space import parse
+from hms_ray.study_folder import StudyFolder
+
+BASE = {
+    "data": {"name": "hms"},
+    "feature": {"name": "kaggle_spectrogram", "pool": 4},
+    "model": {"name": "basic_cnn", "width": 4, "depth": 2},
+    "stages": [{"epochs": 1, "lr": 0.01}],
+}
+SEARCH = {
+    "model": {"choice": [{"name": "basic_cnn", "width": 4, "depth": 2}, {"name": "basic_cnn", "depth": 3}]},
+    "model.width": {"int": [4, 64], "when": {"model.depth": 3}},
+    "model.drop_rate": {"uniform": [0.0, 0.5]},
+    "stages.0.lr": {"log_uniform": [1e-4, 1e-1]},
+}
+
+
+def a_space(seed=0, name="toy", search=SEARCH):
+    return parse(name, {"base": copy.deepcopy(BASE) | {"seed": seed}, "search": search})
+
+
+def value_of(run):
+    """A made-up score that a sampler can learn from."""
+    return abs(math.log(run["stages"][0]["lr"]) + 5) + run["model"].get("drop_rate", 0.1)
+
+
+def play(folder, trials, reopen=False, space=None):
+    """Run so many trials one after the other and return their runs."""
+    folder.root.mkdir(parents=True, exist_ok=True)
+    space = space or a_space()
+    journal, runs = Journal(folder, space), []
+    for _ in range(trials):
+        journal = Journal(folder, space) if reopen else journal
+        number, run = journal.propose()
+        journal.complete(number, value_of(run), 1.0)
+        runs.append(run)
+    return runs
+
+
+def test_the_first_trial_is_the_base_run(tmp_path):
+    space = a_space()
+    number, run = Journal(StudyFolder(tmp_path), space).propose()
+    assert number == 0
+    assert parse_run(run) == space.run
+
+
+def test_a_base_outside_its_ranges_is_not_forced_into_the_search(tmp_path):
+    space = a_space(search={"model.width": {"int": [8, 64]}})
+    _, run = Journal(StudyFolder(tmp_path), space).propose()
+    assert run["model"]["width"] >= 8
+
+
+def test_proposals_after_restarts_equal_those_of_an_undisturbed_search(tmp_path):
+    one, two = (play(StudyFolder(tmp_path / n), 16, reopen) for n, reopen in (("a", False), ("b", True)))
+    assert one == two
+    assert len({run["stages"][0]["lr"] for run in one}) == 16, "proposals differ from each other"
+
+
+def test_another_seed_or_another_name_gives_other_proposals(tmp_path):
+    spaces = [a_space(), a_space(seed=1), a_space(name="other")]
+    runs = [play(StudyFolder(tmp_path / str(i)), 4, space=space) for i, space in enumerate(spaces)]
+    assert runs[0][1:] != runs[1][1:]
+    assert runs[0][1:] != runs[2][1:]
+
+
+def test_trials_that_a_stopped_driver_left_come_back_as_they_were(tmp_path):
+    folder, space = StudyFolder(tmp_path), a_space()
+    journal = Journal(folder, space)
+    proposed = [journal.propose() for _ in range(4)]
+    journal.complete(*[proposed[1][0], 1.0, 1.0])
+    assert Journal(folder, space).unfinished() == [proposed[0], proposed[2], proposed[3]]
+
+
+def test_a_trial_left_with_part_of_its_parameters_gets_the_missing_ones(tmp_path):
+    folder, space = StudyFolder(tmp_path), a_space()
+    play(folder, 2)
+    journal = Journal(folder, space)
+    number = journal.study.ask().number
+    drawn = space.ranges[0].suggest(journal._live(number))  # the driver dies after its first parameter
+    restarted = Journal(folder, space)
+    assert restarted.trials()[number].params.keys() == {"model"}
+    [(again, run)] = restarted.unfinished()
+    assert again == number
+    assert run["model"] | {"width": None, "drop_rate": None} == drawn | {"width": None, "drop_rate": None}
+    assert set(restarted.trials()[number].params) >= {"model", "model.drop_rate", "stages.0.lr"}
+    assert restarted.unfinished() == [(number, run)], "asked again, it is the same"
+
+
+def test_a_run_is_rebuilt_from_its_parameters(tmp_path):
+    journal = Journal(StudyFolder(tmp_path), a_space())
+    for _ in range(8):
+        number, run = journal.propose()
+        journal.complete(number, value_of(run), 1.0)
+        assert journal.run(number) == run
+
+
+def test_states_values_and_causes_are_what_happened(tmp_path):
+    folder = StudyFolder(tmp_path)
+    journal = Journal(folder, a_space())
+    for _ in range(3):
+        journal.propose()
+    journal.report(0, 1, 0.9)
+    journal.report(0, 2, 0.7)
+    journal.complete(0, 0.5, 12.5)
+    journal.fail(1, "the training loss became nan in epoch 3")
+    table = trials_table(folder).set_index("trial")
+    assert table["state"].to_dict() == {"toy-0000": "COMPLETE", "toy-0001": "FAIL", "toy-0002": "RUNNING"}
+    assert table.loc["toy-0000", "value"] == 0.5
+    assert table.loc["toy-0000", "seconds"] == 12.5
+    assert math.isnan(table.loc["toy-0001", "value"])
+    assert table["cause"].tolist() == ["", "the training loss became nan in epoch 3", ""]
+    assert Journal(folder, a_space()).trials()[0].intermediate_values == {1: 0.9, 2: 0.7}
+
+
+def test_a_finished_trial_is_not_ended_twice(tmp_path):
+    journal = Journal(StudyFolder(tmp_path), a_space())
+    journal.propose()
+    journal.complete(0, 0.5, 1.0)
+    with pytest.raises((ValueError, optuna.exceptions.UpdateFinishedTrialError)):
+        journal.complete(0, 0.1, 1.0)
+    assert journal.trials()[0].value == 0.5
+
+
+def test_the_best_are_finished_trials_and_the_older_wins_a_tie(tmp_path):
+    journal = Journal(StudyFolder(tmp_path), a_space())
+    for score in (0.5, 0.3, None, 0.3, 0.1):
+        number, _ = journal.propose()
+        if score is None:
+            journal.fail(number, "no")
+        else:
+            journal.complete(number, score, 1.0)
+    journal.propose()
+    assert [trial.number for trial in journal.best(3)] == [4, 1, 3]
+    assert [trial.number for trial in journal.best(99)] == [4, 1, 3, 0]
+
+
+def test_the_table_shows_sections_as_they_stand_in_the_space(tmp_path):
+    folder = StudyFolder(tmp_path)
+    runs = play(folder, 6)
+    params = trials_table(folder)["params"].tolist()
+    assert {p["model"]["depth"] for p in params} == {2, 3}
+    assert [p["model"]["depth"] for p in params] == [run["model"]["depth"] for run in runs]
+
+
+def test_spaces_of_one_study_have_trials_of_their_own(tmp_path):
+    folder = StudyFolder(tmp_path)
+    play(folder, 2)
+    play(folder, 3, space=a_space(name="other"))
+    table = trials_table(folder)
+    assert table.groupby("space")["number"].apply(list).to_dict() == {"toy": [0, 1], "other": [0, 1, 2]}
+
+
+def test_a_study_without_a_search_has_an_empty_table(tmp_path):
+    table = trials_table(StudyFolder(tmp_path))
+    assert (list(table.columns), len(table)) == (COLUMNS, 0)
+    assert not list(tmp_path.iterdir()), "looking changes nothing"
+
+
+def test_three_hundred_trials_stay_quick(tmp_path):
+    folder = StudyFolder(tmp_path)
+    journal = Journal(folder, a_space())
+    template = optuna.create_trial(
+        params={"model.drop_rate": 0.1},
+        distributions={"model.drop_rate": optuna.distributions.FloatDistribution(0, 0.5)},
+        value=1.0,
+    )
+    for _ in range(300):
+        journal.study.add_trial(template)
+    started = time.process_time()
+    number, _ = Journal(folder, a_space()).propose()
+    assert number == 300
+    assert len(trials_table(folder)) == 301
+    assert time.process_time() - started < 5
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from hms_ray.search.journal import one_driver
+from hms_ray.study_folder import StudyFolder
+with one_driver(StudyFolder(Path(sys.argv[1]))):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_driver_is_refused_until_the_first_one_is_killed(tmp_path):
+    folder = StudyFolder(tmp_path / "study")
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder.root)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match="is in use by another hms-ray process"), one_driver(folder):
+            pass
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait(10)
+        with one_driver(folder):
+            assert folder.root.is_dir()
+    finally:
+        holder.kill()
+        holder.wait(10)
+        holder.stdout.close()
+
+
+def test_a_study_is_given_back_after_an_error(tmp_path):
+    folder = StudyFolder(tmp_path)
+    with pytest.raises(ZeroDivisionError), one_driver(folder):
+        raise ZeroDivisionError
+    with one_driver(folder):
+        assert not folder.study.exists()
+
+
+def test_a_file_is_no_study_folder(tmp_path):
+    path = tmp_path / "study"
+    path.write_text("mine")
+    for root in (path, path / "below"):
+        with pytest.raises(ConfigError, match="study is a file, not a folder"), one_driver(StudyFolder(root)):
+            pass
+    assert path.read_text() == "mine"

@@ -1,0 +1,114 @@
+"""The ledger: what workers send is in the study folder, each fold once, weights before the table that says finished."""
+
+import numpy as np
+import pytest
+
+from hms_ray import files
+from hms_ray.crossval import finished_folds
+from hms_ray.execution.mailbox import EpochDone, FoldFailed
+from hms_ray.oof import OofTable
+from hms_ray.search.ledger import Ledger
+from hms_ray.study_folder import FoldFolder
+
+TRIAL = "toy-base"
+
+
+@pytest.fixture
+def trained(toy):
+    """A ledger that has received all three folds, the last one first."""
+    toy.ledger = Ledger(toy.study, selected_on=(2,), total=3)
+    toy.results = {fold: toy.train(toy.study, toy.space, fold, toy.ledger) for fold in (2, 0, 1)}
+    return toy
+
+
+def test_finished_folds_hold_predictions_and_weights_and_no_checkpoint(trained):
+    for fold, result in trained.results.items():
+        folder = trained.folder.trial(TRIAL).fold(fold)
+        table = OofTable.read(folder.oof)
+        assert sorted(path.name for path in folder.root.iterdir()) == ["model.safetensors", "oof.parquet"]
+        assert folder.weights.read_bytes() == result.weights
+        np.testing.assert_array_equal(table.probs, result.probs)
+        assert set(table.folds) == {fold}
+        assert (table.trial, table.space, table.selected_on) == (TRIAL, "toy", (2,))
+
+
+def test_weights_are_written_before_the_table_that_says_finished(toy, monkeypatch):
+    def no_room(self, path):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(OofTable, "write", no_room)
+    with pytest.raises(OSError, match="no space left"):
+        toy.train(toy.study, toy.space, 0, Ledger(toy.study, (), 1))
+    folder = toy.folder.trial(TRIAL).fold(0)
+    assert folder.weights.is_file()
+    assert folder.checkpoint.is_file(), "the checkpoint stays until the fold is finished"
+    assert finished_folds(toy.folder, TRIAL, 3) == []
+
+
+def test_a_restart_finds_what_is_finished(trained):
+    ledger = Ledger(trained.study, (2,), 0)
+    assert ledger.missing(TRIAL, range(3)) == []
+    trained.folder.trial(TRIAL).fold(1).oof.unlink()
+    assert ledger.missing(TRIAL, range(3)) == [1]
+    assert ledger.missing("toy-0001", [2, 0]) == [2, 0]
+
+
+def test_curves_hold_each_epoch_once_sorted_by_fold(trained):
+    curve = files.read_table(trained.folder.trial(TRIAL).epochs)
+    assert curve[["fold", "epoch"]].to_numpy().tolist() == [[0, 1], [0, 2], [1, 1], [1, 2], [2, 1], [2, 2]]
+    assert list(curve) == ["fold", "stage", "epoch", "train_loss", "score", "lr", "seconds"]
+    assert trained.ledger.seconds(TRIAL) == pytest.approx(curve["seconds"].sum())
+
+
+def test_a_repeated_epoch_replaces_its_row(trained):
+    row = {"fold": 1, "stage": 0, "epoch": 1, "train_loss": 9.0, "score": 8.0, "lr": 0.1, "seconds": 7.0}
+    Ledger(trained.study, (), 1).handle(EpochDone(TRIAL, row))
+    curve = files.read_table(trained.folder.trial(TRIAL).epochs)
+    assert len(curve) == 6
+    assert curve.set_index(["fold", "epoch"]).loc[(1, 1), "train_loss"] == 9.0
+
+
+def test_the_score_is_over_the_scored_units_of_the_folds(trained):
+    labels, task = trained.study.labels, trained.study.labels.task
+    for folds in ([2], [0, 1, 2]):
+        rows = np.concatenate([trained.results[k].rows for k in folds])
+        probs = np.concatenate([trained.results[k].probs for k in folds])
+        many = labels.votes[rows] >= 10
+        expected = task.score(labels.targets[rows][many], probs[many])
+        assert trained.ledger.score(TRIAL, folds) == pytest.approx(expected, abs=1e-12)
+
+
+def test_reports_count_epochs_over_the_folds(trained):
+    reports = trained.ledger.reports(TRIAL)
+    assert [step for step, _ in reports] == [1, 2, 3, 4, 5, 6]
+    first = trained.results[2].epochs[0]["score"]
+    assert reports[0] == (1, first), "fold 2 was trained first"
+
+
+def test_the_out_of_fold_table_joins_all_folds(trained):
+    trained.ledger.write_oof(TRIAL)
+    table = OofTable.read(trained.folder.oof(TRIAL))
+    assert sorted(table.unit_ids) == sorted(trained.study.labels.unit_ids)
+    order = np.argsort(table.unit_ids)
+    expected = np.argsort(trained.study.labels.unit_ids)
+    np.testing.assert_array_equal(table.targets[order], trained.study.labels.targets[expected])
+    np.testing.assert_array_equal(table.folds[order], trained.study.labels.folds[expected])
+    assert table.folds_fingerprint == trained.folder.read_study()["folds"]["fingerprint"]
+    for fold, result in trained.results.items():
+        np.testing.assert_array_equal(table.probs[table.folds == fold], result.probs)
+
+
+def test_a_failure_is_remembered_with_its_cause(toy):
+    ledger = Ledger(toy.study, (), 1)
+    ledger.handle(FoldFailed(TRIAL, 0, "the training loss became nan in epoch 1"))
+    assert ledger.causes == {TRIAL: "the training loss became nan in epoch 1"}
+    assert ledger.missing(TRIAL, [0]) == [0]
+
+
+def test_a_trial_that_never_began_has_no_reports_and_took_no_time(toy):
+    ledger = Ledger(toy.study, (), 1)
+    assert (ledger.reports("toy-0009"), ledger.seconds("toy-0009")) == ([], 0.0)
+
+
+def test_the_folder_of_a_fold_keeps_its_place(toy):
+    assert toy.folder.trial(TRIAL).fold(1) == FoldFolder(toy.folder.root / "trials" / TRIAL / "folds" / "1")

@@ -1,0 +1,412 @@
+"""Search spaces: found, checked whole, overridden, suggested; conditions hold only where they should."""
+
+import copy
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+
+from hms_ray.config import parse_run, try_run
+from hms_ray.errors import ConfigError
+from hms_ray.search import space
+from hms_ray.search.space import parse
+
+BASE = {
+    "data": {"name": "hms"},
+    "feature": {"name": "kaggle_spectrogram", "pool": 4},
+    "model": {"name": "basic_cnn", "width": 4, "depth": 2},
+    "augment": {"mixup": {"p": 0.5}},
+    "stages": [{"epochs": 5, "lr": 0.01}],
+    "folds": 3,
+}
+TIMM = {"name": "timm_image", "arch": "resnet18", "pretrained": True}
+CNN = {"name": "basic_cnn"}
+
+
+def made(search=None, base=None, name="toy", **sections):
+    return parse(name, {"base": copy.deepcopy(base or BASE), "search": search or {}, **sections})
+
+
+def suggestions(item, count=60, seed=0):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    return [item.suggest(study.ask()) for _ in range(count)]
+
+
+def refused(match, **content):
+    with pytest.raises(ConfigError, match=match):
+        made(**content)
+
+
+def test_suggestions_are_valid_runs_that_differ_only_where_searched():
+    item = made({"model.width": {"int": [4, 16]}, "stages.0.lr": {"log_uniform": [1e-3, 1e-1]}})
+    before = copy.deepcopy(item.base)
+    found = suggestions(item)
+    assert len({run["model"]["width"] for run in found}) > 5
+    for run in found:
+        assert try_run(run)[1] == []
+        run["model"]["width"], run["stages"][0]["lr"] = 4, 0.01
+        assert run == item.base
+    assert item.base == before
+
+
+def test_a_condition_holds_only_where_it_should():
+    item = made(
+        {
+            "model": {"choice": [CNN, TIMM]},
+            "model.width": {"int": [4, 64], "when": {"model.name": "basic_cnn"}},
+            "model.arch": {"choice": ["resnet18", "resnet34"], "when": {"model.name": ["timm_image"]}},
+        }
+    )
+    found = suggestions(item)
+    assert {run["model"]["name"] for run in found} == {"basic_cnn", "timm_image"}
+    for run in found:
+        assert try_run(run)[1] == []
+        assert ("width" in run["model"]) == (run["model"]["name"] == "basic_cnn")
+        assert ("arch" in run["model"]) == (run["model"]["name"] == "timm_image")
+
+
+def test_conditions_are_joined_by_and():
+    item = made(
+        {
+            "feature.arrange": {"choice": ["stack", "channels"]},
+            "feature.pool": {"choice": [2, 4]},
+            "stages.0.lr": {"uniform": [0.5, 1.0], "when": {"feature.arrange": "stack", "feature.pool": 2}},
+        }
+    )
+    for run in suggestions(item):
+        both = run["feature"]["arrange"] == "stack" and run["feature"]["pool"] == 2
+        assert (run["stages"][0]["lr"] >= 0.5) == both
+
+
+def test_a_chain_of_conditions_holds():
+    item = made(
+        {
+            "feature.pool": {"choice": [2, 4]},
+            "model.width": {"choice": [4, 8], "when": {"feature.pool": 2}},
+            "stages.0.lr": {"uniform": [0.5, 1.0], "when": {"model.width": 8}},
+        }
+    )
+    for run in suggestions(item):
+        assert (run["stages"][0]["lr"] >= 0.5) == (run["model"]["width"] == 8)
+
+
+def test_a_condition_may_name_a_value_inside_a_range():
+    item = made({"model.depth": {"int": [2, 6]}, "stages.0.lr": {"uniform": [0.5, 1.0], "when": {"model.depth": 3}}})
+    for run in suggestions(item):
+        assert (run["stages"][0]["lr"] >= 0.5) == (run["model"]["depth"] == 3)
+
+
+def test_a_condition_on_a_default_holds():
+    item = made({"stages.0.lr": {"uniform": [0.5, 1.0], "when": {"feature.arrange": "stack", "optim.name": "adamw"}}})
+    assert all(run["stages"][0]["lr"] >= 0.5 for run in suggestions(item, 5))
+
+
+@pytest.mark.parametrize("when", [{"model.name": "timm_image"}, {"model.colour": 1}, {"stages.0.lr": 0.5}, {"a.b": 1}])
+def test_a_condition_that_never_holds_is_a_fault(when):
+    refused(r"search.model.width: its condition .* never holds", search={"model.width": {"int": [4, 8], "when": when}})
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "fault"),
+    [
+        ("model.width", {"int": [2, 8]}, r"search.model.width = 2: model.width: .*greater than or equal to 4"),
+        ("model.width", {"int": [4, 512]}, r"search.model.width = 512: model.width: .*less than or equal to 256"),
+        ("model.width", {"uniform": [4, 8.5]}, r"search.model.width = 8.5: model.width"),
+        ("model.drop_rate", {"uniform": [0, 1]}, r"search.model.drop_rate = 1: .*less than 1"),
+        ("feature.pool", {"choice": [1, 3]}, r"search.feature.pool = 3: feature.pool: Input should be 1, 2 or 4"),
+        ("model", {"choice": [CNN, {"name": "resnet"}]}, r"no models entry named 'resnet'"),
+        ("model.witdh", {"int": [4, 8]}, r"model.witdh: unknown key"),
+        ("modle.width", {"int": [4, 8]}, r"search.modle.width: the run has no such place: no 'modle'"),
+        ("stages.1.lr", {"uniform": [0.1, 0.2]}, r"search.stages.1.lr: the run has no such place: no '1'"),
+        ("stages.-1.lr", {"uniform": [0.1, 0.2]}, r"the run has no such place"),
+        ("stages.\u00b2.lr", {"uniform": [0.1, 0.2]}, r"the run has no such place"),
+        ("model.name.x", {"int": [4, 8]}, r"the run has no such place"),
+        ("", {"int": [4, 8]}, r"unknown key"),
+        ("folds", {"int": [2, 5]}, r"search.folds: data, folds, score, seed belong to the study"),
+        ("score.min_votes", {"int": [2, 5]}, r"search.score.min_votes: .* belong to the study"),
+        ("data.rows", {"choice": ["eeg"]}, r"belong to the study"),
+        (3, {"int": [2, 5]}, r"must be a dotted path"),
+    ],
+)
+def test_ranges_are_checked_at_every_end(path, content, fault):
+    refused(fault, search={path: content})
+
+
+def test_every_fault_of_a_space_is_reported_at_once():
+    base = copy.deepcopy(BASE)
+    base["model"]["width"] = 1
+    with pytest.raises(ConfigError) as error:
+        parse(
+            "toy",
+            {
+                "base": base,
+                "serach": {},
+                "search": {"model.depth": {"int": [2, 9]}, "a": 3},
+                "budget": {"trials": 0, "trial_folds": 9, "x": 1},
+                "resources": {"cpus": 0},
+            },
+        )
+    for part in (
+        "serach: unknown key; a space has description, base, search, budget, resources",
+        "base.model.width: ",
+        "search.model.depth = 9: model.depth",
+        "search.a: must be a mapping",
+        "budget.trials: ",
+        "budget.x: unknown key",
+        "resources.cpus: ",
+    ):
+        assert part in str(error.value)
+    assert str(error.value).count("model.width") == 1, "a fault of the base is told once, not at each range"
+
+
+@pytest.mark.parametrize("sections", [{"search": [1]}, {"search": "x"}, {"budget": 3}, {"resources": ["x"]}])
+def test_sections_must_be_mappings(sections):
+    with pytest.raises(ConfigError, match=f"{next(iter(sections))}: must be a mapping"):
+        parse("toy", {"base": copy.deepcopy(BASE), **sections})
+
+
+def test_sections_may_be_left_empty():
+    item = parse("toy", {"base": copy.deepcopy(BASE), "search": None, "budget": None, "resources": None})
+    assert (item.ranges, item.budget.trials, item.resources.cpus) == ((), 16, 1)
+
+
+def test_a_trial_cannot_train_more_folds_than_there_are():
+    refused(r"budget.trial_folds: must not exceed folds \(3\), but got 4", budget={"trial_folds": 4})
+
+
+@pytest.mark.parametrize("gpus", [1.5, 2.25])
+def test_a_worker_takes_a_share_of_one_gpu_or_whole_ones(gpus):
+    refused(r"resources.gpus: .*whole", resources={"gpus": gpus})
+
+
+def test_a_range_that_a_later_one_would_overwrite_is_a_fault():
+    refused(
+        r"search.model.width: must stand below search.model",
+        search={"model.width": {"int": [4, 8], "when": {"model.name": "basic_cnn"}}, "model": {"choice": [CNN, TIMM]}},
+    )
+
+
+def test_a_condition_on_a_later_range_is_a_fault():
+    refused(
+        r"search.stages.0.lr: must stand below search.model",
+        search={
+            "stages.0.lr": {"uniform": [0.1, 0.2], "when": {"model.name": "basic_cnn"}},
+            "model": {"choice": [CNN, TIMM]},
+        },
+    )
+
+
+def test_a_range_must_fit_every_choice_that_it_meets():
+    refused(
+        r"search.model.width = 4: model.width: unknown key",
+        search={"model": {"choice": [CNN, TIMM]}, "model.width": {"int": [4, 8]}},
+    )
+
+
+def test_a_range_below_a_place_that_is_none_does_not_crash():
+    refused(r"search.a.b: the run has no such place", search={"a.b": {"choice": [1]}, "a.b.c": {"int": [1, 2]}})
+
+
+def test_sections_that_the_file_leaves_out_can_be_searched():
+    base = {k: v for k, v in BASE.items() if k != "augment"}
+    item = made({"optim.batch": {"choice": [4, 8]}, "augment.mixup": {"choice": [{"p": 0.1}, {"p": 0.9}]}}, base=base)
+    assert {run["optim"]["batch"] for run in suggestions(item)} == {4, 8}
+    base["augment"] = {"mixup": None}
+    item = made({"augment.mixup.p": {"uniform": [0.1, 0.2]}}, base=base)
+    assert all(run["augment"]["mixup"]["p"] <= 0.2 for run in suggestions(item, 3))
+
+
+def test_the_base_is_the_first_proposal_where_it_lies_inside_every_range():
+    item = made({"model.width": {"int": [4, 8]}, "stages.0.lr": {"log_uniform": [1e-3, 1e-1]}})
+    assert item.base_params() == {"model.width": 4, "stages.0.lr": 0.01}
+    assert parse_run(item.suggest(optuna.trial.FixedTrial(item.base_params()))) == parse_run(BASE)
+    assert made({"model.width": {"int": [5, 8]}}).base_params() is None
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"stages.0.max_votes": {"choice": [None, 9]}},
+        {"feature.arrange": {"choice": ["channels", "stack"]}},
+        {"model": {"choice": [TIMM, {"name": "basic_cnn", "width": 4, "depth": 2}]}},
+        {"model": {"choice": [TIMM, {"depth": 2, "width": 4, "name": "basic_cnn", "drop_rate": 0.1}]}},
+        {"stages": {"choice": [[{"epochs": 9, "lr": 0.1}], [{"epochs": 5, "lr": 0.01}]]}},
+    ],
+)
+def test_the_base_is_recognised_among_choices(search):
+    item = made(search)
+    params = item.base_params()
+    assert params is not None
+    found = item.suggest(optuna.trial.FixedTrial(params))
+    assert parse_run(found) == parse_run(BASE)
+
+
+def test_the_base_is_recognised_where_a_section_and_what_is_below_it_are_searched():
+    search = {
+        "model": {"choice": [TIMM, {"name": "basic_cnn", "depth": 2}]},
+        "model.width": {"int": [4, 8], "when": {"model.name": "basic_cnn"}},
+    }
+    params = made(search).base_params()
+    assert params == {"model": '{"depth": 2, "name": "basic_cnn"}', "model.width": 4}
+
+
+def test_a_place_that_the_base_lacks_has_no_base_value():
+    assert made({"augment.xy_mask": {"choice": [{"p": 0.1}, {"p": 0.2}]}}).base_params() is None
+
+
+def test_conditional_ranges_that_do_not_hold_for_the_base_have_no_base_value():
+    search = {
+        "model": {"choice": [{"name": "basic_cnn", "width": 4, "depth": 2}, TIMM]},
+        "model.arch": {"choice": ["resnet18", "resnet34"], "when": {"model.name": "timm_image"}},
+    }
+    assert list(made(search).base_params()) == ["model"]
+
+
+def test_the_smoke_version_is_tiny_whatever_is_searched():
+    base = copy.deepcopy(BASE) | {"model": TIMM, "stages": [{"epochs": 50, "lr": 0.01}, {"epochs": 1, "lr": 0.01}]}
+    search = {
+        "model": {"choice": [TIMM, CNN]},
+        "model.arch": {"choice": ["resnet18", "resnet34"], "when": {"model.name": "timm_image"}},
+        "model.pretrained": {"choice": [True, False], "when": {"model.name": "timm_image"}},
+        "stages.0.epochs": {"int": [10, 50]},
+        "stages.0.lr": {"log_uniform": [1e-3, 1e-1]},
+    }
+    item = space.small(made(search, base=base))
+    found = suggestions(item, 20)
+    assert (item.budget.trials, item.budget.trial_folds) == (2, 1)
+    for run in found:
+        assert run["folds"] == 2
+        assert [stage["epochs"] for stage in run["stages"]] == [2, 1]
+        assert run["model"].get("pretrained", False) is False
+    assert len({run["stages"][0]["lr"] for run in found}) > 5, "what is cheap is still searched"
+
+
+@pytest.fixture
+def spaces_here(tmp_path, monkeypatch):
+    """A working directory with a space of its own; returns a function that writes more."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name, **content):
+        path = Path("search_spaces") / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump({"base": BASE, **content}, sort_keys=False))
+        return path
+
+    write("mine.yaml", description="mine", search={"model.width": {"int": [4, 8]}})
+    return write
+
+
+def test_a_space_is_found_by_name_and_by_path(spaces_here):
+    assert space.load("mine").name == "mine"
+    assert space.load("search_spaces/mine.yaml").description == "mine"
+
+
+def test_a_space_of_the_working_directory_comes_first(spaces_here):
+    assert space.load("demo").description
+    spaces_here("demo.yaml", description="my own")
+    assert space.load("demo").description == "my own"
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("mein", r"no space named 'mein'; there are: .*mine.* Did you mean 'mine'\?"),
+        ("nowhere/mine.yaml", r"--space nowhere/mine.yaml: no such file"),
+        ("../mine", r"no space named '../mine'"),
+        ("", r"no space named ''"),
+    ],
+)
+def test_an_unknown_space_is_refused(spaces_here, name, fault):
+    with pytest.raises(ConfigError, match=fault):
+        space.load(name)
+
+
+@pytest.mark.parametrize("text", ["", "3", "[1]", "base:", "base: 3", "base: [1]", "search: {}"])
+def test_a_file_that_is_no_space_is_refused(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="a space is a mapping with base and search"):
+        space.load(str(tmp_path / "a.yaml"))
+
+
+def test_a_folder_is_no_space(tmp_path):
+    (tmp_path / "a.yaml").mkdir()
+    with pytest.raises(ConfigError, match="no such file"):
+        space.load(str(tmp_path / "a.yaml"))
+
+
+def test_a_name_that_no_file_could_have_is_refused(tmp_path):
+    (tmp_path / "my space.yaml").write_text(yaml.safe_dump({"base": BASE}))
+    with pytest.raises(ConfigError, match="'my space' cannot name a file"):
+        space.load(str(tmp_path / "my space.yaml"))
+
+
+def test_overrides_change_the_base_and_end_the_search_of_their_path(spaces_here):
+    item = space.load("mine", ("model.width=16", "stages.0.lr=1e-3", "optim.batch=4", "augment={}", "seed=3"))
+    run = item.run
+    assert (run.model.params.width, run.stages[0].lr, run.optim.batch, run.augment, run.seed) == (16, 1e-3, 4, (), 3)
+    assert (item.ranges, item.search) == ((), {})
+    assert space.load("mine").run.model.params.width == 4
+
+
+def test_an_override_of_a_section_ends_the_search_of_what_is_below(spaces_here):
+    item = space.load("mine", ("model={name: basic_cnn, width: 32}",))
+    assert item.run.model.params.width == 32
+    assert item.search == {}
+
+
+def test_an_override_inside_a_searched_section_is_refused(spaces_here):
+    spaces_here("models.yaml", search={"model": {"choice": [CNN, TIMM]}})
+    with pytest.raises(ConfigError, match=r"--set model.width: .* search.model .*replaces"):
+        space.load("models", ("model.width=8",))
+
+
+def test_overrides_reach_budget_and_resources(spaces_here):
+    item = space.load("mine", ("budget.trials=3", "resources.gpus=0.5", "resources.workers_per_fold=2"))
+    assert (item.budget.trials, item.resources.gpus, item.resources.workers_per_fold) == (3, 0.5, 2)
+    spaces_here("empty.yaml", budget=None)
+    assert space.load("empty", ("budget.trials=3",)).budget.trials == 3
+    spaces_here("wrong.yaml", budget=7)
+    with pytest.raises(ConfigError, match=r"--set budget.trials: the run has no such place: no 'trials' in 7"):
+        space.load("wrong", ("budget.trials=3",))
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("model.width", r"--set 'model.width': must be key=value"),
+        ("=3", r"--set '=3': must be key=value"),
+        ("modle.width=3", r"--set modle.width: the run has no such place"),
+        ("stages.7.lr=3", r"--set stages.7.lr: the run has no such place"),
+        ("model.width=many", r"base.model.width: .*'many'"),
+        ("model.width=2", r"base.model.width: .*but got 2"),
+        ("budget.trials=0", r"budget.trials: .*but got 0"),
+        ("budget.trails=1", r"budget.trails: unknown key"),
+        ("budget=3", r"budget"),
+        ("folds=1", r"base.folds: .*but got 1"),
+        ("seed=-1", r"base.seed: .*but got -1"),
+        ("speed=1", r"base.speed: unknown key"),
+        ("model.width=[1", r"is not a YAML value"),
+    ],
+)
+def test_a_bad_override_is_refused(spaces_here, override, fault):
+    with pytest.raises(ConfigError, match=fault):
+        space.load("mine", (override,))
+
+
+def test_every_space_of_the_repository_is_valid(repository):
+    found = sorted((repository / "search_spaces").glob("*.yaml"))
+    assert found
+    for path in found:
+        item = space.load(str(path))
+        small = space.small(item)
+        for run in (*suggestions(item, 10), *suggestions(small, 5)):
+            assert try_run(run)[1] == [], path
+        assert item.base_params() is not None, f"{path}: the base run lies outside its own search"
+
+
+def test_what_a_study_keeps_of_a_space_is_the_same_space():
+    item = made({"model.width": {"int": [4, 8]}}, budget={"trials": 3})
+    again = parse("toy", item.resolved())
+    assert again.resolved() == item.resolved()
+    assert again.ranges == item.ranges

@@ -1,0 +1,208 @@
+"""A run's configuration: strict, every fault at once, and the same after a trip through YAML."""
+
+import copy
+
+import pytest
+import yaml
+
+from hms_ray import files, lookup
+from hms_ray.config import load_yaml, parse_run, parse_value, try_run
+from hms_ray.errors import ConfigError
+
+RUN = {
+    "data": {"name": "hms"},
+    "feature": {"name": "kaggle_spectrogram", "pool": 4},
+    "model": {"name": "basic_cnn", "width": 4, "depth": 2},
+    "stages": [{"epochs": 1, "lr": 0.01}],
+}
+
+
+def changed(path, value):
+    """RUN with another value at a dotted path."""
+    content = copy.deepcopy(RUN)
+    *parents, last = path.split(".")
+    target = content
+    for key in parents:
+        target = target[int(key)] if isinstance(target, list) else target.setdefault(key, {})
+    target[last] = value
+    return content
+
+
+def faults(content):
+    run, found = try_run(content)
+    assert run is None
+    return found
+
+
+def test_defaults_are_filled_in():
+    run = parse_run(RUN)
+    assert (run.folds, run.seed, run.score.min_votes, run.augment) == (5, 0, 10, ())
+    assert run.content["optim"]["name"] == "adamw"
+    assert run.content["data"] == {"name": "hms", "rows": "period"}
+    assert run.content["model"]["drop_rate"] == 0.1
+
+
+def test_a_run_makes_the_trip_through_yaml(tmp_path):
+    content = changed("augment", {"xy_mask": {"width": 1e-5}, "mixup": {}})
+    content["stages"][0] |= {"lr": 1e-7, "max_votes": None}
+    run = parse_run(content)
+    files.write_yaml(tmp_path / "config.yaml", run.content)
+    again = parse_run(load_yaml(tmp_path / "config.yaml"))
+    assert again == run
+    assert again.content == run.content
+    assert list(again.content["augment"]) == ["xy_mask", "mixup"], "augmentations keep their order"
+
+
+def test_an_augmentation_without_anything_below_takes_its_defaults():
+    assert parse_run(changed("augment.mixup", None)).content["augment"]["mixup"] == {"p": 0.5, "alpha": 0.4}
+
+
+def test_every_fault_is_reported_at_once():
+    content = changed("model", {"name": "basic_cn"})
+    content["feature"]["pool"] = 3
+    content["stages"][0]["lr"] = -1
+    content["augment"] = {"mixup": {"p": 2.0}, "cutmix": {}}
+    content["speed"] = 3
+    with pytest.raises(ConfigError) as error:
+        parse_run(content)
+    for part in (
+        "6 faults",
+        "model.name: no models entry named 'basic_cn'; there are: basic_cnn, timm_image. Did you mean 'basic_cnn'?",
+        "feature.pool: Input should be 1, 2 or 4, but got 3",
+        "stages.0.lr: ",
+        "augment.mixup.p: ",
+        "augment: no augment entry named 'cutmix'",
+        "speed: unknown key (value 3)",
+    ):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("folds", True),
+        ("folds", "3"),
+        ("folds", 3.0),
+        ("folds", 1),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("seed", 1.5),
+        ("seed", None),
+        ("stages", []),
+        ("stages", None),
+        ("stages", {"epochs": 1, "lr": 0.1}),
+        ("stages", [3]),
+        ("stages.0.epochs", True),
+        ("stages.0.epochs", "1"),
+        ("stages.0.lr", "1e-3"),
+        ("stages.0.lr", float("nan")),
+        ("stages.0.speed", 1),
+        ("score", 10),
+        ("score.min_votes", 0),
+        ("score.min_vote", 10),
+        ("optim", "adamw"),
+        ("optim.batch", True),
+        ("optim.name", "adamx"),
+        ("feature.pool", "2"),
+        ("feature.arange", "stack"),
+        ("model", "basic_cnn"),
+        ("model", None),
+        ("model", {}),
+        ("model", {"name": None}),
+        ("model", {"name": ["basic_cnn"]}),
+        ("model", {"name": "_heads"}),
+        ("model", {"name": "../models/basic_cnn"}),
+        ("model.width", 4.0),
+        ("model.width", 3),
+        ("model.widht", 4),
+        ("data.name", "hmss"),
+        ("augment", ["mixup"]),
+        ("augment", "mixup"),
+        ("augment.mixup", 0.5),
+        ("augment.mixup", [0.5]),
+        ("augment.mixup", "often"),
+        ("augment._compose", {}),
+        ("augment.mixup.p", "0.5"),
+    ],
+)
+def test_a_fault_names_its_place(path, value):
+    found = faults(changed(path, value))
+    place = path.split(".")[0]
+    assert found
+    assert all(fault.startswith(place) for fault in found), found
+
+
+@pytest.mark.parametrize("section", ["data", "feature", "model", "stages"])
+def test_a_missing_section_is_named(section):
+    assert f"{section}: missing" in faults({k: v for k, v in RUN.items() if k != section})
+
+
+@pytest.mark.parametrize("content", [{}, {3: 4}, {**RUN, 3: 4}, {**RUN, None: 1}])
+def test_strange_keys_are_faults(content):
+    assert faults(content)
+
+
+@pytest.mark.parametrize("content", [None, [], "run", 3])
+def test_what_is_no_mapping_is_no_run(content):
+    with pytest.raises(ConfigError, match="mapping"):
+        parse_run(content)
+
+
+def test_a_model_of_another_layout_is_refused(monkeypatch):
+    monkeypatch.setattr(lookup.load("models", "basic_cnn"), "LAYOUT", "wave")
+    with pytest.raises(ConfigError, match=r"model.name: basic_cnn takes 'wave' inputs, but .* gives 'image'"):
+        parse_run(RUN)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("1E5", 1e5),
+        ("-2e+2", -200.0),
+        ("1.5e3", 1500.0),
+        ("1.0e-3", 1e-3),
+        ("3", 3),
+        ("3.0", 3.0),
+        ("true", True),
+        ("null", None),
+        ("e5", "e5"),
+        ("1e", "1e"),
+        ("tf_efficientnet_b0.ns_jft_in1k", "tf_efficientnet_b0.ns_jft_in1k"),
+        ("'1e-3'", "1e-3"),
+        ("[1e-3, {a: 2}]", [1e-3, {"a": 2}]),
+    ],
+)
+def test_values_are_read_as_people_write_them(text, value, tmp_path):
+    (tmp_path / "a.yaml").write_text(f"value: {text}\n")
+    for found in (parse_value(text), load_yaml(tmp_path / "a.yaml")["value"]):
+        assert found == value
+        assert type(found) is type(value)
+
+
+def test_other_readers_of_yaml_are_left_alone():
+    assert yaml.safe_load("1e-3") == "1e-3"
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: !!python/object/apply:os.getcwd []", "a: 1\na: 2", "\ta: 1"])
+def test_a_file_that_is_no_plain_yaml_is_refused(text, tmp_path):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"a.yaml: not valid YAML: "):
+        load_yaml(tmp_path / "a.yaml")
+
+
+def test_anchors_and_merges_are_plain_yaml(tmp_path):
+    text = "a: &a {x: 1, y: 2}\nb: &b\n  <<: *a\n  y: 3\nc:\n  <<: *b\n  x: 4\n"
+    (tmp_path / "a.yaml").write_text(text)
+    assert load_yaml(tmp_path / "a.yaml") == {"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 3}, "c": {"x": 4, "y": 3}}
+
+
+def test_a_binary_file_is_no_yaml(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_yaml(tmp_path / "a.yaml")
+
+
+def test_a_value_that_is_no_yaml_is_refused():
+    with pytest.raises(ConfigError, match=r"--set: '\[1' is not a YAML value"):
+        parse_value("[1")

@@ -1,0 +1,142 @@
+"""From a run to its folds: what is rehearsed, what marks a run, and what a finished fold becomes."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from hms_ray import crossval, files, tasks
+from hms_ray.config import parse_run
+from hms_ray.crossval import FoldJob, Labels, build_model, fold_table, recipe, rehearse, train_job
+from hms_ray.errors import ConfigError
+from hms_ray.seeds import stream
+from hms_ray.training import checkpoint
+from hms_ray.training.loop import Replica
+
+RUN = {
+    "data": {"name": "hms"},
+    "feature": {"name": "kaggle_spectrogram", "pool": 4},
+    "model": {"name": "basic_cnn", "width": 4, "depth": 2},
+    "optim": {"batch": 8},
+    "stages": [{"epochs": 2, "lr": 0.01}],
+    "folds": 2,
+}
+TASK = tasks.from_dict({"kind": "votes", "classes": ["a", "b", "c"]})
+UNITS = 12
+
+
+def a_run(**changes):
+    return parse_run(copy.deepcopy(RUN) | changes)
+
+
+@pytest.fixture
+def labels():
+    rng = stream(0, "labels")
+    votes = np.array([12, 4] * (UNITS // 2))
+    return Labels(
+        unit_ids=np.array([f"u{i}" for i in range(UNITS)]),
+        group_ids=np.array([f"p{i // 2}" for i in range(UNITS)]),
+        targets=rng.dirichlet(np.ones(3), UNITS),
+        votes=votes,
+        folds=np.arange(UNITS) // 2 % 2,
+        task=TASK,
+        data_fingerprint="data",
+        folds_fingerprint="folds",
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Prepared features as the store writes them."""
+    torch.set_num_threads(1)
+    path = tmp_path / "store"
+    path.mkdir()
+    x = stream(0, "x").standard_normal((UNITS, 1, 100, 75)).astype(np.float16)
+    np.save(path / "x.npy", x)
+    files.write_json(path / "manifest.json", {})
+    return path
+
+
+def train(run, labels, store, saved, fold=0):
+    job = FoldJob("toy-0001", run.content, fold, store, saved)
+    return train_job(job, labels, Replica(torch.device("cpu")), lambda row: None)
+
+
+def test_two_trainings_of_a_job_agree_and_leave_the_features_alone(labels, store, tmp_path):
+    before = (store / "x.npy").read_bytes()
+    one, two = (train(a_run(), labels, store, tmp_path / name) for name in "ab")
+    assert one.weights == two.weights
+    np.testing.assert_array_equal(one.probs, two.probs)
+    assert (store / "x.npy").read_bytes() == before
+
+
+def test_folds_and_seeds_start_from_other_weights(labels, store, tmp_path):
+    task = labels.task
+    assert len({recipe(a_run(seed=s), task, k).seed for s in range(3) for k in range(3)}) == 9
+    one, two = (train(a_run(seed=s), labels, store, tmp_path / str(s)) for s in (0, 1))
+    assert one.weights != two.weights
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"optim": {"batch": 9}},
+        {"stages": [{"epochs": 3, "lr": 0.01}]},
+        {"model": {"name": "basic_cnn", "width": 5, "depth": 2}},
+        {"feature": {"name": "kaggle_spectrogram", "pool": 2}},
+        {"augment": {"mixup": {}}},
+        {"score": {"min_votes": 5}},
+    ],
+)
+def test_the_mark_changes_with_anything_that_changes_the_result(change):
+    assert recipe(a_run(**change), TASK, 0).mark != recipe(a_run(), TASK, 0).mark
+
+
+def test_the_mark_is_that_of_a_fold_and_of_this_code(monkeypatch):
+    mark = recipe(a_run(), TASK, 0).mark
+    assert recipe(parse_run(a_run().content), TASK, 0).mark == mark
+    assert recipe(a_run(), TASK, 1).mark != mark
+    monkeypatch.setattr(crossval, "__version__", "0.0.0")
+    assert recipe(a_run(), TASK, 0).mark != mark
+
+
+def test_a_fold_becomes_rows_of_a_table_and_weights_that_repeat_them(labels, store, tmp_path):
+    result = train(a_run(), labels, store, tmp_path / "c", fold=1)
+    table = fold_table(result, labels, "toy-0001", "toy", (1,))
+    assert table.unit_ids.tolist() == labels.unit_ids[labels.folds == 1].tolist()
+    np.testing.assert_array_equal(table.targets, labels.targets[labels.folds == 1])
+    assert (table.trial, table.space, table.selected_on) == ("toy-0001", "toy", (1,))
+    (tmp_path / "w").write_bytes(result.weights)
+    model = build_model(a_run(), TASK, trained=True).eval()
+    model.load_state_dict(checkpoint.unpack(tmp_path / "w"))
+    x = torch.from_numpy(np.load(store / "x.npy")[result.rows]).float()
+    with torch.inference_mode():
+        np.testing.assert_allclose(TASK.to_probs(model(x).numpy()), table.probs, atol=1e-5)
+
+
+def test_no_weights_are_fetched_for_a_network_whose_weights_are_replaced(monkeypatch):
+    run = a_run(model={"name": "timm_image", "arch": "resnet18", "pretrained": True})
+    asked = []
+    monkeypatch.setattr(run.model.module, "build", lambda spec, n_outputs, params: asked.append(params.pretrained))
+    build_model(run, TASK, trained=True)
+    build_model(run, TASK)
+    assert asked == [False, True]
+
+
+def test_a_run_that_works_passes_its_rehearsal():
+    rehearse(a_run(augment={"mixup": {}, "xy_mask": {}, "mirror_sides": {}}), TASK)
+
+
+def test_a_network_that_cannot_take_the_image_fails_its_rehearsal():
+    run = a_run(model={"name": "timm_image", "arch": "vit_tiny_patch16_224", "pretrained": False})
+    with pytest.raises(ConfigError, match=r"model timm_image cannot take image inputs of shape \(1, 100, 75\): "):
+        rehearse(run, TASK)
+
+
+def test_learning_curves_are_written_by_fold_and_epoch(tmp_path):
+    rows = [{"fold": k, "epoch": e, "score": 0.1} for k in (1, 0) for e in (2, 1)]
+    crossval.write_epochs(tmp_path / "epochs.parquet", rows)
+    table = files.read_table(tmp_path / "epochs.parquet")
+    assert table[["fold", "epoch"]].to_numpy().tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]

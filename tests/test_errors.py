@@ -1,0 +1,31 @@
+"""The error's type says who acts, and many faults make one sentence each."""
+
+import pytest
+
+from hms_ray.errors import ConfigError, DataError, HmsRayError, SearchAborted, TrialFailed, UserError, raise_all
+
+
+@pytest.mark.parametrize("error", [ConfigError, DataError])
+def test_what_the_user_can_mend_is_a_user_error(error: type) -> None:
+    assert issubclass(error, UserError)
+
+
+@pytest.mark.parametrize("error", [TrialFailed, SearchAborted])
+def test_what_the_search_meets_is_none(error: type) -> None:
+    assert issubclass(error, HmsRayError) and not issubclass(error, UserError)
+
+
+def test_no_fault_raises_nothing() -> None:
+    raise_all(iter(()), ConfigError, "run")
+
+
+def test_one_fault_is_one_line() -> None:
+    with pytest.raises(DataError) as caught:
+        raise_all(["votes are all zero"], DataError, "train.csv")
+    assert str(caught.value) == "train.csv: votes are all zero"
+
+
+def test_every_fault_of_a_generator_is_listed() -> None:
+    with pytest.raises(ConfigError) as caught:
+        raise_all((f"fault {n}" for n in range(3)), ConfigError, "run")
+    assert str(caught.value).splitlines() == ["run: 3 faults", "  - fault 0", "  - fault 1", "  - fault 2"]

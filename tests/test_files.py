@@ -1,0 +1,145 @@
+"""A reader never sees half a file, and a broken file is named."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hms_ray import files
+from hms_ray.errors import DataError
+
+TABLE = pd.DataFrame({"unit_id": ["a", "b"], "fold": [0, 1], "x": [0.5, np.nan]})
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "study.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(path, {"a": float("nan")})
+    with pytest.raises(KeyboardInterrupt), files.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert files.read_json(path) == {"a": 1}
+    assert os.listdir(tmp_path) == ["study.json"]
+
+
+def test_a_write_is_not_seen_before_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "config.yaml"
+    with files.atomic_path(path) as temporary:
+        temporary.write_text("a: 1\n")
+        assert temporary.parent == path.parent and not path.exists()
+    assert path.read_text() == "a: 1\n"
+
+
+def test_text_yaml_and_json_come_back(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "t", "é\n")
+    files.write_yaml(tmp_path / "y", {"b": 1, "a": [1.5, "x"]})
+    files.write_json(tmp_path / "j", {"b": [1, None], "a": "é"})
+    assert (tmp_path / "t").read_bytes() == "é\n".encode()
+    assert (tmp_path / "y").read_text() == "b: 1\na:\n- 1.5\n- x\n"
+    assert files.read_json(tmp_path / "j") == {"b": [1, None], "a": "é"}
+
+
+def test_tables_come_back_with_their_metadata(tmp_path: Path) -> None:
+    files.write_table(tmp_path / "t.parquet", TABLE, {"trial": "a-0001", "selected_on": [0]})
+    pd.testing.assert_frame_equal(files.read_table(tmp_path / "t.parquet"), TABLE)
+    assert files.read_metadata(tmp_path / "t.parquet") == {"trial": "a-0001", "selected_on": [0]}
+    files.write_table(tmp_path / "plain.parquet", TABLE)
+    assert files.read_metadata(tmp_path / "plain.parquet") == {}
+
+
+def test_columns_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    files.write_table(tmp_path / "t.parquet", TABLE)
+    assert list(files.read_table(tmp_path / "t.parquet", ["x", "unit_id"])) == ["x", "unit_id"]
+    array = files.read_array(tmp_path / "t.parquet", ["x", "fold"])
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, [[0.5, 0], [np.nan, 1]])
+
+
+def test_nulls_are_nan_in_arrays(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": pa.array([1.0, None]), "n": pa.array([None, 2], pa.int16())}), tmp_path / "t.parquet")
+    np.testing.assert_array_equal(files.read_array(tmp_path / "t.parquet", ["n", "x"]), [[np.nan, 1], [2, np.nan]])
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def _spoil_footer(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-40] + b"\xff" * 32 + content[-8:])
+
+
+def _spoil_pages(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + b"\xff" * 200 + content[204:])
+
+
+BROKEN = [
+    (lambda p: p.unlink(), "no such file"),
+    (lambda p: (p.unlink(), p.mkdir()), "no such file"),
+    (lambda p: p.write_text("eeg_id,Fp1\n1,2.5\n"), "not a parquet file: it begins with b'eeg_'"),
+    (lambda p: p.write_bytes(b""), "not a parquet file: it begins with b''"),
+    (lambda p: p.write_bytes(b"PAR1"), "truncated parquet: 4 bytes"),
+    (lambda p: p.write_bytes(b"PAR1PAR1"), "truncated parquet: 8 bytes"),
+    (_truncate, "truncated parquet"),
+    (_spoil_footer, "broken parquet"),
+]
+
+
+@pytest.mark.parametrize("read", [files.read_table, files.read_metadata], ids=["table", "metadata"])
+@pytest.mark.parametrize(("spoil", "sentence"), BROKEN, ids=[sentence[:20] for _, sentence in BROKEN])
+def test_a_broken_parquet_is_named(
+    spoil: Callable[[Path], object], sentence: str, read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    path = tmp_path / "123.parquet"
+    files.write_table(path, TABLE)
+    spoil(path)
+    with pytest.raises(DataError, match=sentence) as caught:
+        read(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_broken_pages_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "123.parquet"
+    files.write_table(path, pd.DataFrame({"x": np.random.default_rng(0).random(1000)}))
+    _spoil_pages(path)
+    with pytest.raises(DataError, match="broken parquet"):
+        files.read_table(path)
+
+
+def test_a_missing_column_is_named_with_what_there_is(tmp_path: Path) -> None:
+    path = tmp_path / "1.parquet"
+    files.write_table(path, TABLE)
+    with pytest.raises(DataError, match=r"1\.parquet: missing column 'LL_0.59', 'y'; it has unit_id, fold, x$"):
+        files.read_table(path, ["x", "LL_0.59", "y"])
+
+
+def test_text_where_numbers_should_be_is_named(tmp_path: Path) -> None:
+    files.write_table(tmp_path / "1.parquet", TABLE)
+    with pytest.raises(DataError, match=r"1\.parquet: .*unit_id.*number"):
+        files.read_array(tmp_path / "1.parquet", ["x", "unit_id"])
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe\x00"])
+def test_broken_json_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"study\.json: not valid JSON"):
+        files.read_json(tmp_path / "study.json")
+
+
+def test_missing_json_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"study\.json: no such file"):
+        files.read_json(tmp_path / "study.json")
+
+
+def test_fingerprints_depend_on_content_and_order_but_not_on_the_order_of_keys() -> None:
+    assert files.fingerprint({"a": 1, "b": 2}) == files.fingerprint({"b": 2, "a": 1})
+    parts = [("ab", "c"), ("a", "bc"), ("c", "ab"), (["ab", "c"],), (b"ab", b"c"), (b"a", b"bc"), ("1", "2"), (1, 2)]
+    assert len({files.fingerprint(*part) for part in parts}) == len(parts)
+    assert len(files.fingerprint()) == 16

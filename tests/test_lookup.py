@@ -1,0 +1,41 @@
+"""The file name is the registry key."""
+
+from pathlib import Path
+
+import pytest
+
+import hms_ray
+from hms_ray import lookup
+from hms_ray.errors import ConfigError
+
+KINDS = ("models", "augment", "features", "datasets", "tasks")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_file_without_underscore_is_an_entry(kind: str) -> None:
+    folder = Path(hms_ray.__file__).parent / kind
+    assert lookup.names(kind) == sorted(path.stem for path in folder.glob("*.py") if not path.name.startswith("_"))
+    assert lookup.names(kind)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS for name in lookup.names(kind)])
+def test_load_imports_that_file(kind: str, name: str) -> None:
+    assert lookup.load(kind, name).__name__ == f"hms_ray.{kind}.{name}"
+
+
+def test_unknown_name_lists_what_exists_and_suggests_the_nearest() -> None:
+    with pytest.raises(ConfigError) as caught:
+        lookup.load("models", "basic_cn")
+    assert str(caught.value) == (
+        f"no models entry named 'basic_cn'; there are: {', '.join(lookup.names('models'))}. Did you mean 'basic_cnn'?"
+    )
+
+
+@pytest.mark.parametrize("name", ["_compose", "../models/basic_cnn", "", None, 3, "xy_mask.py"])
+def test_helpers_paths_and_other_types_are_no_entries(name: object) -> None:
+    with pytest.raises(ConfigError, match="no augment entry named"):
+        lookup.load("augment", name)
+
+
+def test_nothing_near_means_no_suggestion() -> None:
+    assert lookup.unknown("space", "zzz", []) == "no space named 'zzz'; there are: none."

@@ -1,0 +1,51 @@
+"""Preparing a space: the feature of its base and of each choice, once."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from hms_ray.errors import DataError
+from hms_ray.prepare import prepare
+from hms_ray.search.space import parse
+
+BASE = {
+    "data": {"name": "hms"},
+    "feature": {"name": "kaggle_spectrogram", "pool": 4},
+    "model": {"name": "basic_cnn", "width": 4, "depth": 2},
+    "stages": [{"epochs": 1, "lr": 0.01}],
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HMS_RAY_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def a_space(name="toy", **search):
+    return parse(name, {"base": BASE, "search": search})
+
+
+def test_each_feature_of_a_space_is_prepared_once(hms_folder, cache):
+    search = {"feature.arrange": {"choice": ["stack", "channels"]}, "model.width": {"choice": [4, 8]}}
+    stores = prepare([a_space(**search), a_space("other")], hms_folder)
+    assert sorted(np.load(path / "x.npy").shape for path in stores) == [(24, 1, 100, 75), (24, 4, 25, 75)]
+    assert sorted(path.name for path in (cache / "prepared").iterdir()) == sorted(path.name for path in stores)
+
+
+def test_what_is_prepared_is_not_read_again(hms_folder, tmp_path, cache):
+    data = shutil.copytree(hms_folder, tmp_path / "data")
+    first = prepare([a_space()], data)
+    before = (first[0] / "x.npy").stat().st_mtime_ns
+    assert prepare([a_space()], data) == first
+    assert (first[0] / "x.npy").stat().st_mtime_ns == before
+
+
+def test_a_broken_file_leaves_nothing_prepared(hms_folder, tmp_path, cache):
+    data = shutil.copytree(hms_folder, tmp_path / "data")
+    path = sorted((data / "train_spectrograms").iterdir())[2]
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(DataError, match=f"{path.name}: truncated parquet"):
+        prepare([a_space()], data)
+    assert not cache.exists()

@@ -1,0 +1,152 @@
+"""Whose data a study folder is, and what may be added to it."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hms_ray import files
+from hms_ray.errors import ConfigError, UserError
+from hms_ray.study_folder import LIBRARIES, StudyFolder, check_id
+
+IDENTITY: dict[str, Any] = {
+    "task": {"kind": "votes", "classes": ["seizure", "other"]},
+    "data": {"name": "hms", "root": "/data", "params": {}, "fingerprint": "ab", "units": 4, "groups": 2},
+    "folds": {"k": 2, "seed": 0, "fingerprint": "cd"},
+    "score": {"min_votes": 10},
+}
+SPACE = {"description": "a", "base": {"model": {"width": 16}}, "search": {"model.width": [8, 16]}, "budget": {"n": 8}}
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudyFolder:
+    """A claimed study."""
+    folder = StudyFolder(tmp_path / "runs" / "demo")
+    folder.claim(IDENTITY)
+    return folder
+
+
+def _changed(dotted: str, value: object) -> dict[str, Any]:
+    content = copy.deepcopy(IDENTITY)
+    *parents, last = dotted.split(".")
+    place = content
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    return content
+
+
+def test_a_claim_writes_identity_and_versions(study: StudyFolder) -> None:
+    content = study.read_study()
+    assert {key: content[key] for key in IDENTITY} == IDENTITY
+    assert content["spaces"] == {} and set(content["versions"]) == {"hms_ray", *LIBRARIES}
+
+
+@pytest.mark.parametrize(("dotted", "value"), [("data.root", "/moved"), ("data.units", 5), ("folds.seed", None)])
+def test_the_same_data_elsewhere_is_the_same_study(study: StudyFolder, dotted: str, value: object) -> None:
+    before = study.study.read_bytes()
+    study.claim(_changed(dotted, value))
+    assert study.study.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "named"),
+    [
+        ("data.fingerprint", "xx", "data.fingerprint is 'ab', this run's is 'xx'"),
+        ("folds.fingerprint", "xx", "folds.fingerprint"),
+        ("folds.k", 5, "folds.k is 2, this run's is 5"),
+        ("task.classes", ["seizure", "lpd"], "task"),
+        ("score.min_votes", 1, "score"),
+    ],
+)
+def test_other_data_folds_or_score_are_refused(study: StudyFolder, dotted: str, value: object, named: str) -> None:
+    with pytest.raises(ConfigError, match="is a study of something else; choose another --study") as caught:
+        study.claim(_changed(dotted, value))
+    assert named in str(caught.value)
+
+
+def test_a_folder_without_study_is_no_study(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is no study: it has no study\.json"):
+        StudyFolder(tmp_path / "nowhere").read_study()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"task": {}, "data": {}}', "null"])
+def test_a_study_json_of_something_else_is_refused_in_words(study: StudyFolder, content: str) -> None:
+    study.study.write_text(content)
+    for use in (lambda: study.claim(IDENTITY), study.read_study, lambda: study.add_space("a", SPACE)):
+        with pytest.raises(UserError, match=r"study\.json: .*data\.fingerprint.* is missing"):
+            use()
+
+
+def test_a_file_in_place_of_the_folder_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "demo").write_text("")
+    with pytest.raises(ConfigError, match="demo is a file; a study is a folder"):
+        StudyFolder(tmp_path / "demo").claim(IDENTITY)
+
+
+def test_spaces_are_added_and_found_again(study: StudyFolder) -> None:
+    study.add_space("a", SPACE)
+    study.add_space("b", SPACE | {"description": "b"})
+    study.add_space("a", SPACE)
+    assert study.read_study()["spaces"] == {"a": SPACE, "b": SPACE | {"description": "b"}}
+
+
+def test_another_budget_replaces_the_old(study: StudyFolder) -> None:
+    study.add_space("a", SPACE)
+    study.add_space("a", SPACE | {"budget": {"n": 20}})
+    assert study.read_study()["spaces"]["a"]["budget"] == {"n": 20}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"base": {"model": {"width": 8}}}, "base.model.width"),
+        ({"base": {"model": {"width": 16, "depth": 2}}}, "base.model.depth"),
+        ({"search": {}}, "search.model.width"),
+    ],
+)
+def test_another_space_of_the_same_name_is_refused(study: StudyFolder, change: dict[str, Any], named: str) -> None:
+    study.add_space("a", SPACE)
+    with pytest.raises(ConfigError, match=f"already holds a space 'a' that differs in {named};"):
+        study.add_space("a", SPACE | change)
+    assert study.read_study()["spaces"] == {"a": SPACE}
+
+
+@pytest.mark.parametrize("name", ["a", "cnn-0003", "0", "A.b_c-d", "x" * 100])
+def test_ids_that_can_name_a_file(name: str) -> None:
+    assert check_id(name) == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/b", "a\\b", "a\n", ".hidden", "-a", "é", "a b", "x" * 101])
+def test_ids_that_cannot(name: str, tmp_path: Path) -> None:
+    for use in (check_id, StudyFolder(tmp_path).trial, StudyFolder(tmp_path).oof):
+        with pytest.raises(ConfigError, match="cannot name a file"):
+            use(name)
+
+
+def test_paths_are_those_of_the_drawing(tmp_path: Path) -> None:
+    study = StudyFolder(tmp_path / "demo")
+    fold = study.trial("cnn-0003").fold(1)
+    assert study.name == "demo"
+    assert {str(path.relative_to(study.root)) for path in (study.study, study.folds, study.journal)} == {
+        "study.json",
+        "folds.parquet",
+        "journal.log",
+    }
+    assert [str(path.relative_to(study.root)) for path in (fold.oof, fold.weights, fold.checkpoint)] == [
+        f"trials/cnn-0003/folds/1/{name}" for name in ("oof.parquet", "model.safetensors", "checkpoint.pt")
+    ]
+
+
+def test_oof_ids_are_sorted_and_without_half_written_files(study: StudyFolder) -> None:
+    assert study.oof_ids() == []
+    for name in ("b-0001.parquet", "a-base.parquet", ".c.parquet.1234.tmp", ".d.parquet", "notes.txt"):
+        files.write_text(study.root / "oof" / name, "")
+    assert study.oof_ids() == ["a-base", "b-0001"]
+    assert study.oof("a-base").is_file()
+
+
+def test_study_json_is_plain_json(study: StudyFolder) -> None:
+    assert json.loads(study.study.read_text()) == study.read_study()

@@ -1,0 +1,79 @@
+"""A toy problem that a tiny network learns in seconds: the class is where an image is bright."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hms_ray import tasks
+from hms_ray.augment import mixup, xy_mask
+from hms_ray.seeds import stream
+from hms_ray.specs import InputSpec
+from hms_ray.training import optim
+from hms_ray.training.batches import TrainingData
+from hms_ray.training.loop import Recipe, Replica, train_fold
+from hms_ray.training.stages import Stage
+
+CLASSES = ("left", "middle", "right")
+SPEC = InputSpec("image", (1, 6, 12), 1.0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def toy() -> SimpleNamespace:
+    """What a fold needs: data of 60 units in 3 folds, a recipe and a way to train."""
+    return SimpleNamespace(data=make_data(), recipe=make_recipe, train=train)
+
+
+def make_data(units: int = 60, seed: int = 0, dtype: torch.dtype = torch.float16) -> TrainingData:
+    """Images whose bright third is the class that most experts see; every other unit has 4 votes, the rest 12."""
+    rng = stream(seed, "toy")
+    label = rng.integers(0, len(CLASSES), units)
+    x = rng.standard_normal((units, *SPEC.shape)).astype(np.float32)
+    for i, c in enumerate(label):
+        x[i, :, :, 4 * c : 4 * c + 4] += 2
+    targets = np.full((units, len(CLASSES)), 0.125)
+    targets[np.arange(units), label] = 0.75
+    votes = np.where(np.arange(units) % 2, 12, 4)
+    task = tasks.from_dict({"kind": "votes", "classes": CLASSES})
+    return TrainingData(torch.from_numpy(x).to(dtype), targets, votes, np.arange(units) // 2 % 3, SPEC, task)
+
+
+def build() -> nn.Module:
+    """A network with everything that holds state: batch norm, dropout, and weights that need decay and do not."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.GELU(),
+        nn.AdaptiveAvgPool2d((1, 3)),
+        nn.Flatten(),
+        nn.Dropout(0.1),
+        nn.Linear(12, len(CLASSES)),
+    )
+
+
+def make_recipe(**changes) -> Recipe:
+    """Two stages of two epochs with augmentation; `changes` replace fields of the recipe or of its optimiser."""
+    params = {"batch": 8, "ema": 0.9} | changes.pop("optim", {})
+    fields = {
+        "build": build,
+        "augment": ((mixup, mixup.Params(p=0.5)), (xy_mask, xy_mask.Params(p=0.5, stripes=1))),
+        "optim": optim.Params(**params),
+        "stages": (Stage(epochs=2, lr=0.02, weight="linear", smooth=0.02), Stage(epochs=2, lr=0.01, schedule="cosine")),
+        "min_votes": 10,
+        "seed": 7,
+        "mark": "run",
+    }
+    return Recipe(**(fields | changes))
+
+
+def train(recipe: Recipe, data: TrainingData, saved, fold: int = 0, on_epoch: Callable = lambda row: None):
+    """Train one fold on the CPU."""
+    return train_fold(recipe, data, fold, Replica(torch.device("cpu")), saved, on_epoch)

@@ -1,0 +1,48 @@
+"""Predictions do not depend on how rows are batched, and leave the network as it was but in evaluation mode."""
+
+import numpy as np
+import pytest
+import torch
+
+from hms_ray.training.evaluate import autocast, predict
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def model(toy):
+    torch.manual_seed(0)
+    return toy.recipe().build()
+
+
+@pytest.mark.parametrize("batch", [1, 7, 59, 60, 1000])
+def test_predictions_are_independent_of_the_batch_size(toy, model, batch):
+    rows = np.arange(60)
+    whole = predict(model, toy.data.x, rows, toy.data.task, CPU, 60)
+    np.testing.assert_allclose(predict(model, toy.data.x, rows, toy.data.task, CPU, batch), whole, atol=1e-6)
+
+
+def test_rows_are_predicted_in_their_order(toy, model):
+    rows = np.array([9, 3, 9, 0])
+    whole = predict(model, toy.data.x, np.arange(60), toy.data.task, CPU, 60)
+    np.testing.assert_allclose(predict(model, toy.data.x, rows, toy.data.task, CPU, 3), whole[rows], atol=1e-6)
+
+
+def test_predictions_are_float64_rows_that_sum_to_one_and_no_rows_give_none(toy, model):
+    probs = predict(model, toy.data.x, np.arange(10), toy.data.task, CPU, 4)
+    assert (probs.dtype, probs.shape) == (np.float64, (10, 3))
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-12)
+    assert predict(model, toy.data.x, np.arange(0), toy.data.task, CPU, 4).shape == (0, 3)
+
+
+def test_predicting_changes_nothing(toy, model):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.train()
+    predict(model, toy.data.x, np.arange(10), toy.data.task, CPU, 4)
+    assert not model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_cpu_computes_in_float32():
+    with autocast(CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
