@@ -11,9 +11,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from hms_ray import __version__, files, seeds
+from hms_ray import __version__, files, folds, seeds
 from hms_ray.augment._compose import Batch, apply_all
 from hms_ray.config import RunConfig, parse_run
+from hms_ray.datasets import Dataset
 from hms_ray.errors import ConfigError
 from hms_ray.features import _store
 from hms_ray.oof import OofTable
@@ -35,6 +36,20 @@ class Labels:
     task: Task
     data_fingerprint: str
     folds_fingerprint: str
+
+    @classmethod
+    def of(cls, dataset: Dataset, table: pd.DataFrame) -> "Labels":
+        """Return the labels of a dataset with its folds, both in the order of the units."""
+        return cls(
+            unit_ids=table["unit_id"].to_numpy(dtype=str),
+            group_ids=table["group_id"].to_numpy(dtype=str),
+            targets=dataset.targets,
+            votes=dataset.units["votes"].to_numpy(),
+            folds=table["fold"].to_numpy(),
+            task=dataset.task,
+            data_fingerprint=dataset.fingerprint,
+            folds_fingerprint=folds.fingerprint(table),
+        )
 
 
 @dataclass(frozen=True)
@@ -124,9 +139,9 @@ def fold_table(result: FoldResult, labels: Labels, trial: str, space: str, selec
     )
 
 
-def finished_folds(study: StudyFolder, trial: str, folds: int) -> list[int]:
+def finished_folds(study: StudyFolder, trial: str, k: int) -> list[int]:
     """Return the folds of a trial that need no training."""
-    return [k for k in range(folds) if study.trial(trial).fold(k).oof.is_file()]
+    return [fold for fold in range(k) if study.trial(trial).fold(fold).oof.is_file()]
 
 
 def write_epochs(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -151,10 +151,10 @@ class StudyFolder:
         raise_all(faults, ConfigError, f"{self.root} is a study of something else; choose another --study")
 
     def add_space(self, name: str, resolved: dict[str, Any]) -> None:
-        """Record a space; another base or search under the same name is refused, another budget replaces the old."""
+        """Record a space; under the same name only more trials or finalists, or other resources, replace the old."""
         study = self.read_study()
         known = study["spaces"].get(check_id(name), resolved)
-        changed = [k for k in _differing(known, resolved) if k.startswith(("base.", "search."))]
+        changed = [k for k in _differing(known, resolved) if k.startswith(("base.", "search.", "budget.trial_folds"))]
         if changed:
             raise ConfigError(
                 f"{self.root} already holds a space {name!r} that differs in {', '.join(changed)}; "

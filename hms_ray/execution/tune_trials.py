@@ -21,7 +21,10 @@ class TrialSource(Protocol):
     """Who decides what is trained next and hears how it ended."""
 
     def next(self) -> tuple[str, Sequence[FoldJob]] | None:
-        """Return the next trial and its folds, or None when there is no more."""
+        """Return the next trial and its folds, or None when there is none now."""
+
+    def exhausted(self) -> bool:
+        """Whether there will be none any more."""
 
     def ended(self, trial: str) -> None:
         """Take note that a trial has ended; its folds and failures were handled before."""
@@ -80,15 +83,15 @@ class _Proposals(Searcher):
     """What Tune asks for a configuration; the answers come from the source."""
 
     def __init__(self, source: TrialSource, collector: Collector, gpus: float) -> None:
-        super().__init__(metric="score", mode="min")
+        super().__init__()  # no metric: Tune would insist on one even from a trial that had nothing left to train
         self.source, self.collector, self.gpus = source, collector, gpus
         self.names: dict[str, str] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """Return the next trial, or that there is none."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next trial, None to be asked again, or that there is no more."""
         proposal = self.source.next()
         if proposal is None:
-            return Searcher.FINISHED
+            return Searcher.FINISHED if self.source.exhausted() else None
         self.names[trial_id], jobs = proposal
         return {"trial": self.names[trial_id], "jobs": list(jobs), "gpus": self.gpus}
 

@@ -57,7 +57,7 @@ def _search_space(study: Study, space: Space, cluster: Mapping[str, float]) -> l
     journal, budget = Journal(study.folder, space), space.budget
     folds = study.scored_folds()[: budget.trial_folds]
     request, at_once = _request(space, cluster)
-    trials = _Trials(study, journal, folds)
+    trials = _Trials(study, journal, folds, at_once)
     if trials.left():
         log.info("%s: %d trials on fold %s, %d at once", space.name, trials.left(), ", ".join(map(str, folds)), at_once)
         with Collector(trials.ledger.handle) as collector:
@@ -120,8 +120,9 @@ def _logs(study: Study) -> Path:
 class _Trials:
     """The source of trials for Tune: first those that a stopped driver left, then new proposals within the budget."""
 
-    def __init__(self, study: Study, journal: Journal, folds: Sequence[int]) -> None:
+    def __init__(self, study: Study, journal: Journal, folds: Sequence[int], at_once: int) -> None:
         self.study, self.journal, self.folds = study, journal, folds
+        self.behind = 2 * at_once  # few enough to learn from, enough that hardly ever a worker waits for another
         self.waiting = deque(journal.unfinished())
         self.numbers: dict[str, int] = {}
         self.ledger = Ledger(study, folds, self.left() * len(folds))
@@ -130,15 +131,17 @@ class _Trials:
         """How many trials have yet to end."""
         return self.journal.space.budget.trials - len(self.journal.trials(TrialState.COMPLETE, TrialState.FAIL))
 
+    def exhausted(self) -> bool:
+        """Whether nothing more will come."""
+        return not self.waiting and len(self.journal.trials()) >= self.journal.space.budget.trials
+
     def next(self) -> tuple[str, Sequence[FoldJob]] | None:
-        """Return the next trial; proposals that cannot be a run are recorded as failed and passed over."""
-        while True:
-            if self.waiting:
-                number, content = self.waiting.popleft()
-            elif len(self.journal.trials()) < self.journal.space.budget.trials:
-                number, content = self.journal.propose()
-            else:
+        """Return the next trial, or None; proposals that cannot be a run are recorded as failed and passed over."""
+        while not self.exhausted():
+            proposal = self.waiting.popleft() if self.waiting else self.journal.propose(self.behind)
+            if proposal is None:
                 return None
+            number, content = proposal
             trial = self.journal.trial_id(number)
             self.numbers[trial] = number
             run, faults = try_run(content)
@@ -149,6 +152,7 @@ class _Trials:
             if jobs:
                 return trial, jobs
             self.ended(trial)  # the driver was stopped between the last fold and this line
+        return None
 
     def ended(self, trial: str) -> None:
         """Record how a trial ended."""

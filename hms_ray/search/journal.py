@@ -1,13 +1,13 @@
 """The journal: every trial of a study, its true state and every report, in Optuna's own format.
 
-One Optuna study a space. A trial's number and proposal depend on what the journal holds and on the seed, on nothing
-else, so that a driver that was killed proposes what it would have proposed.
+One Optuna study a space. What is proposed depends on the seed and on the results of earlier trials, never on which of
+the trials running side by side ended first: two searches with one seed are the same, and so is one that was killed.
 """
 
 import fcntl
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,17 @@ def one_driver(folder: StudyFolder) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError(f"{folder.root} is in use by another hms-ray process; wait for it or stop it") from error
-        yield
+        try:
+            yield
+        finally:
+            if not folder.study.is_file():  # the start was refused: leave no empty study behind
+                _clear(folder)
+
+
+def _clear(folder: StudyFolder) -> None:
+    (folder.root / ".driver.lock").unlink()
+    with suppress(OSError):  # not empty: the folder has other things in it
+        folder.root.rmdir()
 
 
 class Journal:
@@ -60,15 +70,28 @@ class Journal:
 
     def unfinished(self) -> list[tuple[int, dict[str, Any]]]:
         """Return number and run of the trials that a stopped driver left behind."""
-        return [(t.number, self.space.suggest(self._live(t.number))) for t in self.trials(TrialState.RUNNING)]
+        return [(t.number, self.run(t.number)) for t in self.trials(TrialState.RUNNING)]
 
-    def propose(self) -> tuple[int, dict[str, Any]]:
-        """Begin a new trial and return its number and run; the first one is the base run."""
-        base = None if self.trials() else self.space.base_params()
+    def propose(self, behind: int) -> tuple[int, dict[str, Any]] | None:
+        """Begin a new trial and return its number and run; the first one is the base run.
+
+        The sampler sees the results of all trials but the newest `behind`; of those it sees the parameters alone, as
+        of trials still running. None: one of the older is still running, ask again later.
+        """
+        trials = self.trials()
+        number = len(trials)
+        older, newest = trials[: max(0, number - behind)], trials[max(0, number - behind) :]
+        if not all(trial.state.is_finished() for trial in older):
+            return None
+        view = optuna.create_study(sampler=_sampler(seeds.derive(self.space.run.seed, "tpe", self.space.name, number)))
+        view.add_trials([*older, *map(_running, newest)])
+        base = self.space.base_params() if number == 0 else None
         if base is not None:
-            self.study.enqueue_trial(base)
-        trial = self.study.ask()
-        return trial.number, self.space.suggest(self._live(trial.number))
+            view.enqueue_trial(base)
+        trial = view.ask()
+        run = self.space.suggest(trial)
+        self.study.add_trial(_running(trial))
+        return number, run
 
     def run(self, number: int) -> dict[str, Any]:
         """Rebuild the run of a trial from its parameters."""
@@ -93,8 +116,7 @@ class Journal:
         return sorted(self.trials(TrialState.COMPLETE), key=lambda t: (t.value, t.number))[:count]
 
     def _live(self, number: int) -> optuna.Trial:
-        """Return the trial for writing; values that it already has are kept, missing ones are proposed."""
-        self.study.sampler = _sampler(seeds.derive(self.space.run.seed, "tpe", self.space.name, number))
+        """Return the trial for writing."""
         return optuna.Trial(self.study, self.trials()[number]._trial_id)
 
 
@@ -120,6 +142,11 @@ def _row(space: str, trial: FrozenTrial) -> Mapping[str, Any]:
         "cause": trial.user_attrs.get("cause", ""),
         "params": {path: spelled(value) for path, value in trial.params.items()},
     }
+
+
+def _running(trial: FrozenTrial | optuna.Trial) -> FrozenTrial:
+    """Return a trial of the same parameters that has not ended."""
+    return optuna.trial.create_trial(state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions)
 
 
 def _sampler(seed: int) -> optuna.samplers.TPESampler:

@@ -75,7 +75,7 @@ def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> Stud
         "folds": {"k": run.folds, "seed": run.seed, "fingerprint": folds.fingerprint(table)},
         "score": run.score.model_dump(),
     }
-    study = Study(folder, dataset, _labels(dataset, table, identity["folds"]["fingerprint"]), run.score.min_votes)
+    study = Study(folder, dataset, Labels.of(dataset, table), run.score.min_votes)
     if folder.study.is_file():  # a study of something else is refused before hours of preparation
         _record(study, identity, table, spaces)
     for variant in [variant for space in spaces for variant in variants(space)]:
@@ -100,19 +100,6 @@ def _folds(folder: StudyFolder, dataset: Dataset, run: RunConfig) -> pd.DataFram
         if (known["k"], known["seed"]) == (run.folds, run.seed):
             return folds.load(folder.folds, dataset.units)
     return folds.assign(dataset.units, run.folds, run.seed)
-
-
-def _labels(dataset: Dataset, table: pd.DataFrame, fingerprint: str) -> Labels:
-    return Labels(
-        unit_ids=table["unit_id"].to_numpy(dtype=str),
-        group_ids=table["group_id"].to_numpy(dtype=str),
-        targets=dataset.targets,
-        votes=dataset.units["votes"].to_numpy(),
-        folds=table["fold"].to_numpy(),
-        task=dataset.task,
-        data_fingerprint=dataset.fingerprint,
-        folds_fingerprint=fingerprint,
-    )
 
 
 def _common(spaces: Sequence[Space]) -> RunConfig:

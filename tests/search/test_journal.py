@@ -47,7 +47,7 @@ def play(folder, trials, reopen=False, space=None):
     journal, runs = Journal(folder, space), []
     for _ in range(trials):
         journal = Journal(folder, space) if reopen else journal
-        number, run = journal.propose()
+        number, run = journal.propose(0)
         journal.complete(number, value_of(run), 1.0)
         runs.append(run)
     return runs
@@ -55,14 +55,14 @@ def play(folder, trials, reopen=False, space=None):
 
 def test_the_first_trial_is_the_base_run(tmp_path):
     space = a_space()
-    number, run = Journal(StudyFolder(tmp_path), space).propose()
+    number, run = Journal(StudyFolder(tmp_path), space).propose(8)
     assert number == 0
     assert parse_run(run) == space.run
 
 
 def test_a_base_outside_its_ranges_is_not_forced_into_the_search(tmp_path):
     space = a_space(search={"model.width": {"int": [8, 64]}})
-    _, run = Journal(StudyFolder(tmp_path), space).propose()
+    _, run = Journal(StudyFolder(tmp_path), space).propose(8)
     assert run["model"]["width"] >= 8
 
 
@@ -82,30 +82,39 @@ def test_another_seed_or_another_name_gives_other_proposals(tmp_path):
 def test_trials_that_a_stopped_driver_left_come_back_as_they_were(tmp_path):
     folder, space = StudyFolder(tmp_path), a_space()
     journal = Journal(folder, space)
-    proposed = [journal.propose() for _ in range(4)]
+    proposed = [journal.propose(8) for _ in range(4)]
     journal.complete(*[proposed[1][0], 1.0, 1.0])
     assert Journal(folder, space).unfinished() == [proposed[0], proposed[2], proposed[3]]
 
 
-def test_a_trial_left_with_part_of_its_parameters_gets_the_missing_ones(tmp_path):
-    folder, space = StudyFolder(tmp_path), a_space()
-    play(folder, 2)
-    journal = Journal(folder, space)
-    number = journal.study.ask().number
-    drawn = space.ranges[0].suggest(journal._live(number))  # the driver dies after its first parameter
-    restarted = Journal(folder, space)
-    assert restarted.trials()[number].params.keys() == {"model"}
-    [(again, run)] = restarted.unfinished()
-    assert again == number
-    assert run["model"] | {"width": None, "drop_rate": None} == drawn | {"width": None, "drop_rate": None}
-    assert set(restarted.trials()[number].params) >= {"model", "model.drop_rate", "stages.0.lr"}
-    assert restarted.unfinished() == [(number, run)], "asked again, it is the same"
+def test_which_of_the_newest_trials_ended_first_changes_no_proposal(tmp_path):
+    proposals = []
+    for name, order in (("a", (0, 1, 2, 3)), ("b", (3, 1, 0))):
+        (tmp_path / name).mkdir()
+        journal = Journal(StudyFolder(tmp_path / name), a_space())
+        runs = [journal.propose(4)[1] for _ in range(4)]
+        for number in order:
+            journal.complete(number, value_of(runs[number]), 1.0)
+        proposals.append(journal.propose(4))
+    assert proposals[0] == proposals[1]
+
+
+def test_a_proposal_waits_for_the_older_trials_and_no_others(tmp_path):
+    journal = Journal(StudyFolder(tmp_path), a_space())
+    for _ in range(2):
+        journal.propose(2)
+    journal.complete(1, 1.0, 1.0)
+    assert journal.propose(2)[0] == 2
+    assert journal.propose(2) is None, "trial 0 is older than the two newest, and still running"
+    assert len(journal.trials()) == 3, "and nothing was begun"
+    journal.complete(0, 1.0, 1.0)
+    assert journal.propose(2)[0] == 3
 
 
 def test_a_run_is_rebuilt_from_its_parameters(tmp_path):
     journal = Journal(StudyFolder(tmp_path), a_space())
     for _ in range(8):
-        number, run = journal.propose()
+        number, run = journal.propose(8)
         journal.complete(number, value_of(run), 1.0)
         assert journal.run(number) == run
 
@@ -114,7 +123,7 @@ def test_states_values_and_causes_are_what_happened(tmp_path):
     folder = StudyFolder(tmp_path)
     journal = Journal(folder, a_space())
     for _ in range(3):
-        journal.propose()
+        journal.propose(8)
     journal.report(0, 1, 0.9)
     journal.report(0, 2, 0.7)
     journal.complete(0, 0.5, 12.5)
@@ -130,7 +139,7 @@ def test_states_values_and_causes_are_what_happened(tmp_path):
 
 def test_a_finished_trial_is_not_ended_twice(tmp_path):
     journal = Journal(StudyFolder(tmp_path), a_space())
-    journal.propose()
+    journal.propose(8)
     journal.complete(0, 0.5, 1.0)
     with pytest.raises((ValueError, optuna.exceptions.UpdateFinishedTrialError)):
         journal.complete(0, 0.1, 1.0)
@@ -140,12 +149,12 @@ def test_a_finished_trial_is_not_ended_twice(tmp_path):
 def test_the_best_are_finished_trials_and_the_older_wins_a_tie(tmp_path):
     journal = Journal(StudyFolder(tmp_path), a_space())
     for score in (0.5, 0.3, None, 0.3, 0.1):
-        number, _ = journal.propose()
+        number, _ = journal.propose(8)
         if score is None:
             journal.fail(number, "no")
         else:
             journal.complete(number, score, 1.0)
-    journal.propose()
+    journal.propose(8)
     assert [trial.number for trial in journal.best(3)] == [4, 1, 3]
     assert [trial.number for trial in journal.best(99)] == [4, 1, 3, 0]
 
@@ -183,7 +192,7 @@ def test_three_hundred_trials_stay_quick(tmp_path):
     for _ in range(300):
         journal.study.add_trial(template)
     started = time.process_time()
-    number, _ = Journal(folder, a_space()).propose()
+    number, _ = Journal(folder, a_space()).propose(8)
     assert number == 300
     assert len(trials_table(folder)) == 301
     assert time.process_time() - started < 5

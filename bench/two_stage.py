@@ -1,0 +1,77 @@
+"""Two stages against one of the same number of epochs: cross-validated KL at many votes, several seeds."""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hms_ray import crossval, folds
+from hms_ray.config import RunConfig, parse_run
+from hms_ray.datasets import Dataset
+from hms_ray.errors import ConfigError
+from hms_ray.features import _store
+from hms_ray.progress import Progress
+from hms_ray.search import space
+from hms_ray.training.loop import Replica
+
+
+def run(arguments: list[str]) -> Iterator[str]:
+    """Yield one line a seed and their means; folds, weights and order of rows are the same in both arms."""
+    options = _options(arguments)
+    torch.set_num_threads(1)
+    two = space.load(options.space).run.content
+    dataset = _dataset(options.data, two)
+    scored = (dataset.units["votes"] >= two["score"]["min_votes"]).sum()
+    yield f"KL at >= {two['score']['min_votes']} votes: {scored} of {len(dataset.units)} units, {two['folds']} folds"
+    yield f"  {'seed':>4} {'one stage':>10} {'two stages':>10} {'difference':>10}"
+    scores = []
+    for seed in options.seeds:
+        scores.append([_score(dataset, parse_run(content | {"seed": seed})) for content in (one_stage(two), two)])
+        yield f"  {seed:4} {_row(*scores[-1])}"
+    yield f"  mean {_row(*np.mean(scores, axis=0))}"
+
+
+def one_stage(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the run with its first stage only, for as many epochs as all stages have."""
+    first = content["stages"][0] | {"epochs": sum(stage["epochs"] for stage in content["stages"])}
+    return {**content, "stages": [first]}
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench two_stage", description=__doc__)
+    parser.add_argument("--data", type=Path, default=os.environ.get("HMS_RAY_DATA"), help="default: $HMS_RAY_DATA")
+    parser.add_argument("--space", default="demo", help="a space whose base run has several stages")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    return parser.parse_args(arguments)
+
+
+def _dataset(root: Path | None, content: Mapping[str, Any]) -> Dataset:
+    if root is None:
+        raise ConfigError("no data: give --data DIR or set HMS_RAY_DATA; hms-ray simulate DIR makes some")
+    run = parse_run(content)
+    return run.data.module.load(root, run.data.params)
+
+
+def _score(dataset: Dataset, run: RunConfig) -> float:
+    """Train every fold in this process and return the score of the held-out predictions."""
+    table = folds.assign(dataset.units, run.folds, run.seed)
+    labels = crossval.Labels.of(dataset, table)
+    feature = run.feature
+    store = _store.prepare(dataset, feature.name, feature.params, Progress(f"prepare {feature.name}"))
+    probs = np.empty_like(labels.targets)
+    with tempfile.TemporaryDirectory() as scratch:
+        for k in range(run.folds):
+            job = crossval.FoldJob("bench", run.content, k, store, Path(scratch) / f"{k}.pt")
+            result = crossval.train_job(job, labels, Replica(torch.device("cpu")), lambda row: None)
+            probs[result.rows] = result.probs
+    scored = labels.votes >= run.score.min_votes
+    return dataset.task.score(labels.targets[scored], probs[scored])
+
+
+def _row(one: float, two: float) -> str:
+    return f"{one:10.4f} {two:10.4f} {two - one:+10.4f}"
