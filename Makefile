@@ -1,6 +1,6 @@
 # make demo    everything once on simulated recordings; ends with the report's path
 # make test    ruff and the tests; what .ci/run runs
-# make bench   ratios against peers and limits
+# make bench NAME=ensemble    ratios against peers and limits, one bench
 # make clean   removes what make made
 #
 # PYTHON=...   the Python (3.11 or newer) that makes the environment
@@ -42,7 +42,7 @@ format: $(INSTALLED)
 	$(BIN)/python -m ruff format .
 
 bench: $(INSTALLED)
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(NAME)
 
 $(BIN)/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hms-ray needs Python 3.11 or newer: make PYTHON=...")'

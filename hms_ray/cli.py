@@ -148,6 +148,8 @@ def _run(arguments: argparse.Namespace, work: Callable[..., Any]) -> None:
     overrides = list(arguments.set)
     overrides += [f"folds={arguments.folds}"] if arguments.folds is not None else []
     overrides += [f"budget.trials={arguments.trials}"] if arguments.trials is not None else []
+    if arguments.smoke and (arguments.trials, arguments.folds) != (None, None):
+        raise ConfigError("--smoke sets the number of trials and folds itself; leave out --trials and --folds")
     spaces = [space.load(name, tuple(overrides)) for name in arguments.space]
     if arguments.smoke:
         spaces = [space.small(item) for item in spaces]

@@ -87,12 +87,21 @@ def recipe(run: RunConfig, task: Task, fold: int) -> Recipe:
     )
 
 
-def build_model(run: RunConfig, task: Task, trained: bool = False) -> nn.Module:
-    """Build the run's network; `trained`: its weights will be replaced, so none are fetched."""
-    params = run.model.params
-    if trained and "pretrained" in type(params).model_fields:
-        params = params.model_copy(update={"pretrained": False})
-    return run.model.module.build(run.feature.module.spec(run.feature.params), len(task.classes), params)
+def build_model(run: RunConfig, task: Task) -> nn.Module:
+    """Build the run's network."""
+    spec = run.feature.module.spec(run.feature.params)
+    return run.model.module.build(spec, len(task.classes), run.model.params)
+
+
+def with_random_weights(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the run's plain values without pretrained weights: it needs neither the hub nor the file it had.
+
+    What is no run is left as it is, for `parse_run` to refuse.
+    """
+    model = content.get("model") if isinstance(content, Mapping) else None
+    if not isinstance(model, Mapping) or "pretrained" not in model:
+        return content
+    return {**content, "model": {**model, "pretrained": False}}
 
 
 def rehearse(run: RunConfig, task: Task) -> None:
@@ -107,7 +116,7 @@ def rehearse(run: RunConfig, task: Task) -> None:
     batch = apply_all(Batch(x, y, torch.ones(2), spec), made_up, recipe(run, task, 0).augment)
     try:
         with torch.inference_mode():
-            build_model(run, task, trained=True).eval()(batch.x)
+            build_model(parse_run(with_random_weights(run.content)), task).eval()(batch.x)
     except (RuntimeError, AssertionError, ValueError) as error:
         what = f"model {run.model.name} cannot take {spec.layout} inputs of shape {spec.shape}"
         raise ConfigError(f"{what}: {str(error).splitlines()[0]}") from error

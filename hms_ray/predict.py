@@ -9,7 +9,7 @@ import torch
 
 from hms_ray import files, tasks
 from hms_ray.config import RunConfig, load_yaml, parse_run
-from hms_ray.crossval import build_model
+from hms_ray.crossval import build_model, with_random_weights
 from hms_ray.datasets import Dataset
 from hms_ray.ensemble.linear_pool import pool
 from hms_ray.errors import ConfigError, raise_all
@@ -33,7 +33,8 @@ def predict(folder: StudyFolder, root: Path, out: Path) -> int:
     study = folder.read_study()
     members = _members(folder, study["folds"]["k"])
     task = tasks.from_dict(study["task"])
-    runs = [parse_run(load_yaml(folder.trial(member["trial"]).config)) for member in members]
+    configs = [load_yaml(folder.trial(member["trial"]).config) for member in members]
+    runs = [parse_run(with_random_weights(config)) for config in configs]
     dataset = runs[0].data.module.load_test(root)
     progress = Progress("predict")
     probs = []
@@ -73,7 +74,7 @@ def _member_probs(
     rows, batch = np.arange(len(x)), 2 * run.optim.batch
     total = np.zeros((len(x), len(task.classes)))
     for k in range(folds):
-        model = build_model(run, task, trained=True).to(device)
+        model = build_model(run, task).to(device)
         model.load_state_dict(checkpoint.unpack(folder.trial(trial).fold(k).weights))
         total += predict_rows(model, x, rows, task, device, batch)
     return total / folds

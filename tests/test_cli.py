@@ -64,6 +64,12 @@ def test_without_data_the_user_is_told_how_to_get_some(here, capsys, verb):
     assert no_study_was_begun(here)
 
 
+def test_smoke_sets_its_own_trials_and_folds(here, capsys):
+    said = refused(capsys, "search", "--space", "toy", "--smoke", "--trials", 5)
+    assert "--smoke sets the number of trials and folds itself" in said
+    no_study_was_begun(here)
+
+
 def test_an_empty_variable_is_no_data(capsys, monkeypatch):
     monkeypatch.setenv("HMS_RAY_DATA", "")
     assert "no data: give --data" in refused(capsys, "train", "--space", "toy")
