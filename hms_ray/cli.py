@@ -20,6 +20,8 @@ NO_DATA = (
     "(kaggle competitions download -c hms-harmful-brain-activity-classification, unzipped), "
     "or a simulated one: hms-ray simulate DIR"
 )
+SET = "a dotted path of the base run, or of budget or resources: stages.0.epochs=2, budget.finalists=3; may repeat"
+EXIT = "Exit status: 0 done, 2 the user's mistake, 1 our fault, 130 interrupted."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,27 +53,33 @@ def console() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("hms-ray", description="Search, train, ensemble and report on EEG recordings.")
+    parser = argparse.ArgumentParser(
+        "hms-ray", description="Search, train, ensemble and report on EEG recordings.", epilog=EXIT
+    )
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     simulate = _verb(verbs, _simulate, "write simulated recordings in the competition's layout")
     simulate.add_argument("out", type=Path, metavar="OUT")
-    for name, default in (("--eegs", 240), ("--patients", 60), ("--seed", 0)):
-        simulate.add_argument(name, type=int, default=default, metavar="N")
+    for name, default, text in (
+        ("--eegs", 240, "recordings of the training part"),
+        ("--patients", 60, "patients they are from"),
+        ("--seed", 0, "the same seed writes the same bytes"),
+    ):
+        simulate.add_argument(name, type=int, default=default, metavar="N", help=f"{text} (default: {default})")
     prepare = _verb(verbs, _prepare, "read the data once and keep the features of a space")
     _add_spaces(prepare, required=False)
     _add_data(prepare)
     for call, text in (
-        (_search, "explore a space and fit the ensemble"),
-        (_train, "train a space's base run on all folds"),
+        (_search, "explore a space and fit the ensemble; run again, it goes on"),
+        (_train, "train a space's base run on all folds and fit the ensemble; run again, it goes on"),
     ):
         verb = _verb(verbs, call, text)
         _add_spaces(verb, required=True)
         _add_data(verb)
         _add_study(verb, required=False)
-        verb.add_argument("--trials", type=int, metavar="N", help="trials a space (default: the space's budget)")
+        verb.add_argument("--trials", type=int, metavar="N", help="trials a search tries (default: the space's budget)")
         verb.add_argument("--folds", type=int, metavar="K", help="cross-validation folds (default: the space's)")
-        verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the base run")
+        verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=SET)
         verb.add_argument("--smoke", action="store_true", help="a tiny run on simulated data")
     ensemble = _verb(verbs, _ensemble, "fit ensemble weights on out-of-fold predictions")
     _add_study(ensemble, required=True)
@@ -83,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     predict = _verb(verbs, _predict, "the ensemble on new data")
     _add_study(predict, required=True)
     _add_data(predict)
-    predict.add_argument("--out", type=Path, required=True, metavar="FILE")
+    predict.add_argument("--out", type=Path, required=True, metavar="FILE", help="submission.csv to write")
     return parser
 
 
@@ -110,7 +118,8 @@ def _add_data(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_study(verb: argparse.ArgumentParser, required: bool) -> None:
-    verb.add_argument("--study", type=Path, required=required, metavar="DIR", help="default: runs/<space>")
+    text = "the study's folder" + ("" if required else " (default: runs/<space>)")
+    verb.add_argument("--study", type=Path, required=required, metavar="DIR", help=text)
 
 
 def _simulate(arguments: argparse.Namespace) -> None:
@@ -211,6 +220,9 @@ def _fit(folder: StudyFolder, min_votes: int | None) -> None:
     print(f"mean of all             {others['mean']:.5f}")
     print(f"class prior             {others['prior']:.5f}")
     print(f"members with weight     {len(fitted['members'])} of {fitted['candidates']}")
+    if outside := fitted["outside_selection"]:
+        where = f"{outside['units']} units of folds {', '.join(map(str, outside['folds']))}"
+        print(f"no configuration was chosen on {where}: there, cross-fitted {outside['kl_cross_fitted']:.5f}")
     for note in fitted["notes"]:
         print(f"note: {note}")
 

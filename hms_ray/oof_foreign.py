@@ -12,7 +12,7 @@ import pandas as pd
 
 from hms_ray import files, tasks
 from hms_ray.errors import ConfigError, DataError
-from hms_ray.oof import OofTable
+from hms_ray.oof import OofTable, population
 from hms_ray.study_folder import StudyFolder, check_id
 from hms_ray.tasks import Task
 
@@ -63,7 +63,9 @@ def import_foreign(paths: Sequence[Path], folder: StudyFolder, min_votes: int | 
     ids = _shared_ids(labels, predictions)
     template = _template(labels, ids)
     tables = [_table(source, template, ids, labels) for source in predictions]
-    folder.claim(_identity(template, labels.path, _default_min_votes(folder, min_votes)))
+    scored = _default_min_votes(folder, min_votes)
+    population(template.votes, scored)
+    folder.claim(_identity(template, labels.path, scored))
     _write_folds(template, folder)
     for table in tables:
         table.write(folder.oof(table.trial))

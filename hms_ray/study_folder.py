@@ -10,6 +10,7 @@ runs/<study>/
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -132,7 +133,7 @@ class StudyFolder:
             raise DataError(f"{self.study}: {', '.join(missing)} is missing; this is not what hms-ray wrote")
         return content
 
-    def claim(self, identity: dict[str, Any]) -> None:
+    def claim(self, identity: Mapping[str, Any]) -> None:
         """Write study.json if the study is new; otherwise refuse data, folds or a score that are not its own.
 
         identity: task, data {name, fingerprint, units, groups, ...}, folds {k, fingerprint, ...}, score {min_votes}

@@ -67,7 +67,7 @@ def test_without_data_the_user_is_told_how_to_get_some(here, capsys, verb):
 def test_smoke_sets_its_own_trials_and_folds(here, capsys):
     said = refused(capsys, "search", "--space", "toy", "--smoke", "--trials", 5)
     assert "--smoke sets the number of trials and folds itself" in said
-    no_study_was_begun(here)
+    assert no_study_was_begun(here)
 
 
 def test_an_empty_variable_is_no_data(capsys, monkeypatch):
@@ -176,7 +176,7 @@ def test_a_study_of_other_data_or_folds_is_refused(here, capsys, hms_folder, mak
     from hms_ray.study_folder import StudyFolder
 
     folder = StudyFolder(here / "study")
-    open_study(folder, [load("toy")], hms_folder)
+    open_study(folder, [load("toy")], hms_folder).begin([load("toy")])
     before = folder.study.read_bytes()
     other = make_hms_folder(here / "other", seed=3, rows=340)
     argv = ["search", "--space", "toy", "--study", folder.root, "--data"]

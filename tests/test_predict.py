@@ -47,6 +47,7 @@ def trained(tmp_path_factory, hms_folder):
         channels = {"feature": BASE["feature"] | {"arrange": "channels"}}
         spaces = [parse(name, {"base": BASE | change}) for name, change in (("one", {}), ("two", channels))]
         study = open_study(folder, spaces, hms_folder)
+        study.begin(spaces)
         for space in spaces:
             trial, ledger = f"{space.name}-base", Ledger(study, (), 2)
             files.write_yaml(folder.trial(trial).config, space.run.content)

@@ -137,13 +137,13 @@ def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def _check_numbers(path: Path, column: pd.Series, whole: bool) -> None:
-    """Every value must be a finite number, and a whole one that float64 holds exactly for ids and votes."""
+    """Ids and votes must be whole numbers that float64 holds exactly, offsets finite and not negative."""
     numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
     huge = np.abs(numbers) >= 2**53
-    bad = ~np.isfinite(numbers) | (whole & (huge | (numbers % 1 != 0)))
+    bad = ~np.isfinite(numbers) | (huge | (numbers % 1 != 0) if whole else numbers < 0)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        kind = "whole number" if whole else "number"
+        kind = "whole number" if whole else "number from 0 on"
         limit = " below 2^53" if whole and huge.iat[row] else ""
         value = column.tolist()[row]
         raise DataError(f"{path}: row {row + 2}: {column.name} must be a {kind}{limit}, but is {value!r}")

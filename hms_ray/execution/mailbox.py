@@ -6,12 +6,15 @@ ranks. The driver is the only writer of the study folder, so that a cluster need
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 
+from hms_ray.errors import HmsRayError
 from hms_ray.training.loop import FoldResult
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,14 @@ class FoldFailed:
 
 
 Message = EpochDone | FoldDone | FoldFailed
+
+
+def cause_of(error: Exception) -> str:
+    """Return the sentence of our own errors, or the last line and place of a foreign one."""
+    if isinstance(error, HmsRayError):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
 
 
 @ray.remote(num_cpus=0)
@@ -100,6 +111,10 @@ class Collector:
     def flush(self) -> None:
         """Handle everything posted so far."""
         self._collect()
+        self.check()
+
+    def check(self) -> None:
+        """Raise what `handle` raised, if it did."""
         if self.fault:
             raise self.fault
 

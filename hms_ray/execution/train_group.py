@@ -8,8 +8,7 @@ numbers of epochs.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from functools import partial
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,9 @@ from torch import distributed, nn
 
 from hms_ray.crossval import FoldJob, Labels, train_job
 from hms_ray.errors import SearchAborted, TrialFailed
-from hms_ray.execution.mailbox import Collector, EpochDone, FoldDone, FoldFailed
+from hms_ray.execution.mailbox import Collector, EpochDone, FoldDone, FoldFailed, cause_of
 from hms_ray.execution.resources import Request
-from hms_ray.training.loop import Replica
+from hms_ray.training.loop import Replica, Team
 
 RESTARTS = 2
 
@@ -56,13 +55,23 @@ def run_group(
         ),
     )
     try:
-        _beside(trainer.fit)
+        _beside(trainer.fit, collector)
     except ray.train.TrainingFailedError as error:
-        raise SearchAborted(f"the worker group failed {RESTARTS + 1} times; the last error: {error}") from error
+        raise SearchAborted(
+            f"the worker group failed {RESTARTS + 1} times, at last with {_last_line(error)}"
+        ) from error
 
 
-def _beside(call: Callable[[], object]) -> None:
-    """Call in a thread and wait: in the main thread Ray Train takes Ctrl-C for itself and exits with its own code."""
+def _last_line(error: Exception) -> str:
+    """Return the line of a worker's traceback that names the error."""
+    return str(error).strip().splitlines()[-1]
+
+
+def _beside(call: Callable[[], object], collector: Collector) -> None:
+    """Call in a thread and wait for it, or for a fault in writing its results.
+
+    In the main thread Ray Train takes Ctrl-C for itself and exits with its own code.
+    """
     ended: Future[object] = Future()
 
     def run() -> None:
@@ -72,6 +81,8 @@ def _beside(call: Callable[[], object]) -> None:
             ended.set_exception(error)
 
     threading.Thread(target=run, name="ray-train", daemon=True).start()
+    while not wait([ended], timeout=1).done:
+        collector.check()
     ended.result()
 
 
@@ -80,7 +91,7 @@ def _work(config: Mapping[str, Any]) -> None:
     labels, mailbox, size = ray.get(config["labels"]), config["mailbox"], config["workers_per_fold"]
     index, rank = divmod(ray.train.get_context().get_world_rank(), size)
     device = get_device()
-    replica = Replica(device, rank, size, _wrapper(config["replicas"], size, index, device))
+    replica = Replica(device, rank, size, _team(config["replicas"], size, index, device))
     for job in config["jobs"][index :: config["replicas"]]:
         if not ray.get(mailbox.has_ended.remote(job.trial, job.fold)):
             message = _train(job, labels, replica, mailbox)
@@ -95,18 +106,38 @@ def _train(job: FoldJob, labels: Labels, replica: Replica, mailbox: Any) -> Fold
 
     try:
         return FoldDone(job.trial, train_job(job, labels, replica, on_epoch))
-    except TrialFailed as error:
+    except TrialFailed as error:  # all ranks of the fold agree on it
         return FoldFailed(job.trial, job.fold, str(error))
+    except Exception as error:
+        if replica.size > 1:  # the others wait for this rank: only a new group helps
+            raise
+        return FoldFailed(job.trial, job.fold, cause_of(error))
 
 
-def _wrapper(replicas: int, size: int, index: int, device: torch.device) -> Callable[[nn.Module], nn.Module]:
-    """Return what makes the gradients of one replica agree; every rank makes every group, in the same order."""
+def _team(replicas: int, size: int, index: int, device: torch.device) -> Team:
+    """Return this rank's team; every rank makes every group, in the same order."""
     if size == 1:
-        return _unchanged
+        return Team()
     groups = [distributed.new_group(list(range(i * size, (i + 1) * size))) for i in range(replicas)]
-    devices = [device] if device.type == "cuda" else None
-    return partial(nn.parallel.DistributedDataParallel, process_group=groups[index], device_ids=devices)
+    return _DataParallel(groups[index], index * size, device)
 
 
-def _unchanged(model: nn.Module) -> nn.Module:
-    return model
+class _DataParallel(Team):
+    """The ranks of one process group: DDP inside the fold, no traffic between folds."""
+
+    def __init__(self, group: distributed.ProcessGroup, first: int, device: torch.device) -> None:
+        self.group, self.first, self.device = group, first, device
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        devices = [self.device] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, process_group=self.group, device_ids=devices)
+
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        total = value.clone()
+        distributed.all_reduce(total, group=self.group)
+        return total / self.group.size()
+
+    def from_first(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
+        states = [state]
+        distributed.broadcast_object_list(states, src=self.first, group=self.group)
+        return states[0]

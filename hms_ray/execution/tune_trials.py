@@ -1,6 +1,5 @@
 """Trials in reused Tune actors: one trial trains its folds one after the other on a share of a device."""
 
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,10 +10,12 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from hms_ray.crossval import FoldJob, Labels, train_job
-from hms_ray.errors import HmsRayError
-from hms_ray.execution.mailbox import Collector, EpochDone, FoldDone, FoldFailed
+from hms_ray.errors import TrialFailed
+from hms_ray.execution.mailbox import Collector, EpochDone, FoldDone, FoldFailed, cause_of
 from hms_ray.execution.resources import Request
 from hms_ray.training.loop import Replica
+
+RESTARTS = 2  # of a trial whose worker was lost
 
 
 class TrialSource(Protocol):
@@ -43,40 +44,43 @@ def run_trials(
             max_concurrent_trials=at_once,
             reuse_actors=True,
         ),
-        run_config=tune.RunConfig(name="tune", storage_path=str(logs), verbose=0),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(logs),
+            failure_config=tune.FailureConfig(max_failures=RESTARTS),
+            verbose=0,
+        ),
     )
     tuner.fit()
 
 
-def device_of(gpus: float) -> torch.device:
-    """Return the device that Ray gave this process."""
-    return torch.device("cuda" if gpus and torch.cuda.is_available() else "cpu")
-
-
 def _train_trial(config: Mapping[str, Any], labels: Labels, mailbox: Any) -> None:
-    trial = config["trial"]
+    """Train the trial's folds. What fails is posted, not raised: what Tune sees as an error is a lost worker."""
     for job in config["jobs"]:
-
-        def on_epoch(row: Mapping[str, Any]) -> None:
-            ray.get(mailbox.post.remote(EpochDone(trial, row)))
-            tune.report(
-                {"score": row["score"], "train_loss": row["train_loss"], "fold": row["fold"], "epoch": row["epoch"]}
-            )
-
-        try:
-            result = train_job(job, labels, Replica(device_of(config["gpus"])), on_epoch)
-        except Exception as error:
-            ray.get(mailbox.post.remote(FoldFailed(trial, job.fold, cause_of(error))))
-            raise
-        ray.get(mailbox.post.remote(FoldDone(trial, result)))
+        if ray.get(mailbox.has_ended.remote(job.trial, job.fold)):
+            continue  # ended before the worker was lost and started again
+        message = _train_fold(job, labels, config["gpus"], mailbox)
+        ray.get(mailbox.post.remote(message))
+        if isinstance(message, FoldFailed):
+            return
 
 
-def cause_of(error: Exception) -> str:
-    """Return the sentence of our own errors, or the last line and place of a foreign one."""
-    if isinstance(error, HmsRayError):
-        return str(error)
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+def _train_fold(job: FoldJob, labels: Labels, gpus: float, mailbox: Any) -> FoldDone | FoldFailed:
+    def on_epoch(row: Mapping[str, Any]) -> None:
+        ray.get(mailbox.post.remote(EpochDone(job.trial, row)))
+        tune.report({name: row[name] for name in ("fold", "epoch", "train_loss", "score")})
+
+    try:
+        return FoldDone(job.trial, train_job(job, labels, Replica(_device(gpus)), on_epoch))
+    except Exception as error:  # whatever it is, it is this configuration's; the search goes on
+        return FoldFailed(job.trial, job.fold, cause_of(error))
+
+
+def _device(gpus: float) -> torch.device:
+    """Return the device that Ray gave this process."""
+    if gpus and not torch.cuda.is_available():
+        raise TrialFailed(f"the trial was given {gpus:g} GPU, but torch {torch.__version__} finds none on its node")
+    return torch.device("cuda" if gpus else "cpu")
 
 
 class _Proposals(Searcher):

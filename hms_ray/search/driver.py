@@ -6,7 +6,9 @@ Everything is read from and written to the study folder: run again, it goes on w
 import logging
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from optuna.trial import TrialState
@@ -36,73 +38,88 @@ def search(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> list[str
         UserError: before anything starts.
         SearchAborted: no trial of a space could be trained, or a worker group failed.
     """
-    with one_driver(folder):
-        study = open_study(folder, spaces, root)
-        with session() as cluster:
-            return [trial for space in spaces for trial in _search_space(study, space, cluster)]
+    with _begun(folder, spaces, root) as (study, placings):
+        return [trial for space in spaces for trial in _search_space(study, space, placings[space.name])]
 
 
 def train(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> list[str]:
     """Train the base run of every space on all folds and return the trial ids; errors as in `search`."""
+    with _begun(folder, spaces, root) as (study, placings):
+        return [
+            trial
+            for space in spaces
+            for trial in _train_all_folds(study, {f"{space.name}-base": space.run}, (), placings[space.name])
+        ]
+
+
+@dataclass(frozen=True)
+class _Placing:
+    """How a space's work is laid out on the cluster: trials have one worker each, folds of a worker group may have
+    several."""
+
+    trial: Request
+    trials_at_once: int
+    fold: Request
+    folds_at_once: int
+
+
+@contextmanager
+def _begun(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> Iterator[tuple[Study, dict[str, _Placing]]]:
+    """Yield the study and how each space is placed; what cannot work is refused before the study is written."""
     with one_driver(folder):
         study = open_study(folder, spaces, root)
         with session() as cluster:
-            runs = [{f"{space.name}-base": space.run} for space in spaces]
-            for space, of_space in zip(spaces, runs, strict=True):
-                _train_all_folds(study, space, of_space, (), _request(space, cluster))
-            return [trial for of_space in runs for trial in of_space]
+            placings = {space.name: _place(space, cluster) for space in spaces}
+            study.begin(spaces)
+            yield study, placings
 
 
-def _search_space(study: Study, space: Space, cluster: Mapping[str, float]) -> list[str]:
+def _place(space: Space, cluster: Mapping[str, float]) -> _Placing:
+    wanted = space.resources
+    fold = fitted(wanted.cpus, wanted.gpus, wanted.workers_per_fold, cluster)
+    trial = replace(fold, workers_per_fold=1)
+    return _Placing(trial, folds_at_once(trial, cluster), fold, folds_at_once(fold, cluster))
+
+
+def _search_space(study: Study, space: Space, placing: _Placing) -> list[str]:
     journal, budget = Journal(study.folder, space), space.budget
     folds = study.scored_folds()[: budget.trial_folds]
-    request, at_once = _request(space, cluster)
+    at_once = placing.trials_at_once
     trials = _Trials(study, journal, folds, at_once)
-    if trials.left():
+    if not trials.exhausted():
         log.info("%s: %d trials on fold %s, %d at once", space.name, trials.left(), ", ".join(map(str, folds)), at_once)
         with Collector(trials.ledger.handle) as collector:
-            run_trials(trials, study.labels, request, at_once, collector, _logs(study))
+            run_trials(trials, study.labels, placing.trial, at_once, collector, _logs(study))
     best = journal.best(budget.finalists)
     if not best:
         raise SearchAborted(f"space {space.name}: none of its {budget.trials} trials could be trained; {trials.why()}")
     finalists = {journal.trial_id(t.number): parse_run(journal.run(t.number)) for t in best}
-    _train_all_folds(study, space, finalists, folds, (request, at_once))
-    return list(finalists)
+    return _train_all_folds(study, finalists, folds, placing)
 
 
 def _train_all_folds(
-    study: Study,
-    space: Space,
-    runs: Mapping[str, RunConfig],
-    selected_on: Sequence[int],
-    placing: tuple[Request, int],
-) -> None:
-    """Train what is missing of those trials in one Ray Train worker group, and write their out-of-fold tables."""
+    study: Study, runs: Mapping[str, RunConfig], selected_on: Sequence[int], placing: _Placing
+) -> list[str]:
+    """Train what is missing of those trials in one Ray Train worker group, write their out-of-fold tables, and return
+    the trials that have one."""
     ledger = Ledger(study, selected_on, 0)
-    jobs = [
-        _job(study, trial, run, fold)
-        for trial, run in runs.items()
-        for fold in ledger.missing(trial, range(study.folds))
-    ]
+    every_fold = range(study.folds)
+    jobs = [_job(study, trial, run, fold) for trial, run in runs.items() for fold in ledger.missing(trial, every_fold)]
     ledger.total = len(jobs)
     if jobs:
-        log.info("%s: %d folds of %d configurations in a worker group", space.name, len(jobs), len(runs))
+        log.info("%d folds of %s in a worker group", len(jobs), ", ".join(runs))
         with Collector(ledger.handle) as collector:
-            run_group(jobs, study.labels, *placing, collector, _logs(study))
-    for trial in runs:
-        missing = ledger.missing(trial, range(study.folds))
-        if missing:
-            log.warning(
-                "%s has no out-of-fold table: fold %s failed: %s", trial, missing[0], ledger.causes.get(trial, "?")
-            )
-        elif not study.folder.oof(trial).is_file():
+            run_group(jobs, study.labels, placing.fold, placing.folds_at_once, collector, _logs(study))
+    whole = [trial for trial in runs if not ledger.missing(trial, every_fold)]
+    for trial in whole:
+        if not study.folder.oof(trial).is_file():
             ledger.write_oof(trial)
-
-
-def _request(space: Space, cluster: Mapping[str, float]) -> tuple[Request, int]:
-    wanted = space.resources
-    request = fitted(wanted.cpus, wanted.gpus, wanted.workers_per_fold, cluster)
-    return request, folds_at_once(request, cluster)
+    failed = [f"{trial} has no out-of-fold table: {ledger.causes.get(trial)}" for trial in runs if trial not in whole]
+    if not whole:
+        raise SearchAborted("; ".join(failed))
+    for sentence in failed:
+        log.warning(sentence)
+    return whole
 
 
 def _job(study: Study, trial: str, run: RunConfig, fold: int) -> FoldJob:
@@ -129,7 +146,8 @@ class _Trials:
 
     def left(self) -> int:
         """How many trials have yet to end."""
-        return self.journal.space.budget.trials - len(self.journal.trials(TrialState.COMPLETE, TrialState.FAIL))
+        ended = len(self.journal.trials(TrialState.COMPLETE, TrialState.FAIL))
+        return max(len(self.waiting), self.journal.space.budget.trials - ended)
 
     def exhausted(self) -> bool:
         """Whether nothing more will come."""

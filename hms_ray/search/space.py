@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, model_validator
 
 from hms_ray import lookup
 from hms_ray.config import RunConfig, load_yaml, parse_run, parse_value, try_run
@@ -26,7 +26,7 @@ SECTIONS = ("description", "base", "search", "budget", "resources")
 class Budget(Params):
     """How much a search may spend."""
 
-    trials: int = Field(16, ge=1, le=100_000)
+    trials: int = Field(16, ge=1, le=100_000, description="configurations that are tried")
     trial_folds: int = Field(1, ge=1, description="folds that each trial trains; finalists train the rest")
     finalists: int = Field(4, ge=1, description="the best trials, which get all their folds")
 
@@ -34,16 +34,17 @@ class Budget(Params):
 class Resources(Params):
     """What one worker takes; a fold may have several workers."""
 
-    cpus: float = Field(1, gt=0)
-    gpus: float | None = Field(None, ge=0, description="none given: 1 where the cluster has GPUs, else 0")
-    workers_per_fold: int = Field(1, ge=1, le=64)
+    cpus: float = Field(1, gt=0, description="CPUs a worker")
+    gpus: float | None = Field(
+        None, ge=0, le=1, description="GPUs a worker, at most one; none given: 1 where the cluster has any, else 0"
+    )
+    workers_per_fold: int = Field(1, ge=1, le=64, description="workers that train one fold together")
 
-    @field_validator("gpus")
-    @classmethod
-    def _share_or_whole(cls, gpus: float | None) -> float | None:
-        if gpus is not None and gpus > 1 and gpus % 1:
-            raise ValueError("must be a share of one GPU or a whole number of them")
-        return gpus
+    @model_validator(mode="after")
+    def _no_shared_device(self) -> "Resources":
+        if self.workers_per_fold > 1 and self.gpus not in (None, 0, 1):
+            raise ValueError(f"workers of one fold cannot share a GPU: gpus must be 0 or 1, not {self.gpus:g}")
+        return self
 
 
 @dataclass(frozen=True)

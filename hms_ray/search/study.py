@@ -1,6 +1,6 @@
 """Opening a study: data, folds and spaces are checked against each other before anything starts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,16 @@ class Study:
     dataset: Dataset
     labels: Labels
     min_votes: int
+    identity: Mapping[str, Any]
+
+    def begin(self, spaces: Sequence[Space]) -> None:
+        """Write the study's identity, folds and spaces, or refuse what differs from what is written."""
+        self.folder.claim(self.identity)
+        if not self.folder.folds.is_file():
+            ids = {"unit_id": self.labels.unit_ids, "group_id": self.labels.group_ids, "fold": self.labels.folds}
+            files.write_table(self.folder.folds, pd.DataFrame(ids))
+        for space in spaces:
+            self.folder.add_space(space.name, space.resolved())
 
     @property
     def folds(self) -> int:
@@ -57,7 +67,7 @@ def load_dataset(root: Path, run: RunConfig) -> Dataset:
 
 
 def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> Study:
-    """Check everything that can be checked beforehand, then create the study or continue it.
+    """Check everything that can be checked beforehand and prepare the features; `Study.begin` then writes a new study.
 
     Raises:
         ConfigError: spaces that do not go together, a run that cannot work, a study of other data or folds.
@@ -75,22 +85,12 @@ def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> Stud
         "folds": {"k": run.folds, "seed": run.seed, "fingerprint": folds.fingerprint(table)},
         "score": run.score.model_dump(),
     }
-    study = Study(folder, dataset, Labels.of(dataset, table), run.score.min_votes)
+    study = Study(folder, dataset, Labels.of(dataset, table), run.score.min_votes, identity)
     if folder.study.is_file():  # a study of something else is refused before hours of preparation
-        _record(study, identity, table, spaces)
+        study.begin(spaces)
     for variant in [variant for space in spaces for variant in variants(space)]:
         study.prepare(variant)
-    _record(study, identity, table, spaces)  # and a new one is not begun on broken recordings
     return study
-
-
-def _record(study: Study, identity: dict[str, Any], table: pd.DataFrame, spaces: Sequence[Space]) -> None:
-    """Write the study's identity, folds and spaces, or refuse what differs from what is written."""
-    study.folder.claim(identity)
-    if not study.folder.folds.is_file():
-        files.write_table(study.folder.folds, table)
-    for space in spaces:
-        study.folder.add_space(space.name, space.resolved())
 
 
 def _folds(folder: StudyFolder, dataset: Dataset, run: RunConfig) -> pd.DataFrame:

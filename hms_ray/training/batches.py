@@ -28,7 +28,10 @@ class TrainingData:
     def to(self, device: torch.device) -> "TrainingData":
         """Move x to a GPU where it leaves at least half of the free memory to the model; it stays put otherwise."""
         size = self.x.numel() * self.x.element_size()
-        if device.type != "cuda" or size > torch.cuda.mem_get_info(device)[0] / 2:
+        if device.type != "cuda":
+            return self
+        torch.cuda.empty_cache()  # what an earlier trial of this process left counts as used otherwise
+        if size > torch.cuda.mem_get_info(device)[0] / 2:
             return self
         return TrainingData(self.x.to(device), self.targets, self.votes, self.folds, self.spec, self.task)
 

@@ -11,7 +11,7 @@ from hms_ray.training.batches import gather
 
 def autocast(device: torch.device) -> AbstractContextManager[None]:
     """Return bfloat16 autocast where the device gains by it; a CPU mostly loses."""
-    wanted = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    wanted = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 

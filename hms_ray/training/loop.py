@@ -44,14 +44,30 @@ class Recipe:
         return sum(stage.epochs for stage in self.stages)
 
 
+class Team:
+    """What the workers of one fold do together; this one is a worker alone."""
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Make the gradients of all agree."""
+        return model
+
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        """Return the mean over the workers, so that they never decide differently."""
+        return value
+
+    def from_first(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return what the first worker has: the others may sit on machines without its files."""
+        return state
+
+
 @dataclass(frozen=True)
 class Replica:
-    """One of the `size` workers that train a fold together; `wrap` makes their gradients agree."""
+    """One of the `size` workers that train a fold together."""
 
     device: torch.device
     rank: int = 0
     size: int = 1
-    wrap: Callable[[nn.Module], nn.Module] = field(default=lambda model: model)
+    team: Team = field(default_factory=Team)
 
 
 @dataclass(frozen=True)
@@ -107,7 +123,7 @@ class _Learner:
         self.train, self.held_out = np.flatnonzero(data.folds != fold), np.flatnonzero(data.folds == fold)
         torch.manual_seed(seeds.derive(recipe.seed, "weights"))
         self.plain = recipe.build().to(replica.device, memory_format=memory_format(data.x.ndim))
-        self.model = replica.wrap(self.plain)
+        self.model = replica.team.wrap(self.plain)
         self.average = ModelEmaV3(self.plain, decay=recipe.optim.ema, use_warmup=True) if recipe.optim.ema else None
         self.updates = 0
         self.optimizer_state: dict[str, Any] | None = None
@@ -133,7 +149,7 @@ class _Learner:
             self.optimizer.load_state_dict(self.optimizer_state)
 
     def epoch(self, number: int) -> float:
-        """Train one epoch and return its mean loss.
+        """Train one epoch and return its mean loss over steps and workers.
 
         All randomness comes from the epoch's own streams, so that a continued run equals an undisturbed one.
         """
@@ -144,7 +160,7 @@ class _Learner:
         self.model.train()
         for batch in self.epochs.batches(seeds.stream(seed, "order", number), rank, self.replica.size):
             total += self._update(apply_all(batch, rng, self.recipe.augment))
-        loss = total.item() / self.epochs.steps
+        loss = self.replica.team.mean(total).item() / self.epochs.steps
         if not math.isfinite(loss):
             raise TrialFailed(
                 f"the training loss became {loss} in epoch {number + 1}; a smaller lr or clip_grad may help"
@@ -186,7 +202,8 @@ class _Learner:
 
     def restore(self, path: Path) -> list[dict[str, Any]]:
         """Load the last finished epoch, if there is one, and return the curve so far."""
-        state = checkpoint.load(path, self.recipe.mark)
+        state = checkpoint.load(path, self.recipe.mark) if self.replica.rank == 0 else None
+        state = self.replica.team.from_first(state)
         if state is None:
             return []
         self.plain.load_state_dict(state["model"])

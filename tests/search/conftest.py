@@ -10,7 +10,7 @@ import torch
 from hms_ray.crossval import train_job
 from hms_ray.execution.mailbox import EpochDone, FoldDone
 from hms_ray.search.space import parse
-from hms_ray.search.study import open_study
+from hms_ray.search.study import Study, open_study
 from hms_ray.study_folder import StudyFolder
 from hms_ray.training.loop import Replica
 
@@ -39,6 +39,13 @@ def train(study, space, fold, ledger=None, trial=None):
     return result
 
 
+def begin(folder: StudyFolder, spaces: list, root: Path) -> Study:
+    """Open a study and write it, as the driver does once the cluster can do the work."""
+    study = open_study(folder, spaces, root)
+    study.begin(spaces)
+    return study
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory) -> Path:
     """Prepared features are shared by the tests of one session, and kept away from the user's own."""
@@ -55,7 +62,7 @@ def own_cache(cache, monkeypatch):
 def toy(tmp_path, hms_folder) -> SimpleNamespace:
     """A study that is open, its space, and functions to open others and to train."""
     space, folder = make_space(), StudyFolder(tmp_path / "study")
-    study = open_study(folder, [space], hms_folder)
+    study = begin(folder, [space], hms_folder)
     return SimpleNamespace(
-        study=study, space=space, folder=folder, root=hms_folder, make_space=make_space, open=open_study, train=train
+        study=study, space=space, folder=folder, root=hms_folder, make_space=make_space, open=begin, train=train
     )

@@ -175,9 +175,14 @@ def test_a_trial_cannot_train_more_folds_than_there_are():
     refused(r"budget.trial_folds: must not exceed folds \(3\), but got 4", budget={"trial_folds": 4})
 
 
-@pytest.mark.parametrize("gpus", [1.5, 2.25])
-def test_a_worker_takes_a_share_of_one_gpu_or_whole_ones(gpus):
-    refused(r"resources.gpus: .*whole", resources={"gpus": gpus})
+@pytest.mark.parametrize("gpus", [1.5, 2, -1])
+def test_a_worker_takes_at_most_one_gpu(gpus):
+    refused(r"resources.gpus: Input should be (less|greater) than or equal to", resources={"gpus": gpus})
+
+
+def test_workers_of_one_fold_share_no_gpu():
+    resources = {"gpus": 0.5, "workers_per_fold": 2}
+    refused(r"resources: workers of one fold cannot share a GPU: gpus must be 0 or 1, not 0.5", resources=resources)
 
 
 def test_a_range_that_a_later_one_would_overwrite_is_a_fault():
@@ -362,8 +367,8 @@ def test_an_override_inside_a_searched_section_is_refused(spaces_here):
 
 
 def test_overrides_reach_budget_and_resources(spaces_here):
-    item = space.load("mine", ("budget.trials=3", "resources.gpus=0.5", "resources.workers_per_fold=2"))
-    assert (item.budget.trials, item.resources.gpus, item.resources.workers_per_fold) == (3, 0.5, 2)
+    item = space.load("mine", ("budget.trials=3", "resources.gpus=1", "resources.workers_per_fold=2"))
+    assert (item.budget.trials, item.resources.gpus, item.resources.workers_per_fold) == (3, 1, 2)
     spaces_here("empty.yaml", budget=None)
     assert space.load("empty", ("budget.trials=3",)).budget.trials == 3
     spaces_here("wrong.yaml", budget=7)

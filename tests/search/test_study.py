@@ -1,6 +1,7 @@
 """Opening a study: everything is checked first, a refused start writes nothing, a changed study says what differs."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -189,9 +190,7 @@ def test_every_choice_of_a_model_or_a_feature_is_rehearsed(toy):
 
 def test_folds_with_scored_units_come_first(toy):
     votes = np.where(toy.study.labels.folds == 2, 12, 3)
-    study = type(toy.study)(
-        toy.folder, toy.study.dataset, type(toy.study.labels)(**vars(toy.study.labels) | {"votes": votes}), 10
-    )
+    study = replace(toy.study, labels=replace(toy.study.labels, votes=votes))
     assert study.scored_folds() == [2, 0, 1]
     assert toy.study.scored_folds() == [0, 1, 2]
 
