@@ -1,7 +1,8 @@
 """The journal: every trial of a study, its true state and every report, in Optuna's own format.
 
 One Optuna study a space. What is proposed depends on the seed and on the results of earlier trials, never on which of
-the trials running side by side ended first: two searches with one seed are the same, and so is one that was killed.
+the trials running side by side ended first: two searches with one seed on machines of one size are the same, and so is
+one that was killed.
 """
 
 import fcntl

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,7 @@ class Run:
 
     def __init__(self, folder: Path, data: Path) -> None:
         self.folder, self.data = folder, data
+        self.started: list[subprocess.Popen] = []
         self.environment = os.environ | {"HMS_RAY_CACHE": str(folder / "cache"), "HMS_RAY_DATA": str(data)}
 
     def space(self, content: dict, name: str = "tiny") -> Path:
@@ -50,9 +51,9 @@ class Run:
 
     def start(self, *arguments: object) -> subprocess.Popen:
         command = [sys.executable, "-c", "from hms_ray.cli import console; console()", *map(str, arguments)]
-        return subprocess.Popen(
-            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        self.started.append(subprocess.Popen(command, cwd=self.folder, env=self.environment, **pipes))
+        return self.started[-1]
 
     def __call__(self, *arguments: object) -> tuple[int, str, str]:
         process = self.start(*arguments)
@@ -61,9 +62,12 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, make_hms_folder: Callable[..., Path]) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory, make_hms_folder: Callable[..., Path]) -> Iterator[Run]:
     folder = tmp_path_factory.mktemp("searches")
-    return Run(folder, make_hms_folder(folder / "data", patients=12))
+    run = Run(folder, make_hms_folder(folder / "data", patients=12))
+    yield run
+    for process in run.started:  # a test that failed half way may have left one
+        process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +174,35 @@ def test_killed_and_run_again_it_ends_as_if_undisturbed(run: Run, undisturbed: S
         assert np.allclose(mine.probs, other.probs, atol=1e-5)
 
 
+def test_lost_workers_are_replaced(run: Run, undisturbed: StudyFolder) -> None:
+    """Kill -9 of a trial's worker, then of a rank of the worker group: the search ends as if nothing had happened."""
+    study = StudyFolder(run.folder / "runs/lost")
+    process = run.start("search", "--space", run.space(SPACE), "--study", study.root)
+    kill_one("ray::ImplicitFunc", run, process)
+    wait_for(study, TRIALS + 1, process)
+    kill_one("ray::RayTrainWorker", run, process)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    ours, theirs = trials_table(study), trials_table(undisturbed)
+    assert ours[["trial", "state", "params"]].equals(theirs[["trial", "state", "params"]])
+    for trial in undisturbed.oof_ids():
+        mine, other = OofTable.read(study.oof(trial)), OofTable.read(undisturbed.oof(trial))
+        assert np.allclose(mine.probs, other.probs, atol=1e-5)
+
+
+def kill_one(title: str, run: Run, process: subprocess.Popen) -> None:
+    """Wait for a Ray worker of that title which belongs to the run, and kill it."""
+    until = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < until:
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # gone meanwhile, or not ours to read
+                ours = str(run.folder).encode() in (path / "environ").read_bytes()
+                if ours and (path / "cmdline").read_bytes().startswith(title.encode()):
+                    return os.kill(int(path.name), signal.SIGKILL)
+        time.sleep(0.02)
+    pytest.fail(f"no worker {title} was found")
+
+
 def test_interrupted_it_says_so_and_leaves_no_process(run: Run, undisturbed: StudyFolder) -> None:
     study = StudyFolder(run.folder / "runs/interrupted")
     process = run.start("search", "--space", run.space(SPACE), "--study", study.root)
@@ -185,7 +218,7 @@ def command_lines() -> list[str]:
     """Return the command lines of all processes there are."""
     lines = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        with contextlib.suppress(OSError):
             lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
     return lines
 
