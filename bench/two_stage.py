@@ -1,9 +1,9 @@
-"""Two stages against one of the same number of epochs: cross-validated KL at many votes, several seeds."""
+"""Two stages against one of as many epochs, plain or weighted by votes: cross-validated KL at many votes, by seed."""
 
 import argparse
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +28,19 @@ def run(arguments: list[str]) -> Iterator[str]:
     dataset = _dataset(options.data, two)
     scored = (dataset.units["votes"] >= two["score"]["min_votes"]).sum()
     yield f"KL at >= {two['score']['min_votes']} votes: {scored} of {len(dataset.units)} units, {two['folds']} folds"
-    yield f"  {'seed':>4} {'one stage':>10} {'two stages':>10} {'difference':>10}"
+    arms = {"one stage": one_stage(two, "none"), "one, weighted": one_stage(two, "linear"), "two stages": two}
+    yield "  seed" + "".join(f"{name:>15}" for name in arms)
     scores = []
     for seed in options.seeds:
-        scores.append([_score(dataset, parse_run(content | {"seed": seed})) for content in (one_stage(two), two)])
-        yield f"  {seed:4} {_row(*scores[-1])}"
-    yield f"  mean {_row(*np.mean(scores, axis=0))}"
+        scores.append([_score(dataset, parse_run(content | {"seed": seed})) for content in arms.values()])
+        yield _row(f"{seed:4}", scores[-1])
+    yield _row("mean", np.mean(scores, axis=0))
 
 
-def one_stage(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the run with its first stage only, for as many epochs as all stages have."""
-    first = content["stages"][0] | {"epochs": sum(stage["epochs"] for stage in content["stages"])}
-    return {**content, "stages": [first]}
+def one_stage(content: Mapping[str, Any], weight: str) -> dict[str, Any]:
+    """Return the run with its first stage only, for as many epochs as all stages have, and that loss weight."""
+    epochs = sum(stage["epochs"] for stage in content["stages"])
+    return {**content, "stages": [content["stages"][0] | {"epochs": epochs, "weight": weight}]}
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -73,5 +74,5 @@ def _score(dataset: Dataset, run: RunConfig) -> float:
     return dataset.task.score(labels.targets[scored], probs[scored])
 
 
-def _row(one: float, two: float) -> str:
-    return f"{one:10.4f} {two:10.4f} {two - one:+10.4f}"
+def _row(name: str, scores: Sequence[float]) -> str:
+    return f"  {name}" + "".join(f"{score:15.4f}" for score in scores)
