@@ -14,9 +14,8 @@ from hms_ray import crossval, folds
 from hms_ray.config import RunConfig, parse_run
 from hms_ray.datasets import Dataset
 from hms_ray.errors import ConfigError
-from hms_ray.features import _store
-from hms_ray.progress import Progress
 from hms_ray.search import space
+from hms_ray.search.study import load_dataset
 from hms_ray.training.loop import Replica
 
 
@@ -54,16 +53,14 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 def _dataset(root: Path | None, content: Mapping[str, Any]) -> Dataset:
     if root is None:
         raise ConfigError("no data: give --data DIR or set HMS_RAY_DATA; hms-ray simulate DIR makes some")
-    run = parse_run(content)
-    return run.data.module.load(root, run.data.params)
+    return load_dataset(root, parse_run(content))
 
 
 def _score(dataset: Dataset, run: RunConfig) -> float:
     """Train every fold in this process and return the score of the held-out predictions."""
     table = folds.assign(dataset.units, run.folds, run.seed)
     labels = crossval.Labels.of(dataset, table)
-    feature = run.feature
-    store = _store.prepare(dataset, feature.name, feature.params, Progress(f"prepare {feature.name}"))
+    store = crossval.prepare_feature(dataset, run)
     probs = np.empty_like(labels.targets)
     with tempfile.TemporaryDirectory() as scratch:
         for k in range(run.folds):

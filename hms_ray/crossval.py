@@ -18,6 +18,7 @@ from hms_ray.datasets import Dataset
 from hms_ray.errors import ConfigError
 from hms_ray.features import _store
 from hms_ray.oof import OofTable
+from hms_ray.progress import Progress
 from hms_ray.study_folder import FoldFolder, StudyFolder
 from hms_ray.tasks import Task
 from hms_ray.training.batches import TrainingData
@@ -120,6 +121,12 @@ def rehearse(run: RunConfig, task: Task) -> None:
     except (RuntimeError, AssertionError, ValueError) as error:
         what = f"model {run.model.name} cannot take {spec.layout} inputs of shape {spec.shape}"
         raise ConfigError(f"{what}: {str(error).splitlines()[0]}") from error
+
+
+def prepare_feature(dataset: Dataset, run: RunConfig) -> Path:
+    """Return the store of the run's feature, prepared unless that is done; errors as in `_store.prepare`."""
+    feature = run.feature
+    return _store.prepare(dataset, feature.name, feature.params, Progress(f"prepare {feature.name}"))
 
 
 def write_fold(folder: FoldFolder, table: OofTable, weights: bytes) -> None:

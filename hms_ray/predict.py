@@ -9,7 +9,7 @@ import torch
 
 from hms_ray import files, tasks
 from hms_ray.config import RunConfig, load_yaml, parse_run
-from hms_ray.crossval import build_model, with_random_weights
+from hms_ray.crossval import build_model, prepare_feature, with_random_weights
 from hms_ray.datasets import Dataset
 from hms_ray.ensemble.linear_pool import pool
 from hms_ray.errors import ConfigError, raise_all
@@ -67,9 +67,7 @@ def _member_probs(
     folder: StudyFolder, trial: str, run: RunConfig, dataset: Dataset, task: Task, folds: int
 ) -> np.ndarray:
     """Return (N, K), the mean over the member's fold models."""
-    feature = run.feature
-    store = _store.prepare(dataset, feature.name, feature.params, Progress(f"prepare {feature.name}"))
-    x = torch.from_numpy(_store.open_store(store))
+    x = torch.from_numpy(_store.open_store(prepare_feature(dataset, run)))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows, batch = np.arange(len(x)), 2 * run.optim.batch
     total = np.zeros((len(x), len(task.classes)))

@@ -4,8 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hms_ray.features import _store
-from hms_ray.progress import Progress
+from hms_ray.crossval import prepare_feature
 from hms_ray.search.space import Space
 from hms_ray.search.study import load_dataset, variants
 
@@ -16,9 +15,7 @@ def prepare(spaces: Sequence[Space], root: Path) -> list[Path]:
     for space in spaces:
         dataset = load_dataset(root, space.run)
         for run in variants(space):
-            feature = run.feature
-            path = _store.prepare(dataset, feature.name, feature.params, Progress(f"prepare {feature.name}"))
-            stores[path] = None
+            stores[prepare_feature(dataset, run)] = None
     return list(stores)
 
 

@@ -10,11 +10,9 @@ import pandas as pd
 
 from hms_ray import files, folds, oof
 from hms_ray.config import RunConfig, parse_run, try_run
-from hms_ray.crossval import FoldJob, Labels, rehearse
+from hms_ray.crossval import FoldJob, Labels, prepare_feature, rehearse
 from hms_ray.datasets import Dataset
 from hms_ray.errors import ConfigError, TrialFailed, raise_all
-from hms_ray.features import _store
-from hms_ray.progress import Progress
 from hms_ray.search.paths import get, put
 from hms_ray.search.ranges import Choice
 from hms_ray.search.space import FIXED, Space
@@ -50,15 +48,10 @@ class Study:
         scored = np.unique(self.labels.folds[self.labels.votes >= self.min_votes])
         return sorted(range(self.folds), key=lambda k: (k not in scored, k))
 
-    def prepare(self, run: RunConfig) -> Path:
-        """Return the store of the run's feature, prepared once."""
-        feature = run.feature
-        return _store.prepare(self.dataset, feature.name, feature.params, Progress(f"prepare {feature.name}"))
-
     def job(self, trial: str, run: RunConfig, fold: int) -> FoldJob:
         """Return the job of one fold."""
         saved = self.folder.trial(trial).fold(fold).checkpoint.absolute()
-        return FoldJob(trial, run.content, fold, self.prepare(run), saved)
+        return FoldJob(trial, run.content, fold, prepare_feature(self.dataset, run), saved)
 
 
 def load_dataset(root: Path, run: RunConfig) -> Dataset:
@@ -89,7 +82,7 @@ def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> Stud
     if folder.study.is_file():  # a study of something else is refused before hours of preparation
         study.begin(spaces)
     for variant in [variant for space in spaces for variant in variants(space)]:
-        study.prepare(variant)
+        prepare_feature(dataset, variant)
     return study
 
 

@@ -38,11 +38,6 @@ class Recipe:
     seed: int
     mark: str
 
-    @property
-    def epochs(self) -> int:
-        """Epochs over all stages."""
-        return sum(stage.epochs for stage in self.stages)
-
 
 class Team:
     """What the workers of one fold do together; this one is a worker alone."""
