@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
@@ -21,9 +21,12 @@ KINDS = {"data": "datasets", "feature": "features", "model": "models"}
 
 
 class Score(Params):
-    """Which rows a study is scored on."""
+    """Which rows a study is scored on, and what a trial is told to make small on them."""
 
     min_votes: int = Field(10, ge=1, description="units with at least so many votes; the hidden test had 10 and more")
+    objective: Literal["own", "gain"] = Field(
+        "own", description="a trial's value: its own score, or what it adds to the ensemble so far, negative is better"
+    )
 
 
 class _Sections(Params):

@@ -9,42 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from hms_ray import lookup
 from hms_ray.config import RunConfig, load_yaml, parse_run, parse_value, try_run
 from hms_ray.errors import ConfigError, raise_all
-from hms_ray.params import Params, faults
+from hms_ray.params import faults
 from hms_ray.search.paths import covers, get, put, replaced
 from hms_ray.search.ranges import Range, parse_range
+from hms_ray.search.settings import SETTINGS, Budget, Log, Race, Resources, Sampler
 from hms_ray.study_folder import check_id
 
 FIXED = ("data", "folds", "score", "seed")  # the study's own: every trial must share them
-SECTIONS = ("description", "base", "search", "budget", "resources")
-
-
-class Budget(Params):
-    """How much a search may spend."""
-
-    trials: int = Field(16, ge=1, le=100_000, description="configurations that are tried")
-    trial_folds: int = Field(1, ge=1, description="folds that each trial trains; finalists train the rest")
-    finalists: int = Field(4, ge=1, description="the best trials, which get all their folds")
-
-
-class Resources(Params):
-    """What one worker takes; a fold may have several workers."""
-
-    cpus: float = Field(1, gt=0, description="CPUs a worker")
-    gpus: float | None = Field(
-        None, ge=0, le=1, description="GPUs a worker, at most one; none given: 1 where the cluster has any, else 0"
-    )
-    workers_per_fold: int = Field(1, ge=1, le=64, description="workers that train one fold together")
-
-    @model_validator(mode="after")
-    def _no_shared_device(self) -> "Resources":
-        if self.workers_per_fold > 1 and self.gpus not in (None, 0, 1):
-            raise ValueError(f"workers of one fold cannot share a GPU: gpus must be 0 or 1, not {self.gpus:g}")
-        return self
+SECTIONS = ("description", "base", "search", *SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -57,7 +34,10 @@ class Space:
     ranges: tuple[Range, ...]
     search: dict[str, Any]
     budget: Budget
+    race: Race
+    sampler: Sampler
     resources: Resources
+    log: Log
 
     @property
     def run(self) -> RunConfig:
@@ -70,8 +50,7 @@ class Space:
             "description": self.description,
             "base": self.run.content,
             "search": self.search,
-            "budget": self.budget.model_dump(),
-            "resources": self.resources.model_dump(),
+            **{name: getattr(self, name).model_dump() for name in SETTINGS},
         }
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
@@ -121,7 +100,7 @@ def find(name: str) -> Path:
 
 
 def load(name: str, overrides: tuple[str, ...] = ()) -> Space:
-    """Read and check a space; `overrides` are `key=value`, a dotted path of the run, or of budget and resources.
+    """Read and check a space; `overrides` are `key=value`, a dotted path of the run, or of the other sections.
 
     Raises:
         ConfigError: lists every fault of the file and the overrides.
@@ -139,8 +118,8 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Space:
 def parse(name: str, content: Mapping[str, Any]) -> Space:
     """Check a space's content: keys, base run, every range at both ends, budget."""
     found = [f"{key}: unknown key; a space has {', '.join(SECTIONS)}" for key in content if key not in SECTIONS]
-    sections = {key: content.get(key) or {} for key in ("search", "budget", "resources")}
-    strange = [key for key, section in sections.items() if not isinstance(section, Mapping)]
+    sections = {key: content.get(key) or {} for key in ("search", *SETTINGS)}
+    strange = [key for key, section in sections.items() if not isinstance(section, Mapping | _short(key))]
     found += [f"{key}: must be a mapping, but is {sections.pop(key)!r}" for key in strange]
     base = _whole(content["base"])
     search = dict(sections.get("search", {}))
@@ -148,9 +127,9 @@ def parse(name: str, content: Mapping[str, Any]) -> Space:
     run, base_faults = try_run(base)
     found += [f"base.{fault}" for fault in base_faults] + [f for f in range_faults if f not in base_faults]
     parsed = {}
-    for key, kind in (("budget", Budget), ("resources", Resources)):
+    for key, kind in SETTINGS.items():
         try:
-            parsed[key] = kind.model_validate(dict(sections.get(key, {})))
+            parsed[key] = kind.model_validate(sections.get(key, {}))
         except ValidationError as error:
             found += faults(error, key)
     if run and "budget" in parsed and parsed["budget"].trial_folds > run.folds:
@@ -170,7 +149,12 @@ def small(space: Space) -> Space:
     ranges = tuple(item for item in space.ranges if not _may_be_large(item))
     search = {item.path: space.search[item.path] for item in ranges}
     budget = Budget(trials=2, trial_folds=1, finalists=2)
-    return replace(space, base=content, ranges=ranges, search=search, budget=budget)
+    return replace(space, base=content, ranges=ranges, search=search, budget=budget, sampler=Sampler())
+
+
+def _short(section: str) -> type:
+    """Return the type of a section's short form: `race: best`, `sampler: gp`."""
+    return str if section in ("race", "sampler") else Mapping
 
 
 def _folders() -> list[Path]:
@@ -268,7 +252,10 @@ def _override(content: dict[str, Any], override: str) -> None:
     if not sign or not key:
         raise ConfigError(f"--set {override!r}: must be key=value, e.g. stages.0.epochs=2")
     section, _, rest = key.partition(".")
-    if section in ("budget", "resources"):
+    if section in SETTINGS:
+        if not rest:
+            content[section] = parse_value(text)
+            return
         target = content[section] = copy.deepcopy(content.get(section) or {})
     else:
         target, rest = content["base"], key

@@ -148,7 +148,7 @@ def test_every_fault_of_a_space_is_reported_at_once():
             },
         )
     for part in (
-        "serach: unknown key; a space has description, base, search, budget, resources",
+        "serach: unknown key; a space has description, base, search, budget, race, sampler, resources, log",
         "base.model.width: ",
         "search.model.depth = 9: model.depth",
         "search.a: must be a mapping",
