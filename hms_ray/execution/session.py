@@ -2,10 +2,13 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+
+from hms_ray.execution.device import VARIABLE, rehearsed
+from hms_ray.execution.resources import Node
 
 # Returning freed memory to the system after each batch costs a CPU worker a third of its time.
 WORKER_ENV = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
@@ -17,17 +20,22 @@ DRIVER_ENV = {
 
 
 @contextmanager
-def session() -> Iterator[Mapping[str, float]]:
-    """Connect to the cluster that RAY_ADDRESS or this machine names, or start Ray here; yield its resources."""
+def session() -> Iterator[list[Node]]:
+    """Connect to the cluster that RAY_ADDRESS or this machine names, or start Ray here; yield what each node has.
+
+    Raises:
+        ConfigError: HMS_RAY_DEVICE says what it cannot.
+    """
+    workers = WORKER_ENV | ({VARIABLE: "cpu"} if rehearsed() else {})
     for name, value in DRIVER_ENV.items():
         os.environ.setdefault(name, value)
     ray.init(
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.WARNING,
-        runtime_env={"env_vars": WORKER_ENV},
+        runtime_env={"env_vars": workers},
     )
     try:
-        yield ray.cluster_resources()
+        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
     finally:
         ray.shutdown()

@@ -69,6 +69,11 @@ class Epochs:
         """Rows of the smallest batch."""
         return len(self.rows) // self.steps
 
+    def largest(self, workers: int) -> Batch:
+        """Return a share of as many rows as any worker gets, as they are, to try the memory with."""
+        count = -(-len(self.rows) // self.steps)
+        return self._batch(self.rows[: -(-count // workers)])
+
     def batches(self, order: np.random.Generator, rank: int = 0, workers: int = 1) -> Iterator[Batch]:
         """Yield one epoch in random order; each of several workers gets its share of every batch.
 

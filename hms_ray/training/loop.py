@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,10 +17,12 @@ from hms_ray import seeds
 from hms_ray.augment._compose import Batch, apply_all
 from hms_ray.errors import TrialFailed
 from hms_ray.params import Params
-from hms_ray.training import checkpoint, optim
+from hms_ray.training import checkpoint, memory, optim
 from hms_ray.training.batches import Epochs, TrainingData, memory_format
-from hms_ray.training.evaluate import autocast, predict
+from hms_ray.training.evaluate import predict
+from hms_ray.training.gradient import Gradient
 from hms_ray.training.stages import Stage
+from hms_ray.training.team import Replica
 
 
 @dataclass(frozen=True)
@@ -39,41 +41,33 @@ class Recipe:
     mark: str
 
 
-class Team:
-    """What the workers of one fold do together; this one is a worker alone."""
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """Make the gradients of all agree."""
-        return model
-
-    def mean(self, value: torch.Tensor) -> torch.Tensor:
-        """Return the mean over the workers, so that they never decide differently."""
-        return value
-
-    def from_first(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Return what the first worker has: the others may sit on machines without its files."""
-        return state
-
-
-@dataclass(frozen=True)
-class Replica:
-    """One of the `size` workers that train a fold together."""
-
-    device: torch.device
-    rank: int = 0
-    size: int = 1
-    team: Team = field(default_factory=Team)
-
-
 @dataclass(frozen=True)
 class FoldResult:
-    """A finished fold: probabilities (len(rows), K) of the held-out rows, packed weights, one dict an epoch."""
+    """A finished fold: probabilities (len(rows), K) of the held-out rows, packed weights, one dict an epoch.
+
+    peak_gpu_bytes, gpu_bytes: the most that it took of its GPU, and the GPU's size; 0 on a CPU
+    out_of_memory: the memory did not suffice, and batches were trained in parts
+    """
 
     fold: int
     rows: np.ndarray
     probs: np.ndarray
     weights: bytes
     epochs: list[dict[str, Any]]
+    peak_gpu_bytes: int = 0
+    gpu_bytes: int = 0
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True)
+class FoldStopped:
+    """A fold that was stopped after an epoch whose score was above the limit; fields as in FoldResult."""
+
+    fold: int
+    epochs: list[dict[str, Any]]
+    peak_gpu_bytes: int = 0
+    gpu_bytes: int = 0
+    out_of_memory: bool = False
 
 
 def train_fold(
@@ -83,31 +77,41 @@ def train_fold(
     replica: Replica,
     saved: Path,
     on_epoch: Callable[[Mapping[str, Any]], None],
-) -> FoldResult:
+    limits: Sequence[float] = (),
+) -> FoldResult | FoldStopped:
     """Train on the other folds, stage after stage, and predict this one; continue from `saved` if it is of this run.
 
+    limits: after epoch i the fold stops if its score is above limits[i]; empty: it never does
+
     Raises:
-        TrialFailed: a stage has no rows or too few for its workers, or the numbers are no longer finite.
+        TrialFailed: a stage has no rows or too few for its workers, not even one example fits the device, or the
+            numbers are no longer finite.
+        OSError: the checkpoint cannot be written, which is no fault of the configuration.
     """
+    memory.start(replica.device)
     learner = _Learner(recipe, data.to(replica.device), fold, replica)
+    plan = [(number, done) for number, stage in enumerate(recipe.stages) for done in range(stage.epochs)]
+    assert len(limits) in (0, len(plan)), f"{len(limits)} limits for {len(plan)} epochs"
     curve = learner.restore(saved)
-    first = 0  # the stage's first epoch, counted over all stages
-    for number, stage in enumerate(recipe.stages):
-        if len(curve) < first + stage.epochs:
-            learner.begin(stage, done=max(0, len(curve) - first))
-        while len(curve) < first + stage.epochs:
-            started = time.monotonic()
-            loss = learner.epoch(len(curve))
-            row = {"fold": fold, "stage": number, "epoch": len(curve) + 1, "train_loss": loss, "score": learner.score()}
-            curve.append(row | {"lr": stage.lr, "seconds": time.monotonic() - started})
-            if replica.rank == 0:
-                learner.save(saved, curve)
-            on_epoch(curve[-1])
-        first += stage.epochs
-    probs = learner.predict()
-    if not np.isfinite(probs).all():  # weights that overflow in the last step show in no loss
-        raise TrialFailed(f"the predictions of fold {fold} are not finite; a smaller lr or clip_grad may help")
-    return FoldResult(fold, learner.held_out, probs, checkpoint.pack(learner.scored.state_dict()), curve)
+    restored = len(curve)
+    while not (stopped := replica.team.from_first(_is_above(curve, limits))) and len(curve) < len(plan):
+        started = time.monotonic()
+        number, done = plan[len(curve)]
+        stage = recipe.stages[number]
+        if done == 0 or len(curve) == restored:
+            learner.begin(stage, done)
+        row = {"fold": fold, "stage": number, "epoch": len(curve) + 1, "train_loss": learner.epoch(len(curve))}
+        row |= {"score": learner.score(), "lr": stage.lr, "memory_gb": memory.peak(replica.device) / 1e9}
+        curve.append(row | {"seconds": time.monotonic() - started})
+        if replica.rank == 0:
+            learner.save(saved, curve)
+        on_epoch(curve[-1])
+    return FoldStopped(fold, curve, **learner.usage()) if stopped else learner.result(fold, curve)
+
+
+def _is_above(curve: list[dict[str, Any]], limits: Sequence[float]) -> bool:
+    """Whether the last epoch's score is above its limit; one that is NaN never is."""
+    return bool(curve and limits) and curve[-1]["score"] > limits[len(curve) - 1]
 
 
 class _Learner:
@@ -118,7 +122,8 @@ class _Learner:
         self.train, self.held_out = np.flatnonzero(data.folds != fold), np.flatnonzero(data.folds == fold)
         torch.manual_seed(seeds.derive(recipe.seed, "weights"))
         self.plain = recipe.build().to(replica.device, memory_format=memory_format(data.x.ndim))
-        self.model = replica.team.wrap(self.plain)
+        self.share = -(-recipe.optim.batch // replica.size)  # rows of a batch
+        self.gradient = Gradient(self.plain, data.task, replica, self.share)
         self.average = ModelEmaV3(self.plain, decay=recipe.optim.ema, use_warmup=True) if recipe.optim.ema else None
         self.updates = 0
         self.optimizer_state: dict[str, Any] | None = None
@@ -136,6 +141,8 @@ class _Learner:
         self.epochs = Epochs(self.data, rows, targets, weights, self.recipe.optim.batch, self.replica.device)
         if self.epochs.smallest < self.replica.size:  # an empty share has no mean
             raise TrialFailed(f"batches of {self.epochs.smallest} rows cannot be shared by {self.replica.size} workers")
+        if self.replica.size > 1:
+            self.gradient.rehearse(self.epochs.largest(self.replica.size))
         self.optimizer = optim.optimizer(self.plain, self.recipe.optim, stage)
         self.schedule = optim.schedule(self.optimizer, stage, self.epochs.steps * stage.epochs)
         self.step = done * self.epochs.steps  # steps of the stage so far
@@ -152,7 +159,7 @@ class _Learner:
         torch.manual_seed(seeds.derive(seed, "dropout", number, rank))
         rng = seeds.stream(seed, "augment", number, rank)
         total = torch.zeros((), device=self.replica.device)
-        self.model.train()
+        self.plain.train()
         for batch in self.epochs.batches(seeds.stream(seed, "order", number), rank, self.replica.size):
             total += self._update(apply_all(batch, rng, self.recipe.augment))
         loss = self.replica.team.mean(total).item() / self.epochs.steps
@@ -164,30 +171,42 @@ class _Learner:
 
     def _update(self, batch: Batch) -> torch.Tensor:
         """Take one optimiser step and return the batch's loss."""
-        with autocast(self.replica.device):
-            logits = self.model(batch.x)
-        loss = (batch.weight * self.data.task.loss(logits, batch.y)).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self.gradient(batch)
         nn.utils.clip_grad_norm_(self.plain.parameters(), self.recipe.optim.clip_grad)
         self.optimizer.step()
         self.step, self.updates = self.step + 1, self.updates + 1
         self.schedule.step_update(self.step)
         if self.average:
             self.average.update(self.plain, step=self.updates)
-        return loss.detach()
+        return loss
 
     def predict(self) -> np.ndarray:
         """Return probabilities of the held-out units."""
-        batch = 2 * self.recipe.optim.batch  # no gradients to hold
+        batch = 2 * self.gradient.rows  # no gradients to hold
         return predict(self.scored, self.data.x, self.held_out, self.data.task, self.replica.device, batch)
+
+    def result(self, fold: int, curve: list[dict[str, Any]]) -> FoldResult:
+        """Return what a trained fold hands over."""
+        with self.replica.together():
+            probs = self.predict()
+            if not np.isfinite(probs).all():  # weights that overflow in the last step show in no loss
+                raise TrialFailed(f"the predictions of fold {fold} are not finite; a smaller lr or clip_grad may help")
+        weights = checkpoint.pack(self.scored.state_dict())
+        return FoldResult(fold, self.held_out, probs, weights, curve, **self.usage())
 
     def score(self) -> float:
         """Return the score on the held-out units of the study's population; NaN where there are none."""
         inside = self.data.votes[self.held_out] >= self.recipe.min_votes
-        if self.replica.rank > 0 or not inside.any():
-            return math.nan
-        return self.data.task.score(self.data.targets[self.held_out][inside], self.predict()[inside])
+        with self.replica.together():
+            if self.replica.rank > 0 or not inside.any():
+                return math.nan
+            return self.data.task.score(self.data.targets[self.held_out][inside], self.predict()[inside])
+
+    def usage(self) -> dict[str, Any]:
+        """Return what the fold took of its device so far, under the names of FoldResult."""
+        device = self.replica.device
+        sizes = {"peak_gpu_bytes": memory.peak(device), "gpu_bytes": memory.total(device)}
+        return sizes | {"out_of_memory": self.gradient.rows < self.share}
 
     def save(self, path: Path, curve: list[dict[str, Any]]) -> None:
         """Write everything that the next epoch needs."""

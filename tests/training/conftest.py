@@ -14,8 +14,9 @@ from hms_ray.seeds import stream
 from hms_ray.specs import InputSpec
 from hms_ray.training import optim
 from hms_ray.training.batches import TrainingData
-from hms_ray.training.loop import Recipe, Replica, train_fold
+from hms_ray.training.loop import Recipe, train_fold
 from hms_ray.training.stages import Stage
+from hms_ray.training.team import Replica
 
 CLASSES = ("left", "middle", "right")
 SPEC = InputSpec("image", (1, 6, 12), 1.0)
@@ -74,6 +75,6 @@ def make_recipe(**changes) -> Recipe:
     return Recipe(**(fields | changes))
 
 
-def train(recipe: Recipe, data: TrainingData, saved, fold: int = 0, on_epoch: Callable = lambda row: None):
+def train(recipe: Recipe, data: TrainingData, saved, fold: int = 0, on_epoch: Callable = lambda row: None, limits=()):
     """Train one fold on the CPU."""
-    return train_fold(recipe, data, fold, Replica(torch.device("cpu")), saved, on_epoch)
+    return train_fold(recipe, data, fold, Replica(torch.device("cpu")), saved, on_epoch, limits)

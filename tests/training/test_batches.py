@@ -82,3 +82,10 @@ def test_gathering_changes_nothing_but_the_type(toy):
 
 def test_data_stays_where_it_is_on_a_cpu(toy):
     assert toy.data.to(CPU) is toy.data
+
+
+@pytest.mark.parametrize(("rows", "size", "workers"), [(40, 12, 1), (40, 12, 3), (41, 8, 2), (7, 100, 2)])
+def test_the_largest_share_has_the_rows_of_the_largest_that_any_worker_gets(toy, rows, size, workers):
+    stage = epochs(toy.data, np.arange(rows), size)
+    shares = [batch for r in range(workers) for batch in stage.batches(np.random.default_rng(0), r, workers)]
+    assert len(stage.largest(workers).x) == max(len(batch.x) for batch in shares)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from hms_ray.errors import TrialFailed
 from hms_ray.training.evaluate import autocast, predict
 
 CPU = torch.device("cpu")
@@ -46,3 +47,29 @@ def test_predicting_changes_nothing(toy, model):
 def test_a_cpu_computes_in_float32():
     with autocast(CPU):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("most", [60, 16, 5, 1])
+def test_predictions_go_on_in_halves_where_memory_is_short(toy, model, most):
+    seen = []
+
+    def limited(module, inputs):
+        seen.append(len(inputs[0]))
+        if seen[-1] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    whole = predict(model, toy.data.x, np.arange(60), toy.data.task, CPU, 60)
+    model.register_forward_pre_hook(limited)
+    probs = predict(model, toy.data.x, np.arange(60), toy.data.task, CPU, 64)
+    np.testing.assert_allclose(probs, whole, atol=1e-6)
+    assert sorted(seen, reverse=True) == seen  # no batch is larger again
+    assert sum(rows for rows in seen if rows <= most) == 60
+
+
+def test_where_not_one_row_fits_the_prediction_fails(toy, model):
+    def limited(module, inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model.register_forward_pre_hook(limited)
+    with pytest.raises(TrialFailed, match="not even one example fits"):
+        predict(model, toy.data.x, np.arange(60), toy.data.task, CPU, 64)

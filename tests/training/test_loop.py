@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load
-from torch import nn
 
-from hms_ray.augment._compose import Batch
-from hms_ray.errors import TrialFailed
 from hms_ray.training import loop
-from hms_ray.training.loop import Replica, train_fold
+from hms_ray.training.loop import FoldStopped, train_fold
 from hms_ray.training.stages import Stage
+from hms_ray.training.team import Replica, Team
 
 
 class Interrupted(Exception):
@@ -168,47 +166,59 @@ def test_gradients_are_clipped(toy):
     assert norm.item() == pytest.approx(1e-3, rel=1e-2)
 
 
-class Spoil:
-    """An augmentation that makes the images of one epoch infinite."""
-
-    def __init__(self, epoch, steps):
-        self.from_step, self.calls = (epoch - 1) * steps, 0
-
-    def apply(self, batch: Batch, rng, params):
-        self.calls += 1
-        return replace(batch, x=batch.x * math.inf) if self.calls > self.from_step else batch
+def test_a_fold_is_stopped_after_the_epoch_whose_score_is_above_its_limit(toy, tmp_path):
+    scores = [row["score"] for row in toy.train(toy.recipe(), toy.data, tmp_path / "a").epochs]
+    limits = [math.inf, scores[1], scores[2] - 1e-9, 0.0]
+    stopped = toy.train(toy.recipe(), toy.data, tmp_path / "b", limits=limits)
+    assert isinstance(stopped, FoldStopped)
+    assert (stopped.fold, [row["score"] for row in stopped.epochs]) == (0, scores[:3])
 
 
-def test_a_loss_that_is_no_number_fails_the_trial_and_names_the_epoch(toy, tmp_path):
-    recipe = toy.recipe(augment=((Spoil(epoch=3, steps=5), None),))
-    with pytest.raises(TrialFailed, match=r"the training loss became nan in epoch 3; a smaller lr or clip_grad"):
-        toy.train(recipe, toy.data, tmp_path / "a")
+def test_a_fold_that_was_stopped_stops_at_once_when_it_is_continued(toy, tmp_path):
+    def untouched(row):
+        pytest.fail("it was trained again")
+
+    limits = [math.inf, 0.0, math.inf, math.inf]
+    stopped = toy.train(toy.recipe(), toy.data, tmp_path / "a", limits=limits)
+    again = toy.train(toy.recipe(), toy.data, tmp_path / "a", on_epoch=untouched, limits=limits)
+    assert again == stopped
 
 
-class Diverges(nn.Linear):
-    """Fine in training, infinite in evaluation: as weights that overflow in the very last step are."""
-
-    def forward(self, x):
-        y = super().forward(x.flatten(1))
-        return y if self.training else y * math.inf
-
-
-def test_predictions_that_are_no_numbers_fail_the_trial(toy, tmp_path):
-    recipe = toy.recipe(build=lambda: Diverges(72, 3))
-    with np.errstate(invalid="ignore"), pytest.raises(TrialFailed, match=r"predictions of fold 0 are not finite"):
-        toy.train(recipe, toy.data, tmp_path / "a")
+@pytest.mark.parametrize(("min_votes", "limits"), [(10, [math.inf] * 4), (13, [0.0] * 4)])
+def test_neither_endless_limits_nor_epochs_without_a_score_stop_a_fold(toy, tmp_path, min_votes, limits):
+    free = toy.train(toy.recipe(min_votes=min_votes), toy.data, tmp_path / "a")
+    bound = toy.train(toy.recipe(min_votes=min_votes), toy.data, tmp_path / "b", limits=limits)
+    assert (bound.weights, len(bound.epochs)) == (free.weights, 4)
 
 
-def test_a_stage_without_rows_fails_the_trial(toy, tmp_path):
-    recipe = toy.recipe(stages=(Stage(epochs=1, lr=0.01), Stage(epochs=1, lr=0.01, min_votes=13)))
-    with pytest.raises(TrialFailed, match=r"min_votes 13, max_votes None leaves no unit .* votes are 4 to 12"):
-        toy.train(recipe, toy.data, tmp_path / "a")
+def test_workers_stop_as_the_first_says(toy, tmp_path):
+    class Second(Team):
+        """The first worker's score is above its limit after three epochs."""
+
+        asked = 0
+
+        def from_first(self, state):
+            if state is None or isinstance(state, dict):  # a checkpoint
+                return None
+            self.asked += 1
+            return self.asked == 4
+
+    replica = Replica(torch.device("cpu"), rank=1, size=2, team=Second())
+    result = train_fold(toy.recipe(), toy.data, 0, replica, tmp_path / "a", lambda row: None, [1.0] * 4)
+    assert isinstance(result, FoldStopped)
+    assert len(result.epochs) == 3
+    assert all(math.isnan(row["score"]) for row in result.epochs)
 
 
-def test_batches_too_small_for_the_workers_fail_the_trial(toy, tmp_path):
-    replica = Replica(torch.device("cpu"), rank=0, size=4)
-    with pytest.raises(TrialFailed, match=r"batches of 2 .* 4 workers"):
-        train_fold(toy.recipe(optim={"batch": 3}), toy.data, 0, replica, tmp_path / "a", lambda row: None)
+def test_a_limit_is_given_for_each_epoch_or_none(toy, tmp_path):
+    with pytest.raises(AssertionError, match="3 limits for 4 epochs"):
+        toy.train(toy.recipe(), toy.data, tmp_path / "a", limits=[1.0] * 3)
+
+
+def test_a_cpu_takes_no_gpu_memory(toy, tmp_path):
+    result = toy.train(toy.recipe(), toy.data, tmp_path / "a")
+    assert [row["memory_gb"] for row in result.epochs] == [0.0] * 4
+    assert (result.peak_gpu_bytes, result.gpu_bytes, result.out_of_memory) == (0, 0, False)
 
 
 def test_two_shares_see_the_batch_that_one_worker_sees(toy):
@@ -218,11 +228,8 @@ def test_two_shares_see_the_batch_that_one_worker_sees(toy):
 
     def gradients(rank, size):
         learner = loop._Learner(recipe, toy.data, 0, Replica(torch.device("cpu"), rank, size))
-        for module in learner.plain.modules():
-            if isinstance(module, nn.BatchNorm2d | nn.Dropout):
-                module.eval()
         learner.begin(stage, 0)
-        learner.model.train = lambda: None
+        learner.plain.eval()  # no batch norm over a share, no dropout
         learner._update(next(learner.epochs.batches(np.random.default_rng(0), rank, size)))
         return [p.grad.clone() for p in learner.plain.parameters()]
 

@@ -1,0 +1,103 @@
+"""The gradient of a batch's mean loss: of all rows at once, or in parts that add up to the same where memory is short.
+
+Batch norm sees the parts: there the result depends on their size.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hms_ray.augment._compose import Batch
+from hms_ray.tasks import Task
+from hms_ray.training import memory
+from hms_ray.training.evaluate import autocast
+from hms_ray.training.team import Replica
+
+
+class Gradient:
+    """Computes gradients of a network; `rows` go through it at a time, fewer once the device ran out of memory."""
+
+    def __init__(self, network: nn.Module, task: Task, replica: Replica, rows: int) -> None:
+        self.network, self.task, self.replica, self.rows = network, task, replica, rows
+        self.shared = replica.team.wrap(network)
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        """Leave the gradient in the parameters, the mean over the team's, and return this worker's loss.
+
+        Raises:
+            TrialFailed: the memory does not suffice for one row.
+            torch.OutOfMemoryError: in a team, whose other workers then wait in the middle of sharing their gradients.
+        """
+        if self.replica.size > 1:
+            return self._backward(self.shared, batch, self.rows)
+        return self._fitted(batch, self._backward)
+
+    def rehearse(self, batch: Batch) -> None:
+        """Find how many rows fit before a team shares its first gradient; the network stays as it is.
+
+        Raises:
+            TrialFailed: on every worker, where one has not the memory for one row.
+        """
+        self.network.train()
+        with self.replica.together(), _buffers_kept(self.network):
+            self._fitted(batch, self._beside_optimizer)
+        self.network.zero_grad(set_to_none=True)
+
+    def _beside_optimizer(self, model: nn.Module, batch: Batch, rows: int) -> torch.Tensor:
+        """Compute a gradient while as much memory is taken as Adam's state will be."""
+        state = [torch.empty_like(p) for p in model.parameters() for _ in range(2)]
+        loss = self._backward(model, batch, rows)
+        del state
+        return loss
+
+    def _fitted(self, batch: Batch, backward: Callable[[nn.Module, Batch, int], torch.Tensor]) -> torch.Tensor:
+        """Compute this worker's own gradient in as many parts as it takes."""
+        rows = min(self.rows, len(batch.x))
+        loss, fitted = memory.attempt(partial(backward, self.network, batch), rows, self.replica.device)
+        if fitted < rows:
+            self.rows = fitted
+        return loss
+
+    def _backward(self, model: nn.Module, batch: Batch, rows: int) -> torch.Tensor:
+        self.network.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.replica.device)
+        *first, last = _parts(batch, rows)
+        for part in first:
+            with _not_shared(model):
+                total += self._add(model, part, len(batch.x))
+        return total + self._add(model, last, len(batch.x))
+
+    def _add(self, model: nn.Module, part: Batch, rows: int) -> torch.Tensor:
+        """Add the gradient of a part's share in the mean over that many rows."""
+        with autocast(self.replica.device):
+            logits = model(part.x)
+        loss = (part.weight * self.task.loss(logits, part.y)).sum() / rows
+        loss.backward()
+        return loss.detach()
+
+
+def _parts(batch: Batch, rows: int) -> list[Batch]:
+    """Cut a batch into parts of near-equal size, at most that many rows each."""
+    count = -(-len(batch.x) // rows)
+    columns = (torch.tensor_split(v, count) for v in (batch.x, batch.y, batch.weight))
+    return [Batch(x, y, weight, batch.spec) for x, y, weight in zip(*columns, strict=True)]
+
+
+def _not_shared(model: nn.Module) -> AbstractContextManager[None]:
+    """Let gradients add up without sharing them: workers may have more or fewer parts, but share once a batch."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+
+
+@contextmanager
+def _buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Put back the statistics of batch norm afterwards."""
+    before = [buffer.clone() for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, old in zip(model.buffers(), before, strict=True):
+            buffer.copy_(old)
