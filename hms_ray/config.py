@@ -80,6 +80,11 @@ class RunConfig:
     seed: int
 
     @property
+    def epochs(self) -> int:
+        """Epochs of a fold, over all stages."""
+        return sum(stage.epochs for stage in self.stages)
+
+    @property
     def content(self) -> dict[str, Any]:
         """Plain values that `parse_run` reads back."""
         return {

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from hms_ray import __version__, files, folds, seeds
+from hms_ray import files, folds, seeds, sources
 from hms_ray.augment._compose import Batch, apply_all
 from hms_ray.config import RunConfig, parse_run
 from hms_ray.datasets import Dataset
@@ -22,7 +22,8 @@ from hms_ray.progress import Progress
 from hms_ray.study_folder import FoldFolder, StudyFolder
 from hms_ray.tasks import Task
 from hms_ray.training.batches import TrainingData
-from hms_ray.training.loop import FoldResult, Recipe, Replica, train_fold
+from hms_ray.training.loop import FoldResult, FoldStopped, Recipe, train_fold
+from hms_ray.training.team import Replica
 
 
 @dataclass(frozen=True)
@@ -55,23 +56,27 @@ class Labels:
 
 @dataclass(frozen=True)
 class FoldJob:
-    """One fold of one trial: `run` as plain values, `store` the prepared feature, `saved` the checkpoint's file."""
+    """One fold of one trial: `run` as plain values, `store` the prepared feature, `saved` the checkpoint's file.
+
+    limits: after epoch i the fold stops if its held-out score lies above limits[i]; empty: it never does
+    """
 
     trial: str
     run: Mapping[str, Any]
     fold: int
     store: Path
     saved: Path
+    limits: tuple[float, ...] = ()
 
 
 def train_job(
     job: FoldJob, labels: Labels, replica: Replica, on_epoch: Callable[[Mapping[str, Any]], None]
-) -> FoldResult:
+) -> FoldResult | FoldStopped:
     """Train one fold wherever this process runs, reporting each epoch."""
     run = parse_run(job.run)
     spec = run.feature.module.spec(run.feature.params)
     data = TrainingData(_features(job.store), labels.targets, labels.votes, labels.folds, spec, labels.task)
-    return train_fold(recipe(run, labels.task, job.fold), data, job.fold, replica, job.saved, on_epoch)
+    return train_fold(recipe(run, labels.task, job.fold), data, job.fold, replica, job.saved, on_epoch, job.limits)
 
 
 def recipe(run: RunConfig, task: Task, fold: int) -> Recipe:
@@ -84,7 +89,7 @@ def recipe(run: RunConfig, task: Task, fold: int) -> Recipe:
         stages=run.stages,
         min_votes=run.score.min_votes,
         seed=seeds.derive(run.seed, "fold", fold),
-        mark=files.fingerprint(__version__, own, fold),
+        mark=files.fingerprint(sources.fingerprint(), own, fold),
     )
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,22 @@ def check_parquet(path: Path) -> None:
         raise DataError(f"{path}: not a parquet file: it begins with {head!r}, not {PARQUET_MAGIC!r} (a renamed CSV?)")
     if tail != PARQUET_MAGIC or size < 12:
         raise DataError(f"{path}: truncated parquet: {size} bytes, and the closing {PARQUET_MAGIC!r} is missing")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left half written; only for folders that no other process writes to."""
+    for path in Path(folder).rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files below a folder; files that vanish meanwhile count nothing."""
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(root, name)).st_size
+    return total
 
 
 def fingerprint(*parts: Any) -> str:

@@ -1,9 +1,10 @@
 """Where everything of a study lies, and whose data it is. The study folder is the only truth.
 
 runs/<study>/
-  study.json        versions, task, data and folds fingerprints, score definition, the resolved spaces
+  study.json        versions, code, task, data and folds fingerprints, score definition, the resolved spaces
   folds.parquet     unit_id, group_id, fold
   journal.log       Optuna JournalStorage
+  gpu_memory.json   what each architecture needs of a GPU, as measured
   trials/<id>/      config.yaml, epochs.parquet, folds/<k>/{oof.parquet, model.safetensors, checkpoint.pt}
   oof/<id>.parquet  one out-of-fold table a finalist or foreign file
   ensemble/         ensemble.json, oof.parquet
@@ -16,12 +17,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from hms_ray import __version__, files
+from hms_ray import __version__, files, sources
 from hms_ray.errors import ConfigError, DataError, raise_all
 
 LIBRARIES = ("ray", "torch", "timm", "optuna", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 IDENTITY = ("task", "data.fingerprint", "folds.k", "folds.fingerprint", "score")
-KEYS = (*IDENTITY, "spaces")  # without these, study.json is none
+KEYS = (*IDENTITY, "versions", "spaces")  # without these, study.json is none
+DECIDING = ("base.", "search.", "race.", "sampler.", "budget.trial_folds")  # what of a space decides about results
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -52,6 +54,11 @@ class FoldFolder:
     def checkpoint(self) -> Path:
         """State after the last finished epoch; gone once the fold is finished."""
         return self.root / "checkpoint.pt"
+
+    def drop_weights(self) -> None:
+        """Delete what only prediction or more training would need."""
+        self.weights.unlink(missing_ok=True)
+        self.checkpoint.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,11 @@ class StudyFolder:
         return self.root / "journal.log"
 
     @property
+    def gpu_memory(self) -> Path:
+        """What each architecture was measured to need of a GPU."""
+        return self.root / "gpu_memory.json"
+
+    @property
     def ensemble(self) -> Path:
         """ensemble.json."""
         return self.root / "ensemble" / "ensemble.json"
@@ -133,8 +145,10 @@ class StudyFolder:
             raise DataError(f"{self.study}: {', '.join(missing)} is missing; this is not what hms-ray wrote")
         return content
 
-    def claim(self, identity: Mapping[str, Any]) -> None:
+    def claim(self, identity: Mapping[str, Any], force: bool = False) -> None:
         """Write study.json if the study is new; otherwise refuse data, folds or a score that are not its own.
+
+        Other code than the study was made with is refused as well, unless `force` says to go on with it.
 
         identity: task, data {name, fingerprint, units, groups, ...}, folds {k, fingerprint, ...}, score {min_votes}
         """
@@ -142,7 +156,8 @@ class StudyFolder:
             raise ConfigError(f"{self.root} is a file; a study is a folder")
         if not self.study.is_file():
             versions = {"hms_ray": __version__} | {name: metadata.version(name) for name in LIBRARIES}
-            files.write_json(self.study, {"versions": versions, **identity, "spaces": {}})
+            code = sources.files_of_code()
+            files.write_json(self.study, {"versions": versions, "code": code, **identity, "spaces": {}})
         known = self.read_study()
         faults = [
             f"its {key} is {_dig(known, key)!r}, this run's is {_dig(identity, key)!r}"
@@ -150,12 +165,29 @@ class StudyFolder:
             if _dig(known, key) != _dig(identity, key)
         ]
         raise_all(faults, ConfigError, f"{self.root} is a study of something else; choose another --study")
+        if changed := known["spaces"] and self._other_code(known):
+            if not force:
+                raise ConfigError(
+                    f"{self.root} was made by other code: {', '.join(changed)}. With --force it goes on: finished "
+                    "folds are kept, folds in flight begin anew, its numbers come from both; or choose another --study"
+                )
+            earlier = [*known.get("earlier_code", []), {"versions": known["versions"], "code": known.get("code", {})}]
+            versions = known["versions"] | {"hms_ray": __version__}
+            now = {"versions": versions, "code": sources.files_of_code(), "earlier_code": earlier}
+            files.write_json(self.study, known | now)
+
+    @staticmethod
+    def _other_code(known: Mapping[str, Any]) -> list[str]:
+        """Say how the code that made the study differs from this one."""
+        made_by = known["versions"].get("hms_ray")
+        version = [] if made_by == __version__ else [f"it is of hms_ray {made_by}, this is {__version__}"]
+        return version + [f"{path} has changed" for path in sources.differing(known.get("code", {}))]
 
     def add_space(self, name: str, resolved: dict[str, Any]) -> None:
-        """Record a space; under the same name only more trials or finalists, or other resources, replace the old."""
+        """Record a space; under the same name only other limits, resources or loggers replace the old."""
         study = self.read_study()
         known = study["spaces"].get(check_id(name), resolved)
-        changed = [k for k in _differing(known, resolved) if k.startswith(("base.", "search.", "budget.trial_folds"))]
+        changed = [k for k in _differing(known, resolved) if k.startswith(DECIDING)]
         if changed:
             raise ConfigError(
                 f"{self.root} already holds a space {name!r} that differs in {', '.join(changed)}; "

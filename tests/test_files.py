@@ -143,3 +143,19 @@ def test_fingerprints_depend_on_content_and_order_but_not_on_the_order_of_keys()
     parts = [("ab", "c"), ("a", "bc"), ("c", "ab"), (["ab", "c"],), (b"ab", b"c"), (b"a", b"bc"), ("1", "2"), (1, 2)]
     assert len({files.fingerprint(*part) for part in parts}) == len(parts)
     assert len(files.fingerprint()) == 16
+
+
+def test_what_a_killed_writer_left_is_swept_away(tmp_path: Path) -> None:
+    kept = [tmp_path / "a" / "oof.parquet", tmp_path / ".hidden", tmp_path / "x.tmp"]
+    for path in [*kept, tmp_path / "a" / ".oof.parquet.12ab34cd.tmp", tmp_path / ".b.json.00000000.tmp"]:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    files.sweep(tmp_path)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+
+
+def test_the_size_of_a_folder_is_that_of_its_files(tmp_path: Path) -> None:
+    files.write_bytes(tmp_path / "a" / "b" / "x", b"12345")
+    files.write_bytes(tmp_path / "y", b"1")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    assert files.size_of(tmp_path) == 6 + (tmp_path / "dangling").lstat().st_size

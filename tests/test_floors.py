@@ -13,7 +13,7 @@ PACKAGE = "hms_ray"
 FLOORS = (
     ("__init__", "errors"),
     ("lookup", "specs", "seeds", "files", "params", "progress"),
-    ("study_folder",),
+    ("sources", "study_folder"),
     ("tasks",),
     ("simulate",),
     ("datasets", "oof", "oof_foreign"),

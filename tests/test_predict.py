@@ -19,12 +19,13 @@ from hms_ray.errors import ConfigError
 from hms_ray.execution.mailbox import FoldDone
 from hms_ray.features import _store
 from hms_ray.predict import predict
+from hms_ray.search.board import Board
 from hms_ray.search.ledger import Ledger
 from hms_ray.search.space import parse
 from hms_ray.search.study import open_study
 from hms_ray.study_folder import StudyFolder
 from hms_ray.training import checkpoint
-from hms_ray.training.loop import Replica
+from hms_ray.training.team import Replica
 
 BASE = {
     "data": {"name": "hms"},
@@ -49,7 +50,7 @@ def trained(tmp_path_factory, hms_folder):
         study = open_study(folder, spaces, hms_folder)
         study.begin(spaces)
         for space in spaces:
-            trial, ledger = f"{space.name}-base", Ledger(study, (), 2)
+            trial, ledger = f"{space.name}-base", Ledger(study, (), Board("test", trials=0, trial_folds=0))
             files.write_yaml(folder.trial(trial).config, space.run.content)
             for fold in range(2):
                 job = study.job(trial, space.run, fold)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hms_ray import files
+from hms_ray import __version__, files, sources
 from hms_ray.errors import ConfigError, UserError
 from hms_ray.study_folder import LIBRARIES, StudyFolder, check_id
 
@@ -17,7 +17,14 @@ IDENTITY: dict[str, Any] = {
     "folds": {"k": 2, "seed": 0, "fingerprint": "cd"},
     "score": {"min_votes": 10},
 }
-SPACE = {"description": "a", "base": {"model": {"width": 16}}, "search": {"model.width": [8, 16]}, "budget": {"n": 8}}
+SPACE = {
+    "description": "a",
+    "base": {"model": {"width": 16}},
+    "search": {"model.width": [8, 16]},
+    "budget": {"n": 8},
+    "race": {"rule": "ensemble"},
+    "sampler": {"name": "tpe"},
+}
 
 
 @pytest.fixture
@@ -42,6 +49,7 @@ def test_a_claim_writes_identity_and_versions(study: StudyFolder) -> None:
     content = study.read_study()
     assert {key: content[key] for key in IDENTITY} == IDENTITY
     assert content["spaces"] == {} and set(content["versions"]) == {"hms_ray", *LIBRARIES}
+    assert content["code"] == sources.files_of_code()
 
 
 @pytest.mark.parametrize(("dotted", "value"), [("data.root", "/moved"), ("data.units", 5), ("folds.seed", None)])
@@ -86,6 +94,37 @@ def test_a_file_in_place_of_the_folder_is_refused_in_words(tmp_path: Path) -> No
         StudyFolder(tmp_path / "demo").claim(IDENTITY)
 
 
+def _made_by(study: StudyFolder, **changes: Any) -> None:
+    files.write_json(study.study, study.read_study() | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"versions": {"hms_ray": "0.0.1"}}, rf"it is of hms_ray 0\.0\.1, this is {__version__}"),
+        ({"code": {"training/loop.py": "0" * 16}}, r"training/loop\.py has changed"),
+        ({"code": {"models/gone.py": "0" * 16}}, r"models/gone\.py has changed"),
+    ],
+)
+def test_other_code_goes_on_only_by_force(study: StudyFolder, changes: dict[str, Any], named: str) -> None:
+    study.add_space("a", SPACE)
+    _made_by(study, **changes)
+    before = study.read_study()
+    with pytest.raises(ConfigError, match=f"was made by other code: {named}.*With --force it goes on"):
+        study.claim(IDENTITY)
+    assert study.read_study() == before
+    study.claim(IDENTITY, force=True)
+    after = study.read_study()
+    assert after["earlier_code"] == [{"versions": before["versions"], "code": before["code"]}]
+    study.claim(IDENTITY)
+    assert study.read_study() == after, "what was forced once is known"
+
+
+def test_code_does_not_matter_where_nothing_was_trained(study: StudyFolder) -> None:
+    _made_by(study, code={"training/loop.py": "0" * 16})
+    study.claim(IDENTITY)
+
+
 def test_spaces_are_added_and_found_again(study: StudyFolder) -> None:
     study.add_space("a", SPACE)
     study.add_space("b", SPACE | {"description": "b"})
@@ -105,6 +144,9 @@ def test_another_budget_replaces_the_old(study: StudyFolder) -> None:
         ({"base": {"model": {"width": 8}}}, "base.model.width"),
         ({"base": {"model": {"width": 16, "depth": 2}}}, "base.model.depth"),
         ({"search": {}}, "search.model.width"),
+        ({"race": {"rule": "none"}}, "race.rule"),
+        ({"sampler": {"name": "gp"}}, "sampler.name"),
+        ({"budget": {"n": 8, "trial_folds": 2}}, "budget.trial_folds"),
     ],
 )
 def test_another_space_of_the_same_name_is_refused(study: StudyFolder, change: dict[str, Any], named: str) -> None:
@@ -138,6 +180,15 @@ def test_paths_are_those_of_the_drawing(tmp_path: Path) -> None:
     assert [str(path.relative_to(study.root)) for path in (fold.oof, fold.weights, fold.checkpoint)] == [
         f"trials/cnn-0003/folds/1/{name}" for name in ("oof.parquet", "model.safetensors", "checkpoint.pt")
     ]
+
+
+def test_dropped_weights_leave_the_predictions(study: StudyFolder) -> None:
+    fold = study.trial("cnn-0003").fold(1)
+    for path in (fold.oof, fold.weights, fold.checkpoint):
+        files.write_bytes(path, b"x")
+    fold.drop_weights()
+    fold.drop_weights()
+    assert [path.name for path in fold.root.iterdir()] == ["oof.parquet"]
 
 
 def test_oof_ids_are_sorted_and_without_half_written_files(study: StudyFolder) -> None:

@@ -1,24 +1,40 @@
-"""How results leave a worker: through an actor that holds them until the driver has written them.
+"""How workers and the driver speak: an actor holds what workers send until the driver has written it, and the driver's
+answers until a worker asks for them.
 
 Ray's own reports are no channel for this: Tune writes them as JSON, and in a Train group each is a barrier over all
 ranks. The driver is the only writer of the study folder, so that a cluster needs no shared disk for it.
 """
 
-import logging
-import threading
-import traceback
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 
-from hms_ray.errors import HmsRayError
-from hms_ray.training.loop import FoldResult
+from hms_ray.crossval import FoldJob
+from hms_ray.training.loop import FoldResult, FoldStopped
 
-log = logging.getLogger(__name__)
-POLL_S = 0.3
+Fold = tuple[str, int]  # trial and number
+
+
+@dataclass(frozen=True)
+class Work:
+    """Folds of one trial to train one after the other, as long as the driver says go on; gpus: share of a device."""
+
+    trial: str
+    jobs: tuple[FoldJob, ...]
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class FoldBegun:
+    """A worker begins a fold; `worker` is the actor to kill should the fold never end, None where there is none."""
+
+    trial: str
+    fold: int
+    epochs: int
+    worker: Any
 
 
 @dataclass(frozen=True)
@@ -35,97 +51,136 @@ class FoldDone:
 
     trial: str
     result: FoldResult
+    final = True
+
+    @property
+    def fold(self) -> int:
+        """The fold's number."""
+        return self.result.fold
+
+
+@dataclass(frozen=True)
+class FoldHalted:
+    """A fold was stopped inside, since its score lay above the limit."""
+
+    trial: str
+    stopped: FoldStopped
+    final = True
+
+    @property
+    def fold(self) -> int:
+        """The fold's number."""
+        return self.stopped.fold
 
 
 @dataclass(frozen=True)
 class FoldFailed:
-    """A fold cannot be trained, and why."""
+    """A fold cannot be trained, and why; of_memory: a larger share of the device may help."""
+
+    trial: str
+    fold: int
+    cause: str
+    of_memory: bool = False
+
+    @property
+    def final(self) -> bool:
+        """Whether no other worker shall try: a fold that had too little memory may get more."""
+        return not self.of_memory
+
+
+@dataclass(frozen=True)
+class StorageFailed:
+    """A worker could not write its checkpoint: no configuration's fault, and nothing can go on."""
 
     trial: str
     fold: int
     cause: str
 
 
-Message = EpochDone | FoldDone | FoldFailed
+@dataclass(frozen=True)
+class Wanted:
+    """A replica of a worker group asks for work."""
+
+    replica: int
 
 
-def cause_of(error: Exception) -> str:
-    """Return the sentence of our own errors, or the last line and place of a foreign one."""
-    if isinstance(error, HmsRayError):
-        return str(error)
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+@dataclass(frozen=True)
+class WorkDone:
+    """A replica of a worker group has done what it was given."""
+
+    replica: int
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Comes back once everything posted before it is handled."""
+
+    number: int
+
+
+Ended = FoldDone | FoldHalted | FoldFailed
+Message = FoldBegun | EpochDone | Ended | StorageFailed | Wanted | WorkDone | Mark
 
 
 @ray.remote(num_cpus=0)
 class Mailbox:
-    """Holds messages in the order they came."""
+    """Messages to the driver in the order they came; its answers by trial and fold, or by replica."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
-        self.ended: set[tuple[str, int]] = set()
+        self.outcomes: dict[Fold, bool] = {}
+        self.verdicts: dict[Fold, bool] = {}
+        self.given: dict[int, Work | None] = {}
+        self.changed = asyncio.Condition()
 
-    def post(self, message: Message) -> None:
+    async def post(self, message: Message) -> None:
         """Take a message."""
-        self.messages.append(message)
-        if isinstance(message, FoldDone):
-            self.ended.add((message.trial, message.result.fold))
-        if isinstance(message, FoldFailed):
-            self.ended.add((message.trial, message.fold))
+        async with self.changed:
+            self.messages.append(message)
+            if isinstance(message, FoldDone | FoldHalted | FoldFailed) and message.final:
+                self.outcomes[message.trial, message.fold] = isinstance(message, FoldDone)
+            self.changed.notify_all()
 
-    def drain(self) -> list[Message]:
-        """Give all messages away."""
+    async def drain(self, wait_s: float) -> list[Message]:
+        """Give all messages away; wait for one if there is none."""
+        await self._until(lambda: bool(self.messages), wait_s)
         messages, self.messages = self.messages, []
         return messages
 
-    def has_ended(self, trial: str, fold: int) -> bool:
-        """Whether a fold is done or has failed: a restarted worker need not repeat it."""
-        return (trial, fold) in self.ended
+    async def outcome(self, trial: str, fold: int) -> bool | None:
+        """Whether a fold is trained; None: it has not ended, or its worker was lost and another shall begin it."""
+        return self.outcomes.get((trial, fold))
 
+    async def close(self, trial: str, fold: int) -> None:
+        """Take a fold as failed, whatever its worker still does."""
+        self.outcomes[trial, fold] = False
 
-class Collector:
-    """Hands each message to `handle` while the driver waits for Ray; use it as a context.
+    async def decide(self, trial: str, fold: int, goes_on: bool) -> None:
+        """Say whether a trial goes on after a fold."""
+        async with self.changed:
+            self.verdicts[trial, fold] = goes_on
+            self.changed.notify_all()
 
-    What `handle` raises (a full disk) is raised again by `flush` and on leaving.
-    """
+    async def goes_on(self, trial: str, fold: int) -> bool:
+        """Wait for the driver's decision."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: (trial, fold) in self.verdicts)
+        return self.verdicts[trial, fold]
 
-    def __init__(self, handle: Callable[[Message], None]) -> None:
-        self.mailbox = Mailbox.remote()
-        self.handle = handle
-        self.lock = threading.Lock()
-        self.over = threading.Event()
-        self.fault: Exception | None = None
-        self.thread = threading.Thread(target=self._poll, name="collector", daemon=True)
+    async def give(self, replica: int, work: Work | None) -> None:
+        """Hand work to a replica; None: there is no more."""
+        async with self.changed:
+            self.given[replica] = work
+            self.changed.notify_all()
 
-    def __enter__(self) -> "Collector":
-        self.thread.start()
-        return self
+    async def take(self, replica: int, wait_s: float) -> tuple[bool, Work | None]:
+        """Return whether there is an answer for the replica, and its work."""
+        await self._until(lambda: replica in self.given, wait_s)
+        return replica in self.given, self.given.pop(replica, None)
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.over.set()
-        self.thread.join()
-        if kind is None:
-            self.flush()
-        ray.kill(self.mailbox)
-
-    def flush(self) -> None:
-        """Handle everything posted so far."""
-        self._collect()
-        self.check()
-
-    def check(self) -> None:
-        """Raise what `handle` raised, if it did."""
-        if self.fault:
-            raise self.fault
-
-    def _poll(self) -> None:
-        while not self.over.wait(POLL_S) and self.fault is None:
-            self._collect()
-
-    def _collect(self) -> None:
-        with self.lock:
+    async def _until(self, true: Any, wait_s: float) -> None:
+        async with self.changed:
             try:
-                for message in ray.get(self.mailbox.drain.remote()):
-                    self.handle(message)
-            except Exception as error:
-                self.fault = self.fault or error
+                await asyncio.wait_for(self.changed.wait_for(true), wait_s)
+            except TimeoutError:
+                return

@@ -1,65 +1,78 @@
 """Folds in one Ray Train worker group: replicas train different folds side by side; within a replica, DDP.
 
-A group that loses a worker is started again by Ray Train; folds that had ended are passed over, and a fold in flight
-continues from the checkpoint of its last epoch (`FoldJob.saved`), which each replica's first rank writes.
-`ray.train.report` is not used: it is a barrier over all ranks, and folds of different configurations have different
-numbers of epochs.
+Each replica asks for its next work and trains it, as an actor of Tune would, so that one group serves a whole search.
+A group that loses a worker is started again by Ray Train; each replica then gets the work that it had, passes over the
+folds that had ended, and continues the fold in flight from the checkpoint of its last epoch (`FoldJob.saved`), which
+each replica's first rank writes. `ray.train.report` is not used: it is a barrier over all ranks, and folds of different
+configurations have different numbers of epochs.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
 import torch
-from ray.train.torch import TorchTrainer, get_device
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import distributed, nn
 
-from hms_ray.crossval import FoldJob, Labels, train_job
-from hms_ray.errors import SearchAborted, TrialFailed
-from hms_ray.execution.mailbox import Collector, EpochDone, FoldDone, FoldFailed, cause_of
+from hms_ray.crossval import Labels
+from hms_ray.errors import SearchAborted
+from hms_ray.execution.collector import Collector, TrialSource
+from hms_ray.execution.device import rehearsed
+from hms_ray.execution.mailbox import Message, Wanted, Work, WorkDone
 from hms_ray.execution.resources import Request
-from hms_ray.training.loop import Replica, Team
+from hms_ray.execution.worker import RayLine, train_work
+from hms_ray.training.team import Replica, Team
 
-RESTARTS = 2
+RESTARTS = 8  # of a group; a fold whose worker is lost again and again ends sooner
+PATIENCE_S = 60  # how long a first rank waits before it shows the others that it lives
 
 
 def run_group(
-    jobs: Sequence[FoldJob], labels: Labels, request: Request, at_once: int, collector: Collector, logs: Path
+    source: TrialSource, labels: Labels, request: Request, replicas: int, logs: Path, fold_s: float | None = None
 ) -> None:
-    """Train all jobs in one worker group of `at_once` replicas, or fewer where there are fewer jobs.
+    """Run work in one worker group of so many replicas until the source has no more.
 
     Raises:
         SearchAborted: the group failed and went on failing after its restarts.
     """
-    replicas = min(at_once, len(jobs))
-    trainer = TorchTrainer(
-        _work,
-        train_loop_config={
-            "jobs": list(jobs),
-            "labels": ray.put(labels),
-            "mailbox": collector.mailbox,
-            "replicas": replicas,
-            "workers_per_fold": request.workers_per_fold,
-        },
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=replicas * request.workers_per_fold,
-            use_gpu=request.gpus > 0,
-            resources_per_worker={"CPU": request.cpus} | ({"GPU": request.gpus} if request.gpus else {}),
-        ),
-        run_config=ray.train.RunConfig(
-            name="train", storage_path=str(logs), failure_config=ray.train.FailureConfig(max_failures=RESTARTS)
-        ),
-    )
-    try:
-        _beside(trainer.fit, collector)
-    except ray.train.TrainingFailedError as error:
-        raise SearchAborted(
-            f"the worker group failed {RESTARTS + 1} times, at last with {_last_line(error)}"
-        ) from error
+    desk = _Desk(source)
+    with Collector(source, fold_s, desk.answer) as collector:
+        desk.mailbox = collector.mailbox
+        trainer = TorchTrainer(
+            _work,
+            train_loop_config={
+                "labels": ray.put(labels),
+                "mailbox": collector.mailbox,
+                "replicas": replicas,
+                "workers_per_fold": request.workers_per_fold,
+            },
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=replicas * request.workers_per_fold,
+                use_gpu=request.gpus > 0,
+                resources_per_worker=request.for_train(),
+            ),
+            torch_config=TorchConfig(backend=_backend(request)),
+            run_config=ray.train.RunConfig(
+                name="train", storage_path=str(logs), failure_config=ray.train.FailureConfig(max_failures=RESTARTS)
+            ),
+        )
+        try:
+            _beside(trainer.fit, lambda: (collector.check(), desk.retry()))
+        except ray.train.TrainingFailedError as error:
+            raise SearchAborted(
+                f"the worker group failed {RESTARTS + 1} times, at last with {_last_line(error)}"
+            ) from error
+
+
+def _backend(request: Request) -> str:
+    """NCCL where the workers of a fold have a GPU each; it refuses two ranks on one device."""
+    return "nccl" if request.gpus == 1 and request.workers_per_fold > 1 and not rehearsed() else "gloo"
 
 
 def _last_line(error: Exception) -> str:
@@ -67,8 +80,8 @@ def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _beside(call: Callable[[], object], collector: Collector) -> None:
-    """Call in a thread and wait for it, or for a fault in writing its results.
+def _beside(call: Callable[[], object], meanwhile: Callable[[], object]) -> None:
+    """Call in a thread and wait for it; `meanwhile` is called now and then, and what it raises is raised.
 
     In the main thread Ray Train takes Ctrl-C for itself and exits with its own code.
     """
@@ -81,37 +94,69 @@ def _beside(call: Callable[[], object], collector: Collector) -> None:
             ended.set_exception(error)
 
     threading.Thread(target=run, name="ray-train", daemon=True).start()
-    while not wait([ended], timeout=1).done:
-        collector.check()
+    while not wait([ended], timeout=0.2).done:
+        meanwhile()
     ended.result()
 
 
+@dataclass
+class _Desk:
+    """Gives each replica its work; one that was restarted gets what it had."""
+
+    source: TrialSource
+    mailbox: Any = None
+    given: dict[int, Work] = field(default_factory=dict)
+    waiting: set[int] = field(default_factory=set)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def answer(self, message: Message) -> None:
+        """Take a replica's question or its word that the work is done."""
+        with self.lock:
+            match message:
+                case WorkDone(replica):
+                    self.source.ended(self.given.pop(replica))
+                case Wanted(replica):
+                    self.waiting.add(replica)
+                    self.retry()
+
+    def retry(self) -> None:
+        """Give work to those that wait for it, if there is any now."""
+        with self.lock:
+            for replica in sorted(self.waiting):
+                work = self.given.get(replica) or self.source.next()
+                if work is None and not self.source.exhausted():
+                    return
+                self.waiting.remove(replica)
+                if work is not None:
+                    self.given[replica] = work
+                ray.get(self.mailbox.give.remote(replica, work))
+
+
 def _work(config: Mapping[str, Any]) -> None:
-    """Train this rank's share: job i goes to replica i modulo the number of replicas."""
+    """Ask for work and train it until there is no more; rank 0 of each replica speaks for it."""
     labels, mailbox, size = ray.get(config["labels"]), config["mailbox"], config["workers_per_fold"]
     index, rank = divmod(ray.train.get_context().get_world_rank(), size)
-    device = get_device()
+    device = torch.device("cpu") if rehearsed() else get_device()
     replica = Replica(device, rank, size, _team(config["replicas"], size, index, device))
-    for job in config["jobs"][index :: config["replicas"]]:
-        if not ray.get(mailbox.has_ended.remote(job.trial, job.fold)):
-            message = _train(job, labels, replica, mailbox)
-            if rank == 0:
-                ray.get(mailbox.post.remote(message))
+    actor = ray.get_runtime_context().current_actor
+    while work := _next(replica, index, mailbox):
+        train_work(work, labels, replica, RayLine(mailbox), actor)
+        if rank == 0:
+            ray.get(mailbox.post.remote(WorkDone(index)))
 
 
-def _train(job: FoldJob, labels: Labels, replica: Replica, mailbox: Any) -> FoldDone | FoldFailed:
-    def on_epoch(row: Mapping[str, Any]) -> None:
-        if replica.rank == 0:
-            ray.get(mailbox.post.remote(EpochDone(job.trial, row)))
+def _next(replica: Replica, index: int, mailbox: Any) -> Work | None:
+    """Return the replica's next work, None when there is no more.
 
-    try:
-        return FoldDone(job.trial, train_job(job, labels, replica, on_epoch))
-    except TrialFailed as error:  # all ranks of the fold agree on it
-        return FoldFailed(job.trial, job.fold, str(error))
-    except Exception as error:
-        if replica.size > 1:  # the others wait for this rank: only a new group helps
-            raise
-        return FoldFailed(job.trial, job.fold, cause_of(error))
+    The first rank asks; the others hear from it every minute at least, or their process group would time out.
+    """
+    if replica.rank == 0:
+        ray.get(mailbox.post.remote(Wanted(index)))
+    while True:
+        answer = ray.get(mailbox.take.remote(index, PATIENCE_S)) if replica.rank == 0 else None
+        answered, work = replica.team.from_first(answer)
+        if answered:
+            return work
 
 
 def _team(replicas: int, size: int, index: int, device: torch.device) -> Team:
@@ -137,7 +182,7 @@ class _DataParallel(Team):
         distributed.all_reduce(total, group=self.group)
         return total / self.group.size()
 
-    def from_first(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
+    def from_first(self, state: Any) -> Any:
         states = [state]
         distributed.broadcast_object_list(states, src=self.first, group=self.group)
         return states[0]

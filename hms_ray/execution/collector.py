@@ -1,0 +1,151 @@
+"""The driver's end of the line: writes what workers send, answers them, and ends folds that never would."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import ray
+
+from hms_ray.execution.mailbox import (
+    FoldBegun,
+    FoldDone,
+    FoldFailed,
+    FoldHalted,
+    Mailbox,
+    Mark,
+    Message,
+    StorageFailed,
+    Wanted,
+    Work,
+    WorkDone,
+)
+
+POLL_S = 0.5
+ATTEMPTS = 3  # a fold whose worker is lost so often is what kills it
+
+
+class TrialSource(Protocol):
+    """Who decides what is trained next, writes what comes of it, and hears how it ended.
+
+    `next` and `ended` are called by the thread that runs the trials, `handle` and `goes_on` by the collector's.
+    """
+
+    def next(self) -> Work | None:
+        """Return the next work, or None when there is none now."""
+
+    def exhausted(self) -> bool:
+        """Whether there will be none any more."""
+
+    def handle(self, message: Message) -> None:
+        """Write what a worker sent."""
+
+    def goes_on(self, trial: str, fold: int) -> bool:
+        """Decide whether a trial goes on after a fold that was handled before."""
+
+    def ended(self, work: Work) -> None:
+        """Take note that no worker has this work any more; its folds and failures were handled before."""
+
+
+class Collector:
+    """Hands each message to the source while Ray works; use it as a context.
+
+    What the source raises (a full disk) is raised again by `flush`, by `check` and on leaving.
+    other: takes the messages that are not the source's
+    fold_s: a fold that takes longer is failed and its worker killed
+    """
+
+    def __init__(
+        self, source: TrialSource, fold_s: float | None = None, other: Callable[[Message], None] | None = None
+    ) -> None:
+        self.mailbox = Mailbox.options(max_concurrency=1000).remote()
+        self.source, self.fold_s, self.other = source, fold_s, other
+        self.under_way: dict[tuple[str, int], tuple[float, Any]] = {}
+        self.attempts: dict[tuple[str, int], int] = {}
+        self.marks, self.reached = itertools.count(), -1
+        self.progress = threading.Condition()
+        self.over = threading.Event()
+        self.fault: Exception | None = None
+        self.thread = threading.Thread(target=self._run, name="collector", daemon=True)
+
+    def __enter__(self) -> "Collector":
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            self.over.set()
+            self.thread.join()
+            ray.kill(self.mailbox)
+
+    def flush(self) -> None:
+        """Wait until everything posted so far is handled."""
+        number = next(self.marks)
+        ray.get(self.mailbox.post.remote(Mark(number)))
+        with self.progress:
+            self.progress.wait_for(lambda: self.reached >= number or self.fault is not None)
+        self.check()
+
+    def check(self) -> None:
+        """Raise what the source raised, if it did."""
+        if self.fault:
+            raise self.fault
+
+    def _run(self) -> None:
+        while not self.over.is_set() and self.fault is None:
+            try:
+                for message in ray.get(self.mailbox.drain.remote(POLL_S)):
+                    self._handle(message)
+                self._end_overdue()
+            except Exception as error:  # whatever it is, the main thread raises it
+                with self.progress:
+                    self.fault = error
+                    self.progress.notify_all()
+
+    def _handle(self, message: Message) -> None:
+        match message:
+            case Mark(number):
+                with self.progress:
+                    self.reached = number
+                    self.progress.notify_all()
+            case FoldBegun(trial, fold, _, worker):
+                self._begin(message, (trial, fold), worker)
+            case FoldDone() | FoldHalted() | FoldFailed() | StorageFailed():
+                if self.under_way.pop((message.trial, message.fold), None) is None:
+                    return  # it was given up before
+                del self.attempts[message.trial, message.fold]
+                self.source.handle(message)
+                if isinstance(message, FoldDone):
+                    goes_on = self.source.goes_on(message.trial, message.fold)
+                    self.mailbox.decide.remote(message.trial, message.fold, goes_on)
+            case Wanted() | WorkDone():
+                assert self.other, "only replicas of a worker group ask for work"
+                self.other(message)
+            case _:
+                self.source.handle(message)
+
+    def _begin(self, message: FoldBegun, key: tuple[str, int], worker: Any) -> None:
+        self.attempts[key] = self.attempts.get(key, 0) + 1
+        self.under_way[key] = time.monotonic(), worker
+        if self.attempts[key] > ATTEMPTS:
+            self._give_up(key, f"its worker was lost {ATTEMPTS} times")
+        else:
+            self.source.handle(message)
+
+    def _end_overdue(self) -> None:
+        for key, (begun, _) in list(self.under_way.items()):
+            if self.fold_s is not None and time.monotonic() - begun > self.fold_s:
+                self._give_up(key, f"the fold had not ended after {self.fold_s / 60:g} minutes (budget.fold_minutes)")
+
+    def _give_up(self, key: tuple[str, int], cause: str) -> None:
+        """Fail a fold in its worker's stead, and kill the worker; the next one passes over it."""
+        _, worker = self.under_way.pop(key)
+        failed = FoldFailed(*key, cause)
+        ray.get(self.mailbox.close.remote(*key))
+        self.source.handle(failed)
+        if worker is not None:
+            ray.kill(worker)

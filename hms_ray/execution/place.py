@@ -1,0 +1,111 @@
+"""Where folds are trained: in this process, or on a Ray cluster in Tune actors and Train worker groups."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from hms_ray.crossval import Labels
+from hms_ray.errors import ConfigError
+from hms_ray.execution import loggers
+from hms_ray.execution.collector import TrialSource
+from hms_ray.execution.in_process import run_here
+from hms_ray.execution.packing import SMALLEST, Shares
+from hms_ray.execution.resources import Node, Request, Wanted, fitted, folds_at_once
+from hms_ray.execution.train_group import run_group
+from hms_ray.execution.tune_trials import run_trials
+
+
+class Place(Protocol):
+    """Where the trials and the folds of one space are trained."""
+
+    @property
+    def trials_at_once(self) -> int:
+        """How many trials run side by side."""
+
+    def gpus(self, shares: Shares) -> float | Shares:
+        """Return what a trial takes of a GPU: a number, or by measurement."""
+
+    def run_trials(self, source: TrialSource) -> None:
+        """Run trials until the source has no more."""
+
+    def run_folds(self, source: TrialSource, folds: int, share: float) -> None:
+        """Run that many folds, each of which takes that share of a GPU."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """This process, without Ray: one fold at a time, with as many threads as a worker has CPUs."""
+
+    labels: Labels
+    cpus: float
+    trials_at_once: int = 1
+
+    def gpus(self, shares: Shares) -> float:
+        return 1.0
+
+    def run_trials(self, source: TrialSource) -> None:
+        run_here(source, self.labels, max(1, int(self.cpus)))
+
+    def run_folds(self, source: TrialSource, folds: int, share: float) -> None:
+        run_here(source, self.labels, max(1, int(self.cpus)))
+
+
+@dataclass(frozen=True)
+class OnCluster:
+    """A Ray cluster. Trials whose folds have one worker run in reused Tune actors, several to a GPU where its memory
+    allows; those whose folds have more, and chosen configurations, run in a Train worker group."""
+
+    labels: Labels
+    request: Request
+    shared: bool
+    nodes: Sequence[Node]
+    logs: Path
+    fold_s: float | None
+    mlflow: str | None
+    wandb: str | None
+
+    @classmethod
+    def of(
+        cls,
+        wanted: Wanted,
+        nodes: Sequence[Node],
+        labels: Labels,
+        logs: Path,
+        fold_s: float | None,
+        mlflow: str | None,
+        wandb: str | None,
+    ) -> "OnCluster":
+        """Return the place, or refuse what no node can do; errors as in `folds_at_once`."""
+        request = fitted(wanted, nodes)
+        folds_at_once(request, nodes)
+        shared = wanted.gpus is None and request.gpus > 0 and request.workers_per_fold == 1
+        return cls(labels, request, shared, nodes, logs, fold_s, mlflow, wandb)
+
+    @property
+    def trials_at_once(self) -> int:
+        return folds_at_once(replace(self.request, gpus=SMALLEST) if self.shared else self.request, self.nodes)
+
+    def gpus(self, shares: Shares) -> float | Shares:
+        return shares if self.shared else self.request.gpus
+
+    def run_trials(self, source: TrialSource) -> None:
+        if self.request.workers_per_fold > 1:
+            run_group(source, self.labels, self.request, self.trials_at_once, self.logs, self.fold_s)
+            return
+        callbacks = loggers.callbacks(self.mlflow, self.wandb, self.logs)
+        run_trials(source, self.labels, self.request, self.trials_at_once, self.logs, self.fold_s, callbacks)
+
+    def run_folds(self, source: TrialSource, folds: int, share: float) -> None:
+        request = replace(self.request, gpus=share) if self.shared else self.request
+        replicas = min(folds, folds_at_once(request, self.nodes))
+        run_group(source, self.labels, request, replicas, self.logs, self.fold_s)
+
+
+def here(wanted: Wanted, labels: Labels) -> Here:
+    """Return this process as a place, or refuse folds of several workers."""
+    if wanted.workers_per_fold > 1:
+        raise ConfigError(
+            f"--here: a fold has one process, but resources.workers_per_fold is {wanted.workers_per_fold}; set it to 1"
+        )
+    return Here(labels, wanted.cpus)

@@ -1,0 +1,112 @@
+"""What a worker does with a trial's folds, wherever it runs, and how it speaks with the driver meanwhile."""
+
+import errno
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+import torch
+
+from hms_ray.config import parse_run
+from hms_ray.crossval import FoldJob, Labels, train_job
+from hms_ray.errors import HmsRayError
+from hms_ray.execution.mailbox import (
+    EpochDone,
+    FoldBegun,
+    FoldDone,
+    FoldFailed,
+    FoldHalted,
+    Message,
+    StorageFailed,
+    Work,
+)
+from hms_ray.training.loop import FoldResult
+from hms_ray.training.team import Replica
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # errors of a disk, not of a configuration
+
+
+class Line(Protocol):
+    """How a worker speaks with the driver."""
+
+    def post(self, message: Message) -> None:
+        """Send a message."""
+
+    def outcome(self, trial: str, fold: int) -> bool | None:
+        """Whether a fold is trained already, by a worker that was lost later; None: it is not."""
+
+    def goes_on(self, trial: str, fold: int) -> bool:
+        """Wait for the decision whether the trial goes on after that fold."""
+
+
+class RayLine:
+    """A line through the mailbox actor."""
+
+    def __init__(self, mailbox: Any) -> None:
+        self.mailbox = mailbox
+
+    def post(self, message: Message) -> None:
+        ray.get(self.mailbox.post.remote(message))
+
+    def outcome(self, trial: str, fold: int) -> bool | None:
+        return ray.get(self.mailbox.outcome.remote(trial, fold))
+
+    def goes_on(self, trial: str, fold: int) -> bool:
+        return ray.get(self.mailbox.goes_on.remote(trial, fold))
+
+
+def train_work(work: Work, labels: Labels, replica: Replica, line: Line, actor: Any = None) -> None:
+    """Train the folds one after the other until one does not end well or the driver stops the trial.
+
+    What fails is posted, not raised: what Ray sees as an error is a lost worker. All ranks do as the first one.
+    """
+    share = replica.team.from_first
+    first = replica.rank == 0
+    for job, is_last in zip(work.jobs, [False] * (len(work.jobs) - 1) + [True], strict=True):
+        trained = share(line.outcome(job.trial, job.fold) if first else None)
+        if trained is None:
+            message = _train(job, labels, replica, line, actor)
+            trained = isinstance(message, FoldDone)
+            if first:
+                line.post(message)
+        if not trained or is_last:
+            return
+        if not share(line.goes_on(job.trial, job.fold) if first else None):
+            return
+
+
+def cause_of(error: Exception) -> str:
+    """Return the sentence of our own errors, or the last line and place of a foreign one."""
+    if isinstance(error, HmsRayError):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+
+
+def _train(job: FoldJob, labels: Labels, replica: Replica, line: Line, actor: Any) -> Message:
+    def on_epoch(row: Mapping[str, Any]) -> None:
+        if replica.rank == 0:
+            line.post(EpochDone(job.trial, row))
+
+    if replica.rank == 0:
+        line.post(FoldBegun(job.trial, job.fold, parse_run(job.run).epochs, actor))
+    try:
+        result = train_job(job, labels, replica, on_epoch)
+    except HmsRayError as error:  # all ranks of the fold agree on it
+        return FoldFailed(job.trial, job.fold, str(error), isinstance(error.__cause__, torch.OutOfMemoryError))
+    except Exception as error:  # whatever it is, it is this configuration's; the search goes on
+        failed = _failed(job, error)
+        if replica.size > 1:  # the others wait for this rank: only a new group helps
+            if isinstance(failed, StorageFailed):
+                line.post(failed)
+            raise
+        return failed
+    return FoldDone(job.trial, result) if isinstance(result, FoldResult) else FoldHalted(job.trial, result)
+
+
+def _failed(job: FoldJob, error: Exception) -> FoldFailed | StorageFailed:
+    if isinstance(error, OSError) and error.errno in FULL:
+        return StorageFailed(job.trial, job.fold, f"{job.saved}: {error.strerror}")
+    return FoldFailed(job.trial, job.fold, cause_of(error), isinstance(error, torch.OutOfMemoryError))

@@ -1,0 +1,39 @@
+"""Which code made a study: a fingerprint of each source file that decides about numbers."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from hms_ray import files
+
+DECIDING = (
+    "seeds.py",
+    "tasks",
+    "datasets",
+    "features",
+    "folds.py",
+    "augment",
+    "models",
+    "training",
+    "crossval.py",
+    "search/racing.py",
+    "search/samplers.py",
+)
+PACKAGE = Path(__file__).parent
+
+
+@cache
+def files_of_code() -> dict[str, str]:
+    """Return the fingerprint of each such file by its path inside the package."""
+    found = [p for name in DECIDING for p in sorted((PACKAGE / name).rglob("*.py")) or [PACKAGE / name] if p.is_file()]
+    return {str(path.relative_to(PACKAGE)): files.fingerprint(path.read_bytes()) for path in found}
+
+
+def fingerprint() -> str:
+    """Return one fingerprint of them all; a checkpoint of other code is not continued."""
+    return files.fingerprint(files_of_code())
+
+
+def differing(known: Mapping[str, str]) -> list[str]:
+    """Return the files that were changed or removed since; new ones are no difference, as they were not used."""
+    return [path for path, mark in known.items() if files_of_code().get(path) != mark]

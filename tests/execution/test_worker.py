@@ -1,0 +1,154 @@
+"""What a worker does with the folds of a trial: in order, until one fails or the driver stops the trial."""
+
+import errno
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from hms_ray.crossval import FoldJob
+from hms_ray.errors import TrialFailed
+from hms_ray.execution import worker
+from hms_ray.execution.mailbox import EpochDone, FoldBegun, FoldDone, FoldFailed, FoldHalted, StorageFailed, Work
+from hms_ray.execution.worker import train_work
+from hms_ray.training.loop import FoldResult, FoldStopped
+from hms_ray.training.team import Replica, Team
+
+WORK = Work("toy-0000", tuple(FoldJob("toy-0000", {}, fold, Path(), Path(f"{fold}.pt")) for fold in (2, 0, 1)))
+ALONE = Replica(torch.device("cpu"))
+
+
+@dataclass
+class Line:
+    """Remembers what was said; knows folds that a lost worker had ended, and after which fold to stop."""
+
+    known: dict[int, bool] = field(default_factory=dict)
+    stop_after: int | None = None
+    said: list = field(default_factory=list)
+
+    def post(self, message):
+        self.said.append(message)
+
+    def outcome(self, trial, fold):
+        return self.known.get(fold)
+
+    def goes_on(self, trial, fold):
+        return fold != self.stop_after
+
+    def of(self, kind):
+        return [message.fold for message in self.said if isinstance(message, kind)]
+
+
+@pytest.fixture
+def training(monkeypatch):
+    """Replace training by results that a test sets for a fold: a value, or an error to raise."""
+    results = {}
+
+    def train_job(job, labels, replica, on_epoch):
+        on_epoch({"fold": job.fold, "epoch": 1})
+        result = results.get(job.fold, FoldResult(job.fold, np.empty(0), np.empty(0), b"", []))
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(worker, "train_job", train_job)
+    monkeypatch.setattr(worker, "parse_run", lambda content: SimpleNamespace(epochs=1))
+    return results
+
+
+def test_folds_are_trained_in_their_order(training):
+    line = Line()
+    train_work(WORK, None, ALONE, line)
+    assert [type(message) for message in line.said] == [FoldBegun, EpochDone, FoldDone] * 3
+    assert line.of(FoldDone) == [2, 0, 1]
+
+
+def test_the_driver_stops_a_trial_between_folds(training):
+    line = Line(stop_after=0)
+    train_work(WORK, None, ALONE, line)
+    assert line.of(FoldDone) == [2, 0]
+
+
+def test_nobody_is_asked_after_the_last_fold(training):
+    line = Line()
+    line.goes_on = lambda trial, fold: {2: True, 0: True}[fold]
+    train_work(WORK, None, ALONE, line)
+    assert line.of(FoldDone) == [2, 0, 1]
+
+
+def test_a_fold_that_a_lost_worker_had_trained_is_passed_over(training):
+    line = Line(known={2: True})
+    train_work(WORK, None, ALONE, line)
+    assert line.of(FoldDone) == [0, 1]
+
+
+def test_a_trial_that_a_lost_worker_had_failed_stays_failed(training):
+    line = Line(known={2: False})
+    train_work(WORK, None, ALONE, line)
+    assert line.said == []
+
+
+def test_a_fold_stopped_inside_ends_the_trial(training):
+    training[0] = FoldStopped(0, [])
+    line = Line()
+    train_work(WORK, None, ALONE, line)
+    assert (line.of(FoldDone), line.of(FoldHalted)) == ([2], [0])
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (TrialFailed("the training loss became nan in epoch 3"), "the training loss became nan in epoch 3"),
+        (RuntimeError("shapes do not match"), "RuntimeError: shapes do not match (test_worker.py:"),
+    ],
+)
+def test_what_fails_is_posted_with_its_cause(training, error, cause):
+    training[2] = error
+    line = Line()
+    train_work(WORK, None, ALONE, line)
+    assert line.of(FoldFailed) == [2] and line.of(FoldDone) == []
+    assert line.said[-1].cause.startswith(cause) and not line.said[-1].of_memory
+
+
+def test_lack_of_memory_is_told_from_other_failures(training):
+    refused = TrialFailed("not even one example fits")
+    refused.__cause__ = torch.OutOfMemoryError("CUDA out of memory")
+    for error in (refused, torch.OutOfMemoryError("CUDA out of memory")):
+        training[2] = error
+        line = Line()
+        train_work(WORK, None, ALONE, line)
+        assert line.said[-1].of_memory
+
+
+def test_a_full_disk_is_nobodys_configuration(training):
+    training[2] = OSError(errno.ENOSPC, "No space left on device")
+    line = Line()
+    train_work(WORK, None, ALONE, line)
+    assert line.said[-1] == StorageFailed("toy-0000", 2, "2.pt: No space left on device")
+
+
+def test_ranks_that_wait_for_each_other_need_a_new_group(training):
+    training[2] = RuntimeError("NCCL")
+    with pytest.raises(RuntimeError, match="NCCL"):
+        train_work(WORK, None, Replica(torch.device("cpu"), rank=1, size=2), Line())
+
+
+class Follower(Team):
+    """What a second rank hears from the first."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def from_first(self, state):
+        return self.answers.pop(0)
+
+
+def test_other_ranks_do_as_the_first_and_say_nothing(training):
+    line = Line()
+    replica = Replica(torch.device("cpu"), rank=1, size=2, team=Follower(None, True, None, False))
+    train_work(WORK, None, replica, line)
+    assert line.said == []
+    assert replica.team.answers == [], "two folds were trained, and the first rank was told to stop then"
