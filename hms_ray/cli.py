@@ -20,7 +20,7 @@ NO_DATA = (
     "(kaggle competitions download -c hms-harmful-brain-activity-classification, unzipped), "
     "or a simulated one: hms-ray simulate DIR"
 )
-SET = "a dotted path of the base run, or of budget or resources: stages.0.epochs=2, budget.finalists=3; may repeat"
+SET = "a dotted path of the base run, or of another section: stages.0.epochs=2, budget.finalists=3; may repeat"
 EXIT = "Exit status: 0 done, 2 the user's mistake, 1 our fault, 130 interrupted."
 
 
@@ -81,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--folds", type=int, metavar="K", help="cross-validation folds (default: the space's)")
         verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=SET)
         verb.add_argument("--smoke", action="store_true", help="a tiny run on simulated data")
+        verb.add_argument("--here", action="store_true", help="train in this process, one fold at a time, without Ray")
+        verb.add_argument("--force", action="store_true", help="go on with a study that other code has made")
     ensemble = _verb(verbs, _ensemble, "fit ensemble weights on out-of-fold predictions")
     _add_study(ensemble, required=True)
     ensemble.add_argument("--oof", nargs="+", type=Path, default=[], metavar="FILE", help="predictions from elsewhere")
@@ -164,7 +166,8 @@ def _run(arguments: argparse.Namespace, work: Callable[..., Any]) -> None:
         spaces = [space.small(item) for item in spaces]
     default = "+".join(item.name for item in spaces) + ("-smoke" if arguments.smoke else "")
     folder = StudyFolder(arguments.study or Path("runs") / default)
-    work(folder, spaces, _smoke_data() if arguments.smoke and not arguments.data else _data(arguments))
+    data = _smoke_data() if arguments.smoke and not arguments.data else _data(arguments)
+    work(folder, spaces, data, arguments.here, arguments.force)
     _fit_and_report(folder, None, None)
 
 

@@ -4,117 +4,136 @@ Everything is read from and written to the study folder: run again, it goes on w
 """
 
 import logging
-import math
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from optuna.trial import TrialState
 
-from hms_ray import files
-from hms_ray.config import RunConfig, parse_run, try_run
-from hms_ray.crossval import FoldJob
+from hms_ray.config import RunConfig, parse_run
 from hms_ray.errors import SearchAborted
-from hms_ray.execution.mailbox import Collector
-from hms_ray.execution.resources import Request, fitted, folds_at_once
+from hms_ray.execution.packing import Shares
+from hms_ray.execution.place import OnCluster, Place, here
 from hms_ray.execution.session import session
-from hms_ray.execution.train_group import run_group
-from hms_ray.execution.tune_trials import run_trials
+from hms_ray.search import warm_start
+from hms_ray.search.board import Board
+from hms_ray.search.finals import Finals
 from hms_ray.search.journal import Journal, one_driver
 from hms_ray.search.ledger import Ledger
+from hms_ray.search.referee import Referee
 from hms_ray.search.space import Space
 from hms_ray.search.study import Study, open_study
+from hms_ray.search.trials import Trials
 from hms_ray.study_folder import StudyFolder
 
 log = logging.getLogger(__name__)
 
 
-def search(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> list[str]:
+def search(
+    folder: StudyFolder, spaces: Sequence[Space], root: Path, in_process: bool = False, force: bool = False
+) -> list[str]:
     """Search every space, train its finalists on all folds, and return the finalists' trial ids.
+
+    in_process: without Ray, one fold at a time
+    force: go on with a study that other code has made
 
     Raises:
         UserError: before anything starts.
-        SearchAborted: no trial of a space could be trained, or a worker group failed.
+        SearchAborted: no trial of a space could be trained, all fail alike, a worker group failed, or the disk is full.
+        KeyboardInterrupt: the user interrupted it; everything finished is written.
     """
-    with _begun(folder, spaces, root) as (study, placings):
-        return [trial for space in spaces for trial in _search_space(study, space, placings[space.name])]
+    with _opened(folder, spaces, root, in_process, force, _found) as (study, places):
+        return [trial for space in spaces for trial in _search_space(study, space, places[space.name])]
 
 
-def train(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> list[str]:
-    """Train the base run of every space on all folds and return the trial ids; errors as in `search`."""
-    with _begun(folder, spaces, root) as (study, placings):
-        return [
-            trial
-            for space in spaces
-            for trial in _train_all_folds(study, {f"{space.name}-base": space.run}, (), placings[space.name])
-        ]
-
-
-@dataclass(frozen=True)
-class _Placing:
-    """How a space's work is laid out on the cluster: trials have one worker each, folds of a worker group may have
-    several."""
-
-    trial: Request
-    trials_at_once: int
-    fold: Request
-    folds_at_once: int
+def train(
+    folder: StudyFolder, spaces: Sequence[Space], root: Path, in_process: bool = False, force: bool = False
+) -> list[str]:
+    """Train the base run of every space on all folds and return the trial ids; arguments and errors as in `search`."""
+    with _opened(folder, spaces, root, in_process, force, lambda study, space: _whole(study, [_base(space)])) as opened:
+        study, places = opened
+        return [trial for space in spaces for trial in _train_base(study, space, places[space.name])]
 
 
 @contextmanager
-def _begun(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> Iterator[tuple[Study, dict[str, _Placing]]]:
-    """Yield the study and how each space is placed; what cannot work is refused before the study is written."""
+def _opened(
+    folder: StudyFolder,
+    spaces: Sequence[Space],
+    root: Path,
+    in_process: bool,
+    force: bool,
+    done: Callable[[Study, Space], bool],
+) -> Iterator[tuple[Study, dict[str, Place]]]:
+    """Yield the study and the place of each space; what cannot work is refused before the study is written."""
     with one_driver(folder):
-        study = open_study(folder, spaces, root)
-        with session() as cluster:
-            placings = {space.name: _place(space, cluster) for space in spaces}
+        study = open_study(folder, spaces, root, force)
+        if in_process or (folder.study.is_file() and all(done(study, space) for space in spaces)):
+            places = {space.name: here(space.resources, study.labels) for space in spaces}
             study.begin(spaces)
-            yield study, placings
+            yield study, places
+            return
+        with session() as nodes:
+            places = {space.name: _place(study, space, nodes) for space in spaces}
+            study.begin(spaces)
+            yield study, places
 
 
-def _place(space: Space, cluster: Mapping[str, float]) -> _Placing:
-    wanted = space.resources
-    fold = fitted(wanted.cpus, wanted.gpus, wanted.workers_per_fold, cluster)
-    trial = replace(fold, workers_per_fold=1)
-    return _Placing(trial, folds_at_once(trial, cluster), fold, folds_at_once(fold, cluster))
+def _place(study: Study, space: Space, nodes: Sequence[Mapping[str, float]]) -> Place:
+    minutes = space.budget.fold_minutes
+    fold_s = None if minutes is None else 60 * minutes
+    logs = (study.folder.root / "ray").absolute()  # Ray's own logs and TensorBoard files; nothing is read from there
+    return OnCluster.of(space.resources, nodes, study.labels, logs, fold_s, space.log.mlflow, space.log.wandb)
 
 
-def _search_space(study: Study, space: Space, placing: _Placing) -> list[str]:
-    journal, budget = Journal(study.folder, space), space.budget
-    folds = study.scored_folds()[: budget.trial_folds]
-    at_once = placing.trials_at_once
-    trials = _Trials(study, journal, folds, at_once)
-    if not trials.exhausted():
-        log.info("%s: %d trials on fold %s, %d at once", space.name, trials.left(), ", ".join(map(str, folds)), at_once)
-        with Collector(trials.ledger.handle) as collector:
-            run_trials(trials, study.labels, placing.trial, at_once, collector, _logs(study))
-    best = journal.best(budget.finalists)
-    if not best:
-        raise SearchAborted(f"space {space.name}: none of its {budget.trials} trials could be trained; {trials.why()}")
-    finalists = {journal.trial_id(t.number): parse_run(journal.run(t.number)) for t in best}
-    return _train_all_folds(study, finalists, folds, placing)
+def _search_space(study: Study, space: Space, place: Place) -> list[str]:
+    journal, folds = Journal(study.folder, space), _trial_folds(study, space)
+    selected = warm_start.selected_on(space, study.labels.data_fingerprint, study.labels.folds_fingerprint, study.folds)
+    shares = Shares(study.folder.gpu_memory)
+    with _board(study, space, journal) as board:
+        ledger = Ledger(study, sorted({*folds, *selected}), board)
+        referee = Referee(space.race, ledger, folds)
+        trials = Trials(study, journal, ledger, referee, place.trials_at_once, place.gpus(shares))
+        with _interruptible(trials, board):
+            if not trials.exhausted():
+                place.run_trials(trials)
+        finalists = _finalists(space, journal, referee)
+        if not finalists:
+            raise SearchAborted(
+                f"space {space.name}: none of its {space.budget.trials} trials could be trained; {trials.why()}"
+            )
+        runs = {trial: parse_run(journal.run(number)) for trial, number in finalists.items()}
+        whole = _train_all_folds(ledger, runs, place, max(shares.share(run) for run in runs.values()))
+        for trial in journal.trials(TrialState.COMPLETE):
+            if journal.trial_id(trial.number) not in runs:
+                ledger.drop_weights(journal.trial_id(trial.number))
+        return whole
 
 
-def _train_all_folds(
-    study: Study, runs: Mapping[str, RunConfig], selected_on: Sequence[int], placing: _Placing
-) -> list[str]:
-    """Train what is missing of those trials in one Ray Train worker group, write their out-of-fold tables, and return
-    the trials that have one."""
-    ledger = Ledger(study, selected_on, 0)
-    every_fold = range(study.folds)
-    jobs = [_job(study, trial, run, fold) for trial, run in runs.items() for fold in ledger.missing(trial, every_fold)]
-    ledger.total = len(jobs)
-    if jobs:
-        log.info("%d folds of %s in a worker group", len(jobs), ", ".join(runs))
-        with Collector(ledger.handle) as collector:
-            run_group(jobs, study.labels, placing.fold, placing.folds_at_once, collector, _logs(study))
+def _train_base(study: Study, space: Space, place: Place) -> list[str]:
+    with Board(f"{study.folder.name} · {space.name}", trials=0, trial_folds=0) as board:
+        share = Shares(study.folder.gpu_memory).share(space.run)
+        return _train_all_folds(Ledger(study, (), board), {_base(space): space.run}, place, share)
+
+
+def _train_all_folds(ledger: Ledger, runs: Mapping[str, RunConfig], place: Place, share: float) -> list[str]:
+    """Train what is missing of those trials, write their out-of-fold tables, and return the trials that have one."""
+    finals = Finals(runs, ledger, share)
+    ledger.board.finalists(len(finals.left))
+    with _interruptible(finals, ledger.board):
+        if finals.left:
+            place.run_folds(finals, len(finals.left), share)
+    folder, every_fold = ledger.study.folder, range(ledger.study.folds)
     whole = [trial for trial in runs if not ledger.missing(trial, every_fold)]
     for trial in whole:
-        if not study.folder.oof(trial).is_file():
+        if not folder.oof(trial).is_file():
             ledger.write_oof(trial)
-    failed = [f"{trial} has no out-of-fold table: {ledger.causes.get(trial)}" for trial in runs if trial not in whole]
+    failed = [
+        f"{trial} has no out-of-fold table: {ledger.failures[trial].cause if trial in ledger.failures else 'unknown'}"
+        for trial in runs
+        if trial not in whole
+    ]
     if not whole:
         raise SearchAborted("; ".join(failed))
     for sentence in failed:
@@ -122,71 +141,72 @@ def _train_all_folds(
     return whole
 
 
-def _job(study: Study, trial: str, run: RunConfig, fold: int) -> FoldJob:
-    config = study.folder.trial(trial).config
-    if not config.is_file():
-        files.write_yaml(config, run.content)
-    return study.job(trial, run, fold)
+@contextmanager
+def _interruptible(source: Trials | Finals, board: Board) -> Iterator[None]:
+    """Make the first Ctrl-C let folds in flight end; the second stops at once, as does one elsewhere."""
+
+    def first(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        source.interrupt()
+        board.note("interrupted: the folds in flight are finished first; Ctrl-C again stops now")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if source.interrupted:
+        raise KeyboardInterrupt
 
 
-def _logs(study: Study) -> Path:
-    """Where Ray writes its own logs and TensorBoard files; nothing is read back from there."""
-    return (study.folder.root / "ray").absolute()
+def _board(study: Study, space: Space, journal: Journal) -> Board:
+    """Return the board, with what earlier runs of this command have done."""
+    trials, budget = journal.trials(), space.budget
+    states = [t.state.name for t in trials]
+    stopped = [t.user_attrs["fidelity"] for t in trials if t.state == TrialState.PRUNED]
+    folds = len(_trial_folds(study, space))
+    return Board(
+        f"{study.folder.name} · {space.name}",
+        trials=budget.trials,
+        trial_folds=folds,
+        finalist_folds=budget.finalists * (study.folds - folds),
+        ended={state: states.count(state) for state in ("COMPLETE", "PRUNED", "FAIL")},
+        saved=sum((1 - fidelity) * folds for fidelity in stopped),
+    )
 
 
-class _Trials:
-    """The source of trials for Tune: first those that a stopped driver left, then new proposals within the budget."""
+def _trial_folds(study: Study, space: Space) -> list[int]:
+    return study.scored_folds()[: space.budget.trial_folds]
 
-    def __init__(self, study: Study, journal: Journal, folds: Sequence[int], at_once: int) -> None:
-        self.study, self.journal, self.folds = study, journal, folds
-        self.behind = 2 * at_once  # few enough to learn from, enough that hardly ever a worker waits for another
-        self.waiting = deque(journal.unfinished())
-        self.numbers: dict[str, int] = {}
-        self.ledger = Ledger(study, folds, self.left() * len(folds))
 
-    def left(self) -> int:
-        """How many trials have yet to end."""
-        ended = len(self.journal.trials(TrialState.COMPLETE, TrialState.FAIL))
-        return max(len(self.waiting), self.journal.space.budget.trials - ended)
+def _finalists(space: Space, journal: Journal, referee: Referee) -> dict[str, int]:
+    """Return the trials to train on all folds and their numbers: those of the best ensemble, or else the best ones."""
+    complete = {journal.trial_id(t.number): t.number for t in journal.best(space.budget.trials)}
+    count = min(space.budget.finalists, len(complete))
+    chosen = referee.choose(list(complete), count) if space.race.rule == "ensemble" and complete else list(complete)
+    return {trial: complete[trial] for trial in sorted(chosen[:count])}
 
-    def exhausted(self) -> bool:
-        """Whether nothing more will come."""
-        return not self.waiting and len(self.journal.trials()) >= self.journal.space.budget.trials
 
-    def next(self) -> tuple[str, Sequence[FoldJob]] | None:
-        """Return the next trial, or None; proposals that cannot be a run are recorded as failed and passed over."""
-        while not self.exhausted():
-            proposal = self.waiting.popleft() if self.waiting else self.journal.propose(self.behind)
-            if proposal is None:
-                return None
-            number, content = proposal
-            trial = self.journal.trial_id(number)
-            self.numbers[trial] = number
-            run, faults = try_run(content)
-            if run is None:
-                self.journal.fail(number, "; ".join(faults))
-                continue
-            jobs = [_job(self.study, trial, run, fold) for fold in self.ledger.missing(trial, self.folds)]
-            if jobs:
-                return trial, jobs
-            self.ended(trial)  # the driver was stopped between the last fold and this line
-        return None
+def _found(study: Study, space: Space) -> bool:
+    """Whether a search has nothing left to do."""
+    if not study.folder.journal.is_file():
+        return False
+    journal = Journal(study.folder, space)
+    if len(journal.trials()) < space.budget.trials or journal.unfinished():
+        return False
+    with Board(space.name, trials=0, trial_folds=0) as silent:
+        referee = Referee(space.race, Ledger(study, (), silent), _trial_folds(study, space))
+        return _whole(study, list(_finalists(space, journal, referee)))
 
-    def ended(self, trial: str) -> None:
-        """Record how a trial ended."""
-        number, missing = self.numbers[trial], self.ledger.missing(trial, self.folds)
-        if missing:
-            self.journal.fail(number, self.ledger.causes.get(trial, "its worker was lost"))
-            return
-        score = self.ledger.score(trial, self.folds)
-        for step, value in self.ledger.reports(trial):
-            self.journal.report(number, step, value)
-        if math.isfinite(score):
-            self.journal.complete(number, score, self.ledger.seconds(trial))
-        else:
-            self.journal.fail(number, f"its score is {score}")
 
-    def why(self) -> str:
-        """Return the last failure's cause."""
-        failed = self.journal.trials(TrialState.FAIL)
-        return f"the last one failed with: {failed[-1].user_attrs['cause']}" if failed else "none was proposed"
+def _whole(study: Study, trials: Sequence[str]) -> bool:
+    """Whether those trials have all that they are to have: tables and weights of all folds."""
+    ledger = Ledger(study, (), Board("", trials=0, trial_folds=0))
+    return all(study.folder.oof(trial).is_file() and not ledger.without_weights(trial) for trial in trials)
+
+
+def _base(space: Space) -> str:
+    return f"{space.name}-base"

@@ -1,54 +1,86 @@
-"""Writes what workers send: learning curves, finished folds and trial states, into the study folder and the journal."""
+"""Writes what workers send: learning curves, finished folds and their weights, into the study folder."""
 
-import logging
-import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
 from hms_ray import files
 from hms_ray.crossval import finished_folds, fold_table, write_epochs, write_fold
-from hms_ray.execution.mailbox import EpochDone, FoldDone, FoldFailed, Message
+from hms_ray.errors import SearchAborted
+from hms_ray.execution.mailbox import EpochDone, FoldBegun, FoldDone, FoldFailed, FoldHalted, Message, StorageFailed
 from hms_ray.oof import OofTable
+from hms_ray.search.board import Board
 from hms_ray.search.study import Study
 
-log = logging.getLogger(__name__)
+REMEMBERED = 1024  # folds whose predictions stay in memory: each is compared with many others
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One trial's predictions on the scored units of some folds: targets, probs (N, K); groups, folds (N,)."""
+
+    targets: np.ndarray
+    probs: np.ndarray
+    groups: np.ndarray
+    folds: np.ndarray
 
 
 class Ledger:
-    """The one writer of trials/ and oof/.
+    """The one writer of trials/ and oof/; selected_on: the folds on whose scores configurations are chosen."""
 
-    selected_on: the folds on whose scores configurations are chosen
-    total: folds that the run under way is to train, for its estimate
-    """
-
-    def __init__(self, study: Study, selected_on: Sequence[int], total: int) -> None:
-        self.study, self.selected_on, self.total = study, tuple(selected_on), total
+    def __init__(self, study: Study, selected_on: Sequence[int], board: Board) -> None:
+        self.study, self.selected_on, self.board = study, tuple(selected_on), board
         self.curves: dict[str, pd.DataFrame] = {}
-        self.causes: dict[str, str] = {}
-        self.done, self.started = 0, time.monotonic()
+        self.failures: dict[str, FoldFailed] = {}
+        self.halted: dict[str, int] = {}
+        self.peaks: dict[str, tuple[int, int]] = {}
+        self._scored = lru_cache(REMEMBERED)(self._read_scored)
 
     def handle(self, message: Message) -> None:
-        """Write one message."""
+        """Write one message and show it.
+
+        Raises:
+            SearchAborted: a worker's disk is full or broken.
+        """
         match message:
+            case FoldBegun(trial, fold, epochs, _):
+                self.failures.pop(trial, None)
+                self.board.started(trial, fold, epochs)
             case EpochDone(trial, row):
                 self._add_epochs(trial, pd.DataFrame([row]))
+                self.board.epoch(trial, row["fold"], row["epoch"], row["score"], row["memory_gb"] or None)
             case FoldDone(trial, result):
-                self._add_epochs(trial, pd.DataFrame(result.epochs))
-                space = trial.rpartition("-")[0]
-                table = fold_table(result, self.study.labels, trial, space, self.selected_on)
-                write_fold(self.study.folder.trial(trial).fold(result.fold), table, result.weights)
-                self.done += 1
-                log.info("%s fold %d: %s%s", trial, result.fold, self._scored([table]), self._left())
+                self._write(trial, message)
+                self.peaks[trial] = result.peak_gpu_bytes, result.gpu_bytes
+                self.board.fold_done(trial, result.fold, self._worded(trial, [result.fold]))
+            case FoldHalted(trial, stopped):
+                self._add_epochs(trial, pd.DataFrame(stopped.epochs))
+                self.halted[trial] = stopped.fold
             case FoldFailed(trial, fold, cause):
-                self.causes[trial] = cause
-                log.warning("%s fold %d failed: %s", trial, fold, cause)
+                self.failures[trial] = message
+                self.board.failed(trial, fold, cause)
+            case StorageFailed(trial, fold, cause):
+                raise SearchAborted(
+                    f"{trial} fold {fold} could not be written: {cause}. Make room; it goes on from there"
+                )
+
+    def scored(self, trial: str, folds: Sequence[int]) -> Scored:
+        """Return a trial's predictions on the scored units of folds that it has finished."""
+        parts = [self._scored(trial, fold) for fold in folds]
+        return Scored(*(np.concatenate([getattr(part, name) for part in parts]) for name in Scored.__annotations__))
 
     def score(self, trial: str, folds: Sequence[int]) -> float:
         """Return a trial's score on the scored units of those folds; NaN where they have none."""
-        targets, probs = self._population(self._tables(trial, folds))
-        return self.study.labels.task.score(targets, probs) if len(targets) else float("nan")
+        scored = self.scored(trial, folds)
+        return self.study.labels.task.score(scored.targets, scored.probs) if len(scored.targets) else float("nan")
+
+    def curve(self, trial: str, fold: int) -> np.ndarray:
+        """Return the held-out score after each epoch of a fold (epochs,)."""
+        curve = self._curve(trial)
+        return curve["score"][curve["fold"] == fold].to_numpy() if len(curve) else np.empty(0)
 
     def reports(self, trial: str) -> list[tuple[int, float]]:
         """Return (epochs trained so far over the trial's folds, held-out score) of each epoch that has a score."""
@@ -59,42 +91,54 @@ class Ledger:
         """Return the time that a trial has trained."""
         return sum(self._column(trial, "seconds"))
 
+    def epochs(self, trial: str) -> int:
+        """Return how many epochs a trial has trained, over all folds."""
+        return len(self._curve(trial))
+
     def missing(self, trial: str, folds: Sequence[int]) -> list[int]:
         """Return those of the folds that are not finished."""
         finished = finished_folds(self.study.folder, trial, self.study.folds)
         return [fold for fold in folds if fold not in finished]
 
+    def without_weights(self, trial: str) -> list[int]:
+        """Return the folds of a trial that cannot predict: they are not finished, or their weights were dropped."""
+        folder = self.study.folder.trial(trial)
+        finished = finished_folds(self.study.folder, trial, self.study.folds)
+        return [k for k in range(self.study.folds) if k not in finished or not folder.fold(k).weights.is_file()]
+
+    def drop_weights(self, trial: str) -> None:
+        """Delete the weights of a trial that is no candidate of the ensemble; its predictions stay."""
+        for fold in range(self.study.folds):
+            self.study.folder.trial(trial).fold(fold).drop_weights()
+
     def write_oof(self, trial: str) -> None:
         """Join all folds of a trial to its out-of-fold table."""
-        tables = self._tables(trial, range(self.study.folds))
+        tables = [OofTable.read(self.study.folder.trial(trial).fold(k).oof) for k in range(self.study.folds)]
         whole = {
             name: np.concatenate([getattr(table, name) for table in tables])
             for name in ("unit_ids", "group_ids", "folds", "votes", "targets", "probs")
         }
-        OofTable(**(vars(tables[0]) | whole)).write(self.study.folder.oof(trial))
-        log.info("%s all folds: %s", trial, self._scored(tables))
+        selected = {"selected_on": self.selected_on}
+        OofTable(**(vars(tables[0]) | whole | selected)).write(self.study.folder.oof(trial))
+        self.board.note(f"{trial} all folds: {self._worded(trial, range(self.study.folds))}")
 
-    def _tables(self, trial: str, folds: Sequence[int]) -> list[OofTable]:
-        return [OofTable.read(self.study.folder.trial(trial).fold(k).oof) for k in folds]
+    def _write(self, trial: str, done: FoldDone) -> None:
+        self._add_epochs(trial, pd.DataFrame(done.result.epochs))
+        table = fold_table(done.result, self.study.labels, trial, trial.rpartition("-")[0], self.selected_on)
+        write_fold(self.study.folder.trial(trial).fold(done.fold), table, done.result.weights)
 
-    def _population(self, tables: Sequence[OofTable]) -> tuple[np.ndarray, np.ndarray]:
-        inside = [table.votes >= self.study.min_votes for table in tables]
-        return (
-            np.concatenate([t.targets[i] for t, i in zip(tables, inside, strict=True)]),
-            np.concatenate([t.probs[i] for t, i in zip(tables, inside, strict=True)]),
-        )
+    def _read_scored(self, trial: str, fold: int) -> Scored:
+        table = OofTable.read(self.study.folder.trial(trial).fold(fold).oof)
+        inside = table.votes >= self.study.min_votes
+        return Scored(table.targets[inside], table.probs[inside], table.group_ids[inside], table.folds[inside])
 
-    def _scored(self, tables: Sequence[OofTable]) -> str:
+    def _worded(self, trial: str, folds: Sequence[int]) -> str:
         """Word a score with its population."""
-        targets, probs = self._population(tables)
-        if not len(targets):
-            return f"trained; none of its units has {self.study.min_votes} votes, so it has no score"
-        score = self.study.labels.task.score(targets, probs)
-        return f"score {score:.4f} on {len(targets)} units with >= {self.study.min_votes} votes"
-
-    def _left(self) -> str:
-        each = (time.monotonic() - self.started) / self.done
-        return f"; {self.done} of {self.total} folds, about {each * max(0, self.total - self.done):.0f} s left"
+        units, score = len(self.scored(trial, folds).targets), self.score(trial, folds)
+        where = f"{trial} fold {folds[0]}: " if len(folds) == 1 else ""
+        if not units:
+            return f"{where}trained; none of its units has {self.study.min_votes} votes, so it has no score"
+        return f"{where}score {score:.4f} on {units} units with >= {self.study.min_votes} votes"
 
     def _column(self, trial: str, name: str) -> list[float]:
         """Return a column of a trial's curve; a trial that has not begun has an empty one."""
@@ -109,5 +153,6 @@ class Ledger:
     def _add_epochs(self, trial: str, rows: pd.DataFrame) -> None:
         """A repeated epoch replaces its earlier row: a fold that was continued sends its whole curve."""
         curve = pd.concat([self._curve(trial), rows], ignore_index=True)
-        self.curves[trial] = curve.drop_duplicates(["fold", "epoch"], keep="last")
+        curve = curve.drop_duplicates(["fold", "epoch"], keep="last")
+        self.curves[trial] = curve.sort_values(["fold", "epoch"], ignore_index=True)
         write_epochs(self.study.folder.trial(trial).epochs, self.curves[trial])

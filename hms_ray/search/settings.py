@@ -24,7 +24,7 @@ class Race(Params):
     rule: Literal["ensemble", "best", "none"] = Field(
         "ensemble", description="stop what cannot improve the ensemble, what cannot be the best model, or nothing"
     )
-    stop_rate: float = Field(0.1, gt=0, lt=1, description="chance of stopping a trial that is worth min_gain")
+    stop_rate: float = Field(0.1, gt=0, le=0.5, description="chance of stopping a trial that is worth min_gain")
     min_gain: float = Field(3e-4, ge=0, lt=1, description="what a trial must bring to the score of the ensemble")
     inside_folds: bool = Field(True, description="also stop inside a fold, by the curves of the others")
 

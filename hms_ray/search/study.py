@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from hms_ray import files, folds, oof
-from hms_ray.config import RunConfig, parse_run, try_run
+from hms_ray.config import RunConfig, Score, parse_run, try_run
 from hms_ray.crossval import FoldJob, Labels, prepare_feature, rehearse
 from hms_ray.datasets import Dataset
 from hms_ray.errors import ConfigError, TrialFailed, raise_all
+from hms_ray.execution import loggers
+from hms_ray.search import samplers, warm_start
 from hms_ray.search.paths import get, put
 from hms_ray.search.ranges import Choice
 from hms_ray.search.space import FIXED, Space
@@ -26,12 +28,19 @@ class Study:
     folder: StudyFolder
     dataset: Dataset
     labels: Labels
-    min_votes: int
+    score: Score
     identity: Mapping[str, Any]
+    force: bool = False
+
+    @property
+    def min_votes(self) -> int:
+        """Units with so many votes are scored."""
+        return self.score.min_votes
 
     def begin(self, spaces: Sequence[Space]) -> None:
         """Write the study's identity, folds and spaces, or refuse what differs from what is written."""
-        self.folder.claim(self.identity)
+        self.folder.claim(self.identity, self.force)
+        files.sweep(self.folder.root / "trials")
         if not self.folder.folds.is_file():
             ids = {"unit_id": self.labels.unit_ids, "group_id": self.labels.group_ids, "fold": self.labels.folds}
             files.write_table(self.folder.folds, pd.DataFrame(ids))
@@ -48,10 +57,13 @@ class Study:
         scored = np.unique(self.labels.folds[self.labels.votes >= self.min_votes])
         return sorted(range(self.folds), key=lambda k: (k not in scored, k))
 
-    def job(self, trial: str, run: RunConfig, fold: int) -> FoldJob:
-        """Return the job of one fold."""
-        saved = self.folder.trial(trial).fold(fold).checkpoint.absolute()
-        return FoldJob(trial, run.content, fold, prepare_feature(self.dataset, run), saved)
+    def job(self, trial: str, run: RunConfig, fold: int, limits: tuple[float, ...] = ()) -> FoldJob:
+        """Return the job of one fold, and keep the trial's run in its folder."""
+        folder = self.folder.trial(trial)
+        if not folder.config.is_file():
+            files.write_yaml(folder.config, run.content)
+        saved = folder.fold(fold).checkpoint.absolute()
+        return FoldJob(trial, run.content, fold, prepare_feature(self.dataset, run), saved, limits)
 
 
 def load_dataset(root: Path, run: RunConfig) -> Dataset:
@@ -59,7 +71,7 @@ def load_dataset(root: Path, run: RunConfig) -> Dataset:
     return run.data.module.load(root, run.data.params)
 
 
-def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> Study:
+def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path, force: bool = False) -> Study:
     """Check everything that can be checked beforehand and prepare the features; `Study.begin` then writes a new study.
 
     Raises:
@@ -67,6 +79,10 @@ def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> Stud
         DataError: a file of the data is missing or broken.
     """
     run = _common(spaces)
+    for space in spaces:
+        samplers.check(space)
+        warm_start.check(space)
+        loggers.check(space.log.mlflow, space.log.wandb)
     dataset = load_dataset(root, run)
     votes = dataset.units["votes"].to_numpy()
     oof.population(votes, run.score.min_votes)
@@ -76,9 +92,9 @@ def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path) -> Stud
         "task": dataset.task.to_dict(),
         "data": dataset.identity() | {"params": run.data.params.model_dump()},
         "folds": {"k": run.folds, "seed": run.seed, "fingerprint": folds.fingerprint(table)},
-        "score": run.score.model_dump(),
+        "score": {"min_votes": run.score.min_votes},
     }
-    study = Study(folder, dataset, Labels.of(dataset, table), run.score.min_votes, identity)
+    study = Study(folder, dataset, Labels.of(dataset, table), run.score, identity, force)
     if folder.study.is_file():  # a study of something else is refused before hours of preparation
         study.begin(spaces)
     for variant in [variant for space in spaces for variant in variants(space)]:

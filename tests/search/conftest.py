@@ -12,7 +12,7 @@ from hms_ray.execution.mailbox import EpochDone, FoldDone
 from hms_ray.search.space import parse
 from hms_ray.search.study import Study, open_study
 from hms_ray.study_folder import StudyFolder
-from hms_ray.training.loop import Replica
+from hms_ray.training.team import Replica
 
 BASE = {
     "data": {"name": "hms"},

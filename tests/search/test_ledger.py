@@ -5,18 +5,21 @@ import pytest
 
 from hms_ray import files
 from hms_ray.crossval import finished_folds
-from hms_ray.execution.mailbox import EpochDone, FoldFailed
+from hms_ray.errors import SearchAborted
+from hms_ray.execution.mailbox import EpochDone, FoldBegun, FoldFailed, StorageFailed
 from hms_ray.oof import OofTable
+from hms_ray.search.board import Board
 from hms_ray.search.ledger import Ledger
 from hms_ray.study_folder import FoldFolder
 
 TRIAL = "toy-base"
+BOARD = Board("test", trials=0, trial_folds=0)
 
 
 @pytest.fixture
 def trained(toy):
     """A ledger that has received all three folds, the last one first."""
-    toy.ledger = Ledger(toy.study, selected_on=(2,), total=3)
+    toy.ledger = Ledger(toy.study, (2,), BOARD)
     toy.results = {fold: toy.train(toy.study, toy.space, fold, toy.ledger) for fold in (2, 0, 1)}
     return toy
 
@@ -38,7 +41,7 @@ def test_weights_are_written_before_the_table_that_says_finished(toy, monkeypatc
 
     monkeypatch.setattr(OofTable, "write", no_room)
     with pytest.raises(OSError, match="no space left"):
-        toy.train(toy.study, toy.space, 0, Ledger(toy.study, (), 1))
+        toy.train(toy.study, toy.space, 0, Ledger(toy.study, (), BOARD))
     folder = toy.folder.trial(TRIAL).fold(0)
     assert folder.weights.is_file()
     assert folder.checkpoint.is_file(), "the checkpoint stays until the fold is finished"
@@ -46,7 +49,7 @@ def test_weights_are_written_before_the_table_that_says_finished(toy, monkeypatc
 
 
 def test_a_restart_finds_what_is_finished(trained):
-    ledger = Ledger(trained.study, (2,), 0)
+    ledger = Ledger(trained.study, (2,), BOARD)
     assert ledger.missing(TRIAL, range(3)) == []
     trained.folder.trial(TRIAL).fold(1).oof.unlink()
     assert ledger.missing(TRIAL, range(3)) == [1]
@@ -56,13 +59,14 @@ def test_a_restart_finds_what_is_finished(trained):
 def test_curves_hold_each_epoch_once_sorted_by_fold(trained):
     curve = files.read_table(trained.folder.trial(TRIAL).epochs)
     assert curve[["fold", "epoch"]].to_numpy().tolist() == [[0, 1], [0, 2], [1, 1], [1, 2], [2, 1], [2, 2]]
-    assert list(curve) == ["fold", "stage", "epoch", "train_loss", "score", "lr", "seconds"]
+    assert list(curve) == ["fold", "stage", "epoch", "train_loss", "score", "lr", "memory_gb", "seconds"]
     assert trained.ledger.seconds(TRIAL) == pytest.approx(curve["seconds"].sum())
 
 
 def test_a_repeated_epoch_replaces_its_row(trained):
-    row = {"fold": 1, "stage": 0, "epoch": 1, "train_loss": 9.0, "score": 8.0, "lr": 0.1, "seconds": 7.0}
-    Ledger(trained.study, (), 1).handle(EpochDone(TRIAL, row))
+    row = {"fold": 1, "stage": 0, "epoch": 1, "train_loss": 9.0, "score": 8.0, "lr": 0.1, "memory_gb": 0.0}
+    row |= {"seconds": 7.0}
+    Ledger(trained.study, (), BOARD).handle(EpochDone(TRIAL, row))
     curve = files.read_table(trained.folder.trial(TRIAL).epochs)
     assert len(curve) == 6
     assert curve.set_index(["fold", "epoch"]).loc[(1, 1), "train_loss"] == 9.0
@@ -81,8 +85,8 @@ def test_the_score_is_over_the_scored_units_of_the_folds(trained):
 def test_reports_count_epochs_over_the_folds(trained):
     reports = trained.ledger.reports(TRIAL)
     assert [step for step, _ in reports] == [1, 2, 3, 4, 5, 6]
-    first = trained.results[2].epochs[0]["score"]
-    assert reports[0] == (1, first), "fold 2 was trained first"
+    first = trained.results[0].epochs[0]["score"]
+    assert reports[0] == (1, first), "in the order of the folds, whichever was trained first"
 
 
 def test_the_out_of_fold_table_joins_all_folds(trained):
@@ -99,16 +103,41 @@ def test_the_out_of_fold_table_joins_all_folds(trained):
 
 
 def test_a_failure_is_remembered_with_its_cause(toy):
-    ledger = Ledger(toy.study, (), 1)
+    ledger = Ledger(toy.study, (), BOARD)
     ledger.handle(FoldFailed(TRIAL, 0, "the training loss became nan in epoch 1"))
-    assert ledger.causes == {TRIAL: "the training loss became nan in epoch 1"}
+    assert ledger.failures[TRIAL].cause == "the training loss became nan in epoch 1"
     assert ledger.missing(TRIAL, [0]) == [0]
 
 
 def test_a_trial_that_never_began_has_no_reports_and_took_no_time(toy):
-    ledger = Ledger(toy.study, (), 1)
+    ledger = Ledger(toy.study, (), BOARD)
     assert (ledger.reports("toy-0009"), ledger.seconds("toy-0009")) == ([], 0.0)
 
 
 def test_the_folder_of_a_fold_keeps_its_place(toy):
     assert toy.folder.trial(TRIAL).fold(1) == FoldFolder(toy.folder.root / "trials" / TRIAL / "folds" / "1")
+
+
+def test_weights_can_be_dropped_and_are_then_missed(trained):
+    assert trained.ledger.without_weights(TRIAL) == []
+    trained.ledger.drop_weights(TRIAL)
+    assert trained.ledger.missing(TRIAL, range(3)) == []
+    assert trained.ledger.without_weights(TRIAL) == [0, 1, 2]
+
+
+def test_a_fold_begun_anew_forgets_its_failure(toy):
+    ledger = Ledger(toy.study, (), BOARD)
+    ledger.handle(FoldFailed(TRIAL, 0, "out of memory", of_memory=True))
+    ledger.handle(FoldBegun(TRIAL, 0, 2, None))
+    assert ledger.failures == {}
+
+
+def test_a_disk_that_refuses_ends_the_search(toy):
+    with pytest.raises(SearchAborted, match=r"toy-base fold 1 could not be written: x\.pt: No space left\. Make room"):
+        Ledger(toy.study, (), BOARD).handle(StorageFailed(TRIAL, 1, "x.pt: No space left"))
+
+
+def test_curves_are_those_of_the_fold(trained):
+    for fold, result in trained.results.items():
+        np.testing.assert_array_equal(trained.ledger.curve(TRIAL, fold), [row["score"] for row in result.epochs])
+    assert trained.ledger.curve("toy-0009", 0).size == 0

@@ -1,0 +1,120 @@
+"""Time to an ensemble of a given KL: racing against Optuna alone, with one sampler, one budget of trials, by seed.
+
+Both arms run through the same engine in this process, one fold at a time; Optuna alone trains every fold of each trial.
+"""
+
+import argparse
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hms_ray.ensemble import linear_pool
+from hms_ray.ensemble._nested import cross_fit
+from hms_ray.errors import ConfigError
+from hms_ray.oof import OofTable, stack
+from hms_ray.search import driver, space
+from hms_ray.search.settings import Race
+from hms_ray.search.space import Space
+from hms_ray.study_folder import StudyFolder
+
+
+@dataclass(frozen=True)
+class Course:
+    """Seconds and cross-fitted KL each time a trial had all its folds, and how many folds were trained in all."""
+
+    seconds: np.ndarray
+    kl: np.ndarray
+    folds: float
+
+    def time_to(self, target: float) -> float:
+        """Return the seconds after which the ensemble was at least as good; inf: never."""
+        reached = self.kl <= target
+        return float(self.seconds[reached.argmax()]) if reached.any() else float("inf")
+
+
+def run(arguments: list[str]) -> Iterator[str]:
+    """Yield one block a seed and the median ratio of times."""
+    options = _options(arguments)
+    torch.set_num_threads(1)
+    logging.disable(logging.INFO)
+    base = space.load(options.space, (*options.set, f"budget.trials={options.trials}"))
+    yield f"{options.trials} trials of {base.name}, {base.run.folds} folds, KL at >= {base.run.score.min_votes} votes"
+    ratios = []
+    for seed in options.seeds:
+        courses = {name: _course(arm, options.data) for name, arm in _arms(_seeded(base, seed)).items()}
+        target = courses["Optuna alone"].kl[-1] + options.tolerance
+        yield f"seed {seed}: time to KL {target:.4f}, which is Optuna's last + {options.tolerance:g}"
+        yield from (_line(name, course, target) for name, course in courses.items())
+        ratios.append(courses["racing"].time_to(target) / courses["Optuna alone"].time_to(target))
+        yield f"  time ratio {ratios[-1]:.2f}, {_regret(courses)}"
+    yield f"median time ratio {np.median(ratios):.2f}"
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench time_to_kl", description=__doc__)
+    parser.add_argument("--data", type=Path, default=os.environ.get("HMS_RAY_DATA"), help="default: $HMS_RAY_DATA")
+    parser.add_argument("--space", default="demo")
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--tolerance", type=float, default=0.0, help="what may be lost of Optuna's last KL")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for hms-ray search")
+    options = parser.parse_args(arguments)
+    if options.data is None:
+        raise ConfigError("no data: give --data DIR or set HMS_RAY_DATA; hms-ray simulate DIR makes some")
+    return options
+
+
+def _seeded(base: Space, seed: int) -> Space:
+    return replace(base, base=base.base | {"seed": seed})
+
+
+def _arms(base: Space) -> Mapping[str, Space]:
+    every_fold = base.budget.model_copy(update={"trial_folds": base.run.folds, "finalists": base.budget.trials})
+    return {"Optuna alone": replace(base, budget=every_fold, race=Race(rule="none")), "racing": base}
+
+
+def _course(arm: Space, data: Path) -> Course:
+    """Run a search in a folder of its own and read from the files what it had when."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = StudyFolder(Path(scratch) / "study")
+        started = time.time()
+        driver.search(folder, [arm], data, in_process=True)
+        whole = {trial: _ended(folder, trial, arm.run.folds) for trial in folder.oof_ids()}
+        order = sorted(whole, key=whole.__getitem__)
+        tables = [OofTable.read(folder.oof(trial)) for trial in order]
+        epochs = sum(len(pd.read_parquet(path)) for path in folder.root.glob("trials/*/epochs.parquet"))
+    kl = [_cross_fitted(tables[: n + 1], arm.run.score.min_votes) for n in range(len(tables))]
+    each = sum(stage.epochs for stage in arm.run.stages)
+    return Course(np.array([whole[trial] - started for trial in order]), np.array(kl), epochs / each)
+
+
+def _ended(folder: StudyFolder, trial: str, folds: int) -> float:
+    """Return when a trial's last fold was written."""
+    return max(folder.trial(trial).fold(k).oof.stat().st_mtime for k in range(folds))
+
+
+def _cross_fitted(tables: list[OofTable], min_votes: int) -> float:
+    members = stack(tables)
+    scored = members.votes >= min_votes
+    nested = cross_fit(linear_pool.fit, members.probs, members.targets, members.folds, scored)
+    return members.task.score(members.targets[scored], nested.probs[scored])
+
+
+def _line(name: str, course: Course, target: float) -> str:
+    return (
+        f"  {name:13} {course.time_to(target):7.1f} s to the target, {course.seconds[-1]:7.1f} s in all, "
+        f"{course.folds:6.1f} folds, last KL {course.kl[-1]:.4f} of {len(course.kl)} members"
+    )
+
+
+def _regret(courses: Mapping[str, Course]) -> str:
+    alone, racing = courses["Optuna alone"], courses["racing"]
+    return f"folds used {racing.folds / alone.folds:.0%}, regret {racing.kl[-1] - alone.kl[-1]:+.4f}"

@@ -1,0 +1,93 @@
+"""Applies a space's race to its trials: gathers what a trial and those kept have predicted, and asks the rules."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from hms_ray.config import RunConfig
+from hms_ray.ensemble import linear_pool
+from hms_ray.search import pace, racing
+from hms_ray.search.ledger import Ledger
+from hms_ray.search.racing import Verdict
+from hms_ray.search.settings import Race
+
+GO_ON = Verdict(stop=False, gain=math.nan, error=math.nan, upper=math.nan, reason="goes on: nothing to be judged by")
+
+
+class Referee:
+    """Judges the trials of one space.
+
+    folds: those that a trial trains. `kept`, wherever it is an argument, are the trials that a trial may know of and
+    that were not stopped: all of them have all these folds.
+    """
+
+    def __init__(self, race: Race, ledger: Ledger, folds: Sequence[int]) -> None:
+        self.race, self.ledger, self.folds = race, ledger, tuple(folds)
+
+    def verdict(self, trial: str, done: Sequence[int], kept: Sequence[str]) -> Verdict:
+        """Decide whether a trial that has finished the folds `done`, but not all, goes on."""
+        own = self.ledger.scored(trial, done)
+        if self.race.rule == "none" or not kept or not len(own.targets):
+            return GO_ON
+        look = {"look": len(done), "looks": len(self.folds), "stop_rate": self.race.stop_rate}
+        if self.race.rule == "best":
+            incumbent = min(kept, key=lambda other: self.ledger.score(other, done))
+            rows = self.ledger.scored(incumbent, done).probs
+            return racing.judge_best(own.targets, own.groups, own.probs, rows, **look)
+        others = self._stacked(kept, done)
+        return racing.judge_ensemble(own.targets, own.groups, own.probs, others, **look, min_gain=self.race.min_gain)
+
+    def limits(self, run: RunConfig, fold: int, kept: Sequence[str]) -> tuple[float, ...]:
+        """Return the score above which a fold of this run is stopped, epoch by epoch; empty: it never is."""
+        if self.race.rule == "none" or not self.race.inside_folds:
+            return ()
+        return tuple(map(float, pace.limits(self._curves(kept, fold), run.epochs, self.race.rule)))
+
+    def estimate(self, trial: str, run: RunConfig, stopped_in: int | None, kept: Sequence[str]) -> float:
+        """Guess the score that a stopped trial would have had over all its folds; stopped_in: the fold it was in."""
+        scored = [fold for fold in self.folds if self._units(fold)]
+        missing = self.ledger.missing(trial, scored)
+        own = [self.ledger.score(trial, [fold]) for fold in scored if fold not in missing]
+        done = [fold for fold in scored if fold not in missing]
+        if stopped_in in missing:
+            curves = self._curves(kept, stopped_in)
+            own.append(pace.projected_end(self.ledger.curve(trial, stopped_in), curves, run.epochs))
+            done.append(stopped_in)
+        order = [*done, *(fold for fold in scored if fold not in done)]
+        others = np.array([[self.ledger.score(other, [fold]) for fold in order] for other in kept])
+        units = np.array([self._units(fold) for fold in order])
+        return pace.estimate(np.array(own), others.reshape(len(kept), len(order)), units)
+
+    def gain(self, trial: str, kept: Sequence[str]) -> float:
+        """Return what a trial adds to the ensemble of those kept."""
+        own = self.ledger.scored(trial, self.folds)
+        return racing.gain(own.targets, own.probs, self._stacked(kept, self.folds))
+
+    def choose(self, trials: Sequence[str], count: int) -> list[str]:
+        """Return at most `count` of the trials, those whose ensemble is best."""
+        targets = self.ledger.scored(trials[0], self.folds).targets
+        if not len(targets):
+            return list(trials[:count])
+        return [trials[i] for i in racing.choose(targets, self._stacked(trials, self.folds), count)]
+
+    def ensemble(self, trials: Sequence[str]) -> tuple[float, int, int, int]:
+        """Return the score of the best pool of trials, its members, and the units and patients that it is scored on."""
+        own, probs = self.ledger.scored(trials[0], self.folds), self._stacked(trials, self.folds)
+        pool = linear_pool.fit(probs, own.targets)
+        score = self.ledger.study.labels.task.score(own.targets, pool.predict(probs))
+        return score, int((pool.weights > 0).sum()), len(own.targets), len(np.unique(own.groups))
+
+    def _curves(self, trials: Sequence[str], fold: int) -> list[np.ndarray]:
+        return [self.ledger.curve(trial, fold) for trial in trials]
+
+    def _stacked(self, trials: Sequence[str], folds: Sequence[int]) -> np.ndarray:
+        """Return the trials' predictions (N, M, K) on the scored units of those folds."""
+        if not trials:
+            rows = sum(self._units(fold) for fold in folds)
+            return np.empty((rows, 0, len(self.ledger.study.labels.task.classes)))
+        return np.stack([self.ledger.scored(trial, folds).probs for trial in trials], axis=1)
+
+    def _units(self, fold: int) -> int:
+        labels = self.ledger.study.labels
+        return int(((labels.folds == fold) & (labels.votes >= self.ledger.study.min_votes)).sum())

@@ -1,0 +1,230 @@
+"""The trials of one space: proposes, races and records them, wherever they are trained."""
+
+import math
+import re
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from hms_ray import files
+from hms_ray.config import RunConfig, try_run
+from hms_ray.errors import SearchAborted
+from hms_ray.execution.mailbox import FoldDone, FoldHalted, Message, Work
+from hms_ray.execution.packing import Shares
+from hms_ray.search.journal import Journal
+from hms_ray.search.ledger import Ledger
+from hms_ray.search.referee import Referee
+from hms_ray.search.study import Study
+from hms_ray.training.loop import FoldResult
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """Why a trial was stopped, and how much of its schedule it had trained."""
+
+    cause: str
+    fidelity: float
+
+
+class Trials:
+    """The source of trials: first those that a stopped driver left, then new proposals within the budget.
+
+    What a trial is proposed from and judged against are the trials that had ended `behind` numbers before it. So no
+    decision depends on which of the trials running side by side ends first, nor on when a search was killed.
+
+    shares: what a trial takes of a GPU by measurement; None: gpus
+    """
+
+    def __init__(
+        self, study: Study, journal: Journal, ledger: Ledger, referee: Referee, at_once: int, gpus: float | Shares
+    ) -> None:
+        self.study, self.journal, self.ledger, self.referee, self.gpus = study, journal, ledger, referee, gpus
+        self.folds, self.budget = referee.folds, journal.space.budget
+        self.behind = 0 if at_once == 1 else 2 * at_once
+        self.waiting = deque(journal.unfinished())
+        self.numbers: dict[str, int] = {}
+        self.runs: dict[str, RunConfig] = {}
+        self.given: dict[str, float] = {}
+        self.stops: dict[str, _Stop] = {}
+        self.interrupted = False
+        self.lock = threading.RLock()
+
+    def interrupt(self) -> None:
+        """Let the folds in flight end, and begin no others."""
+        self.interrupted = True
+
+    def exhausted(self) -> bool:
+        """Whether nothing more will come."""
+        return self.interrupted or (not self.waiting and len(self.journal.trials()) >= self.budget.trials)
+
+    def next(self) -> Work | None:
+        """Return the next trial, or None; proposals that cannot be a run are recorded as failed and passed over."""
+        with self.lock:
+            while not self.exhausted():
+                proposal = self.waiting.popleft() if self.waiting else self.journal.propose(self.behind)
+                if proposal is None:
+                    return None
+                if self.journal.view(proposal[0], self.behind) is None:
+                    self.waiting.appendleft(proposal)
+                    return None
+                work = self._work(*proposal)
+                if work:
+                    return work
+            return None
+
+    def handle(self, message: Message) -> None:
+        """Write what a worker sent."""
+        self.ledger.handle(message)
+        with self.lock:
+            if isinstance(message, FoldHalted):
+                self._stop(message.trial, _behind_others(message.stopped.epochs[-1]))
+            if isinstance(message, FoldDone) and isinstance(self.gpus, Shares):
+                self._measure(message.trial, message.result, self.gpus)
+
+    def goes_on(self, trial: str, fold: int) -> bool:
+        """Race the trial after a fold; an interrupted search stops none, but begins no fold either."""
+        with self.lock:
+            return not self.interrupted and self._survives(trial)
+
+    def ended(self, work: Work) -> None:
+        """Record how a trial ended.
+
+        Raises:
+            SearchAborted: too many trials in a row have failed with the same error.
+        """
+        with self.lock:
+            self._end(work.trial)
+
+    def why(self) -> str:
+        """Return the last failure's cause."""
+        failed = self.journal.trials(TrialState.FAIL)
+        return f"the last one failed with: {failed[-1].user_attrs['cause']}" if failed else "none was proposed"
+
+    def kept(self, number: int) -> list[str]:
+        """Return the trials that this one may know of and that were not stopped."""
+        view = self.journal.view(number, self.behind)
+        assert view is not None, "a trial begins when those that it may know of have ended"
+        return [self.journal.trial_id(t.number) for t in view if t.state == TrialState.COMPLETE]
+
+    def _work(self, number: int, content: dict) -> Work | None:
+        """Return what is left to train of a trial; None when that is nothing, after recording how it ended."""
+        trial = self.journal.trial_id(number)
+        run, faults = try_run(content)
+        if run is None:
+            self.journal.fail(number, "; ".join(faults))
+            self._check_failures()
+            return None
+        self._check_disk()
+        self.numbers[trial], self.runs[trial] = number, run
+        missing = self.ledger.missing(trial, self.folds)
+        began = len(missing) < len(self.folds)
+        if not missing or (began and not self._survives(trial)):  # the driver was killed before it recorded that
+            self._end(trial)
+            return None
+        jobs = [self.study.job(trial, run, fold, self.referee.limits(run, fold, self.kept(number))) for fold in missing]
+        self.given[trial] = self.gpus.share(run) if isinstance(self.gpus, Shares) else self.gpus
+        return Work(trial, tuple(jobs), self.given[trial])
+
+    def _survives(self, trial: str) -> bool:
+        missing = self.ledger.missing(trial, self.folds)
+        if not missing:
+            return True
+        done = [fold for fold in self.folds if fold not in missing]
+        verdict = self.referee.verdict(trial, done, self.kept(self.numbers[trial]))
+        if verdict.stop:
+            self._stop(trial, verdict.reason)
+        return not verdict.stop
+
+    def _measure(self, trial: str, result: FoldResult, shares: Shares) -> None:
+        """Learn from a fold how much of a GPU folds like it need."""
+        if result.out_of_memory:
+            shares.halve(self.runs[trial], self.given[trial])
+        else:
+            shares.add(self.runs[trial], result.peak_gpu_bytes, result.gpu_bytes)
+
+    def _stop(self, trial: str, cause: str) -> None:
+        whole = self.runs[trial].epochs * len(self.folds)
+        stop = self.stops[trial] = _Stop(cause, self.ledger.epochs(trial) / whole)
+        self.ledger.board.stopped(trial, self.ledger.halted.get(trial), cause, (1 - stop.fidelity) * len(self.folds))
+
+    def _end(self, trial: str) -> None:
+        missing, failure = self.ledger.missing(trial, self.folds), self.ledger.failures.get(trial)
+        share = self.given.get(trial, 1.0)
+        if failure and failure.of_memory and isinstance(self.gpus, Shares) and share < 1:
+            self.gpus.halve(self.runs[trial], share)
+            self.waiting.append((self.numbers[trial], self.journal.run(self.numbers[trial])))
+        elif trial in self.stops:
+            self._prune(trial, self.stops[trial])
+        elif not missing:
+            self._complete(trial)
+        elif failure or not self.interrupted:
+            self._fail(trial, failure.cause if failure else "its worker was lost")
+
+    def _complete(self, trial: str) -> None:
+        number, score = self.numbers[trial], self.ledger.score(trial, self.folds)
+        if not math.isfinite(score):
+            return self._fail(trial, f"its score is {score}")
+        attrs = {"score": score}
+        if self.study.score.objective == "gain":
+            attrs["gain"] = self.referee.gain(trial, self.kept(number))
+        self.journal.reports(number, self.ledger.reports(trial))
+        self.journal.complete(number, -attrs["gain"] if "gain" in attrs else score, self.ledger.seconds(trial), **attrs)
+        self.ledger.board.ended(trial, "COMPLETE")
+        self._show()
+
+    def _prune(self, trial: str, stop: _Stop) -> None:
+        number, kept = self.numbers[trial], self.kept(self.numbers[trial])
+        estimate = self.referee.estimate(trial, self.runs[trial], self.ledger.halted.get(trial), kept)
+        self.journal.reports(number, self.ledger.reports(trial))
+        self.journal.prune(number, estimate, stop.fidelity, stop.cause, self.ledger.seconds(trial))
+        self.ledger.drop_weights(trial)
+        self.ledger.board.ended(trial, "PRUNED")
+
+    def _fail(self, trial: str, cause: str) -> None:
+        number = self.numbers[trial]
+        self.journal.reports(number, self.ledger.reports(trial))
+        self.journal.fail(number, cause, seconds=self.ledger.seconds(trial))
+        self.ledger.drop_weights(trial)
+        self.ledger.board.ended(trial, "FAIL")
+        self._check_failures()
+
+    def _show(self) -> None:
+        """Show the best trial and the ensemble so far."""
+        complete = self.journal.trials(TrialState.COMPLETE)
+        best = min(complete, key=lambda t: (t.user_attrs["score"], t.number))
+        self.ledger.board.best(self.journal.trial_id(best.number), best.user_attrs["score"])
+        self.ledger.board.ensemble(*self.referee.ensemble([self.journal.trial_id(t.number) for t in complete]))
+
+    def _check_failures(self) -> None:
+        """Abort when the newest trials that have ended all failed alike: what is wrong is not the configuration."""
+        ended = [t for t in self.journal.trials() if t.state.is_finished()][-self.budget.same_failures :]
+        if len(ended) == self.budget.same_failures and len(set(map(_error, ended))) == 1 and _error(ended[0]):
+            raise SearchAborted(
+                f"space {self.journal.space.name}: {len(ended)} trials in a row failed with the same error "
+                f"(budget.same_failures): {ended[-1].user_attrs['cause']}"
+            )
+
+    def _check_disk(self) -> None:
+        limit = self.budget.disk_gb
+        if limit is not None and (used := files.size_of(self.study.folder.root)) > limit * 1e9:
+            raise SearchAborted(
+                f"{self.study.folder.root} has {used / 1e9:.2f} GB, more than budget.disk_gb: {limit:g}; raise it, or "
+                "delete what you do not need of its ray/ folder; the same command then goes on"
+            )
+
+
+def _behind_others(row: Mapping[str, Any]) -> str:
+    return f"its score of {row['score']:.4f} in epoch {row['epoch']} of fold {row['fold']} is too far behind the others"
+
+
+def _behind_others(row: Mapping[str, Any]) -> str:
+    return f"its score of {row['score']:.4f} in epoch {row['epoch']} of fold {row['fold']} is too far behind the others"
+
+
+def _error(trial: FrozenTrial) -> str:
+    """Return a failed trial's cause without what differs from trial to trial; empty for others."""
+    return re.sub(r"\d+", "#", trial.user_attrs.get("cause", "")) if trial.state == TrialState.FAIL else ""

@@ -1,0 +1,216 @@
+"""The trials of a space, trained in this process: what is proposed, raced, recorded, and taken up again."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from optuna.trial import TrialState
+
+from hms_ray.errors import SearchAborted, TrialFailed
+from hms_ray.execution import worker
+from hms_ray.execution.in_process import run_here
+from hms_ray.execution.packing import Shares
+from hms_ray.search import racing
+from hms_ray.search.board import Board
+from hms_ray.search.journal import Journal
+from hms_ray.search.ledger import Ledger
+from hms_ray.search.racing import Verdict
+from hms_ray.search.referee import Referee
+from hms_ray.search.settings import Budget, Race
+from hms_ray.search.trials import Trials
+from hms_ray.study_folder import StudyFolder
+from hms_ray.training.loop import FoldResult
+
+SEARCH = {"stages.0.lr": {"log_uniform": [1e-3, 1e-1]}}
+FOLDS = (0, 1)
+
+
+@pytest.fixture
+def space(toy):
+    """Four trials of two folds, without a race."""
+    space = replace(
+        toy.make_space("race", SEARCH), budget=Budget(trials=4, trial_folds=2, finalists=2), race=Race(rule="none")
+    )
+    toy.study.folder.add_space(space.name, space.resolved())
+    return space
+
+
+def source(toy, space, at_once=1, gpus=0.0):
+    """What the driver makes of a study, anew as after a restart."""
+    ledger = Ledger(toy.study, FOLDS, Board("test", trials=0, trial_folds=0))
+    return Trials(toy.study, Journal(toy.folder, space), ledger, Referee(space.race, ledger, FOLDS), at_once, gpus)
+
+
+def train_all(toy, space, **options):
+    trials = source(toy, space, **options)
+    run_here(trials, toy.study.labels, threads=1)
+    return trials
+
+
+def states(trials):
+    return [trial.state.name for trial in trials.journal.trials()]
+
+
+def outcome(trials):
+    """Everything about the trials that must not depend on how often the search was stopped."""
+    return [(t.state, t.params, t.values, t.user_attrs.get("estimate")) for t in trials.journal.trials()]
+
+
+@pytest.fixture
+def stopping(monkeypatch):
+    """Let the race stop every trial that is judged, and remember by how many others."""
+    judged = []
+
+    def judge(targets, groups, candidate, kept, **_):
+        judged.append(kept.shape[1])
+        return Verdict(True, 0.0, 0.0, 0.0, "stopped: by the test")
+
+    monkeypatch.setattr(racing, "judge_ensemble", judge)
+    return judged
+
+
+def test_without_a_race_every_trial_trains_all_its_folds(toy, space):
+    trials = train_all(toy, space)
+    assert states(trials) == ["COMPLETE"] * 4
+    for trial in trials.journal.trials():
+        name = trials.journal.trial_id(trial.number)
+        assert trial.value == trials.ledger.score(name, FOLDS)
+        assert trials.ledger.missing(name, range(3)) == [2]
+        assert sorted(trial.intermediate_values) == [1, 2, 3, 4], "two epochs in each of two folds"
+
+
+def test_stopped_trials_are_pruned_with_an_estimate_and_lose_their_weights(toy, space, stopping):
+    trials = train_all(toy, replace(space, race=Race()))
+    assert states(trials) == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"], "the first has nothing to be judged by"
+    assert stopping == [1, 1, 1], "only what was kept is a rival"
+    for trial in trials.journal.trials(TrialState.PRUNED):
+        name = trials.journal.trial_id(trial.number)
+        folder = toy.folder.trial(name).fold(0)
+        assert trial.user_attrs["cause"] == "stopped: by the test" and trial.user_attrs["fidelity"] == 0.5
+        assert trials.ledger.missing(name, FOLDS) == [1] and not folder.weights.exists()
+        others = [trials.ledger.score("race-0000", [fold]) for fold in FOLDS]
+        units = [len(trials.ledger.scored("race-0000", [fold]).targets) for fold in FOLDS]
+        expected = trials.ledger.score(name, [0]) - others[0] + np.average(others, weights=units)
+        assert trial.user_attrs["estimate"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_real_race_goes_by_what_is_kept(toy, space):
+    """Hopeless learning rates are stopped after a fold by the real rule, once something is kept."""
+    bad = replace(
+        toy.make_space("bad", {"stages.0.lr": {"choice": [0.01, 1e-7]}, "stages.1.lr": {"choice": [0.01, 1e-7]}}),
+        budget=Budget(trials=3, trial_folds=2),
+        race=Race(min_gain=0.5),
+    )
+    trials = train_all(toy, bad)
+    assert states(trials) == ["COMPLETE", "PRUNED", "PRUNED"], "nothing here is worth half a nat"
+    assert "0.5 is asked for" in trials.journal.trials()[1].user_attrs["cause"]
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 5])
+def test_killed_after_any_fold_it_ends_the_same(toy, space, tmp_path, stopping, after):
+    """The driver dies before it can decide or record anything about a fold that is written."""
+    space = replace(space, race=Race())
+    other = toy.open(StudyFolder(tmp_path / "undisturbed"), [space], toy.root)
+    undisturbed = outcome(train_all(SimpleNamespace(study=other, folder=other.folder), space))
+    trials, handled = source(toy, space), 0
+    write = trials.ledger._write
+
+    def dying(trial, message):
+        nonlocal handled
+        write(trial, message)
+        handled += 1
+        if handled == after:
+            raise KeyboardInterrupt
+
+    trials.ledger._write = dying
+    with pytest.raises(KeyboardInterrupt):
+        run_here(trials, toy.study.labels, threads=1)
+    written = {path: path.stat().st_mtime_ns for path in toy.folder.root.glob("trials/race-*/folds/*/oof.parquet")}
+    assert len(written) == after
+    again = train_all(toy, space)
+    assert outcome(again) == undisturbed
+    assert {path: path.stat().st_mtime_ns for path in written} == written, "no finished fold is trained twice"
+
+
+def test_interrupted_between_folds_a_trial_stays_to_be_taken_up(toy, space):
+    trials = source(toy, space)
+    goes_on = trials.goes_on
+    trials.goes_on = lambda trial, fold: trials.interrupt() or goes_on(trial, fold)
+    run_here(trials, toy.study.labels, threads=1)
+    assert trials.exhausted() and states(trials) == ["RUNNING"]
+    assert states(train_all(toy, space)) == ["COMPLETE"] * 4
+
+
+def test_trials_side_by_side_wait_for_those_they_shall_know(toy, space):
+    space = replace(space, budget=Budget(trials=9, trial_folds=2))
+    trials = source(toy, space, at_once=2)
+    works = [trials.next() for _ in range(6)]
+    assert [work is None for work in works] == [False] * 5 + [True], "trial 5 shall know how trial 0 ended"
+    assert trials.kept(4) == []
+
+
+def test_one_error_in_a_row_aborts_with_it(toy, space, monkeypatch):
+    def failing(job, *_):
+        raise TrialFailed(f"no room for {job.trial}")
+
+    monkeypatch.setattr(worker, "train_job", failing)
+    space = replace(space, budget=Budget(trials=9, trial_folds=2, same_failures=3))
+    with pytest.raises(SearchAborted, match=r"3 trials in a row failed with the same error .*no room for race-0002"):
+        train_all(toy, space)
+    assert states(source(toy, space)) == ["FAIL"] * 3
+
+
+def test_different_errors_do_not_abort(toy, space, monkeypatch):
+    causes = iter(["shape", "loss", "shape", "loss"])
+
+    def failing(job, *_):
+        raise TrialFailed(next(causes))
+
+    monkeypatch.setattr(worker, "train_job", failing)
+    trials = train_all(toy, replace(space, budget=Budget(trials=4, trial_folds=2, same_failures=2)))
+    assert [t.user_attrs["cause"] for t in trials.journal.trials()] == ["shape", "loss", "shape", "loss"]
+    assert trials.why() == "the last one failed with: loss"
+
+
+def test_a_study_that_outgrows_its_budget_stops(toy, space):
+    with pytest.raises(SearchAborted, match=r"GB, more than budget.disk_gb: 1e-05; raise it"):
+        train_all(toy, replace(space, budget=Budget(trials=4, trial_folds=2, disk_gb=1e-5)))
+
+
+def test_the_objective_may_be_what_a_trial_adds_to_the_ensemble(toy, space):
+    toy.study = replace(toy.study, score=toy.study.score.model_copy(update={"objective": "gain"}))
+    trials = train_all(toy, space)
+    kept = []
+    for trial in trials.journal.trials():
+        name = trials.journal.trial_id(trial.number)
+        gain = trials.referee.gain(name, kept)
+        assert trial.value == -gain and gain >= 0
+        assert trial.user_attrs["score"] == trials.ledger.score(name, FOLDS)
+        kept.append(name)
+
+
+def test_lack_of_memory_on_a_shared_gpu_is_answered_with_a_larger_share(toy, space, monkeypatch):
+    """The first trial takes a whole GPU, the next what that one was measured to need, and twice that if it fails."""
+    shares, took = Shares(toy.folder.gpu_memory), []
+    real = worker.train_job
+
+    def measured(job, labels, replica, on_epoch):
+        if job.trial == "race-0001" and took[-1] < 0.25:
+            raise TrialFailed("not even one example fits") from worker.torch.OutOfMemoryError("CUDA out of memory")
+        result = real(job, labels, replica, on_epoch)
+        return FoldResult(**vars(result) | {"peak_gpu_bytes": 10**9, "gpu_bytes": 100 * 10**9})
+
+    monkeypatch.setattr(worker, "train_job", measured)
+    trials = source(toy, space, gpus=shares)
+    give = trials.next
+
+    def watched():
+        work = give()
+        took.append(work.gpus)
+        return work
+
+    trials.next = watched
+    run_here(trials, toy.study.labels, threads=1)
+    assert took[:3] == [1.0, 0.125, 0.25]
+    assert states(trials) == ["COMPLETE"] * 4
