@@ -6,24 +6,27 @@ one that was killed.
 """
 
 import fcntl
-import warnings
-from collections.abc import Iterator, Mapping
+import math
+import os
+import platform
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import optuna
 import pandas as pd
-from optuna.storages.journal import JournalFileBackend, JournalStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from hms_ray import seeds
 from hms_ray.errors import ConfigError
+from hms_ray.search import warm_start
+from hms_ray.search.journal_file import JournalFile, opened, own_score, read_trials
 from hms_ray.search.ranges import spelled
+from hms_ray.search.samplers import Proposer
 from hms_ray.search.space import Space
 from hms_ray.study_folder import StudyFolder
 
-COLUMNS = ["trial", "space", "number", "state", "value", "seconds", "cause", "params"]
+COLUMNS = ["trial", "space", "number", "state", "value", "score", "estimate", "fidelity", "seconds", "cause", "params"]
 
 
 @contextmanager
@@ -33,16 +36,28 @@ def one_driver(folder: StudyFolder) -> Iterator[None]:
         if path.is_file():
             raise ConfigError(f"--study {folder.root}: {path} is a file, not a folder")
     folder.root.mkdir(parents=True, exist_ok=True)
-    with open(folder.root / ".driver.lock", "w") as file:
+    with open(folder.root / ".driver.lock", "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(f"{folder.root} is in use by another hms-ray process; wait for it or stop it") from error
+            raise ConfigError(
+                f"{folder.root} is in use by another hms-ray process{_holder(file)}; wait for it or stop it"
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()} on {platform.node()}")
+        file.flush()
         try:
             yield
         finally:
             if not folder.study.is_file():  # the start was refused: leave no empty study behind
                 _clear(folder)
+
+
+def _holder(file: TextIO) -> str:
+    """Say who holds a study; nothing in the moment before it has written who it is."""
+    file.seek(0)
+    name = file.read()
+    return f" ({name})" if name else ""
 
 
 def _clear(folder: StudyFolder) -> None:
@@ -52,127 +67,152 @@ def _clear(folder: StudyFolder) -> None:
 
 
 class Journal:
-    """The trials of one space."""
+    """The trials of one space, for the driver, which holds the study; its threads may share it.
+
+    Raises:
+        ConfigError: a new space's warm start has nothing to offer.
+        DataError: the file is damaged; a last line that a crash cut short is no damage, it is dropped.
+    """
 
     def __init__(self, folder: StudyFolder, space: Space) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder, self.space = folder, space
-        self.study = optuna.create_study(
-            storage=_storage(folder), study_name=space.name, direction="minimize", load_if_exists=True
-        )
+        self.file = JournalFile(folder.journal)
+        self.file.mend()
+        self.study = self._study()
+        self.starts = self._starts()
+        self.proposer = Proposer(space)
+        self.lock = threading.RLock()
 
     def trial_id(self, number: int) -> str:
         """Return the id of a trial, as the study folder uses it."""
         return f"{self.space.name}-{number:04d}"
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """Return the trials in those states, all of them without any, by number."""
+        """Return the trials in those states, all of them without any, by number; not to be changed."""
         return self.study.get_trials(deepcopy=False, states=states or None)
+
+    def trial(self, number: int) -> FrozenTrial:
+        """Return one trial."""
+        return self.trials()[number]
 
     def unfinished(self) -> list[tuple[int, dict[str, Any]]]:
         """Return number and run of the trials that a stopped driver left behind."""
         return [(t.number, self.run(t.number)) for t in self.trials(TrialState.RUNNING)]
 
+    def view(self, number: int, behind: int) -> list[FrozenTrial] | None:
+        """Return what a trial may be judged and proposed by: all trials before it but the newest `behind`.
+
+        All of them have ended, COMPLETE, PRUNED or FAIL. None: one of them is still running.
+        """
+        older = self.trials()[: max(0, number - behind)]
+        return older if all(trial.state.is_finished() for trial in older) else None
+
     def propose(self, behind: int) -> tuple[int, dict[str, Any]] | None:
-        """Begin a new trial and return its number and run; the first one is the base run.
+        """Begin a new trial and return its number and run; the first ones are the base run and the warm start.
 
         The sampler sees the results of all trials but the newest `behind`; of those it sees the parameters alone, as
-        of trials still running. None: one of the older is still running, ask again later.
+        of trials still running. A stopped trial counts at its estimate, a failed one not at all. None: one of the
+        older is still running, ask again later.
         """
-        trials = self.trials()
-        number = len(trials)
-        older, newest = trials[: max(0, number - behind)], trials[max(0, number - behind) :]
-        if not all(trial.state.is_finished() for trial in older):
-            return None
-        view = optuna.create_study(sampler=_sampler(seeds.derive(self.space.run.seed, "tpe", self.space.name, number)))
-        view.add_trials([*older, *map(_running, newest)])
-        base = self.space.base_params() if number == 0 else None
-        if base is not None:
-            view.enqueue_trial(base)
-        trial = view.ask()
-        run = self.space.suggest(trial)
-        self.study.add_trial(_running(trial))
-        return number, run
+        with self.lock:
+            trials = self.trials()
+            number = len(trials)
+            older = self.view(number, behind)
+            if older is None:
+                return None
+            start = self.starts[number] if number < len(self.starts) else None
+            trial, run = self.proposer.propose(trials, len(older), start)
+            self.study.add_trial(trial)
+            return number, run
 
     def run(self, number: int) -> dict[str, Any]:
         """Rebuild the run of a trial from its parameters."""
-        return self.space.suggest(optuna.trial.FixedTrial(self.trials()[number].params))
+        return self.space.suggest(FixedTrial(self.trial(number).params))
 
     def report(self, number: int, step: int, score: float) -> None:
-        """Add a score at a step (epochs trained so far, over the trial's folds)."""
-        self._live(number).report(score, step)
+        """Add a score at a step (epochs trained so far, over the trial's folds); the last one of a step counts."""
+        self.reports(number, [(step, score)])
 
-    def complete(self, number: int, score: float, seconds: float) -> None:
-        """End a trial with its score."""
-        self._live(number).set_user_attr("seconds", seconds)
-        self.study.tell(number, score)
+    def reports(self, number: int, pairs: Iterable[tuple[int, float]]) -> None:
+        """Add many scores, each with its step, in one write."""
+        with self.lock:
+            trial_id = self.trial(number)._trial_id
+            with self.file.together():
+                for step, score in pairs:
+                    self.study._storage.set_trial_intermediate_value(trial_id, step, float(score))
 
-    def fail(self, number: int, cause: str) -> None:
-        """End a trial without a score, and say why."""
-        self._live(number).set_user_attr("cause", cause)
-        self.study.tell(number, state=TrialState.FAIL)
+    def complete(self, number: int, value: float, seconds: float, **attrs: Any) -> None:
+        """End a trial that has trained all its trial folds.
+
+        value: what the sampler makes small; seconds: what it has trained; attrs: what else is known of it, such as
+        `score` where the value is something else.
+        """
+        self._end(number, TrialState.COMPLETE, value, seconds=seconds, **attrs)
+
+    def prune(self, number: int, estimate: float, fidelity: float, cause: str, seconds: float) -> None:
+        """End a trial that was stopped.
+
+        estimate: a guess of the value that it would have reached, NaN where there is none
+        fidelity: the share of its schedule that it trained
+        """
+        attrs = {} if math.isnan(estimate) else {"estimate": estimate}
+        self._end(number, TrialState.PRUNED, None, **attrs, fidelity=fidelity, cause=cause, seconds=seconds)
+
+    def fail(self, number: int, cause: str, **attrs: Any) -> None:
+        """End a trial without a value, and say why."""
+        self._end(number, TrialState.FAIL, None, cause=cause, **attrs)
 
     def best(self, count: int) -> list[FrozenTrial]:
-        """Return the best finished trials, the older first among equals."""
+        """Return the best complete trials, the older first among equals."""
         return sorted(self.trials(TrialState.COMPLETE), key=lambda t: (t.value, t.number))[:count]
 
-    def _live(self, number: int) -> optuna.Trial:
-        """Return the trial for writing."""
-        return optuna.Trial(self.study, self.trials()[number]._trial_id)
+    def _end(self, number: int, state: TrialState, value: float | None, **attrs: Any) -> None:
+        """Write attributes and state at once; ValueError for a trial that has ended, and for a value that is NaN."""
+        with self.lock:
+            trial_id = self.trial(number)._trial_id
+            with self.file.together():
+                for name, content in attrs.items():
+                    self.study._storage.set_trial_user_attr(trial_id, name, content)
+                self.study.tell(number, value, state=state)
+
+    def _study(self) -> optuna.Study:
+        storage, name = opened(self.file), self.space.name
+        if name in (study.study_name for study in storage.get_all_studies()):
+            return optuna.load_study(study_name=name, storage=storage)
+        return optuna.create_study(storage=storage, study_name=name, direction="minimize")
+
+    def _starts(self) -> list[dict[str, Any]]:
+        """Return the parameters of the first trials; they are recorded, since the study of a warm start may change."""
+        if "starts" not in self.study.user_attrs:
+            base = self.space.base_params()
+            known = [] if base is None else [base]
+            known += [params for params in warm_start.configurations(self.space) if params not in known]
+            self.study.set_user_attr("starts", known)
+        return self.study.user_attrs["starts"]
 
 
 def trials_table(folder: StudyFolder) -> pd.DataFrame:
-    """Return one row a trial of every space: trial, space, number, state, value, seconds, cause, params."""
-    if not folder.journal.is_file():
-        return pd.DataFrame(columns=COLUMNS)
-    storage, rows = _storage(folder), []
-    for study in storage.get_all_studies():
-        for trial in storage.get_all_trials(study._study_id, deepcopy=False):
-            rows.append(_row(study.study_name, trial))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    """Return one row a trial of every space.
+
+    trial, space, number, state, value (NaN unless COMPLETE), score (of its own predictions), estimate and fidelity
+    (NaN unless PRUNED), seconds, cause (of a stop or a failure), params
+    """
+    return pd.DataFrame([_row(space, trial) for space, trial in read_trials(folder.journal)], columns=COLUMNS)
 
 
 def _row(space: str, trial: FrozenTrial) -> Mapping[str, Any]:
+    nan, attrs = float("nan"), trial.user_attrs
     return {
         "trial": f"{space}-{trial.number:04d}",
         "space": space,
         "number": trial.number,
         "state": trial.state.name,
-        "value": trial.value if trial.state == TrialState.COMPLETE else float("nan"),
-        "seconds": trial.user_attrs.get("seconds", float("nan")),
-        "cause": trial.user_attrs.get("cause", ""),
+        "value": trial.value if trial.state == TrialState.COMPLETE else nan,
+        "score": own_score(trial),
+        "estimate": attrs.get("estimate", nan),
+        "fidelity": attrs.get("fidelity", nan),
+        "seconds": attrs.get("seconds", nan),
+        "cause": attrs.get("cause", ""),
         "params": {path: spelled(value) for path, value in trial.params.items()},
     }
-
-
-def _running(trial: FrozenTrial | optuna.Trial) -> FrozenTrial:
-    """Return a trial of the same parameters that has not ended."""
-    return optuna.trial.create_trial(state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions)
-
-
-def _sampler(seed: int) -> optuna.samplers.TPESampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed)
-
-
-def _storage(folder: StudyFolder) -> JournalStorage:
-    path = folder.journal
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=_KernelLock(path.with_name(".journal.lock"))))
-
-
-class _KernelLock:
-    """A lock that a crash cannot leave behind, unlike Optuna's own files."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def acquire(self) -> bool:
-        """Wait for the lock."""
-        self.file = open(self.path, "w")  # noqa: SIM115 - held until release
-        fcntl.flock(self.file, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        """Give the lock back."""
-        self.file.close()

@@ -3,9 +3,12 @@
 import copy
 import math
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import optuna
@@ -137,6 +140,50 @@ def test_states_values_and_causes_are_what_happened(tmp_path):
     assert Journal(folder, a_space()).trials()[0].intermediate_values == {1: 0.9, 2: 0.7}
 
 
+def test_a_stopped_trial_is_pruned_with_its_estimate_and_why(tmp_path):
+    folder = StudyFolder(tmp_path)
+    journal = Journal(folder, a_space())
+    journal.propose(8)
+    journal.reports(0, [(1, 0.9), (2, 0.8)])
+    journal.prune(0, 0.7, 0.25, "cannot improve the ensemble", 33.0)
+    trial = journal.trial(0)
+    assert trial.state == optuna.trial.TrialState.PRUNED
+    assert trial.intermediate_values == {1: 0.9, 2: 0.8}
+    row = trials_table(folder).iloc[0]
+    assert (row["state"], row["estimate"], row["fidelity"], row["seconds"]) == ("PRUNED", 0.7, 0.25, 33.0)
+    assert row["cause"] == "cannot improve the ensemble"
+    assert math.isnan(row["value"]) and math.isnan(row["score"]), "an estimate is no score"
+    assert journal.best(1) == []
+
+
+def test_a_value_that_is_not_the_score_stands_beside_it(tmp_path):
+    folder = StudyFolder(tmp_path)
+    journal = Journal(folder, a_space())
+    for _ in range(2):
+        journal.propose(8)
+    journal.complete(0, -0.02, 9.0, score=0.4, gain=0.02)
+    journal.fail(1, "it broke", seconds=4.0)
+    table = trials_table(folder)
+    assert table["value"].tolist()[0] == -0.02 and table["score"].tolist()[0] == 0.4
+    assert table["seconds"].tolist() == [9.0, 4.0]
+    assert table.loc[1, ["value", "score", "estimate", "fidelity"]].isna().all()
+    assert journal.trial(0).user_attrs == {"seconds": 9.0, "score": 0.4, "gain": 0.02}
+
+
+def test_a_trial_is_judged_by_those_that_ended_long_enough_before_it(tmp_path):
+    journal = Journal(StudyFolder(tmp_path), a_space())
+    for _ in range(5):
+        journal.propose(8)
+    assert journal.view(5, 8) == journal.view(0, 0) == []
+    journal.complete(0, 0.5, 1.0)
+    journal.fail(2, "it broke")
+    assert [trial.number for trial in journal.view(4, 3)] == [0]
+    assert journal.view(4, 1) is None, "trial 1 is still running"
+    journal.prune(1, 0.4, 0.5, "cannot be the best", 1.0)
+    assert [trial.number for trial in journal.view(4, 1)] == [0, 1, 2]
+    assert [trial.number for trial in journal.view(5, 2)] == [0, 1, 2], "whatever runs beside them"
+
+
 def test_a_finished_trial_is_not_ended_twice(tmp_path):
     journal = Journal(StudyFolder(tmp_path), a_space())
     journal.propose(8)
@@ -144,6 +191,15 @@ def test_a_finished_trial_is_not_ended_twice(tmp_path):
     with pytest.raises((ValueError, optuna.exceptions.UpdateFinishedTrialError)):
         journal.complete(0, 0.1, 1.0)
     assert journal.trials()[0].value == 0.5
+
+
+def test_a_value_that_is_nan_is_refused_and_leaves_the_trial_as_it_was(tmp_path):
+    journal = Journal(StudyFolder(tmp_path), a_space())
+    journal.propose(8)
+    with pytest.raises(ValueError, match="not acceptable"):
+        journal.complete(0, math.nan, 1.0)
+    assert journal.trial(0).user_attrs == {}
+    journal.fail(0, "its score is nan")
 
 
 def test_the_best_are_finished_trials_and_the_older_wins_a_tie(tmp_path):
@@ -198,6 +254,69 @@ def test_three_hundred_trials_stay_quick(tmp_path):
     assert time.process_time() - started < 5
 
 
+def test_opening_again_writes_nothing(tmp_path):
+    folder = StudyFolder(tmp_path)
+    play(folder, 3)
+    before = folder.journal.read_bytes()
+    assert len(Journal(folder, a_space()).trials()) == 3
+    assert folder.journal.read_bytes() == before
+
+
+def test_a_search_goes_on_from_a_journal_cut_anywhere_in_its_last_records(tmp_path):
+    undisturbed = play(StudyFolder(tmp_path / "whole"), 14)
+    folder = StudyFolder(tmp_path / "cut")
+    play(folder, 12)
+    whole = folder.journal.read_bytes()
+    last = whole[: whole.rindex(b'"op_code":4')].rindex(b"\n") + 1  # from where the last trial begins
+    for cut in range(last, len(whole), 23):
+        folder.journal.write_bytes(whole[:cut])
+        journal = Journal(folder, a_space())
+        runs = [journal.run(trial.number) for trial in journal.trials()]
+        for number, run in journal.unfinished():
+            journal.complete(number, value_of(run), 1.0)
+        while len(runs) < 14:
+            number, run = journal.propose(0)
+            journal.complete(number, value_of(run), 1.0)
+            runs.append(run)
+        assert runs == undisturbed
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path):
+    undisturbed, folder = play(StudyFolder(tmp_path / "a"), 14), StudyFolder(tmp_path / "b")
+    play(folder, 12)
+    years = iter(range(1971, 2400))
+    jumped = re.sub(
+        r'(datetime_\w+":")\d{4}', lambda m: f"{m[1]}{next(years) * 7 % 400 + 1700}", folder.journal.read_text()
+    )
+    assert jumped != folder.journal.read_text()
+    folder.journal.write_text(jumped)
+    assert play(folder, 2) == undisturbed[12:]
+
+
+def test_threads_share_a_journal(tmp_path):
+    journal = Journal(StudyFolder(tmp_path), a_space())
+    for _ in range(6):
+        journal.propose(8)
+
+    def end(number):
+        for step in range(1, 6):
+            journal.report(number, step, number + step / 10)
+        journal.complete(number, float(number), 1.0, name=str(number))
+
+    threads = [threading.Thread(target=end, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for _ in range(4):
+        journal.propose(12)
+    for thread in threads:
+        thread.join(30)
+    again = Journal(StudyFolder(tmp_path), a_space()).trials()
+    assert len(again) == 10
+    for trial in again[:6]:
+        assert trial.intermediate_values == {step: trial.number + step / 10 for step in range(1, 6)}
+        assert (trial.value, trial.user_attrs["name"]) == (trial.number, str(trial.number))
+
+
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -214,7 +333,8 @@ def test_a_second_driver_is_refused_until_the_first_one_is_killed(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder.root)], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(ConfigError, match="is in use by another hms-ray process"), one_driver(folder):
+        who = rf"is in use by another hms-ray process \({holder.pid} on {re.escape(platform.node())}\)"
+        with pytest.raises(ConfigError, match=who), one_driver(folder):
             pass
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait(10)

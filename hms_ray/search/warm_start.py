@@ -1,0 +1,119 @@
+"""Warm starts: the best configurations of another study are tried first, and what that does to honest numbers."""
+
+import copy
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from hms_ray import files
+from hms_ray.errors import ConfigError
+from hms_ray.search.journal_file import own_score, read_trials
+from hms_ray.search.paths import get, put
+from hms_ray.search.ranges import spelled
+from hms_ray.search.space import Space
+from hms_ray.study_folder import StudyFolder
+
+
+def check(space: Space) -> None:
+    """Refuse a warm start that has nothing to offer, before anything starts; errors as in `configurations`."""
+    configurations(space)
+
+
+def configurations(space: Space) -> list[dict[str, Any]]:
+    """Return the parameters that the space takes over, in Optuna's form, the best first; [] without a warm start.
+
+    They are those of the other study's best complete trials, of all its spaces, that lie inside this space's ranges.
+    What that study did not search is taken from its base run; what this space does not search is left out; what is
+    missing then is for the sampler to fill in.
+
+    Raises:
+        ConfigError: there is no such study, it has no complete trial, or none that fits into this space.
+        DataError: a file of it is broken.
+    """
+    if space.sampler.warm_start is None:
+        return []
+    other = _study(space)
+    bases = {name: content["base"] for name, content in other.read_study()["spaces"].items()}
+    complete = [(name, trial) for name, trial in _complete(other) if name in bases]
+    found: list[dict[str, Any]] = []
+    for name, trial in complete:
+        params = _translated(space, bases[name], trial)
+        if params is not None and params not in found:
+            found.append(params)
+    if not found:
+        have = f"none of its {len(complete)} complete trials fits" if complete else "it has no complete trial to fit"
+        raise ConfigError(f"{_where(space)}: {have} into the ranges of space {space.name}")
+    return found[: space.sampler.warm_trials]
+
+
+def selected_on(space: Space, data_fingerprint: str, folds_fingerprint: str, folds: int) -> tuple[int, ...]:
+    """Return the folds of this study on whose scores the warm start was chosen: there, a score is optimistic.
+
+    data_fingerprint, folds_fingerprint, folds: this study's. On the same data and folds these are the folds that chose
+    the other study's configurations, on the same data dealt out otherwise all of them, on other data none. Errors as
+    in `configurations`.
+    """
+    if space.sampler.warm_start is None:
+        return ()
+    other = _study(space)
+    content = other.read_study()
+    if content["data"]["fingerprint"] != data_fingerprint:
+        return ()
+    if content["folds"]["fingerprint"] != folds_fingerprint:
+        return tuple(range(folds))
+    return tuple(sorted(_chosen_on(other, folds)))
+
+
+def _chosen_on(study: StudyFolder, folds: int) -> set[int]:
+    """Return the folds that the tables of a study's complete trials name; all of them where no table is left."""
+    trials = [f"{name}-{trial.number:04d}" for name, trial in _complete(study)]
+    chosen = {fold for trial in trials for path in _tables(study, trial) for fold in _selected_on(path)}
+    return chosen or set(range(folds))
+
+
+def _tables(study: StudyFolder, trial: str) -> list[Path]:
+    """Return a trial's out-of-fold table, or those of its folds while it has none."""
+    whole = study.oof(trial)
+    return [whole] if whole.is_file() else sorted(study.trial(trial).root.glob("folds/*/oof.parquet"))
+
+
+def _selected_on(table: Path) -> list[int]:
+    return files.read_metadata(table)["selected_on"]
+
+
+def _study(space: Space) -> StudyFolder:
+    folder = StudyFolder(Path(str(space.sampler.warm_start)))
+    if not folder.root.is_dir():
+        raise ConfigError(f"{_where(space)}: no such folder")
+    return folder
+
+
+def _where(space: Space) -> str:
+    return f"space {space.name}: sampler.warm_start: {space.sampler.warm_start}"
+
+
+def _complete(study: StudyFolder) -> list[tuple[str, FrozenTrial]]:
+    """Return space and trial of every complete trial, the best first; equals by space and number."""
+    found = [item for item in read_trials(study.journal) if item[1].state == TrialState.COMPLETE]
+    return sorted(found, key=lambda item: (own_score(item[1]), item[0], item[1].number))
+
+
+def _translated(space: Space, base: Mapping[str, Any], trial: FrozenTrial) -> dict[str, Any] | None:
+    """Return a trial's parameters as this space's, or None where they do not fit or have nothing in common."""
+    searched = {path: spelled(value) for path, value in trial.params.items()}
+    run = copy.deepcopy(dict(base))
+    for path, value in searched.items():
+        with suppress(KeyError):
+            put(run, path, value)
+    if not any(item.path in searched for item in space.ranges):
+        return None
+    params = {}
+    for item in space.ranges:
+        if item.path in searched and not item.has(searched[item.path]):
+            return None
+        with suppress(KeyError, ValueError):
+            params[item.path] = item.encode(searched[item.path] if item.path in searched else get(run, item.path))
+    return params

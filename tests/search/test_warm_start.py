@@ -1,0 +1,160 @@
+"""Warm starts: which configurations come over from another study, and which folds they were chosen on."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from hms_ray import tasks
+from hms_ray.errors import ConfigError
+from hms_ray.oof import OofTable
+from hms_ray.search import warm_start
+from hms_ray.search.journal import Journal
+from hms_ray.search.space import parse
+from hms_ray.study_folder import StudyFolder
+
+BASE = {
+    "data": {"name": "hms"},
+    "feature": {"name": "kaggle_spectrogram", "pool": 4},
+    "model": {"name": "basic_cnn", "width": 4, "depth": 2},
+    "stages": [{"epochs": 1, "lr": 0.01}],
+}
+LR = {"stages.0.lr": {"log_uniform": [1e-4, 1e-1]}}
+WIDTH = {"model.width": {"int": [4, 64]}}
+TASK = tasks.from_dict({"kind": "votes", "classes": ["a", "b"]})
+
+
+def a_space(search, root=None, trials=4, name="toy"):
+    sampler = {"warm_start": str(root), "warm_trials": trials} if root else {}
+    return parse(name, {"base": copy.deepcopy(BASE), "search": search, "sampler": sampler})
+
+
+@pytest.fixture
+def other(tmp_path):
+    """An empty study of data d and folds f, in which a space can be searched."""
+    folder = StudyFolder(tmp_path / "other")
+    score = {"min_votes": 1}
+    identity = {"task": TASK.to_dict(), "data": {"fingerprint": "d"}, "folds": {"k": 3, "fingerprint": "f"}}
+    folder.claim(identity | {"score": score})
+    return folder
+
+
+def search(folder, space, values):
+    """Record one trial a value, None for one that failed; return their runs."""
+    folder.add_space(space.name, space.resolved())
+    journal, runs = Journal(folder, space), []
+    for value in values:
+        number, run = journal.propose(0)
+        runs.append(run)
+        if value is None:
+            journal.fail(number, "it broke")
+        else:
+            journal.complete(number, value, 1.0)
+    return runs
+
+
+def lr_of(run):
+    return run["stages"][0]["lr"]
+
+
+def table(folder, path, trial, chosen_on):
+    """Write an out-of-fold table of a trial that names those folds."""
+    ids, probs = np.array(["u", "v"]), np.full((2, 2), 0.5)
+    rows = (ids, ids, np.arange(2), np.full(2, 9), probs, probs)
+    OofTable(*rows, TASK, trial, "toy", "d", "f", chosen_on).write(path)
+
+
+def test_the_best_complete_trials_come_over_best_first(other):
+    runs = search(other, a_space(LR), [0.5, 0.2, None, 0.4, 0.3])
+    found = warm_start.configurations(a_space(LR, other.root, trials=3))
+    assert [params["stages.0.lr"] for params in found] == [lr_of(runs[n]) for n in (1, 4, 3)]
+
+
+def test_all_spaces_of_a_study_are_drawn_from_and_equals_go_by_name(other):
+    a, b = (search(other, a_space(LR, name=name), values) for name, values in (("a", [0.4, 0.2]), ("b", [0.4, 0.2])))
+    found = warm_start.configurations(a_space(LR, other.root))
+    assert [params["stages.0.lr"] for params in found] == [lr_of(a[1]), lr_of(b[1]), lr_of(a[0])]
+    assert lr_of(a[0]) == lr_of(b[0]), "the base of both comes over once"
+
+
+def test_what_counts_is_a_trials_own_score(other):
+    other.add_space("toy", a_space(LR).resolved())
+    journal = Journal(other, a_space(LR))
+    for value, score in ((-0.02, 0.6), (-0.01, 0.4)):
+        journal.complete(journal.propose(0)[0], value, 1.0, score=score)
+    best = warm_start.configurations(a_space(LR, other.root))[0]
+    assert best == journal.trial(1).params
+
+
+def test_trials_outside_the_ranges_stay_away(other):
+    runs = search(other, a_space(LR), [0.1 * n for n in range(8)])
+    narrow = {"stages.0.lr": {"log_uniform": [3e-3, 3e-2]}}
+    inside = [lr_of(run) for run in runs if 3e-3 <= lr_of(run) <= 3e-2]
+    found = warm_start.configurations(a_space(narrow, other.root, trials=8))
+    assert 0 < len(inside) < 8
+    assert [params["stages.0.lr"] for params in found] == inside
+
+
+def test_what_the_other_study_did_not_search_is_its_base_and_what_is_not_searched_here_is_dropped(other):
+    search(other, a_space(LR | {"model.drop_rate": {"uniform": [0.0, 0.5]}}), [0.3])
+    assert warm_start.configurations(a_space(LR | WIDTH, other.root)) == [{"stages.0.lr": 0.01, "model.width": 4}]
+    wide = {"model.width": {"int": [8, 64]}}
+    assert warm_start.configurations(a_space(LR | wide, other.root)) == [{"stages.0.lr": 0.01}]
+
+
+def test_sections_come_over_as_optuna_holds_them(other):
+    model = {"model": {"choice": [{"name": "basic_cnn", "depth": 3}, {"name": "basic_cnn", "width": 4, "depth": 2}]}}
+    search(other, a_space(model | WIDTH), [0.3])
+    (params,) = warm_start.configurations(a_space(model | WIDTH, other.root))
+    assert params == {"model": '{"depth": 2, "name": "basic_cnn", "width": 4}', "model.width": 4}
+
+
+def test_a_new_search_begins_with_its_base_and_then_with_them(other, tmp_path):
+    theirs = search(other, a_space(LR), [0.5, 0.2, 0.4])
+    (tmp_path / "new").mkdir()
+    folder, space = StudyFolder(tmp_path / "new"), a_space(LR | WIDTH, other.root, trials=2)
+    first = Journal(folder, space)
+    runs = [first.propose(8)[1]]
+    search(other, a_space(LR), [0.1])  # the other study goes on; this one has begun
+    again = Journal(folder, space)
+    runs += [again.propose(8)[1] for _ in range(3)]
+    assert [lr_of(run) for run in runs[:3]] == [0.01, lr_of(theirs[1]), lr_of(theirs[2])]
+    assert runs[3] not in theirs and lr_of(runs[3]) not in {lr_of(run) for run in theirs}
+
+
+def test_faults_are_named_before_anything_starts(other, tmp_path):
+    def fault(search, root):
+        with pytest.raises(ConfigError) as error:
+            warm_start.check(a_space(search, root))
+        return str(error.value)
+
+    assert f"space toy: sampler.warm_start: {tmp_path / 'none'}: no such folder" in fault(LR, tmp_path / "none")
+    assert "is no study" in fault(LR, tmp_path)
+    assert "it has no complete trial to fit into the ranges of space toy" in fault(LR, other.root)
+    search(other, a_space(LR), [None])
+    assert "it has no complete trial" in fault(LR, other.root)
+    search(other, a_space(LR), [0.3, 0.2])
+    assert "none of its 2 complete trials fits into the ranges of space toy" in fault(WIDTH, other.root)
+    assert "none of its 2 complete trials fits" in fault({"stages.0.lr": {"log_uniform": [0.5, 0.9]}}, other.root)
+    warm_start.check(a_space(LR, other.root))
+    warm_start.check(a_space(LR))
+
+
+def test_the_folds_that_chose_it_are_those_of_the_other_study(other):
+    search(other, a_space(LR), [0.3, 0.2])
+    space = a_space(LR, other.root)
+    assert warm_start.selected_on(space, "d", "f", 3) == (0, 1, 2), "no table is left to say which: the worst"
+    table(other, other.trial("toy-0000").fold(1).oof, "toy-0000", (1,))
+    assert warm_start.selected_on(space, "d", "f", 3) == (1,)
+    table(other, other.oof("toy-0001"), "toy-0001", (1, 2))
+    table(other, other.oof("toy-base"), "toy-base", ())
+    assert warm_start.selected_on(space, "d", "f", 3) == (1, 2)
+
+
+def test_other_folds_spoil_all_and_other_data_none(other):
+    search(other, a_space(LR), [0.3])
+    table(other, other.oof("toy-0000"), "toy-0000", (0,))
+    space = a_space(LR, other.root)
+    assert warm_start.selected_on(space, "d", "elsewhere", 5) == (0, 1, 2, 3, 4)
+    assert warm_start.selected_on(space, "elsewhere", "f", 3) == ()
+    assert warm_start.selected_on(a_space(LR), "d", "f", 3) == ()
