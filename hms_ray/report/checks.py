@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+import pandas as pd
+
 from hms_ray.report.tables import Scored, Study
 from hms_ray.report.verdict import Verdict
 
@@ -18,11 +20,11 @@ class Check:
     detail: str
 
 
-def run_checks(study: Study, finalists: list[Scored], verdict: Verdict | None) -> list[Check]:
-    """Return every check that applies to what the study holds."""
+def run_checks(study: Study, finalists: list[Scored], verdict: Verdict | None, trials: pd.DataFrame) -> list[Check]:
+    """Return every check that applies to what the study holds; trials: at least trial, state."""
     found = [_no_leak(study)]
     if finalists:
-        found += [_same_rows(finalists), _same_origin(study, finalists)]
+        found += [_same_rows(finalists), _same_origin(study, finalists), *_none_stopped(finalists, trials)]
     if verdict:
         found += [_recomputed(verdict), *_best_single(verdict, finalists), _up_to_date(study, finalists, verdict)]
     return found
@@ -47,6 +49,14 @@ def _same_origin(study: Study, finalists: list[Scored]) -> Check:
     other = [f.trial for f in finalists if f.origin != ours]
     detail = f"data {ours[0]}, folds {ours[1]}" + (f"; not those of {', '.join(other[:5])}" if other else "")
     return Check("All tables were made from this study's data and folds", not other, detail)
+
+
+def _none_stopped(finalists: list[Scored], trials: pd.DataFrame) -> list[Check]:
+    states = dict(zip(trials["trial"], trials["state"], strict=True))
+    searched = [f.trial for f in finalists if f.trial in states]
+    other = [f"{trial} ({states[trial]})" for trial in searched if states[trial] != "COMPLETE"]
+    detail = f"{len(searched)} tables of trials" + (f"; not complete: {', '.join(other[:5])}" if other else "")
+    return [Check("No table is of a trial that was stopped or failed", not other, detail)] if searched else []
 
 
 def _recomputed(verdict: Verdict) -> Check:

@@ -39,12 +39,14 @@ def fold_scores(finalists: list[Scored], title: str) -> Markup:
 
 
 def history(trials: pd.DataFrame, title: str) -> Markup:
-    """Value of every trial of one space by its number, with the best COMPLETE value so far as a line.
+    """Score of every trial of one space by its number, with the best score of a COMPLETE trial so far as a line.
 
-    trials: number, state, value, id. Trials without a value stand as crosses on the lower edge; values beyond the
-    outer fence (third quartile + 3 interquartile ranges) stand as triangles on the upper edge.
+    trials: trial, number, state, score, estimate. A stopped trial stands hollow at its estimate; trials with neither
+    stand as crosses on the lower edge; values beyond the outer fence (third quartile + 3 interquartile ranges) stand
+    as triangles on the upper edge.
     """
-    values = trials["value"].to_numpy(dtype=float)
+    trials = trials.assign(height=trials["score"].where(trials["state"] == "COMPLETE", trials["estimate"]))
+    values = trials["height"].to_numpy(dtype=float)
     high = _fence(values)
     x = Scale.around([*trials["number"], 0], 52, 625)
     panel = Panel(x, Scale.around(values[values <= high], 202, 26))
@@ -111,9 +113,9 @@ def _fence(values: np.ndarray) -> float:
 
 
 def _staircase(trials: pd.DataFrame, panel: Panel) -> list[tuple[float, float]]:
-    done = trials[(trials["state"] == "COMPLETE") & trials["value"].notna()].sort_values("number")
+    done = trials[(trials["state"] == "COMPLETE") & trials["score"].notna()].sort_values("number")
     points: list[tuple[float, float]] = []
-    for number, best in zip(done["number"], done["value"].cummin(), strict=True):
+    for number, best in zip(done["number"], done["score"].cummin(), strict=True):
         if points:
             points.append((panel.x(number), points[-1][1]))
         points.append((panel.x(number), panel.y(best)))
@@ -122,13 +124,13 @@ def _staircase(trials: pd.DataFrame, panel: Panel) -> list[tuple[float, float]]:
 
 def _trial_mark(trial: tuple, panel: Panel, high: float) -> Markup:
     kind, x = f"trial {trial.state.lower()}", panel.x(trial.number)
-    if not math.isfinite(trial.value):
+    if not math.isfinite(trial.height):
         cross = f"M{x - 3:.1f} {panel.y.start - 9}l6 6m0-6l-6 6"
         return _named(cross, f"{kind} cross", f"{trial.trial}: {trial.state}")
-    words = f"{trial.trial}: {trial.value:.5f} ({trial.state})"
-    if trial.value > high:
+    words = f"{trial.trial}: {'' if trial.state == 'COMPLETE' else 'about '}{trial.height:.5f} ({trial.state})"
+    if trial.height > high:
         return _named(f"M{x:.1f} {panel.y.end}l4 7h-8z", kind, words)
-    return dot(x, panel.y(trial.value), 3.5, kind, words)
+    return dot(x, panel.y(trial.height), 3.5, kind, words)
 
 
 def _named(d: str, kind: str, title: str) -> Markup:

@@ -18,12 +18,13 @@ from hms_ray.study_folder import StudyFolder
 
 REPORTS = Path("reports")
 OPEN_TRIALS = 25  # longer tables start folded
-FILTERS = ("kl", "percent", "margin", "whole", "bound", "seconds", "value", "one_line", "block", "fold_list")
+FILTERS = ("kl", "percent", "margin", "whole", "bound", "seconds", "value", "one_line", "block", "fold_list", "outcome")
 
 
 @dataclass(frozen=True)
 class SpaceView:
-    """One space and its trials. names: dotted path -> its short name; figure: None without trials."""
+    """One space and its trials. names: dotted path -> its short name; figure: None without trials; gains: whether
+    trials were told what they add to the ensemble, so that their values and estimates are no scores."""
 
     name: str
     space: dict[str, Any] | None
@@ -31,6 +32,7 @@ class SpaceView:
     names: dict[str, str]
     population: str
     figure: Markup | None
+    gains: bool
 
     @property
     def states(self) -> dict[str, int]:
@@ -58,7 +60,8 @@ class ClassView:
 def write_report(folder: StudyFolder, trials: pd.DataFrame, out: Path | None = None) -> Path:
     """Write index.html of a study into `out` (default: reports/<study>) and return its path.
 
-    trials: trial, space, number, state, value, seconds, cause, params; empty for a study without a search
+    trials: trial, space, number, state, value, score, estimate, fidelity, seconds, cause, params; empty for a study
+        without a search
 
     Raises:
         ConfigError: the folder is no study.
@@ -89,7 +92,7 @@ def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
             headline=words.headline(verdict) if verdict else "",
             caveats=words.caveats(study, finalists, verdict) if verdict else [],
             outside_sentence=words.outside_sentence(finalists, verdict) if verdict else "",
-            checks=run_checks(study, finalists, verdict),
+            checks=run_checks(study, finalists, verdict, trials),
             spaces=_spaces(study, trials, finalists),
             curves=[figure for final, figure in curves if final],
             other_curves=[figure for final, figure in curves if not final],
@@ -142,8 +145,10 @@ def _space(name: str, study: Study, trials: pd.DataFrame, finalists: list[Scored
     trials = trials.sort_values("number", ignore_index=True)
     searched = dict.fromkeys([*(space["search"] if space else ()), *(p for params in trials["params"] for p in params)])
     where = _trial_rows(space, study, [f for f in finalists if f.space == name])
-    figure = figures.history(trials, f"Trials of {name}: KL by trial number; {where}") if len(trials) else None
-    return SpaceView(name, space, trials, tables.short_names(searched), where, figure)
+    gains = tables.objective(space) == "gain"
+    drawn = trials.assign(estimate=float("nan")) if gains else trials
+    figure = figures.history(drawn, f"Trials of {name}: KL by trial number; {where}") if len(trials) else None
+    return SpaceView(name, space, trials, tables.short_names(searched), where, figure, gains)
 
 
 def _trial_rows(space: dict[str, Any] | None, study: Study, finalists: list[Scored]) -> str:

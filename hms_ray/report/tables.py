@@ -193,6 +193,11 @@ def fold_sizes(study: Study, finalists: list[Scored]) -> pd.DataFrame:
     return sizes.join(scored.add_prefix("scored_")).rename_axis("fold").reset_index()
 
 
+def objective(space: dict[str, Any] | None) -> str:
+    """Return what the trials of a resolved space made small: "own", their score, or "gain"; imported ones none."""
+    return space["base"].get("score", {}).get("objective", "own") if space else "own"
+
+
 def short_names(paths: Iterable[str]) -> dict[str, str]:
     """Return, for each dotted path, its shortest ending that no other path shares and that begins with a name."""
     paths = list(paths)

@@ -1,6 +1,7 @@
 """Numbers and findings in words: one format for each kind of number, one sentence for each finding and caveat."""
 
 import math
+from collections.abc import Mapping
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
@@ -73,6 +74,21 @@ def one_line(content: Any) -> str:
 def block(content: Any) -> str:
     """YAML in many lines, keys in their order."""
     return yaml.safe_dump(content, sort_keys=False)
+
+
+def outcome(trial: Mapping[str, Any]) -> str:
+    """Say why a trial of the trials table has no score of its own: what stopped it, or what it failed with."""
+    match trial["state"]:
+        case "PRUNED":
+            return (
+                f"stopped after {percent(trial['fidelity'])} of its schedule: {trial['cause'] or 'no cause recorded'}"
+            )
+        case "FAIL":
+            return f"failed: {trial['cause'] or 'no cause recorded'}"
+        case "RUNNING":
+            return "had not ended when this was written"
+        case _:
+            return ""
 
 
 def fold_list(folds: list[int] | tuple[int, ...]) -> str:

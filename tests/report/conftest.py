@@ -16,7 +16,8 @@ from hms_ray.study_folder import StudyFolder
 CLASSES = ("seizure", "lpd", "gpd", "lrda", "grda", "other")
 MIN_VOTES = 10
 STRENGTHS = {"eeg-0002": 2.6, "eeg-0005": 2.4, "eeg-base": 1.9, "spec-0001": 2.2, "spec-base": 1.2}
-TRIAL_COLUMNS = ["trial", "space", "number", "state", "value", "seconds", "cause", "params"]
+FIGURES = ["value", "score", "estimate", "fidelity", "seconds"]
+TRIAL_COLUMNS = ["trial", "space", "number", "state", *FIGURES, "cause", "params"]
 
 
 @dataclass
@@ -144,11 +145,14 @@ class FakeStudy:
         rows = []
         for n in range(trials):
             state = {3: "PRUNED", 4: "FAIL", 9: "RUNNING"}.get(n, "COMPLETE")
-            value = float("nan") if state != "COMPLETE" else 0.5 - 0.01 * n + float(self.rng.normal(0, 0.03))
-            cause = "out of memory: 15.2 GB asked, 14.6 GB there" if state == "FAIL" else ""
+            level = 0.5 - 0.01 * n + float(self.rng.normal(0, 0.03))
+            value = level if state == "COMPLETE" else float("nan")
+            estimate, fidelity = (level, 0.4) if state == "PRUNED" else (float("nan"), float("nan"))
+            cause = {"FAIL": "out of memory: 15.2 GB asked, 14.6 GB there", "PRUNED": "cannot improve the ensemble"}
             params = {"train.stages.0.lr": 0.0001 * (n + 1), "model.params.drop_rate": 0.05, "model.name": "basic_cnn"}
             space = "eeg" if n % 2 == 0 else "spec"
-            rows.append((f"{space}-{n:04d}", space, n, state, value, 61.0 + n, cause, params))
+            figures = (value, value, estimate, fidelity, 61.0 + n)
+            rows.append((f"{space}-{n:04d}", space, n, state, *figures, cause.get(state, ""), params))
         return pd.DataFrame(rows, columns=TRIAL_COLUMNS)
 
     def _predict(self, strength: float) -> np.ndarray:

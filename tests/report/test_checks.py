@@ -11,10 +11,11 @@ from hms_ray.report.checks import run_checks
 from hms_ray.report.verdict import read_verdict
 
 
-def failed(study):
+def failed(study, trials=None):
     found = tables.read_study(study.folder)
     finalists = tables.read_finalists(study.folder, found)
-    checks = run_checks(found, finalists, read_verdict(study.folder, found, finalists))
+    trials = pd.DataFrame(columns=["trial", "state"]) if trials is None else trials
+    checks = run_checks(found, finalists, read_verdict(study.folder, found, finalists), trials)
     return [(check.rule, check.detail) for check in checks if not check.passed]
 
 
@@ -49,6 +50,14 @@ def test_a_best_single_that_is_not_the_best(complete):
     content = files.read_json(complete.folder.ensemble)
     complete.add_ensemble(baselines=content["baselines"] | {"best_single": 0.5, "best_single_trial": "spec-base"})
     assert "spec-base said 0.5" in one(failed(complete), "best single")
+
+
+def test_a_table_of_a_trial_that_was_stopped(complete):
+    states = {"eeg-0002": "COMPLETE", "eeg-0005": "PRUNED", "spec-0001": "FAIL", "spec-0009": "PRUNED"}
+    trials = pd.DataFrame(states.items(), columns=["trial", "state"])
+    found = one(failed(complete, trials), "No table is of a trial that was stopped or failed")
+    assert found == "3 tables of trials; not complete: eeg-0005 (PRUNED), spec-0001 (FAIL)"
+    assert failed(complete, trials.assign(state="COMPLETE")) == []
 
 
 def test_a_patient_in_two_folds(complete):

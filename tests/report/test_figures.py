@@ -9,11 +9,16 @@ import pytest
 from hms_ray.report import figures, tables
 from hms_ray.report.tables import Curve
 
-TRIALS = ["trial", "number", "state", "value"]
-
 
 def finalists_of(study):
     return tables.read_finalists(study.folder, tables.read_study(study.folder))
+
+
+def trials_of(rows):
+    """A trials table of (trial, number, state, score or estimate)."""
+    table = pd.DataFrame(rows, columns=["trial", "number", "state", "figure"])
+    stopped = table["state"] == "PRUNED"
+    return table.assign(score=table["figure"].mask(stopped), estimate=table["figure"].where(stopped))
 
 
 def heights(drawn):
@@ -30,15 +35,16 @@ def test_fold_scores_draws_a_dot_for_each_fold_and_a_tick_for_each_mean(complete
 
 def test_history_marks_every_trial_by_its_state():
     rows = [("a-0", 0, "COMPLETE", 0.5), ("a-1", 1, "PRUNED", 0.6), ("a-2", 2, "FAIL", np.nan)]
-    drawn = figures.history(pd.DataFrame(rows, columns=TRIALS), "title")
+    drawn = figures.history(trials_of(rows), "title")
     assert drawn.count('class="trial complete"') == drawn.count('class="trial pruned"') == 1
     assert drawn.count('class="trial fail cross"') == 1
     assert "a-0: 0.50000 (COMPLETE)" in drawn
+    assert "a-1: about 0.60000 (PRUNED)" in drawn, "a stopped trial has no score, only an estimate"
 
 
 def test_history_line_follows_the_best_complete_trial():
     rows = [("a", 0, "COMPLETE", 0.5), ("b", 1, "PRUNED", 0.1), ("c", 2, "COMPLETE", 0.7), ("d", 3, "COMPLETE", 0.3)]
-    drawn = figures.history(pd.DataFrame(rows, columns=TRIALS), "title")
+    drawn = figures.history(trials_of(rows), "title")
     line = re.search(r'<path d="([^"]*)" class="best"', drawn).group(1)
     ys = [float(point.split()[1]) for point in re.split("[ML]", line) if point]
     dots = dict(zip("abcd", heights(drawn), strict=True))
@@ -48,14 +54,14 @@ def test_history_line_follows_the_best_complete_trial():
 def test_one_diverged_trial_does_not_flatten_the_others():
     values = [0.30, 0.31, 0.32, 0.33, 0.34, 0.35, 0.36, 0.37, 14.0]
     rows = [(f"a-{n}", n, "COMPLETE", v) for n, v in enumerate(values)]
-    drawn = figures.history(pd.DataFrame(rows, columns=TRIALS), "title")
+    drawn = figures.history(trials_of(rows), "title")
     assert len(heights(drawn)) == 8 and max(heights(drawn)) - min(heights(drawn)) > 80
     assert "a-8: 14.00000" in drawn
 
 
 @pytest.mark.parametrize("state", ["FAIL", "RUNNING", "PRUNED"])
 def test_history_without_any_value(state):
-    drawn = figures.history(pd.DataFrame([("a-0", 0, state, np.nan)], columns=TRIALS), "title")
+    drawn = figures.history(trials_of([("a-0", 0, state, np.nan)]), "title")
     assert f'class="trial {state.lower()} cross"' in drawn and "nan" not in drawn
 
 

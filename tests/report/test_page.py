@@ -117,8 +117,37 @@ def test_trials_show_state_params_and_cause(complete, page):
     text = words_of(search)
     assert "eeg-0004 FAIL" in text and "out of memory: 15.2 GB asked, 14.6 GB there" in text
     assert "spec-0003 PRUNED" in text and "spec-0009 RUNNING" in text
+    assert "stopped after 40.0 % of its schedule: cannot improve the ensemble" in text
+    assert "failed: out of memory" in text
     assert "train.stages.0.lr" in text and "log_uniform" in text and "trial_folds: 1" in text
     assert search.count("<details open>") == 2
+
+
+def test_a_stopped_trial_is_never_shown_as_a_score(complete, page):
+    trials = complete.search()
+    stopped = trials[trials["state"] == "PRUNED"].iloc[0]
+    text = words_of(section(page(complete, trials), "search"))
+    assert f"{stopped['trial']} PRUNED ≈ {stopped['estimate']:.5f}" in text
+    assert "≈: what a stopped trial was expected to reach" in text
+    none_stopped = trials[trials["state"] != "PRUNED"]
+    assert "≈" not in words_of(section(page(complete, none_stopped), "search"))
+
+
+def test_gains_stand_beside_the_scores(complete, page):
+    """A study whose trials are told what they add to the ensemble: their values are no scores."""
+    content = files.read_json(complete.folder.study)
+    for space in content["spaces"].values():
+        space["base"]["score"] = {"min_votes": 10, "objective": "gain"}
+    files.write_json(complete.folder.study, content)
+    trials = complete.search()
+    trials = trials.assign(
+        value=-0.001 * trials["number"] - trials["value"] * 0, estimate=trials["estimate"] * 0 - 0.002
+    )
+    search = section(page(complete, trials), "search")
+    first = trials.iloc[2]
+    assert f"eeg-0002 COMPLETE {first['score']:.5f} 0.00200" in words_of(search)
+    assert "spec-0003 PRUNED \u2013 ≈ 0.00200" in words_of(search)
+    assert "hollow" not in search and 'class="trial pruned"' not in search
 
 
 def test_many_trials_start_folded(complete, page):

@@ -48,3 +48,17 @@ def test_hyper_parameters_in_few_characters(content, expected):
 
 def test_fold_list():
     assert (words.fold_list([0]), words.fold_list((0, 2))) == ("fold 0", "folds 0, 2")
+
+
+@pytest.mark.parametrize(
+    ("trial", "expected"),
+    [
+        (("COMPLETE", math.nan, ""), ""),
+        (("PRUNED", 0.25, "too far behind"), "stopped after 25.0\u00a0% of its schedule: too far behind"),
+        (("PRUNED", math.nan, ""), "stopped after \u2013 of its schedule: no cause recorded"),
+        (("FAIL", math.nan, "out of memory"), "failed: out of memory"),
+        (("RUNNING", math.nan, ""), "had not ended when this was written"),
+    ],
+)
+def test_a_trial_without_a_score_says_why(trial, expected):
+    assert words.outcome(dict(zip(("state", "fidelity", "cause"), trial, strict=True))) == expected
