@@ -16,7 +16,7 @@ from hms_ray.datasets import Dataset
 from hms_ray.errors import ConfigError
 from hms_ray.search import space
 from hms_ray.search.study import load_dataset
-from hms_ray.training.loop import Replica
+from hms_ray.training.team import Replica
 
 
 def run(arguments: list[str]) -> Iterator[str]:

@@ -15,7 +15,7 @@ class Budget(Params):
     finalists: int = Field(4, ge=1, description="trials that get all their folds")
     fold_minutes: float | None = Field(None, gt=0, description="a fold that takes longer fails its trial; none: no end")
     disk_gb: float | None = Field(None, gt=0, description="how large the study folder may grow; none: no limit")
-    same_failures: int = Field(3, ge=1, description="so many trials in a row failing with one error abort the search")
+    same_failures: int = Field(5, ge=1, description="so many trials in a row failing with one error abort the search")
 
 
 class Race(Params):
