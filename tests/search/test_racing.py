@@ -1,0 +1,234 @@
+"""Racing: verdicts are calibrated where the truth is known, and the chosen members are the best ones."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from hms_ray.ensemble import linear_pool
+from hms_ray.search import racing
+
+ASK = {"look": 1, "looks": 2, "stop_rate": 0.2}
+
+
+def softmax(logits):
+    odds = np.exp(logits)
+    return odds / odds.sum(-1, keepdims=True)
+
+
+def simulate(rng, n_patients, noise, n_classes=4):
+    """Patients of 1 to 11 units; members that err alike, by patient, and by unit, as large as `noise` (M,) says."""
+    groups = np.repeat(np.arange(n_patients), rng.integers(1, 12, n_patients))
+    n_units, members = len(groups), len(noise)
+    logits = rng.normal(0, 1.5, (n_patients, n_classes))[groups] + rng.normal(0, 1, (n_units, n_classes))
+    errors = rng.normal(0, 0.7, (n_patients, members, n_classes))[groups]
+    errors += rng.normal(0, 0.6, (n_units, members, n_classes))
+    alike = rng.normal(0, 0.5, (n_units, 1, n_classes))
+    probs = softmax(logits[:, None] + alike + errors * np.asarray(noise)[:, None])
+    return rng.multinomial(12, softmax(logits)) / 12, groups, probs
+
+
+def pooled_loss(targets, probs):
+    pooled = linear_pool.fit(probs, targets).predict(probs)
+    return -(targets * np.log(pooled)).sum(-1).mean()
+
+
+def true_gain(noise):
+    """What the last of the members brings, measured on many patients."""
+    targets, _, probs = simulate(np.random.default_rng(0), 15_000, noise)
+    return pooled_loss(targets, probs[:, :-1]) - pooled_loss(targets, probs)
+
+
+def stopped_share(noise, repetitions, looks, stop_rate, min_gain, patients_a_fold=50):
+    """How often the last member is stopped at any of its looks."""
+    stopped = 0
+    for repetition in range(repetitions):
+        rng = np.random.default_rng([1, repetition])
+        targets, groups, probs = simulate(rng, patients_a_fold * (looks - 1), noise)
+        for look in range(1, looks):
+            rows = groups < patients_a_fold * look
+            verdict = racing.judge_ensemble(
+                targets[rows], groups[rows], probs[rows, -1], probs[rows, :-1],
+                look=look, looks=looks, stop_rate=stop_rate, min_gain=min_gain,
+            )  # fmt: skip
+            if verdict.stop:
+                stopped += 1
+                break
+    return stopped / repetitions
+
+
+@pytest.mark.parametrize(("looks", "stop_rate"), [(2, 0.1), (2, 0.4), (4, 0.2)])
+def test_a_candidate_that_just_brings_enough_is_stopped_as_often_as_promised(looks, stop_rate):
+    noise, repetitions = [1, 1, 1, 1.4], 300
+    share = stopped_share(noise, repetitions, looks, stop_rate, true_gain(noise))
+    chance = 3 * np.sqrt(stop_rate * (1 - stop_rate) / repetitions)
+    assert 0.2 * stop_rate < share < stop_rate + chance
+
+
+def test_a_hopeless_candidate_is_stopped_and_a_helpful_one_is_not():
+    """Hopeless: the predictions of other units, which know the classes' shares at most."""
+    bar, hopeless, helpful = true_gain([1, 1, 1, 1.4]), [], []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        targets, groups, probs = simulate(rng, 150, [1, 1, 1, 0.3])
+        for verdicts, candidate in ((hopeless, rng.permutation(probs[:, 0])), (helpful, probs[:, 3])):
+            verdict = racing.judge_ensemble(targets, groups, candidate, probs[:, :3], **ASK, min_gain=bar)
+            verdicts.append(verdict.stop)
+    assert np.mean(hopeless) > 0.95
+    assert not any(helpful)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return simulate(np.random.default_rng(3), 80, [1, 1.2, 1.1, 1.6])
+
+
+def test_the_bound_lies_safely_above_the_quantile_of_refits_to_resampled_patients(scene):
+    targets, groups, probs = scene
+    rng, gains = np.random.default_rng(5), []
+    for _ in range(200):
+        weight = np.bincount(rng.integers(0, 80, 80), minlength=80)[groups].astype(float)
+        losses = [
+            -(weight @ (targets * np.log(linear_pool.fit(p, targets, weight).predict(p))).sum(-1)) / weight.sum()
+            for p in (probs[:, :-1], probs)
+        ]
+        gains.append(losses[0] - losses[1])
+    verdict = racing.judge_ensemble(targets, groups, probs[:, -1], probs[:, :-1], **ASK, min_gain=0.001)
+    assert 1 < verdict.upper / np.quantile(gains, 0.8) < 1.3
+
+
+def test_with_one_kept_and_nothing_asked_the_slope_and_its_error_decide():
+    stops = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        _, groups, probs = simulate(rng, 30, [1, 1])
+        targets = rng.multinomial(12, probs[:, 0]) / 12  # the kept one is the truth: no other can help it
+        slope = (targets * probs[:, 1] / probs[:, 0]).sum(-1) - 1
+        sizes = np.bincount(groups)
+        error = np.sqrt((np.bincount(groups, slope - slope.mean()) ** 2).sum() * 30 / 29) / len(slope)
+        quantile = student.isf(0.2, sizes.sum() ** 2 / (sizes**2).sum() - 1)
+        verdict = racing.judge_ensemble(targets, groups, probs[:, 1], probs[:, :1], **ASK, min_gain=0)
+        assert verdict.stop == (slope.mean() + quantile * error < 0)
+        stops.append(verdict.stop)
+    assert 0 < sum(stops) < 20
+
+
+def test_the_gain_is_what_two_fits_say(scene):
+    targets, groups, probs = scene
+    expected = pooled_loss(targets, probs[:, :-1]) - pooled_loss(targets, probs)
+    assert expected > 1e-4
+    assert racing.gain(targets, probs[:, -1], probs[:, :-1]) == pytest.approx(expected, abs=1e-8)
+    verdict = racing.judge_ensemble(targets, groups, probs[:, -1], probs[:, :-1], **ASK, min_gain=0.001)
+    assert verdict.gain == pytest.approx(expected, abs=1e-8)
+    assert verdict.gain < verdict.upper
+
+
+def test_without_others_the_gain_is_over_the_best_constant(scene):
+    targets, _, probs = scene
+    prior = np.tile(targets.mean(0), (len(targets), 1))
+    brought = racing.gain(targets, probs[:, 0], probs[:, :0])
+    assert brought == pytest.approx(racing.gain(targets, probs[:, 0], prior[:, None]))
+    assert brought >= (racing.row_kl(targets, prior) - racing.row_kl(targets, probs[:, 0])).mean() > 0
+    assert racing.gain(targets, prior, probs[:, :0]) == pytest.approx(0, abs=1e-8)
+
+
+def test_a_copy_of_a_kept_member_is_stopped_and_the_reason_has_the_numbers(scene):
+    targets, groups, probs = scene
+    verdict = racing.judge_ensemble(targets, groups, probs[:, 0], probs[:, :3], **ASK, min_gain=1e-6)
+    assert verdict.stop
+    assert verdict.gain == pytest.approx(0, abs=1e-8)
+    assert verdict.reason.startswith("stopped: to the pool of 3 kept it brings at most 0.00000 (gain ")
+    assert verdict.reason.endswith(f"{len(targets)} units of 80 patients); 1e-06 is asked for")
+
+
+def test_nobody_is_stopped_where_there_is_nothing_to_judge_by(scene):
+    targets, groups, probs = scene
+    alone = racing.judge_ensemble(targets, groups, probs[:, 0], probs[:, :0], **ASK, min_gain=1)
+    assert not alone.stop
+    assert "nothing is kept yet" in alone.reason
+    one_patient = np.zeros_like(groups)
+    for verdict in (
+        racing.judge_ensemble(targets, one_patient, probs[:, 0], probs[:, :3], **ASK, min_gain=1),
+        racing.judge_best(targets, one_patient, probs[:, 3], probs[:, 0], **ASK),
+    ):
+        assert not verdict.stop
+        assert "too few patients" in verdict.reason
+
+
+def test_the_last_look_has_nothing_to_decide(scene):
+    targets, groups, probs = scene
+    with pytest.raises(AssertionError, match="look 2 of 2"):
+        racing.judge_best(targets, groups, probs[:, 0], probs[:, 1], look=2, looks=2, stop_rate=0.1)
+
+
+def test_a_stricter_rate_bounds_higher(scene):
+    targets, groups, probs = scene
+
+    def upper(looks, stop_rate):
+        given = targets, groups, probs[:, -1], probs[:, :-1]
+        return racing.judge_ensemble(*given, look=1, looks=looks, stop_rate=stop_rate, min_gain=0).upper
+
+    assert upper(2, 0.4) < upper(2, 0.1) < upper(2, 0.01)
+    assert upper(4, 0.3) == pytest.approx(upper(2, 0.1))
+
+
+def test_as_good_a_candidate_is_stopped_as_often_as_promised_and_a_worse_one_nearly_always():
+    def share(noise, repetitions=500):
+        verdicts = []
+        for repetition in range(repetitions):
+            targets, groups, probs = simulate(np.random.default_rng([2, repetition]), 60, [1, noise])
+            verdicts.append(racing.judge_best(targets, groups, probs[:, 1], probs[:, 0], **ASK).stop)
+        return np.mean(verdicts)
+
+    assert share(1) == pytest.approx(0.2, abs=3 * np.sqrt(0.2 * 0.8 / 500))
+    assert share(1.6, 100) > 0.95
+    assert share(0.6, 100) == 0
+
+
+def test_the_error_counts_patients_not_their_copies():
+    rng = np.random.default_rng(0)
+    values, groups = rng.normal(size=50), np.arange(50)
+    error = racing.clustered_error(values, groups)
+    assert error == pytest.approx(values.std(ddof=1) / np.sqrt(50))
+    assert racing.clustered_error(np.repeat(values, 7), np.repeat(groups, 7)) == pytest.approx(error)
+
+
+def test_the_chosen_are_the_best_of_all_choices():
+    targets, _, probs = simulate(np.random.default_rng(1), 500, [1.0, 1.5, 0.8, 3.0, 1.2, 0.9, 2.0])
+    for count in (2, 3, 4):
+        best = min(combinations(range(7), count), key=lambda c: pooled_loss(targets, probs[:, c]))
+        assert racing.choose(targets, probs, count) == list(best)
+
+
+def test_copies_and_members_that_bring_nothing_are_left_out():
+    targets, _, probs = simulate(np.random.default_rng(1), 200, [1, 1, 8])
+    copies = probs[:, [0, 1, 0, 1, 2]]
+    assert sorted(m % 2 for m in racing.choose(targets, copies, 2)) == [0, 1]
+    assert racing.choose(targets, copies, 5) == [0, 1, 2, 3, 4]
+    worth = racing.choose(targets, copies, 5, min_gain=0.01)
+    assert sorted(m % 2 for m in worth) == [0, 1]
+    assert 4 not in worth
+    assert len(racing.choose(targets, copies, 5, min_gain=100)) == 1
+
+
+def test_on_few_units_shrinking_chooses_better_than_fitted_weights(monkeypatch):
+    """Four good and four slightly worse members, judged on 15 patients: what the choice loses on many others."""
+    noise = [1, 1, 1, 1, 1.3, 1.3, 1.3, 1.3]
+    targets, _, probs = simulate(np.random.default_rng(0), 2000, noise)
+
+    def mean_loss():
+        choices = []
+        for seed in range(25):
+            few, _, its_probs = simulate(np.random.default_rng([9, seed]), 15, noise)
+            choices.append(racing.choose(few, its_probs, 4))
+        return np.mean([pooled_loss(targets, probs[:, choice]) for choice in choices])
+
+    shrunk = mean_loss()
+    monkeypatch.setattr(racing, "SHRINKAGE", 1e-9)
+    assert shrunk < mean_loss()
+
+
+def test_the_same_members_are_chosen_twice(scene):
+    targets, _, probs = scene
+    assert racing.choose(targets, probs, 2) == racing.choose(targets.copy(), probs.copy(), 2)
