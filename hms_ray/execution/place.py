@@ -93,6 +93,7 @@ class OnCluster:
         if self.request.workers_per_fold > 1:
             run_group(source, self.labels, self.request, self.trials_at_once, self.logs, self.fold_s)
             return
+        self.logs.mkdir(parents=True, exist_ok=True)
         callbacks = loggers.callbacks(self.mlflow, self.wandb, self.logs)
         run_trials(source, self.labels, self.request, self.trials_at_once, self.logs, self.fold_s, callbacks)
 

@@ -164,17 +164,19 @@ def _interruptible(source: Trials | Finals, board: Board) -> Iterator[None]:
 
 def _board(study: Study, space: Space, journal: Journal) -> Board:
     """Return the board, with what earlier runs of this command have done."""
-    trials, budget = journal.trials(), space.budget
+    trials, budget = [t for t in journal.trials() if t.state.is_finished()], space.budget
     states = [t.state.name for t in trials]
     stopped = [t.user_attrs["fidelity"] for t in trials if t.state == TrialState.PRUNED]
     folds = len(_trial_folds(study, space))
+    saved = sum((1 - fidelity) * folds for fidelity in stopped)
     return Board(
         f"{study.folder.name} · {space.name}",
         trials=budget.trials,
         trial_folds=folds,
         finalist_folds=budget.finalists * (study.folds - folds),
         ended={state: states.count(state) for state in ("COMPLETE", "PRUNED", "FAIL")},
-        saved=sum((1 - fidelity) * folds for fidelity in stopped),
+        trained=len(trials) * folds - saved,
+        saved=saved,
     )
 
 
@@ -197,15 +199,19 @@ def _found(study: Study, space: Space) -> bool:
     journal = Journal(study.folder, space)
     if len(journal.trials()) < space.budget.trials or journal.unfinished():
         return False
-    with Board(space.name, trials=0, trial_folds=0) as silent:
-        referee = Referee(space.race, Ledger(study, (), silent), _trial_folds(study, space))
-        return _whole(study, list(_finalists(space, journal, referee)))
+    referee = Referee(space.race, Ledger(study, (), _silent()), _trial_folds(study, space))
+    return _whole(study, list(_finalists(space, journal, referee)))
 
 
 def _whole(study: Study, trials: Sequence[str]) -> bool:
     """Whether those trials have all that they are to have: tables and weights of all folds."""
-    ledger = Ledger(study, (), Board("", trials=0, trial_folds=0))
+    ledger = Ledger(study, (), _silent())
     return all(study.folder.oof(trial).is_file() and not ledger.without_weights(trial) for trial in trials)
+
+
+def _silent() -> Board:
+    """A board for questions that train nothing."""
+    return Board("", trials=0, trial_folds=0)
 
 
 def _base(space: Space) -> str:

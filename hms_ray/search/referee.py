@@ -69,7 +69,7 @@ class Referee:
         targets = self.ledger.scored(trials[0], self.folds).targets
         if not len(targets):
             return list(trials[:count])
-        return [trials[i] for i in racing.choose(targets, self._stacked(trials, self.folds), count)]
+        return [trials[i] for i in racing.choose(targets, self._stacked(trials, self.folds), count, self.race.min_gain)]
 
     def ensemble(self, trials: Sequence[str]) -> tuple[float, int, int, int]:
         """Return the score of the best pool of trials, its members, and the units and patients that it is scored on."""

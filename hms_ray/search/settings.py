@@ -11,8 +11,8 @@ class Budget(Params):
     """How much a search may spend."""
 
     trials: int = Field(16, ge=1, le=100_000, description="configurations that are tried")
-    trial_folds: int = Field(2, ge=1, description="folds that a trial trains unless it is stopped; finalists train all")
-    finalists: int = Field(4, ge=1, description="trials that get all their folds")
+    trial_folds: int = Field(1, ge=1, description="folds that a trial trains unless it is stopped; finalists train all")
+    finalists: int = Field(8, ge=1, description="how many trials at most get all their folds")
     fold_minutes: float | None = Field(None, gt=0, description="a fold that takes longer fails its trial; none: no end")
     disk_gb: float | None = Field(None, gt=0, description="how large the study folder may grow; none: no limit")
     same_failures: int = Field(5, ge=1, description="so many trials in a row failing with one error abort the search")
@@ -25,7 +25,7 @@ class Race(Params):
         "ensemble", description="stop what cannot improve the ensemble, what cannot be the best model, or nothing"
     )
     stop_rate: float = Field(0.1, gt=0, le=0.5, description="chance of stopping a trial that is worth min_gain")
-    min_gain: float = Field(3e-4, ge=0, lt=1, description="what a trial must bring to the score of the ensemble")
+    min_gain: float = Field(1e-4, ge=0, lt=1, description="what a trial must bring to the score of the ensemble")
     inside_folds: bool = Field(True, description="also stop inside a fold, by the curves of the others")
 
     @model_validator(mode="before")

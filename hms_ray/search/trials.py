@@ -115,8 +115,8 @@ class Trials:
         trial = self.journal.trial_id(number)
         run, faults = try_run(content)
         if run is None:
-            self.journal.fail(number, "; ".join(faults))
-            self._check_failures()
+            self.ledger.board.failed(trial, None, "; ".join(faults))
+            self._fail(number, trial, "; ".join(faults))
             return None
         self._check_disk()
         self.numbers[trial], self.runs[trial] = number, run
@@ -162,12 +162,12 @@ class Trials:
         elif not missing:
             self._complete(trial)
         elif failure or not self.interrupted:
-            self._fail(trial, failure.cause if failure else "its worker was lost")
+            self._fail(self.numbers[trial], trial, failure.cause if failure else "its worker was lost")
 
     def _complete(self, trial: str) -> None:
         number, score = self.numbers[trial], self.ledger.score(trial, self.folds)
         if not math.isfinite(score):
-            return self._fail(trial, f"its score is {score}")
+            return self._fail(number, trial, f"its score is {score}")
         attrs = {"score": score}
         if self.study.score.objective == "gain":
             attrs["gain"] = self.referee.gain(trial, self.kept(number))
@@ -184,8 +184,7 @@ class Trials:
         self.ledger.drop_weights(trial)
         self.ledger.board.ended(trial, "PRUNED")
 
-    def _fail(self, trial: str, cause: str) -> None:
-        number = self.numbers[trial]
+    def _fail(self, number: int, trial: str, cause: str) -> None:
         self.journal.reports(number, self.ledger.reports(trial))
         self.journal.fail(number, cause, seconds=self.ledger.seconds(trial))
         self.ledger.drop_weights(trial)
