@@ -233,13 +233,15 @@ def test_prepare_takes_the_demo_space_where_none_is_named(monkeypatch, capsys):
 
 def test_overrides_reach_the_spaces_and_the_study_takes_their_names(here, monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr("hms_ray.search.driver.train", lambda folder, spaces, root: seen.append((folder, spaces, root)))
+    monkeypatch.setattr("hms_ray.search.driver.train", lambda *arguments: seen.append(arguments))
     monkeypatch.setattr(cli, "_fit_and_report", lambda *_: None)
     write_space("other")
     options = ["--folds", "4", "--trials", "2", "--set", "model.width=8", "--set", "seed=3", "--data", "d"]
     assert main(["train", "--space", "toy", "--space", "other", *options]) == 0
     assert main(["train", "--space", "toy", "--study", "mine", "--data", "d"]) == 0
-    (folder, spaces, root), (named, _, _) = seen
+    assert main(["train", "--space", "toy", "--data", "d", "--here", "--force"]) == 0
+    (folder, spaces, root, *how), (named, *_), (*_, in_process, force) = seen
+    assert (how, in_process, force) == ([False, False], True, True)
     assert (folder.root, named.root, root) == (Path("runs/toy+other"), Path("mine"), Path("d"))
     for space in spaces:
         assert (space.run.folds, space.run.seed, space.budget.trials, space.run.model.params.width) == (4, 3, 2, 8)

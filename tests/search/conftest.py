@@ -1,14 +1,31 @@
-"""A tiny study: 6 patients, small images, a network of a few hundred weights, and folds trained in this process."""
+"""A tiny study: 6 patients, small images, a network of a few hundred weights, and folds trained in this process.
 
+Also whole searches, for tests of what only real processes show: each is the command line in a process of its own.
+"""
+
+import contextlib
 import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+import yaml
 
 from hms_ray.crossval import train_job
 from hms_ray.execution.mailbox import EpochDone, FoldDone
+from hms_ray.oof import OofTable
+from hms_ray.search.journal import trials_table
 from hms_ray.search.space import parse
 from hms_ray.search.study import Study, open_study
 from hms_ray.study_folder import StudyFolder
@@ -21,6 +38,18 @@ BASE = {
     "optim": {"batch": 8},
     "stages": [{"epochs": 1, "lr": 0.01}, {"epochs": 1, "lr": 0.01, "min_votes": 10}],
     "folds": 3,
+}
+# A search that stops some of its trials between two folds.
+RACED = {
+    "base": BASE
+    | {
+        "augment": {"mirror_sides": {}, "mixup": {}},
+        "optim": {"batch": 8, "ema": 0.9},
+        "stages": [{"epochs": 12, "lr": 1e-2}, {"epochs": 8, "lr": 1e-3, "min_votes": 10}],
+    },
+    "search": {"stages.0.lr": {"log_uniform": [1e-4, 1]}, "model.width": {"choice": [4, 6]}},
+    "budget": {"trials": 10, "trial_folds": 2, "finalists": 3},
+    "race": {"rule": "ensemble", "stop_rate": 0.5, "min_gain": 0.01},
 }
 
 
@@ -66,3 +95,106 @@ def toy(tmp_path, hms_folder) -> SimpleNamespace:
     return SimpleNamespace(
         study=study, space=space, folder=folder, root=hms_folder, make_space=make_space, open=begin, train=train
     )
+
+
+class Run:
+    """`hms-ray VERB` in a folder, with the environment of a user; and what disturbs it."""
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        self.folder, self.data = folder, data
+        self.started: list[subprocess.Popen] = []
+        self.environment = os.environ | {
+            "HMS_RAY_CACHE": str(folder / "cache"),
+            "HMS_RAY_DATA": str(data),
+            "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": 3}),  # three trials at a time, whatever the machine has
+        }
+
+    def space(self, content: dict, name: str = "tiny") -> Path:
+        path = self.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        return path
+
+    def start(self, *arguments: object, **environment: str) -> subprocess.Popen:
+        """Start the command line as the leader of a process group, as a terminal does."""
+        command = [sys.executable, "-c", "from hms_ray.cli import console; console()", *map(str, arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "process_group": 0}
+        process = subprocess.Popen(command, cwd=self.folder, env=self.environment | environment, **pipes)
+        self.started.append(process)
+        return process
+
+    def __call__(self, *arguments: object, **environment: str) -> tuple[int, str, str]:
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=240)
+        return process.returncode, out, err
+
+    def raced(self, name: str) -> tuple[StudyFolder, tuple[object, ...]]:
+        """Return a study of its own, and the command that searches RACED there."""
+        study = StudyFolder(self.folder / "runs" / name)
+        return study, ("search", "--space", self.space(RACED), "--study", study.root)
+
+    @staticmethod
+    def wait_for(true: Callable[[], Any], process: subprocess.Popen, timeout_s: float = 120) -> Any:
+        """Wait until something is true, and return it, or until the process has ended."""
+        until = time.monotonic() + timeout_s
+        while not (value := true()) and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        return value
+
+    @staticmethod
+    def finished(study: StudyFolder) -> dict[Path, int]:
+        """Return each finished fold's file and the time it was written."""
+        return {path: path.stat().st_mtime_ns for path in study.root.glob("trials/*/folds/*/oof.parquet")}
+
+    @staticmethod
+    def family(pid: int) -> dict[int, str]:
+        """Return the living descendants of a process and their titles, parents first; {} for one that is gone."""
+        found = {}
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                for child in map(int, (task / "children").read_text().split()):
+                    found[child] = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0].decode()
+                    found |= Run.family(child)
+        return found
+
+    @staticmethod
+    def kill(*pids: int) -> None:
+        """Kill processes as the kernel does when memory is short; one that is gone already is no matter."""
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    @staticmethod
+    def assert_same(study: StudyFolder, other: StudyFolder) -> None:
+        """Both searches have the same trials and finalists, whole tables, the same predictions, the same ensemble."""
+        ours, theirs = trials_table(study), trials_table(other)
+        columns = ["trial", "state", "params", "fidelity"]
+        pd.testing.assert_frame_equal(ours[columns], theirs[columns])
+        np.testing.assert_allclose(ours[["value", "estimate"]], theirs[["value", "estimate"]], rtol=1e-5)
+        assert study.oof_ids() == other.oof_ids()
+        for trial in study.oof_ids():
+            mine, its = OofTable.read(study.oof(trial)), OofTable.read(other.oof(trial))
+            assert sorted(mine.unit_ids) == sorted(pd.read_parquet(study.folds)["unit_id"])
+            np.testing.assert_allclose(mine.probs, its.probs, atol=1e-5)
+        ours, theirs = (pd.DataFrame(json.loads(s.ensemble.read_text())["members"]) for s in (study, other))
+        pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, make_hms_folder: Callable[..., Path]) -> Iterator[Run]:
+    """Searches of one folder, on simulated recordings of 12 patients."""
+    folder = tmp_path_factory.mktemp("searches")
+    run = Run(folder, make_hms_folder(folder / "data", patients=12))
+    yield run
+    for process in run.started:  # a test that failed half way may have left one
+        process.kill()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(run: Run) -> StudyFolder:
+    """A search that nothing disturbed, for comparison."""
+    study, command = run.raced("undisturbed")
+    code, _, err = run(*command)
+    assert code == 0, err
+    states = set(trials_table(study)["state"])
+    assert states == {"COMPLETE", "PRUNED"}, f"some trials are to be stopped, but all are {states}"
+    return study

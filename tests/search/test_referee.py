@@ -1,0 +1,100 @@
+"""The referee: gathers predictions on the scored units of the right folds, and asks the rule that the space names."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hms_ray.search import pace, racing
+from hms_ray.search.board import Board
+from hms_ray.search.ledger import Ledger
+from hms_ray.search.referee import Referee
+from hms_ray.search.settings import Race
+
+FOLDS = (0, 1)
+LRS = {"toy-0000": 0.01, "toy-0001": 0.03, "toy-0002": 0.1}
+
+
+@pytest.fixture
+def raced(toy):
+    """Three trials with both trial folds, and one more with the first."""
+    ledger = Ledger(toy.study, FOLDS, Board("test", trials=0, trial_folds=0))
+    for trial, lr in LRS.items():
+        space = toy.make_space(stages=[{"epochs": 2, "lr": lr}])
+        for fold in FOLDS:
+            toy.train(toy.study, space, fold, ledger, trial)
+    toy.run = toy.make_space(stages=[{"epochs": 2, "lr": 0.02}]).run
+    toy.train(toy.study, toy.make_space(stages=[{"epochs": 2, "lr": 0.02}]), 0, ledger, "toy-0003")
+    return SimpleNamespace(
+        ledger=ledger,
+        run=toy.run,
+        referee=lambda rule="ensemble", **more: Referee(Race(rule=rule, **more), ledger, FOLDS),
+    )
+
+
+def stacked(ledger, trials, folds):
+    return np.stack([ledger.scored(trial, folds).probs for trial in trials], 1)
+
+
+@pytest.mark.parametrize("rule", ["ensemble", "best"])
+def test_a_verdict_is_that_of_the_rule_on_the_folds_done(raced, rule):
+    kept, own = list(LRS), raced.ledger.scored("toy-0003", [0])
+    verdict = raced.referee(rule, stop_rate=0.2).verdict("toy-0003", [0], kept)
+    look = {"look": 1, "looks": 2, "stop_rate": 0.2}
+    if rule == "ensemble":
+        others = stacked(raced.ledger, kept, [0])
+        expected = racing.judge_ensemble(own.targets, own.groups, own.probs, others, **look, min_gain=1e-4)
+    else:
+        best = min(kept, key=lambda trial: raced.ledger.score(trial, [0]))
+        rival = raced.ledger.scored(best, [0]).probs
+        expected = racing.judge_best(own.targets, own.groups, own.probs, rival, **look)
+    assert str(verdict) == str(expected), "NaN included"
+
+
+def test_nothing_is_stopped_without_a_race_or_without_others(raced):
+    assert not raced.referee("none").verdict("toy-0003", [0], list(LRS)).stop
+    assert not raced.referee().verdict("toy-0003", [0], []).stop
+
+
+def test_limits_come_from_the_curves_of_the_same_fold(raced):
+    kept = [*LRS, "toy-0003"]
+    for rule in ("ensemble", "best"):
+        expected = pace.limits([raced.ledger.curve(trial, 0) for trial in kept], 2, rule)
+        assert raced.referee(rule).limits(raced.run, 0, kept) == tuple(expected)
+        assert np.isfinite(expected[0]) and np.isinf(expected[1])
+    assert raced.referee("none").limits(raced.run, 0, kept) == ()
+    assert raced.referee(inside_folds=False).limits(raced.run, 0, kept) == ()
+
+
+def test_an_estimate_corrects_for_the_folds_that_are_missing(raced):
+    kept = list(LRS)
+    others = np.array([[raced.ledger.score(trial, [fold]) for fold in FOLDS] for trial in kept])
+    units = np.array([len(raced.ledger.scored(kept[0], [fold]).targets) for fold in FOLDS])
+    own = raced.ledger.score("toy-0003", [0])
+    expected = own - others[:, 0].mean() + np.average(others.mean(0), weights=units)
+    assert raced.referee().estimate("toy-0003", raced.run, None, kept) == pytest.approx(expected, rel=1e-12)
+
+
+def test_an_estimate_of_a_fold_stopped_inside_projects_its_end(raced):
+    curve = raced.ledger.curves["toy-0003"]
+    extra = curve.iloc[[0]].assign(fold=1, score=2.0)
+    raced.ledger.curves["toy-0003"] = pd.concat([curve, extra], ignore_index=True)
+    kept = list(LRS)
+    falls = [np.subtract(*raced.ledger.curve(trial, 1)) for trial in kept]
+    ends = np.array([raced.ledger.score("toy-0003", [0]), 2.0 - np.mean(falls)])
+    units = np.array([len(raced.ledger.scored(kept[0], [fold]).targets) for fold in FOLDS])
+    found = raced.referee().estimate("toy-0003", raced.run, 1, kept)
+    assert found == pytest.approx(np.average(ends, weights=units), rel=1e-9)
+
+
+def test_finalists_gain_and_ensemble_are_over_all_trial_folds(raced):
+    kept = list(LRS)
+    targets, probs = raced.ledger.scored(kept[0], FOLDS).targets, stacked(raced.ledger, kept, FOLDS)
+    referee = raced.referee(min_gain=0.0)
+    assert referee.choose(kept, 2) == [kept[i] for i in racing.choose(targets, probs, 2)]
+    assert referee.gain(kept[2], kept[:2]) == racing.gain(targets, probs[:, 2], probs[:, :2])
+    score, members, units, patients = referee.ensemble(kept)
+    assert score <= min(raced.ledger.score(trial, FOLDS) for trial in kept) + 1e-9
+    assert 1 <= members <= 3 and units == len(targets)
+    assert patients == len(np.unique(raced.ledger.scored(kept[0], FOLDS).groups))
