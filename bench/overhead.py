@@ -5,7 +5,6 @@ building the network, checkpoints, writing, recording.
 """
 
 import argparse
-import logging
 import os
 import tempfile
 import time
@@ -35,7 +34,6 @@ from hms_ray.training.team import Replica
 def run(arguments: list[str]) -> Iterator[str]:
     """Yield the overhead of both; trials run one at a time and train one fold."""
     options = _options(arguments)
-    logging.disable(logging.INFO)
     base = space.load(options.space, tuple(options.set))
     budget = Budget(trials=options.trials, trial_folds=1, finalists=1)
     one_at_a_time = base.resources.model_copy(update={"cpus": float(os.cpu_count() or 1)})

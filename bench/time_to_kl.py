@@ -4,7 +4,6 @@ Both arms run through the same engine in this process, one fold at a time; Optun
 """
 
 import argparse
-import logging
 import os
 import tempfile
 import time
@@ -44,7 +43,6 @@ def run(arguments: list[str]) -> Iterator[str]:
     """Yield one block a seed and the median ratio of times."""
     options = _options(arguments)
     torch.set_num_threads(1)
-    logging.disable(logging.INFO)
     base = space.load(options.space, (*options.set, f"budget.trials={options.trials}"))
     yield f"{options.trials} trials of {base.name}, {base.run.folds} folds, KL at >= {base.run.score.min_votes} votes"
     ratios = []
