@@ -17,7 +17,6 @@ from hms_ray.errors import SearchAborted
 from hms_ray.execution.packing import Shares
 from hms_ray.execution.place import OnCluster, Place, here
 from hms_ray.execution.session import session
-from hms_ray.search import warm_start
 from hms_ray.search.board import Board
 from hms_ray.search.finals import Finals
 from hms_ray.search.journal import Journal, one_driver
@@ -89,10 +88,9 @@ def _place(study: Study, space: Space, nodes: Sequence[Mapping[str, float]]) -> 
 
 def _search_space(study: Study, space: Space, place: Place) -> list[str]:
     journal, folds = Journal(study.folder, space), _trial_folds(study, space)
-    selected = warm_start.selected_on(space, study.labels.data_fingerprint, study.labels.folds_fingerprint, study.folds)
     shares = Shares(study.folder.gpu_memory)
     with _board(study, space, journal) as board:
-        ledger = Ledger(study, sorted({*folds, *selected}), board)
+        ledger = Ledger(study, sorted({*folds, *study.chosen_on(space)}), board)
         referee = Referee(space.race, ledger, folds)
         trials = Trials(study, journal, ledger, referee, place.trials_at_once, place.gpus(shares))
         with _interruptible(trials, board):

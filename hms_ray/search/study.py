@@ -45,12 +45,20 @@ class Study:
             ids = {"unit_id": self.labels.unit_ids, "group_id": self.labels.group_ids, "fold": self.labels.folds}
             files.write_table(self.folder.folds, pd.DataFrame(ids))
         for space in spaces:
-            self.folder.add_space(space.name, space.resolved())
+            self.folder.add_space(space.name, space.resolved() | {"warm_start_chosen_on": self.chosen_on(space)})
 
     @property
     def folds(self) -> int:
         """The number of folds."""
         return int(self.labels.folds.max()) + 1
+
+    def chosen_on(self, space: Space) -> list[int]:
+        """Return the folds on whose scores the space's warm start was chosen; the other study may be gone since."""
+        known = self.folder.read_study()["spaces"] if self.folder.study.is_file() else {}
+        if space.name in known:
+            return known[space.name]["warm_start_chosen_on"]
+        marks = self.labels.data_fingerprint, self.labels.folds_fingerprint
+        return list(warm_start.selected_on(space, *marks, self.folds))
 
     def scored_folds(self) -> list[int]:
         """Return all folds, those that hold scored units first: a trial without any could not be compared."""
@@ -79,10 +87,12 @@ def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path, force: 
         DataError: a file of the data is missing or broken.
     """
     run = _common(spaces)
+    known = folder.read_study()["spaces"] if folder.study.is_file() else {}
     for space in spaces:
         samplers.check(space)
-        warm_start.check(space)
         loggers.check(space.log.mlflow, space.log.wandb)
+        if space.name not in known:  # what a warm start offers is in the journal from then on
+            warm_start.check(space)
     dataset = load_dataset(root, run)
     votes = dataset.units["votes"].to_numpy()
     oof.population(votes, run.score.min_votes)

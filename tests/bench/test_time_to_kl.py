@@ -21,10 +21,11 @@ SPACE = {
 }
 
 
-def test_the_time_is_that_of_the_first_ensemble_as_good():
-    course = Course(np.array([3.0, 7.0, 9.0]), np.array([0.5, 0.4, 0.45]), 15.0)
-    assert [course.time_to(target) for target in (0.6, 0.5, 0.45, 0.4)] == [3.0, 3.0, 7.0, 7.0]
-    assert course.time_to(0.39) == float("inf")
+def test_the_time_is_that_from_which_the_ensemble_stays_as_good():
+    course = Course(np.array([3.0, 7.0, 9.0, 12.0]), np.array([0.5, 0.4, 0.45, 0.42]), 15.0)
+    assert [course.time_to(target) for target in (0.6, 0.5, 0.45, 0.42)] == [3.0, 3.0, 7.0, 12.0]
+    assert [course.first(target) for target in (0.6, 0.45, 0.42)] == [3.0, 7.0, 7.0]
+    assert course.time_to(0.41) == float("inf") and course.first(0.39) == float("inf")
 
 
 def test_both_arms_train_what_they_say(hms_folder, tmp_path, monkeypatch):

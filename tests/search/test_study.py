@@ -9,6 +9,8 @@ import pytest
 
 from hms_ray import files
 from hms_ray.errors import ConfigError, DataError
+from hms_ray.search.journal import Journal
+from hms_ray.search.settings import Sampler
 from hms_ray.search.study import open_study, variants
 from hms_ray.study_folder import StudyFolder
 
@@ -24,7 +26,7 @@ def test_a_new_study_says_what_it_is(toy):
     assert (study["data"]["units"], study["data"]["groups"]) == (24, 6)
     assert (study["folds"]["k"], study["folds"]["seed"]) == (3, 0)
     assert study["score"] == {"min_votes": 10}
-    assert study["spaces"]["toy"] == toy.space.resolved()
+    assert study["spaces"]["toy"] == toy.space.resolved() | {"warm_start_chosen_on": []}
     table = files.read_table(toy.folder.folds)
     assert table["fold"].tolist() == toy.study.labels.folds.tolist()
     assert (table.groupby("group_id")["fold"].nunique() == 1).all()
@@ -200,3 +202,20 @@ def test_a_job_names_its_checkpoint_and_a_prepared_feature(toy):
     assert (job.store / "manifest.json").is_file()
     assert job.saved == toy.folder.trial("toy-0000").fold(1).checkpoint.absolute()
     assert job.run == toy.space.run.content
+
+
+def test_what_a_warm_start_was_chosen_on_outlives_the_other_study(toy, tmp_path):
+    search = {"stages.0.lr": {"log_uniform": [1e-3, 1e-1]}}
+    other = toy.make_space("other", search)
+    toy.study.folder.add_space("other", other.resolved())
+    journal = Journal(toy.folder, other)
+    number, _ = journal.propose(0)
+    journal.complete(number, 0.5, 1.0)
+    warm = replace(toy.make_space("warm", search), sampler=Sampler(warm_start=str(toy.folder.root)))
+    folder = StudyFolder(tmp_path / "warm")
+    toy.open(folder, [warm], toy.root)
+    assert folder.read_study()["spaces"]["warm"]["warm_start_chosen_on"] == [0, 1, 2], "no table says which"
+    shutil.rmtree(toy.folder.root)
+    assert toy.open(folder, [warm], toy.root).chosen_on(warm) == [0, 1, 2]
+    with pytest.raises(ConfigError, match=r"sampler\.warm_start"):
+        toy.open(StudyFolder(tmp_path / "new"), [warm], toy.root)
