@@ -4,6 +4,7 @@ Exit status: 0 done, 2 the user's mistake, 1 our fault, 130 interrupted.
 """
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -21,6 +22,7 @@ NO_DATA = (
     "or a simulated one: hms-ray simulate DIR"
 )
 SET = "a dotted path of the base run, or of another section: stages.0.epochs=2, budget.finalists=3; may repeat"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 EXIT = "Exit status: 0 done, 2 the user's mistake, 1 our fault, 130 interrupted."
 
 
@@ -34,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
+        if error.errno in FULL:
+            print(f"failed: {error.strerror}; make room, and the same command goes on", file=sys.stderr)
+            return 1
         if error.filename is None:  # not about a path that the user chose
             raise
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)

@@ -6,32 +6,25 @@ from pathlib import Path
 
 from hms_ray import files
 
+TRAINING = ("seeds.py", "tasks", "datasets", "features", "folds.py", "augment", "models", "training", "crossval.py")
 DECIDING = (
-    "seeds.py",
-    "tasks",
-    "datasets",
-    "features",
-    "folds.py",
-    "augment",
-    "models",
-    "training",
-    "crossval.py",
-    "search/racing.py",
-    "search/samplers.py",
+    *TRAINING,
+    "ensemble/linear_pool.py",
+    *(f"search/{name}.py" for name in ("journal", "pace", "racing", "ranges", "referee", "samplers", "trials")),
 )
 PACKAGE = Path(__file__).parent
 
 
 @cache
-def files_of_code() -> dict[str, str]:
+def files_of_code(names: tuple[str, ...] = DECIDING) -> dict[str, str]:
     """Return the fingerprint of each such file by its path inside the package."""
-    found = [p for name in DECIDING for p in sorted((PACKAGE / name).rglob("*.py")) or [PACKAGE / name] if p.is_file()]
+    found = [p for name in names for p in sorted((PACKAGE / name).rglob("*.py")) or [PACKAGE / name] if p.is_file()]
     return {str(path.relative_to(PACKAGE)): files.fingerprint(path.read_bytes()) for path in found}
 
 
 def fingerprint() -> str:
-    """Return one fingerprint of them all; a checkpoint of other code is not continued."""
-    return files.fingerprint(files_of_code())
+    """Return one fingerprint of what trains a fold; a checkpoint of other code is not continued."""
+    return files.fingerprint(files_of_code(TRAINING))
 
 
 def differing(known: Mapping[str, str]) -> list[str]:

@@ -1,13 +1,15 @@
 """Trials in this process, one after the other and without Ray: for a debugger, a notebook, or one small machine."""
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 
 import torch
 
 from hms_ray.crossval import Labels
+from hms_ray.errors import TrialFailed
 from hms_ray.execution.collector import TrialSource
-from hms_ray.execution.mailbox import Message
-from hms_ray.execution.worker import train_work
+from hms_ray.execution.mailbox import EpochDone, FoldBegun, Message
+from hms_ray.execution.worker import OVERDUE, train_work
 from hms_ray.training.team import Replica
 
 
@@ -16,10 +18,16 @@ class _Direct:
     """A line of no length."""
 
     source: TrialSource
-    asked: set[tuple[str, int]] = field(default_factory=set)
+    fold_s: float | None
+    begun: float = 0.0
 
     def post(self, message: Message) -> None:
+        if isinstance(message, FoldBegun):
+            self.begun = time.monotonic()
         self.source.handle(message)
+        late = self.fold_s is not None and time.monotonic() - self.begun > self.fold_s
+        if late and isinstance(message, EpochDone):
+            raise TrialFailed(OVERDUE.format(minutes=self.fold_s / 60))
 
     def outcome(self, trial: str, fold: int) -> bool | None:
         return None
@@ -28,12 +36,15 @@ class _Direct:
         return self.source.goes_on(trial, fold)
 
 
-def run_here(source: TrialSource, labels: Labels, threads: int) -> None:
-    """Run trials until the source has no more; the number of threads is what a worker of Ray would have."""
+def run_here(source: TrialSource, labels: Labels, threads: int, fold_s: float | None = None) -> None:
+    """Run trials until the source has no more.
+
+    threads: as many as a worker of Ray would have; fold_s: a fold that takes longer is failed after its epoch
+    """
     torch.set_num_threads(threads)
     replica = Replica(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     while not source.exhausted():
         work = source.next()
         if work is not None:  # nothing else runs, so nothing can be waited for
-            train_work(work, labels, replica, _Direct(source))
+            train_work(work, labels, replica, _Direct(source, fold_s))
             source.ended(work)

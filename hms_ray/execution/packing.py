@@ -9,6 +9,7 @@ from hms_ray import files
 from hms_ray.config import RunConfig
 from hms_ray.errors import DataError
 from hms_ray.params import Params
+from hms_ray.training.loop import FoldResult, FoldStopped
 
 log = logging.getLogger(__name__)
 MOST = 8  # folds on one GPU
@@ -55,6 +56,13 @@ class Shares:
         old = self.seen.get(key) or _Seen(peak_bytes=peak_bytes, device_bytes=device_bytes)
         most = {"peak_bytes": max(peak_bytes, old.peak_bytes), "device_bytes": min(device_bytes, old.device_bytes)}
         self._write(key, old.model_copy(update=most))
+
+    def learn(self, run: RunConfig, share: float, result: FoldResult | FoldStopped) -> None:
+        """Take what a fold with that share of a GPU has shown."""
+        if result.out_of_memory:
+            self.halve(run, share)
+        else:
+            self.add(run, result.peak_gpu_bytes, result.gpu_bytes)
 
     def halve(self, run: RunConfig, share: float) -> None:
         """Let half as many folds share a GPU as when a fold with that share ran out of memory.

@@ -39,16 +39,27 @@ class Here:
 
     labels: Labels
     cpus: float
+    fold_s: float | None = None
     trials_at_once: int = 1
+
+    @classmethod
+    def of(cls, wanted: Wanted, labels: Labels, fold_s: float | None) -> "Here":
+        """Return this process as a place, or refuse folds of several workers."""
+        if wanted.workers_per_fold > 1:
+            raise ConfigError(
+                f"--here: a fold has one process, but resources.workers_per_fold is {wanted.workers_per_fold}; "
+                "set it to 1"
+            )
+        return cls(labels, wanted.cpus, fold_s)
 
     def gpus(self, shares: Shares) -> float:
         return 1.0
 
     def run_trials(self, source: TrialSource) -> None:
-        run_here(source, self.labels, max(1, int(self.cpus)))
+        run_here(source, self.labels, max(1, int(self.cpus)), self.fold_s)
 
     def run_folds(self, source: TrialSource, folds: int, share: float) -> None:
-        run_here(source, self.labels, max(1, int(self.cpus)))
+        run_here(source, self.labels, max(1, int(self.cpus)), self.fold_s)
 
 
 @dataclass(frozen=True)
@@ -101,12 +112,3 @@ class OnCluster:
         request = replace(self.request, gpus=share) if self.shared else self.request
         replicas = min(folds, folds_at_once(request, self.nodes))
         run_group(source, self.labels, request, replicas, self.logs, self.fold_s)
-
-
-def here(wanted: Wanted, labels: Labels) -> Here:
-    """Return this process as a place, or refuse folds of several workers."""
-    if wanted.workers_per_fold > 1:
-        raise ConfigError(
-            f"--here: a fold has one process, but resources.workers_per_fold is {wanted.workers_per_fold}; set it to 1"
-        )
-    return Here(labels, wanted.cpus)

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
 
+from hms_ray.errors import ConfigError
 from hms_ray.execution.device import VARIABLE, rehearsed
 from hms_ray.execution.resources import Node
 
@@ -19,13 +21,17 @@ DRIVER_ENV = {
 }
 
 
+ANSWER_S = 10
+
+
 @contextmanager
 def session() -> Iterator[list[Node]]:
     """Connect to the cluster that RAY_ADDRESS or this machine names, or start Ray here; yield what each node has.
 
     Raises:
-        ConfigError: HMS_RAY_DEVICE says what it cannot.
+        ConfigError: HMS_RAY_DEVICE says what it cannot, or nobody answers at RAY_ADDRESS.
     """
+    _check_address(os.environ.get("RAY_ADDRESS", ""))
     workers = WORKER_ENV | ({VARIABLE: "cpu"} if rehearsed() else {})
     for name, value in DRIVER_ENV.items():
         os.environ.setdefault(name, value)
@@ -39,3 +45,14 @@ def session() -> Iterator[list[Node]]:
         yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Knock where the cluster should be: Ray itself would try for minutes, with many lines of its own."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or "/" in host:  # "auto", "local", or ray://, whose client says it well
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+    except OSError as error:
+        raise ConfigError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({error})") from error

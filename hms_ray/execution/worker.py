@@ -25,7 +25,8 @@ from hms_ray.execution.mailbox import (
 from hms_ray.training.loop import FoldResult
 from hms_ray.training.team import Replica
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # errors of a disk, not of a configuration
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS)  # faults of a disk, no configuration's
+OVERDUE = "the fold had not ended after {minutes:g} minutes (budget.fold_minutes)"
 
 
 class Line(Protocol):

@@ -7,7 +7,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from optuna.trial import TrialState
@@ -15,7 +15,8 @@ from optuna.trial import TrialState
 from hms_ray.config import RunConfig, parse_run
 from hms_ray.errors import SearchAborted
 from hms_ray.execution.packing import Shares
-from hms_ray.execution.place import OnCluster, Place, here
+from hms_ray.execution.place import Here, OnCluster, Place
+from hms_ray.execution.resources import Node
 from hms_ray.execution.session import session
 from hms_ray.search.board import Board
 from hms_ray.search.finals import Finals
@@ -68,20 +69,19 @@ def _opened(
     """Yield the study and the place of each space; what cannot work is refused before the study is written."""
     with one_driver(folder):
         study = open_study(folder, spaces, root, force)
-        if in_process or (folder.study.is_file() and all(done(study, space) for space in spaces)):
-            places = {space.name: here(space.resources, study.labels) for space in spaces}
-            study.begin(spaces)
-            yield study, places
-            return
-        with session() as nodes:
-            places = {space.name: _place(study, space, nodes) for space in spaces}
+        nothing_left = folder.study.is_file() and all(done(study, space) for space in spaces)
+        with session() if not (in_process or nothing_left) else nullcontext() as nodes:
+            places = {space.name: _place(study, space, nodes, in_process) for space in spaces}
             study.begin(spaces)
             yield study, places
 
 
-def _place(study: Study, space: Space, nodes: Sequence[Mapping[str, float]]) -> Place:
+def _place(study: Study, space: Space, nodes: Sequence[Node] | None, in_process: bool) -> Place:
+    """Return where a space is trained; without nodes that is this process, also where nothing is left to train."""
     minutes = space.budget.fold_minutes
     fold_s = None if minutes is None else 60 * minutes
+    if nodes is None:
+        return Here.of(space.resources, study.labels, fold_s) if in_process else Here(study.labels, 1, fold_s)
     logs = (study.folder.root / "ray").absolute()  # Ray's own logs and TensorBoard files; nothing is read from there
     return OnCluster.of(space.resources, nodes, study.labels, logs, fold_s, space.log.mlflow, space.log.wandb)
 
@@ -90,11 +90,11 @@ def _search_space(study: Study, space: Space, place: Place) -> list[str]:
     journal, folds = Journal(study.folder, space), _trial_folds(study, space)
     shares = Shares(study.folder.gpu_memory)
     with _board(study, space, journal) as board:
-        ledger = Ledger(study, sorted({*folds, *study.chosen_on(space)}), board)
+        ledger = Ledger(study, sorted({*folds, *study.chosen_on(space)}), board, space.budget.disk_gb)
         referee = Referee(space.race, ledger, folds)
         trials = Trials(study, journal, ledger, referee, place.trials_at_once, place.gpus(shares))
         with _interruptible(trials, board):
-            if not trials.exhausted():
+            while not trials.exhausted():  # a trial may come back that wants more memory when Tune has ended
                 place.run_trials(trials)
         finalists = _finalists(space, journal, referee)
         if not finalists:
@@ -102,28 +102,31 @@ def _search_space(study: Study, space: Space, place: Place) -> list[str]:
                 f"space {space.name}: none of its {space.budget.trials} trials could be trained; {trials.why()}"
             )
         runs = {trial: parse_run(journal.run(number)) for trial, number in finalists.items()}
-        whole = _train_all_folds(ledger, runs, place, max(shares.share(run) for run in runs.values()))
-        for trial in journal.trials(TrialState.COMPLETE):
-            if journal.trial_id(trial.number) not in runs:
-                ledger.drop_weights(journal.trial_id(trial.number))
+        whole = _train_all_folds(ledger, runs, place, shares)
+        _drop_weights(ledger, [journal.trial_id(t.number) for t in journal.trials() if t.state.is_finished()])
         return whole
+
+
+def _drop_weights(ledger: Ledger, trials: Sequence[str]) -> None:
+    """Delete the weights of all trials but candidates of the ensemble: those with a table of all folds."""
+    for trial in trials:
+        if not ledger.study.folder.oof(trial).is_file():
+            ledger.drop_weights(trial)
 
 
 def _train_base(study: Study, space: Space, place: Place) -> list[str]:
     with Board(f"{study.folder.name} · {space.name}", trials=0, trial_folds=0) as board:
-        share = Shares(study.folder.gpu_memory).share(space.run)
-        return _train_all_folds(Ledger(study, (), board), {_base(space): space.run}, place, share)
+        ledger = Ledger(study, (), board, space.budget.disk_gb)
+        return _train_all_folds(ledger, {_base(space): space.run}, place, Shares(study.folder.gpu_memory))
 
 
-def _train_all_folds(ledger: Ledger, runs: Mapping[str, RunConfig], place: Place, share: float) -> list[str]:
+def _train_all_folds(ledger: Ledger, runs: Mapping[str, RunConfig], place: Place, shares: Shares) -> list[str]:
     """Train what is missing of those trials, write their out-of-fold tables, and return the trials that have one."""
-    finals = Finals(runs, ledger, share)
-    ledger.board.finalists(len(finals.left))
-    with _interruptible(finals, ledger.board):
-        if finals.left:
-            place.run_folds(finals, len(finals.left), share)
-    folder, every_fold = ledger.study.folder, range(ledger.study.folds)
-    whole = [trial for trial in runs if not ledger.missing(trial, every_fold)]
+    finals = _run_finals(ledger, runs, place, shares)
+    while finals.short:
+        finals = _run_finals(ledger, runs, place, shares)
+    folder = ledger.study.folder
+    whole = [trial for trial in runs if not ledger.without_weights(trial)]
     for trial in whole:
         if not folder.oof(trial).is_file():
             ledger.write_oof(trial)
@@ -137,6 +140,16 @@ def _train_all_folds(ledger: Ledger, runs: Mapping[str, RunConfig], place: Place
     for sentence in failed:
         log.warning(sentence)
     return whole
+
+
+def _run_finals(ledger: Ledger, runs: Mapping[str, RunConfig], place: Place, shares: Shares) -> Finals:
+    """Run the folds that are missing, all with the share of a GPU that the largest of them needs."""
+    finals = Finals(runs, ledger, max(map(shares.share, runs.values())), shares)
+    ledger.board.finalists(len(finals.left))
+    with _interruptible(finals, ledger.board):
+        if finals.left:
+            place.run_folds(finals, len(finals.left), finals.share)
+    return finals
 
 
 @contextmanager

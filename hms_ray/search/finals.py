@@ -1,21 +1,26 @@
 """The folds that chosen configurations still lack."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from hms_ray.config import RunConfig
-from hms_ray.execution.mailbox import Message, Work
+from hms_ray.execution.mailbox import FoldDone, FoldFailed, Message, Work
+from hms_ray.execution.packing import Shares
 from hms_ray.search.ledger import Ledger
 
 
 class Finals:
-    """The source of those folds: each is a work of its own, so that they spread over all replicas."""
+    """The source of those folds: each is a work of its own, so that they spread over all replicas.
 
-    def __init__(self, runs: Mapping[str, RunConfig], ledger: Ledger, gpus: float) -> None:
-        self.ledger, self.interrupted = ledger, False
+    share: what each takes of a GPU; shares: learns what they need of it; short: folds that it was too little for
+    """
+
+    def __init__(self, runs: Mapping[str, RunConfig], ledger: Ledger, share: float, shares: Shares) -> None:
+        self.runs, self.ledger, self.share, self.shares = runs, ledger, share, shares
+        self.interrupted, self.short = False, False
         job = ledger.study.job
         self.left = deque(
-            Work(trial, (job(trial, run, fold),), gpus)
+            Work(trial, (job(trial, run, fold),), share)
             for trial, run in runs.items()
             for fold in ledger.without_weights(trial)
         )
@@ -29,12 +34,24 @@ class Finals:
         return self.interrupted or not self.left
 
     def next(self) -> Work | None:
-        """Return the next fold."""
-        return None if self.exhausted() else self.left.popleft()
+        """Return the next fold.
+
+        Raises:
+            SearchAborted: the study has outgrown its budget.
+        """
+        if self.exhausted():
+            return None
+        self.ledger.check_disk()
+        return self.left.popleft()
 
     def handle(self, message: Message) -> None:
         """Write what a worker sent."""
         self.ledger.handle(message)
+        if isinstance(message, FoldDone):
+            self.shares.learn(self.runs[message.trial], self.share, message.result)
+        if isinstance(message, FoldFailed) and message.of_memory and self.share < 1:
+            self.shares.halve(self.runs[message.trial], self.share)
+            self.short = True
 
     def goes_on(self, trial: str, fold: int) -> bool:
         """There is nothing to go on with: each fold is a work of its own."""
@@ -42,8 +59,3 @@ class Finals:
 
     def ended(self, work: Work) -> None:
         """A fold that was not finished shows in the ledger."""
-
-
-def unfinished(trials: Sequence[str], ledger: Ledger) -> list[str]:
-    """Return those of the trials that lack a fold."""
-    return [trial for trial in trials if ledger.missing(trial, range(ledger.study.folds))]

@@ -1,8 +1,9 @@
 """Writes what workers send: learning curves, finished folds and their weights, into the study folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,14 +30,18 @@ class Scored:
 
 
 class Ledger:
-    """The one writer of trials/ and oof/; selected_on: the folds on whose scores configurations are chosen."""
+    """The one writer of trials/ and oof/.
 
-    def __init__(self, study: Study, selected_on: Sequence[int], board: Board) -> None:
+    selected_on: the folds on whose scores configurations are chosen
+    disk_gb: how large the study may grow; None: without limit
+    """
+
+    def __init__(self, study: Study, selected_on: Sequence[int], board: Board, disk_gb: float | None = None) -> None:
         self.study, self.selected_on, self.board = study, tuple(selected_on), board
         self.curves: dict[str, pd.DataFrame] = {}
         self.failures: dict[str, FoldFailed] = {}
         self.halted: dict[str, int] = {}
-        self.peaks: dict[str, tuple[int, int]] = {}
+        self.disk_gb = disk_gb
         self._scored = lru_cache(REMEMBERED)(self._read_scored)
 
     def handle(self, message: Message) -> None:
@@ -54,10 +59,9 @@ class Ledger:
                 self.board.epoch(trial, row["fold"], row["epoch"], row["score"], row["memory_gb"] or None)
             case FoldDone(trial, result):
                 self._write(trial, message)
-                self.peaks[trial] = result.peak_gpu_bytes, result.gpu_bytes
                 self.board.fold_done(trial, result.fold, self._worded(trial, [result.fold]))
             case FoldHalted(trial, stopped):
-                self._add_epochs(trial, pd.DataFrame(stopped.epochs))
+                self._replace_epochs(trial, stopped.fold, stopped.epochs)
                 self.halted[trial] = stopped.fold
             case FoldFailed(trial, fold, cause):
                 self.failures[trial] = message
@@ -111,6 +115,19 @@ class Ledger:
         for fold in range(self.study.folds):
             self.study.folder.trial(trial).fold(fold).drop_weights()
 
+    def check_disk(self) -> None:
+        """Refuse to go on when the study has outgrown its budget.
+
+        Raises:
+            SearchAborted: it has; the message says by how much.
+        """
+        root, limit = self.study.folder.root, self.disk_gb
+        if limit is not None and (used := files.size_of(root)) > limit * 1e9:
+            raise SearchAborted(
+                f"{root} has {used / 1e9:.2f} GB, more than budget.disk_gb: {limit:g}; raise it, or make room there: "
+                "nothing is read back from its ray/ folder. The same command then goes on"
+            )
+
     def write_oof(self, trial: str) -> None:
         """Join all folds of a trial to its out-of-fold table."""
         tables = [OofTable.read(self.study.folder.trial(trial).fold(k).oof) for k in range(self.study.folds)]
@@ -123,7 +140,7 @@ class Ledger:
         self.board.note(f"{trial} all folds: {self._worded(trial, range(self.study.folds))}")
 
     def _write(self, trial: str, done: FoldDone) -> None:
-        self._add_epochs(trial, pd.DataFrame(done.result.epochs))
+        self._replace_epochs(trial, done.fold, done.result.epochs)
         table = fold_table(done.result, self.study.labels, trial, trial.rpartition("-")[0], self.selected_on)
         write_fold(self.study.folder.trial(trial).fold(done.fold), table, done.result.weights)
 
@@ -150,8 +167,14 @@ class Ledger:
             self.curves[trial] = files.read_table(path) if path.is_file() else pd.DataFrame()
         return self.curves[trial]
 
+    def _replace_epochs(self, trial: str, fold: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A fold that has ended sends its whole curve; what was known of it may be of an attempt that was given up."""
+        curve = self._curve(trial)
+        self.curves[trial] = curve[curve["fold"] != fold] if len(curve) else curve
+        self._add_epochs(trial, pd.DataFrame(rows))
+
     def _add_epochs(self, trial: str, rows: pd.DataFrame) -> None:
-        """A repeated epoch replaces its earlier row: a fold that was continued sends its whole curve."""
+        """A repeated epoch replaces its earlier row."""
         curve = pd.concat([self._curve(trial), rows], ignore_index=True)
         curve = curve.drop_duplicates(["fold", "epoch"], keep="last")
         self.curves[trial] = curve.sort_values(["fold", "epoch"], ignore_index=True)

@@ -55,10 +55,10 @@ def judge_ensemble(
     units, patients = len(targets), len(np.unique(groups))
     seen = f"{units} units of {patients} patients"
     if kept.shape[1] == 0:
-        return _unjudged(f"goes on: nothing is kept yet to judge it by ({seen})")
+        return _unjudged(f"nothing is kept yet to judge it by ({seen})")
     quantile = _quantile(groups, look, looks, stop_rate)
     if quantile is None:
-        return _unjudged(f"goes on: too few patients to judge by ({seen})")
+        return _unjudged(f"too few patients to judge by ({seen})")
     now = _Pooled.fit(targets, candidate, kept)
     lead = quantile * now.slope_error(groups)
     weights = now.refit(lead)
@@ -66,7 +66,7 @@ def judge_ensemble(
     error = clustered_error(now.change(weights), groups)
     stop = upper <= min_gain + linear_pool.TOLERANCE
     found = f"at most {upper:.5f} (gain {gain:.5f}, standard error {error:.5f}; {seen})"
-    reason = f"{_words(stop)}: to the pool of {kept.shape[1]} kept it brings {found}; {min_gain:g} is asked for"
+    reason = f"to the pool of {kept.shape[1]} kept it brings {found}; {min_gain:g} is asked for"
     return Verdict(stop, gain, error, upper, reason)
 
 
@@ -87,12 +87,12 @@ def judge_best(
     seen = f"{len(targets)} units of {len(np.unique(groups))} patients"
     quantile = _quantile(groups, look, looks, stop_rate)
     if quantile is None:
-        return _unjudged(f"goes on: too few patients to judge by ({seen})")
+        return _unjudged(f"too few patients to judge by ({seen})")
     better = row_kl(targets, incumbent) - row_kl(targets, candidate)
     gain, error = float(better.mean()), clustered_error(better, groups)
     upper = gain + quantile * error
     found = f"{gain:+.5f}, at most {upper:+.5f} (standard error {error:.5f}; {seen})"
-    return Verdict(upper < 0, gain, error, upper, f"{_words(upper < 0)}: against the best model its gain is {found}")
+    return Verdict(upper < 0, gain, error, upper, f"against the best model its gain is {found}")
 
 
 def choose(targets: np.ndarray, probs: np.ndarray, count: int, min_gain: float = 0.0) -> list[int]:
@@ -223,7 +223,3 @@ def _shrunk(targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
 
 def _unjudged(reason: str) -> Verdict:
     return Verdict(False, np.nan, np.nan, np.nan, reason)
-
-
-def _words(stop: bool) -> str:
-    return "stopped" if stop else "goes on"

@@ -12,7 +12,7 @@ from hms_ray.search.ledger import Ledger
 from hms_ray.search.racing import Verdict
 from hms_ray.search.settings import Race
 
-GO_ON = Verdict(stop=False, gain=math.nan, error=math.nan, upper=math.nan, reason="goes on: nothing to be judged by")
+GO_ON = Verdict(stop=False, gain=math.nan, error=math.nan, upper=math.nan, reason="nothing to be judged by")
 
 
 class Referee:
@@ -59,10 +59,12 @@ class Referee:
         units = np.array([self._units(fold) for fold in order])
         return pace.estimate(np.array(own), others.reshape(len(kept), len(order)), units)
 
-    def gain(self, trial: str, kept: Sequence[str]) -> float:
-        """Return what a trial adds to the ensemble of those kept."""
-        own = self.ledger.scored(trial, self.folds)
-        return racing.gain(own.targets, own.probs, self._stacked(kept, self.folds))
+    def gain(self, trial: str, folds: Sequence[int], kept: Sequence[str]) -> float:
+        """Return what a trial adds to the ensemble of those kept, on those folds; 0 while there is none to add to."""
+        own = self.ledger.scored(trial, folds) if folds else None
+        if not kept or own is None or not len(own.targets):
+            return 0.0
+        return racing.gain(own.targets, own.probs, self._stacked(kept, folds))
 
     def choose(self, trials: Sequence[str], count: int) -> list[str]:
         """Return at most `count` of the trials, those whose ensemble is best."""

@@ -20,6 +20,8 @@ from hms_ray.search.ranges import Choice
 from hms_ray.search.space import FIXED, Space
 from hms_ray.study_folder import StudyFolder
 
+CHOSEN_ON = "warm_start_chosen_on"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -45,7 +47,7 @@ class Study:
             ids = {"unit_id": self.labels.unit_ids, "group_id": self.labels.group_ids, "fold": self.labels.folds}
             files.write_table(self.folder.folds, pd.DataFrame(ids))
         for space in spaces:
-            self.folder.add_space(space.name, space.resolved() | {"warm_start_chosen_on": self.chosen_on(space)})
+            self.folder.add_space(space.name, space.resolved() | {CHOSEN_ON: self.chosen_on(space)})
 
     @property
     def folds(self) -> int:
@@ -55,10 +57,9 @@ class Study:
     def chosen_on(self, space: Space) -> list[int]:
         """Return the folds on whose scores the space's warm start was chosen; the other study may be gone since."""
         known = self.folder.read_study()["spaces"] if self.folder.study.is_file() else {}
-        if space.name in known:
-            return known[space.name]["warm_start_chosen_on"]
-        marks = self.labels.data_fingerprint, self.labels.folds_fingerprint
-        return list(warm_start.selected_on(space, *marks, self.folds))
+        if CHOSEN_ON in known.get(space.name, {}):
+            return known[space.name][CHOSEN_ON]
+        return list(warm_start.selected_on(space, self.labels.group_ids, self.labels.folds))
 
     def scored_folds(self) -> list[int]:
         """Return all folds, those that hold scored units first: a trial without any could not be compared."""

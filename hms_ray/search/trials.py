@@ -10,16 +10,14 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from hms_ray import files
 from hms_ray.config import RunConfig, try_run
 from hms_ray.errors import SearchAborted
-from hms_ray.execution.mailbox import FoldDone, FoldHalted, Message, Work
+from hms_ray.execution.mailbox import FoldHalted, Message, Work
 from hms_ray.execution.packing import Shares
 from hms_ray.search.journal import Journal
 from hms_ray.search.ledger import Ledger
 from hms_ray.search.referee import Referee
 from hms_ray.search.study import Study
-from hms_ray.training.loop import FoldResult
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Trials:
     ) -> None:
         self.study, self.journal, self.ledger, self.referee, self.gpus = study, journal, ledger, referee, gpus
         self.folds, self.budget = referee.folds, journal.space.budget
-        self.behind = 0 if at_once == 1 else 2 * at_once
+        self.behind = at_once + at_once // 2 if at_once > 1 else 0  # fewer learn sooner, more wait less for each other
         self.waiting = deque(journal.unfinished())
         self.numbers: dict[str, int] = {}
         self.runs: dict[str, RunConfig] = {}
@@ -82,8 +80,9 @@ class Trials:
         with self.lock:
             if isinstance(message, FoldHalted):
                 self._stop(message.trial, _behind_others(message.stopped.epochs[-1]))
-            if isinstance(message, FoldDone) and isinstance(self.gpus, Shares):
-                self._measure(message.trial, message.result, self.gpus)
+            result = message.stopped if isinstance(message, FoldHalted) else getattr(message, "result", None)
+            if result and isinstance(self.gpus, Shares):
+                self.gpus.learn(self.runs[message.trial], self.given[message.trial], result)
 
     def goes_on(self, trial: str, fold: int) -> bool:
         """Race the trial after a fold; an interrupted search stops none, but begins no fold either."""
@@ -130,21 +129,17 @@ class Trials:
         return Work(trial, tuple(jobs), self.given[trial])
 
     def _survives(self, trial: str) -> bool:
-        missing = self.ledger.missing(trial, self.folds)
-        if not missing:
+        done = self._done(trial)
+        if len(done) == len(self.folds):
             return True
-        done = [fold for fold in self.folds if fold not in missing]
         verdict = self.referee.verdict(trial, done, self.kept(self.numbers[trial]))
         if verdict.stop:
             self._stop(trial, verdict.reason)
         return not verdict.stop
 
-    def _measure(self, trial: str, result: FoldResult, shares: Shares) -> None:
-        """Learn from a fold how much of a GPU folds like it need."""
-        if result.out_of_memory:
-            shares.halve(self.runs[trial], self.given[trial])
-        else:
-            shares.add(self.runs[trial], result.peak_gpu_bytes, result.gpu_bytes)
+    def _done(self, trial: str) -> list[int]:
+        missing = self.ledger.missing(trial, self.folds)
+        return [fold for fold in self.folds if fold not in missing]
 
     def _stop(self, trial: str, cause: str) -> None:
         whole = self.runs[trial].epochs * len(self.folds)
@@ -156,7 +151,8 @@ class Trials:
         share = self.given.get(trial, 1.0)
         if failure and failure.of_memory and isinstance(self.gpus, Shares) and share < 1:
             self.gpus.halve(self.runs[trial], share)
-            self.waiting.append((self.numbers[trial], self.journal.run(self.numbers[trial])))
+            again = (self.numbers[trial], self.journal.run(self.numbers[trial]))
+            self.waiting = deque(sorted([*self.waiting, again], key=lambda proposal: proposal[0]))
         elif trial in self.stops:
             self._prune(trial, self.stops[trial])
         elif not missing:
@@ -170,7 +166,7 @@ class Trials:
             return self._fail(number, trial, f"its score is {score}")
         attrs = {"score": score}
         if self.study.score.objective == "gain":
-            attrs["gain"] = self.referee.gain(trial, self.kept(number))
+            attrs["gain"] = self.referee.gain(trial, self.folds, self.kept(number))
         self.journal.reports(number, self.ledger.reports(trial))
         self.journal.complete(number, -attrs["gain"] if "gain" in attrs else score, self.ledger.seconds(trial), **attrs)
         self.ledger.board.ended(trial, "COMPLETE")
@@ -178,7 +174,10 @@ class Trials:
 
     def _prune(self, trial: str, stop: _Stop) -> None:
         number, kept = self.numbers[trial], self.kept(self.numbers[trial])
-        estimate = self.referee.estimate(trial, self.runs[trial], self.ledger.halted.get(trial), kept)
+        if self.study.score.objective == "gain":
+            estimate = -self.referee.gain(trial, self._done(trial), kept)
+        else:
+            estimate = self.referee.estimate(trial, self.runs[trial], self.ledger.halted.get(trial), kept)
         self.journal.reports(number, self.ledger.reports(trial))
         self.journal.prune(number, estimate, stop.fidelity, stop.cause, self.ledger.seconds(trial))
         self.ledger.drop_weights(trial)
@@ -198,6 +197,20 @@ class Trials:
         self.ledger.board.best(self.journal.trial_id(best.number), best.user_attrs["score"])
         self.ledger.board.ensemble(*self.referee.ensemble([self.journal.trial_id(t.number) for t in complete]))
 
+    def _check_disk(self) -> None:
+        """Where room is short, give up the weights of trials that would be no finalists; then refuse to go on."""
+        try:
+            self.ledger.check_disk()
+        except SearchAborted:
+            for trial in self._no_finalists():
+                self.ledger.drop_weights(trial)
+            self.ledger.check_disk()
+
+    def _no_finalists(self) -> list[str]:
+        complete = [self.journal.trial_id(t.number) for t in self.journal.trials(TrialState.COMPLETE)]
+        chosen = self.referee.choose(complete, self.budget.finalists) if complete else []
+        return [t for t in complete if t not in chosen and not self.study.folder.oof(t).is_file()]
+
     def _check_failures(self) -> None:
         """Abort when the newest trials that have ended all failed alike: what is wrong is not the configuration."""
         ended = [t for t in self.journal.trials() if t.state.is_finished()][-self.budget.same_failures :]
@@ -205,14 +218,6 @@ class Trials:
             raise SearchAborted(
                 f"space {self.journal.space.name}: {len(ended)} trials in a row failed with the same error "
                 f"(budget.same_failures): {ended[-1].user_attrs['cause']}"
-            )
-
-    def _check_disk(self) -> None:
-        limit = self.budget.disk_gb
-        if limit is not None and (used := files.size_of(self.study.folder.root)) > limit * 1e9:
-            raise SearchAborted(
-                f"{self.study.folder.root} has {used / 1e9:.2f} GB, more than budget.disk_gb: {limit:g}; raise it, or "
-                "delete what you do not need of its ray/ folder; the same command then goes on"
             )
 
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from hms_ray import files
@@ -49,29 +50,26 @@ def configurations(space: Space) -> list[dict[str, Any]]:
     return found[: space.sampler.warm_trials]
 
 
-def selected_on(space: Space, data_fingerprint: str, folds_fingerprint: str, folds: int) -> tuple[int, ...]:
+def selected_on(space: Space, groups: np.ndarray, folds: np.ndarray) -> tuple[int, ...]:
     """Return the folds of this study on whose scores the warm start was chosen: there, a score is optimistic.
 
-    data_fingerprint, folds_fingerprint, folds: this study's. On the same data and folds these are the folds that chose
-    the other study's configurations, on the same data dealt out otherwise all of them, on other data none. Errors as
-    in `configurations`.
+    groups, folds (N,): the patient and the fold of each of this study's units. Folds that hold a patient on whom the
+    other study chose its configurations: with the same folds the same ones, dealt out otherwise nearly all, with other
+    patients none; whatever a unit is in either. Errors as in `configurations`.
     """
     if space.sampler.warm_start is None:
         return ()
     other = _study(space)
-    content = other.read_study()
-    if content["data"]["fingerprint"] != data_fingerprint:
-        return ()
-    if content["folds"]["fingerprint"] != folds_fingerprint:
-        return tuple(range(folds))
-    return tuple(sorted(_chosen_on(other, folds)))
+    table = files.read_table(other.folds, ["group_id", "fold"])
+    chosen = _chosen_on(other)
+    inside = table["fold"].isin(chosen) if chosen else np.full(len(table), True)  # no table is left to say: the worst
+    return tuple(map(int, np.unique(folds[np.isin(groups, table["group_id"][inside].to_numpy(dtype=str))])))
 
 
-def _chosen_on(study: StudyFolder, folds: int) -> set[int]:
-    """Return the folds that the tables of a study's complete trials name; all of them where no table is left."""
+def _chosen_on(study: StudyFolder) -> set[int]:
+    """Return the folds that the tables of a study's complete trials name."""
     trials = [f"{name}-{trial.number:04d}" for name, trial in _complete(study)]
-    chosen = {fold for trial in trials for path in _tables(study, trial) for fold in _selected_on(path)}
-    return chosen or set(range(folds))
+    return {fold for trial in trials for path in _tables(study, trial) for fold in _selected_on(path)}
 
 
 def _tables(study: StudyFolder, trial: str) -> list[Path]:

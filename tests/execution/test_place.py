@@ -6,7 +6,7 @@ import pytest
 
 from hms_ray.errors import ConfigError
 from hms_ray.execution.packing import Shares
-from hms_ray.execution.place import OnCluster, here
+from hms_ray.execution.place import Here, OnCluster
 from hms_ray.search.settings import Resources
 
 GB = 10**9
@@ -41,6 +41,6 @@ def test_what_no_node_can_do_is_refused_with_the_arithmetic() -> None:
 
 
 def test_this_process_trains_one_fold_at_a_time() -> None:
-    assert here(Resources(), None).trials_at_once == 1
+    assert Here.of(Resources(), None, None).trials_at_once == 1
     with pytest.raises(ConfigError, match=r"--here: a fold has one process, but resources\.workers_per_fold is 2"):
-        here(Resources(workers_per_fold=2), None)
+        Here.of(Resources(workers_per_fold=2), None, None)

@@ -1,6 +1,7 @@
 """What Ray is started with and what a session yields; Ray itself is not started here."""
 
 import os
+import socket
 
 import pytest
 
@@ -58,3 +59,15 @@ def test_a_device_that_cannot_be_is_refused_before_ray_starts(ray):
     with pytest.raises(ConfigError, match="HMS_RAY_DEVICE"), session():
         pytest.fail("Ray was started")
     assert ray == {}
+
+
+def test_an_address_where_nobody_answers_is_refused_before_ray_tries(ray, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]
+        monkeypatch.setitem(module.os.environ, "RAY_ADDRESS", f"127.0.0.1:{free}")
+        with session():
+            assert "init" in ray
+    ray.clear()
+    with pytest.raises(ConfigError, match=rf"RAY_ADDRESS=127\.0\.0\.1:{free}: no Ray cluster answers there"), session():
+        pass
+    assert "init" not in ray

@@ -1,5 +1,10 @@
 """The folds that chosen configurations still lack."""
 
+import pytest
+
+from hms_ray.errors import SearchAborted
+from hms_ray.execution.mailbox import FoldFailed
+from hms_ray.execution.packing import Shares
 from hms_ray.search.board import Board
 from hms_ray.search.finals import Finals
 from hms_ray.search.ledger import Ledger
@@ -7,8 +12,9 @@ from hms_ray.search.ledger import Ledger
 TRIAL = "toy-base"
 
 
-def finals(toy) -> Finals:
-    return Finals({TRIAL: toy.space.run}, Ledger(toy.study, (), Board("test", trials=0, trial_folds=0)), 0.25)
+def finals(toy, disk_gb: float | None = None) -> Finals:
+    ledger = Ledger(toy.study, (), Board("test", trials=0, trial_folds=0), disk_gb)
+    return Finals({TRIAL: toy.space.run}, ledger, 0.25, Shares(toy.folder.gpu_memory))
 
 
 def folds(source: Finals) -> list[int]:
@@ -38,3 +44,18 @@ def test_interrupted_no_more_folds_begin(toy):
     source.next()
     source.interrupt()
     assert source.exhausted() and source.next() is None
+
+
+def test_lack_of_memory_asks_for_a_larger_share(toy):
+    source = finals(toy)
+    source.shares.add(toy.space.run, 10**9, 10**11)
+    assert source.shares.share(toy.space.run) == 0.125
+    source.handle(FoldFailed(TRIAL, 0, "the images do not fit"))
+    assert not source.short
+    source.handle(FoldFailed(TRIAL, 1, "not even one example fits", of_memory=True))
+    assert source.short and source.shares.share(toy.space.run) == 0.5, "half as many as the four that shared it"
+
+
+def test_a_study_that_outgrows_its_budget_stops(toy):
+    with pytest.raises(SearchAborted, match=r"more than budget\.disk_gb: 1e-06"):
+        finals(toy, disk_gb=1e-6).next()

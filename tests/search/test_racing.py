@@ -138,7 +138,7 @@ def test_a_copy_of_a_kept_member_is_stopped_and_the_reason_has_the_numbers(scene
     verdict = racing.judge_ensemble(targets, groups, probs[:, 0], probs[:, :3], **ASK, min_gain=1e-6)
     assert verdict.stop
     assert verdict.gain == pytest.approx(0, abs=1e-8)
-    assert verdict.reason.startswith("stopped: to the pool of 3 kept it brings at most 0.00000 (gain ")
+    assert verdict.reason.startswith("to the pool of 3 kept it brings at most 0.00000 (gain ")
     assert verdict.reason.endswith(f"{len(targets)} units of 80 patients); 1e-06 is asked for")
 
 

@@ -11,6 +11,7 @@ from hms_ray.errors import SearchAborted, TrialFailed
 from hms_ray.execution import worker
 from hms_ray.execution.in_process import run_here
 from hms_ray.execution.packing import Shares
+from hms_ray.files import size_of
 from hms_ray.search import racing
 from hms_ray.search.board import Board
 from hms_ray.search.journal import Journal
@@ -38,13 +39,13 @@ def space(toy):
 
 def source(toy, space, at_once=1, gpus=0.0):
     """What the driver makes of a study, anew as after a restart."""
-    ledger = Ledger(toy.study, FOLDS, Board("test", trials=0, trial_folds=0))
+    ledger = Ledger(toy.study, FOLDS, Board("test", trials=0, trial_folds=0), space.budget.disk_gb)
     return Trials(toy.study, Journal(toy.folder, space), ledger, Referee(space.race, ledger, FOLDS), at_once, gpus)
 
 
-def train_all(toy, space, **options):
+def train_all(toy, space, fold_s=None, **options):
     trials = source(toy, space, **options)
-    run_here(trials, toy.study.labels, threads=1)
+    run_here(trials, toy.study.labels, 1, fold_s)
     return trials
 
 
@@ -146,8 +147,8 @@ def test_trials_side_by_side_wait_for_those_they_shall_know(toy, space):
     space = replace(space, budget=Budget(trials=9, trial_folds=2))
     trials = source(toy, space, at_once=2)
     works = [trials.next() for _ in range(6)]
-    assert [work is None for work in works] == [False] * 5 + [True], "trial 5 shall know how trial 0 ended"
-    assert trials.kept(4) == []
+    assert [work is None for work in works] == [False] * 4 + [True] * 2, "trial 4 shall know how trial 0 ended"
+    assert trials.kept(3) == []
 
 
 def test_one_error_in_a_row_aborts_with_it(toy, space, monkeypatch):
@@ -178,13 +179,32 @@ def test_a_study_that_outgrows_its_budget_stops(toy, space):
         train_all(toy, replace(space, budget=Budget(trials=4, trial_folds=2, disk_gb=1e-5)))
 
 
+def test_where_room_is_short_weights_of_those_that_would_be_no_finalists_go_first(toy, space):
+    trials = train_all(toy, replace(space, budget=Budget(trials=3, trial_folds=2, finalists=1)))
+    complete = [f"race-{n:04d}" for n in range(3)]
+    (chosen,) = trials.referee.choose(complete, 1)
+    used = size_of(toy.folder.root)
+    weights = toy.folder.trial(chosen).fold(0).weights.stat().st_size
+    tight = replace(space, budget=Budget(trials=4, trial_folds=2, finalists=1, disk_gb=(used - weights) / 1e9))
+    again = source(toy, tight)
+    assert again.next() is not None, "room was made"
+    kept = [trial for trial in complete if len(again.ledger.without_weights(trial)) == 1]
+    assert kept == [chosen]
+
+
+def test_a_fold_that_takes_too_long_fails_its_trial(toy, space):
+    trials = train_all(toy, space, fold_s=1e-6)
+    assert states(trials) == ["FAIL"] * 4
+    assert "the fold had not ended after" in trials.journal.trials()[0].user_attrs["cause"]
+
+
 def test_the_objective_may_be_what_a_trial_adds_to_the_ensemble(toy, space):
     toy.study = replace(toy.study, score=toy.study.score.model_copy(update={"objective": "gain"}))
     trials = train_all(toy, space)
     kept = []
     for trial in trials.journal.trials():
         name = trials.journal.trial_id(trial.number)
-        gain = trials.referee.gain(name, kept)
+        gain = trials.referee.gain(name, FOLDS, kept)
         assert trial.value == -gain and gain >= 0
         assert trial.user_attrs["score"] == trials.ledger.score(name, FOLDS)
         kept.append(name)

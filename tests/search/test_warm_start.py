@@ -3,9 +3,10 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from hms_ray import tasks
+from hms_ray import files, tasks
 from hms_ray.errors import ConfigError
 from hms_ray.oof import OofTable
 from hms_ray.search import warm_start
@@ -21,6 +22,7 @@ BASE = {
 }
 LR = {"stages.0.lr": {"log_uniform": [1e-4, 1e-1]}}
 WIDTH = {"model.width": {"int": [4, 64]}}
+PATIENTS = (np.array(["a", "b", "c", "d", "e", "f"]), np.array([0, 0, 1, 1, 2, 2]))
 TASK = tasks.from_dict({"kind": "votes", "classes": ["a", "b"]})
 
 
@@ -51,6 +53,12 @@ def search(folder, space, values):
         else:
             journal.complete(number, value, 1.0)
     return runs
+
+
+def dealt(folder):
+    """Write the folds of the other study."""
+    groups, folds = PATIENTS
+    files.write_table(folder.folds, pd.DataFrame({"unit_id": groups, "group_id": groups, "fold": folds}))
 
 
 def lr_of(run):
@@ -143,18 +151,22 @@ def test_faults_are_named_before_anything_starts(other, tmp_path):
 def test_the_folds_that_chose_it_are_those_of_the_other_study(other):
     search(other, a_space(LR), [0.3, 0.2])
     space = a_space(LR, other.root)
-    assert warm_start.selected_on(space, "d", "f", 3) == (0, 1, 2), "no table is left to say which: the worst"
+    dealt(other)
+    assert warm_start.selected_on(space, *PATIENTS) == (0, 1, 2), "no table is left to say which: the worst"
     table(other, other.trial("toy-0000").fold(1).oof, "toy-0000", (1,))
-    assert warm_start.selected_on(space, "d", "f", 3) == (1,)
+    assert warm_start.selected_on(space, *PATIENTS) == (1,)
     table(other, other.oof("toy-0001"), "toy-0001", (1, 2))
     table(other, other.oof("toy-base"), "toy-base", ())
-    assert warm_start.selected_on(space, "d", "f", 3) == (1, 2)
+    assert warm_start.selected_on(space, *PATIENTS) == (1, 2)
 
 
-def test_other_folds_spoil_all_and_other_data_none(other):
+def test_other_folds_are_spoiled_by_their_patients_and_other_patients_spoil_none(other):
     search(other, a_space(LR), [0.3])
+    dealt(other)
     table(other, other.oof("toy-0000"), "toy-0000", (0,))
-    space = a_space(LR, other.root)
-    assert warm_start.selected_on(space, "d", "elsewhere", 5) == (0, 1, 2, 3, 4)
-    assert warm_start.selected_on(space, "elsewhere", "f", 3) == ()
-    assert warm_start.selected_on(a_space(LR), "d", "f", 3) == ()
+    space, (groups, folds) = a_space(LR, other.root), PATIENTS
+    assert warm_start.selected_on(space, groups, folds) == (0,)
+    assert warm_start.selected_on(space, np.repeat(groups, 3), np.tile([0, 1, 2], 6)) == (0, 1, 2), "dealt out anew"
+    assert warm_start.selected_on(space, groups[::2], np.array([4, 3, 2])) == (4,), "units may differ, patients count"
+    assert warm_start.selected_on(space, np.array(["someone", "else"]), np.array([0, 1])) == ()
+    assert warm_start.selected_on(a_space(LR), groups, folds) == ()
