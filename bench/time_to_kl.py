@@ -1,13 +1,16 @@
 """Time to an ensemble of a given KL: racing against Optuna alone, with one sampler, one budget of trials, by seed.
 
 Both arms run through the same engine in this process, one fold at a time; Optuna alone trains every fold of each trial.
+Seconds are of processor time; the features are prepared before.
 """
 
 import argparse
 import os
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from hms_ray.ensemble import linear_pool
 from hms_ray.ensemble._nested import cross_fit
 from hms_ray.errors import ConfigError
 from hms_ray.oof import OofTable, stack
+from hms_ray.prepare import prepare
 from hms_ray.search import driver, space
 from hms_ray.search.settings import Race
 from hms_ray.search.space import Space
@@ -53,6 +57,7 @@ def run(arguments: list[str]) -> Iterator[str]:
     options = _options(arguments)
     torch.set_num_threads(1)
     base = space.load(options.space, (*options.set, f"budget.trials={options.trials}"))
+    prepare([base], options.data)
     yield f"{options.trials} trials of {base.name}, {base.run.folds} folds, KL at >= {base.run.score.min_votes} votes"
     ratios = []
     for seed in options.seeds:
@@ -92,15 +97,33 @@ def _course(arm: Space, data: Path) -> Course:
     """Run a search in a folder of its own and read from the files what it had when."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = StudyFolder(Path(scratch) / "study")
-        started = time.time()
-        driver.search(folder, [arm], data, in_process=True)
-        whole = {trial: _ended(folder, trial, arm.run.folds) for trial in folder.oof_ids()}
+        with _processor_clock() as seconds_at:
+            driver.search(folder, [arm], data, in_process=True)
+        whole = {trial: seconds_at(_ended(folder, trial, arm.run.folds)) for trial in folder.oof_ids()}
         order = sorted(whole, key=whole.__getitem__)
         tables = [OofTable.read(folder.oof(trial)) for trial in order]
         epochs = sum(len(pd.read_parquet(path)) for path in folder.root.glob("trials/*/epochs.parquet"))
     kl = [_cross_fitted(tables[: n + 1], arm.run.score.min_votes) for n in range(len(tables))]
     each = sum(stage.epochs for stage in arm.run.stages)
-    return Course(np.array([whole[trial] - started for trial in order]), np.array(kl), epochs / each)
+    return Course(np.array([whole[trial] for trial in order]), np.array(kl), epochs / each)
+
+
+@contextmanager
+def _processor_clock() -> Iterator[Callable[[float], float]]:
+    """Yield a function from the time of day to this process's processor time since, whatever else the machine does."""
+    begun, over, ticks = time.process_time(), threading.Event(), [(time.time(), 0.0)]
+
+    def tick() -> None:
+        while not over.wait(0.2):
+            ticks.append((time.time(), time.process_time() - begun))
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield lambda moment: float(np.interp(moment, *np.transpose(ticks)))
+    finally:
+        over.set()
+        thread.join()
 
 
 def _ended(folder: StudyFolder, trial: str, folds: int) -> float:

@@ -3,12 +3,16 @@
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import ray
+from ray.exceptions import GetTimeoutError, RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hms_ray.execution.mailbox import (
+    OVERDUE,
     FoldBegun,
     FoldDone,
     FoldFailed,
@@ -16,6 +20,7 @@ from hms_ray.execution.mailbox import (
     Mailbox,
     Mark,
     Message,
+    ReplicasLost,
     StorageFailed,
     Wanted,
     Work,
@@ -59,7 +64,8 @@ class Collector:
     def __init__(
         self, source: TrialSource, fold_s: float | None = None, other: Callable[[Message], None] | None = None
     ) -> None:
-        self.mailbox = Mailbox.options(max_concurrency=1000).remote()
+        beside_me = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.mailbox = Mailbox.options(max_concurrency=1000, scheduling_strategy=beside_me).remote()
         self.source, self.fold_s, self.other = source, fold_s, other
         self.under_way: dict[tuple[str, int], tuple[float, Any]] = {}
         self.attempts: dict[tuple[str, int], int] = {}
@@ -95,6 +101,21 @@ class Collector:
         if self.fault:
             raise self.fault
 
+    def spare(self, work: Work) -> None:
+        """Count the next beginning of a fold of this work as no new attempt: its worker was lost through others."""
+        for job in work.jobs:
+            if (job.trial, job.fold) in self.attempts:
+                self.attempts[job.trial, job.fold] -= 1
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep what the source raises here for `check`, since Ray may wrap it or drop it."""
+        try:
+            yield
+        except Exception as error:
+            self.fault = self.fault or error
+            raise
+
     def _run(self) -> None:
         while not self.over.is_set() and self.fault is None:
             try:
@@ -122,7 +143,7 @@ class Collector:
                 if isinstance(message, FoldDone):
                     goes_on = self.source.goes_on(message.trial, message.fold)
                     self.mailbox.decide.remote(message.trial, message.fold, goes_on)
-            case Wanted() | WorkDone():
+            case Wanted() | WorkDone() | ReplicasLost():
                 assert self.other, "only replicas of a worker group ask for work"
                 self.other(message)
             case _:
@@ -137,9 +158,9 @@ class Collector:
             self.source.handle(message)
 
     def _end_overdue(self) -> None:
-        for key, (begun, _) in list(self.under_way.items()):
-            if self.fold_s is not None and time.monotonic() - begun > self.fold_s:
-                self._give_up(key, f"the fold had not ended after {self.fold_s / 60:g} minutes (budget.fold_minutes)")
+        for key, (begun, worker) in list(self.under_way.items()):
+            if self.fold_s is not None and time.monotonic() - begun > self.fold_s and not _is_lost(worker):
+                self._give_up(key, OVERDUE.format(minutes=self.fold_s / 60))
 
     def _give_up(self, key: tuple[str, int], cause: str) -> None:
         """Fail a fold in its worker's stead, and kill the worker; the next one passes over it."""
@@ -149,3 +170,14 @@ class Collector:
         self.source.handle(failed)
         if worker is not None:
             ray.kill(worker)
+
+
+def _is_lost(worker: Any) -> bool:
+    """Whether an actor is no more; its fold waits for another, whose clock has not begun."""
+    try:
+        ray.get(worker.__ray_ready__.remote(), timeout=POLL_S)
+    except GetTimeoutError:  # it is busy
+        return False
+    except RayActorError:
+        return True
+    return False

@@ -8,8 +8,8 @@ import torch
 from hms_ray.crossval import Labels
 from hms_ray.errors import TrialFailed
 from hms_ray.execution.collector import TrialSource
-from hms_ray.execution.mailbox import EpochDone, FoldBegun, Message
-from hms_ray.execution.worker import OVERDUE, train_work
+from hms_ray.execution.mailbox import OVERDUE, EpochDone, FoldBegun, Message
+from hms_ray.execution.worker import train_work
 from hms_ray.training.team import Replica
 
 

@@ -16,6 +16,7 @@ from hms_ray.crossval import FoldJob
 from hms_ray.training.loop import FoldResult, FoldStopped
 
 Fold = tuple[str, int]  # trial and number
+OVERDUE = "the fold had not ended after {minutes:g} minutes (budget.fold_minutes)"
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,10 @@ class StorageFailed:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A replica of a worker group asks for work."""
+    """A replica of a worker group asks for work; `question` is like no other, also of one that was started again."""
 
     replica: int
+    question: str
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,13 @@ class WorkDone:
 
 
 @dataclass(frozen=True)
+class ReplicasLost:
+    """Workers of these replicas were lost, so that the whole group starts again."""
+
+    replicas: frozenset[int]
+
+
+@dataclass(frozen=True)
 class Mark:
     """Comes back once everything posted before it is handled."""
 
@@ -119,18 +128,18 @@ class Mark:
 
 
 Ended = FoldDone | FoldHalted | FoldFailed
-Message = FoldBegun | EpochDone | Ended | StorageFailed | Wanted | WorkDone | Mark
+Message = FoldBegun | EpochDone | Ended | StorageFailed | Wanted | WorkDone | ReplicasLost | Mark
 
 
 @ray.remote(num_cpus=0)
 class Mailbox:
-    """Messages to the driver in the order they came; its answers by trial and fold, or by replica."""
+    """Messages to the driver in the order they came; its answers by trial and fold, or by question."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.outcomes: dict[Fold, bool] = {}
         self.verdicts: dict[Fold, bool] = {}
-        self.given: dict[int, Work | None] = {}
+        self.given: dict[str, Work | None] = {}
         self.changed = asyncio.Condition()
 
     async def post(self, message: Message) -> None:
@@ -167,16 +176,16 @@ class Mailbox:
             await self.changed.wait_for(lambda: (trial, fold) in self.verdicts)
         return self.verdicts[trial, fold]
 
-    async def give(self, replica: int, work: Work | None) -> None:
-        """Hand work to a replica; None: there is no more."""
+    async def give(self, question: str, work: Work | None) -> None:
+        """Answer who wants work; None: there is no more."""
         async with self.changed:
-            self.given[replica] = work
+            self.given[question] = work
             self.changed.notify_all()
 
-    async def take(self, replica: int, wait_s: float) -> tuple[bool, Work | None]:
-        """Return whether there is an answer for the replica, and its work."""
-        await self._until(lambda: replica in self.given, wait_s)
-        return replica in self.given, self.given.pop(replica, None)
+    async def take(self, question: str, wait_s: float) -> tuple[bool, Work | None]:
+        """Return whether there is an answer, and the work."""
+        await self._until(lambda: question in self.given, wait_s)
+        return question in self.given, self.given.pop(question, None)
 
     async def _until(self, true: Any, wait_s: float) -> None:
         async with self.changed:

@@ -42,9 +42,14 @@ def session() -> Iterator[list[Node]]:
         runtime_env={"env_vars": workers},
     )
     try:
-        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield living_nodes()
     finally:
         ray.shutdown()
+
+
+def living_nodes() -> list[Node]:
+    """Return what each node of the cluster has that is alive now."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _check_address(address: str) -> None:

@@ -7,7 +7,10 @@ each replica's first rank writes. `ray.train.report` is not used: it is a barrie
 configurations have different numbers of epochs.
 """
 
+import logging
+import secrets
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
@@ -21,15 +24,19 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import distributed, nn
 
 from hms_ray.crossval import Labels
-from hms_ray.errors import SearchAborted
+from hms_ray.errors import ConfigError, SearchAborted
 from hms_ray.execution.collector import Collector, TrialSource
 from hms_ray.execution.device import rehearsed
-from hms_ray.execution.mailbox import Message, Wanted, Work, WorkDone
-from hms_ray.execution.resources import Request
+from hms_ray.execution.mailbox import Message, ReplicasLost, Wanted, Work, WorkDone
+from hms_ray.execution.resources import Request, folds_at_once
+from hms_ray.execution.session import living_nodes
 from hms_ray.execution.worker import RayLine, train_work
 from hms_ray.training.team import Replica, Team
 
-RESTARTS = 8  # of a group; a fold whose worker is lost again and again ends sooner
+log = logging.getLogger(__name__)
+
+REGROUPINGS = 5  # of a group whose workers find no place any more
+RESTARTS = 24  # of a group; a fold whose worker is lost again and again ends sooner
 PATIENCE_S = 60  # how long a first rank waits before it shows the others that it lives
 
 
@@ -43,31 +50,54 @@ def run_group(
     """
     desk = _Desk(source)
     with Collector(source, fold_s, desk.answer) as collector:
-        desk.mailbox = collector.mailbox
-        trainer = TorchTrainer(
-            _work,
-            train_loop_config={
-                "labels": ray.put(labels),
-                "mailbox": collector.mailbox,
-                "replicas": replicas,
-                "workers_per_fold": request.workers_per_fold,
-            },
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=replicas * request.workers_per_fold,
-                use_gpu=request.gpus > 0,
-                resources_per_worker=request.for_train(),
-            ),
-            torch_config=TorchConfig(backend=_backend(request)),
-            run_config=ray.train.RunConfig(
-                name="train", storage_path=str(logs), failure_config=ray.train.FailureConfig(max_failures=RESTARTS)
-            ),
-        )
-        try:
-            _beside(trainer.fit, lambda: (collector.check(), desk.retry()))
-        except ray.train.TrainingFailedError as error:
-            raise SearchAborted(
-                f"the worker group failed {RESTARTS + 1} times, at last with {_last_line(error)}"
-            ) from error
+        desk.collector = collector
+        for _ in range(REGROUPINGS):
+            trainer = _trainer(collector.mailbox, labels, request, replicas, logs)
+            try:
+                return _beside(trainer.fit, lambda: (collector.check(), desk.retry()))
+            except ray.train.ControllerError as error:  # its workers find no place any more
+                replicas = _still_fit(request, replicas, error)
+                desk.regroup()
+            except ray.train.TrainingFailedError as error:
+                raise SearchAborted(
+                    f"the worker group failed {RESTARTS + 1} times, at last with {_last_line(error)}"
+                ) from error
+        raise SearchAborted(f"the worker group found no place in {REGROUPINGS} attempts; the same command goes on")
+
+
+def _trainer(mailbox: Any, labels: Labels, request: Request, replicas: int, logs: Path) -> TorchTrainer:
+    return TorchTrainer(
+        _work,
+        train_loop_config={
+            "labels": ray.put(labels),
+            "mailbox": mailbox,
+            "replicas": replicas,
+            "workers_per_fold": request.workers_per_fold,
+        },
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=replicas * request.workers_per_fold,
+            use_gpu=request.gpus > 0,
+            resources_per_worker=request.for_train(),
+        ),
+        torch_config=TorchConfig(backend=_backend(request)),
+        run_config=ray.train.RunConfig(
+            name="train",
+            storage_path=str(logs),
+            # Ray itself would wait for ever for the place of workers whose node is gone
+            failure_config=ray.train.FailureConfig(max_failures=RESTARTS, controller_failure_limit=0),
+            callbacks=[_Losses(mailbox, request.workers_per_fold)],
+        ),
+    )
+
+
+def _still_fit(request: Request, replicas: int, error: Exception) -> int:
+    """Return how many replicas the nodes that are left can hold, or give up with the arithmetic."""
+    try:
+        fit = min(replicas, folds_at_once(request, living_nodes()))
+    except ConfigError as nothing:
+        raise SearchAborted(f"{nothing}; the same command goes on when there is room") from error
+    log.warning("the worker group was lost (%s); %d folds at once from now on", _last_line(error), fit)
+    return fit
 
 
 def _backend(request: Request) -> str:
@@ -99,37 +129,62 @@ def _beside(call: Callable[[], object], meanwhile: Callable[[], object]) -> None
     ended.result()
 
 
+class _Losses(ray.train.UserCallback):
+    """Tells the driver whose workers were lost, before the whole group starts again."""
+
+    def __init__(self, mailbox: Any, workers_per_fold: int) -> None:
+        self.mailbox, self.workers_per_fold = mailbox, workers_per_fold
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        lost = frozenset(rank // self.workers_per_fold for rank in worker_exceptions)
+        ray.get(self.mailbox.post.remote(ReplicasLost(lost)))
+
+
 @dataclass
 class _Desk:
     """Gives each replica its work; one that was restarted gets what it had."""
 
     source: TrialSource
-    mailbox: Any = None
+    collector: Any = None
     given: dict[int, Work] = field(default_factory=dict)
-    waiting: set[int] = field(default_factory=set)
+    waiting: dict[int, str] = field(default_factory=dict)
+    orphans: deque[Work] = field(default_factory=deque)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def answer(self, message: Message) -> None:
-        """Take a replica's question or its word that the work is done."""
+        """Take a replica's question, its word that the work is done, or the news that it was lost."""
         with self.lock:
             match message:
                 case WorkDone(replica):
                     self.source.ended(self.given.pop(replica))
-                case Wanted(replica):
-                    self.waiting.add(replica)
+                case Wanted(replica, question):
+                    self.waiting[replica] = question
                     self.retry()
+                case ReplicasLost(replicas):
+                    for replica, work in self.given.items():
+                        if replica not in replicas:
+                            self.collector.spare(work)
+
+    def regroup(self) -> None:
+        """Take everything back: another group comes, perhaps of fewer replicas."""
+        with self.lock:
+            for work in self.given.values():
+                self.collector.spare(work)
+            self.orphans.extend(self.given.values())
+            self.given.clear()
+            self.waiting.clear()
 
     def retry(self) -> None:
         """Give work to those that wait for it, if there is any now."""
         with self.lock:
-            for replica in sorted(self.waiting):
-                work = self.given.get(replica) or self.source.next()
+            for replica, question in sorted(self.waiting.items()):
+                work = self.given.get(replica) or (self.orphans.popleft() if self.orphans else self.source.next())
                 if work is None and not self.source.exhausted():
-                    return
-                self.waiting.remove(replica)
+                    continue
+                del self.waiting[replica]
                 if work is not None:
                     self.given[replica] = work
-                ray.get(self.mailbox.give.remote(replica, work))
+                ray.get(self.collector.mailbox.give.remote(question, work))
 
 
 def _work(config: Mapping[str, Any]) -> None:
@@ -150,10 +205,11 @@ def _next(replica: Replica, index: int, mailbox: Any) -> Work | None:
 
     The first rank asks; the others hear from it every minute at least, or their process group would time out.
     """
+    question = secrets.token_hex(8)
     if replica.rank == 0:
-        ray.get(mailbox.post.remote(Wanted(index)))
+        ray.get(mailbox.post.remote(Wanted(index, question)))
     while True:
-        answer = ray.get(mailbox.take.remote(index, PATIENCE_S)) if replica.rank == 0 else None
+        answer = ray.get(mailbox.take.remote(question, PATIENCE_S)) if replica.rank == 0 else None
         answered, work = replica.team.from_first(answer)
         if answered:
             return work

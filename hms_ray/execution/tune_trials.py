@@ -44,12 +44,15 @@ def run_trials(
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(logs),
-                failure_config=tune.FailureConfig(max_failures=ATTEMPTS),
+                failure_config=tune.FailureConfig(max_failures=ATTEMPTS * (int(labels.folds.max()) + 1)),
                 callbacks=list(callbacks),
                 verbose=0,
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        finally:
+            collector.check()  # Tune wraps what its searcher raises
 
 
 class _TuneLine(RayLine):
@@ -78,7 +81,8 @@ class _Proposals(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial, None to be asked again, or that there is no more."""
         self.collector.check()
-        work = self.source.next()
+        with self.collector.kept():
+            work = self.source.next()
         if work is None:
             return Searcher.FINISHED if self.source.exhausted() else None
         self.works[trial_id] = work
@@ -87,7 +91,8 @@ class _Proposals(Searcher):
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Write what the trial sent, then tell the source."""
         self.collector.flush()
-        self.source.ended(self.works.pop(trial_id))
+        with self.collector.kept():
+            self.source.ended(self.works.pop(trial_id))
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher for a restore that is never asked for; locks and sockets stay here."""

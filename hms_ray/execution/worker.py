@@ -26,7 +26,6 @@ from hms_ray.training.loop import FoldResult
 from hms_ray.training.team import Replica
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS)  # faults of a disk, no configuration's
-OVERDUE = "the fold had not ended after {minutes:g} minutes (budget.fold_minutes)"
 
 
 class Line(Protocol):

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -39,18 +39,36 @@ BASE = {
     "stages": [{"epochs": 1, "lr": 0.01}, {"epochs": 1, "lr": 0.01, "min_votes": 10}],
     "folds": 3,
 }
-# A search that stops some of its trials between two folds.
+# A search that stops some of its trials, and whose ensemble needs several.
 RACED = {
     "base": BASE
     | {
+        "model": {"name": "basic_cnn", "width": 8, "depth": 2},
         "augment": {"mirror_sides": {}, "mixup": {}},
-        "optim": {"batch": 8, "ema": 0.9},
-        "stages": [{"epochs": 12, "lr": 1e-2}, {"epochs": 8, "lr": 1e-3, "min_votes": 10}],
+        "optim": {"batch": 8, "ema": 0.5},
+        "stages": [{"epochs": 18, "lr": 1e-2}, {"epochs": 7, "lr": 3e-3, "min_votes": 5}],
+        "score": {"min_votes": 2},
+        "folds": 4,
+        "seed": 1,
     },
-    "search": {"stages.0.lr": {"log_uniform": [1e-4, 1]}, "model.width": {"choice": [4, 6]}},
-    "budget": {"trials": 10, "trial_folds": 2, "finalists": 3},
-    "race": {"rule": "ensemble", "stop_rate": 0.5, "min_gain": 0.01},
+    "search": {
+        "stages.0.lr": {"log_uniform": [1e-3, 1]},
+        "model.width": {"choice": [4, 8]},
+        "augment.mixup.p": {"uniform": [0, 1]},
+    },
+    "budget": {"trials": 9, "trial_folds": 2, "finalists": 3},
+    "race": {"rule": "ensemble", "stop_rate": 0.3, "min_gain": 0.003},
 }
+CONSOLE = "from hms_ray.cli import console; console()"
+# In one process, one fold after the other, but with what is known of earlier trials when three of them run at a time.
+HERE = """
+from hms_ray.cli import console
+from hms_ray.execution.place import Here
+from hms_ray.search import driver
+
+driver.Here.of = lambda wanted, labels, fold_s: Here(labels, wanted.cpus, fold_s, trials_at_once=3)
+console()
+"""
 
 
 def make_space(name="toy", search=None, **base):
@@ -98,7 +116,17 @@ def toy(tmp_path, hms_folder) -> SimpleNamespace:
 
 
 class Run:
-    """`hms-ray VERB` in a folder, with the environment of a user; and what disturbs it."""
+    """`hms-ray VERB` in a folder, with the environment of a user; and what disturbs it.
+
+    impatient: settings with which Ray takes note of a node's death within some seconds
+    """
+
+    impatient: ClassVar = {
+        "RAY_health_check_initial_delay_ms": "0",
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_timeout_ms": "2000",
+        "RAY_health_check_failure_threshold": "2",
+    }
 
     def __init__(self, folder: Path, data: Path) -> None:
         self.folder, self.data = folder, data
@@ -106,6 +134,7 @@ class Run:
         self.environment = os.environ | {
             "HMS_RAY_CACHE": str(folder / "cache"),
             "HMS_RAY_DATA": str(data),
+            "RAY_ADDRESS": "local",  # even where this machine has a cluster
             "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": 3}),  # three trials at a time, whatever the machine has
         }
 
@@ -114,9 +143,9 @@ class Run:
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         return path
 
-    def start(self, *arguments: object, **environment: str) -> subprocess.Popen:
+    def start(self, *arguments: object, program: str = CONSOLE, **environment: str) -> subprocess.Popen:
         """Start the command line as the leader of a process group, as a terminal does."""
-        command = [sys.executable, "-c", "from hms_ray.cli import console; console()", *map(str, arguments)]
+        command = [sys.executable, "-c", program, *map(str, arguments)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "process_group": 0}
         process = subprocess.Popen(command, cwd=self.folder, env=self.environment | environment, **pipes)
         self.started.append(process)
@@ -191,10 +220,12 @@ def run(tmp_path_factory: pytest.TempPathFactory, make_hms_folder: Callable[...,
 
 @pytest.fixture(scope="session")
 def undisturbed(run: Run) -> StudyFolder:
-    """A search that nothing disturbed, for comparison."""
+    """A search that nothing disturbed, in one process and without Ray: what all others are compared with."""
     study, command = run.raced("undisturbed")
-    code, _, err = run(*command)
-    assert code == 0, err
-    states = set(trials_table(study)["state"])
-    assert states == {"COMPLETE", "PRUNED"}, f"some trials are to be stopped, but all are {states}"
+    process = run.start(*command, "--here", program=HERE)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    trials, ensemble = trials_table(study), json.loads(study.ensemble.read_text())
+    assert set(trials["state"]) == {"COMPLETE", "PRUNED"}, "some trials are to be stopped"
+    assert len(ensemble["members"]) >= 2 and len(study.oof_ids()) >= 2, "several finalists, and no single best one"
     return study

@@ -1,0 +1,64 @@
+"""What becomes of folds that never end, of those that kill their worker, and of a driver that cannot write."""
+
+from pathlib import Path
+
+import pytest
+
+from hms_ray.errors import SearchAborted
+from hms_ray.execution.mailbox import EpochDone, FoldDone, StorageFailed
+from hms_ray.execution.resources import Request
+from hms_ray.execution.train_group import run_group
+from hms_ray.execution.tune_trials import run_trials
+
+ON_CPU = Request(cpus=1, gpus=0)
+HANGS, DIES, FILLS = {"seconds": 600}, {"does": "die"}, {"does": "fill the disk"}
+FOLD_S = 3.0
+TOO_LONG = "the fold had not ended after 0.05 minutes (budget.fold_minutes)"
+LOST = "its worker was lost 3 times"
+EITHER = pytest.mark.parametrize("run", [run_trials, run_group])
+
+
+@pytest.mark.parametrize(
+    ("run", "failing"), [(run_trials, {"hangs": HANGS, "dies": DIES}), (run_group, {"hangs": HANGS})]
+)
+def test_folds_that_cannot_be_trained_fail_alone(cluster, script, work, tmp_path, run, failing) -> None:
+    """In Tune's actors and in a group: a fold hangs, or kills its worker each time; folds before and beside it end."""
+    source = script([*(work(name, {}, fold, {}) for name, fold in failing.items()), work("well", {}, {})])
+    run(source, None, ON_CPU, 2, tmp_path, FOLD_S)
+    assert source.causes() == {(name, 1): {"hangs": TOO_LONG, "dies": LOST}[name] for name in failing}
+    assert sorted(source.over) == sorted([*failing, "well"])
+    done = sorted((message.trial, message.fold) for message in source.said if isinstance(message, FoldDone))
+    assert done == [*((name, 0) for name in sorted(failing)), ("well", 0), ("well", 1)]
+    hung = [m.row["pid"] for m in source.said if isinstance(m, EpochDone) and (m.trial, m.row["fold"]) == ("hangs", 1)]
+    assert len(hung) == 1 and not Path(f"/proc/{hung[0]}").exists(), "the worker that hung was killed"
+
+
+@EITHER
+def test_what_the_source_cannot_write_ends_the_run(cluster, script, work, tmp_path, run) -> None:
+    """A worker whose disk is full says so, and what its source makes of that reaches the caller."""
+    source = script([work("fills", {}, FILLS), *(work(f"trial-{n}", {}) for n in range(50))])
+    handle = source.handle
+
+    def refuse(message) -> None:
+        handle(message)
+        if isinstance(message, StorageFailed):
+            raise SearchAborted(message.cause)
+
+    source.handle = refuse
+    with pytest.raises(SearchAborted, match=r"1\.pt: No space left on device"):
+        run(source, None, ON_CPU, 2, tmp_path)
+    assert source.left, "it ended at once"
+    assert source.causes() == {}
+
+
+def test_what_the_source_raises_when_a_trial_has_ended_reaches_the_caller(cluster, script, work, tmp_path) -> None:
+    """Tune calls the source in the midst of its own work, and wraps what it raises."""
+    source = script([work(f"trial-{n}", {}) for n in range(50)])
+
+    def ended(work) -> None:
+        raise SearchAborted("3 trials in a row failed with the same error")
+
+    source.ended = ended
+    with pytest.raises(SearchAborted, match="3 trials in a row"):
+        run_trials(source, None, ON_CPU, 1, tmp_path)
+    assert source.left, "it ended at once"

@@ -1,0 +1,78 @@
+"""Who gets which work in a worker group, also after it was started again; test_placement.py runs whole groups."""
+
+from collections import deque
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hms_ray.crossval import FoldJob
+from hms_ray.execution import train_group
+from hms_ray.execution.mailbox import ReplicasLost, Wanted, Work, WorkDone
+from hms_ray.execution.train_group import _Desk
+
+
+def work(trial: str) -> Work:
+    return Work(trial, (FoldJob(trial, {}, 0, Path(), Path("0.pt")),))
+
+
+class Source:
+    """Works in their order; `open`: whether more may come."""
+
+    def __init__(self, *trials: str) -> None:
+        self.left, self.over, self.open = deque(map(work, trials)), [], False
+
+    def next(self):
+        return self.left.popleft() if self.left else None
+
+    def exhausted(self):
+        return not self.left and not self.open
+
+    def ended(self, work):
+        self.over.append(work.trial)
+
+
+@pytest.fixture
+def office(monkeypatch):
+    """A desk without Ray: `answers` are what it gave to which question, `spared` whose loss was no fault of theirs."""
+    answers, spared = {}, []
+    give = SimpleNamespace(remote=lambda question, work: answers.update({question: work and work.trial}))
+    collector = SimpleNamespace(mailbox=SimpleNamespace(give=give), spare=lambda work: spared.append(work.trial))
+    monkeypatch.setattr(train_group.ray, "get", lambda ref: ref)
+    return SimpleNamespace(desk=_Desk(Source("a", "b", "c"), collector), answers=answers, spared=spared)
+
+
+def ask(office, *questions: tuple[int, str]) -> dict[str, str | None]:
+    for replica, question in questions:
+        office.desk.answer(Wanted(replica, question))
+    return office.answers
+
+
+def test_each_replica_gets_work_until_there_is_no_more(office):
+    assert ask(office, (0, "q"), (1, "r")) == {"q": "a", "r": "b"}
+    office.desk.answer(WorkDone(1))
+    assert office.desk.source.over == ["b"]
+    assert ask(office, (1, "s"))["s"] == "c"
+    office.desk.answer(WorkDone(1))
+    assert ask(office, (1, "t"))["t"] is None
+
+
+def test_a_replica_that_was_started_again_gets_what_it_had(office):
+    ask(office, (0, "q"), (1, "r"))
+    assert ask(office, (1, "s"), (0, "t")) == {"q": "a", "r": "b", "s": "b", "t": "a"}
+
+
+def test_work_waits_for_a_replica_but_not_behind_another(office):
+    """One replica has to wait until the other's trial has ended; that one must get its trial again."""
+    ask(office, (1, "q"))
+    office.desk.source.left, office.desk.source.open = deque(), True
+    assert ask(office, (0, "r"), (1, "s")) == {"q": "a", "s": "a"}
+    office.desk.source.left.append(work("d"))
+    office.desk.retry()
+    assert office.answers["r"] == "d"
+
+
+def test_only_those_who_lost_a_worker_are_counted(office):
+    ask(office, (0, "q"), (1, "r"), (2, "s"))
+    office.desk.answer(ReplicasLost(frozenset({1})))
+    assert office.spared == ["a", "c"]
