@@ -12,6 +12,7 @@ from hms_ray.execution.collector import TrialSource
 from hms_ray.execution.in_process import run_here
 from hms_ray.execution.packing import SMALLEST, Shares
 from hms_ray.execution.resources import Node, Request, Wanted, fitted, folds_at_once
+from hms_ray.execution.session import living_nodes
 from hms_ray.execution.train_group import run_group
 from hms_ray.execution.tune_trials import run_trials
 
@@ -110,5 +111,5 @@ class OnCluster:
 
     def run_folds(self, source: TrialSource, folds: int, share: float) -> None:
         request = replace(self.request, gpus=share) if self.shared else self.request
-        replicas = min(folds, folds_at_once(request, self.nodes))
+        replicas = min(folds, folds_at_once(request, living_nodes()))  # some may be gone since the search began
         run_group(source, self.labels, request, replicas, self.logs, self.fold_s)

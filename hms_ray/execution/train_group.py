@@ -57,6 +57,7 @@ def run_group(
                 return _beside(trainer.fit, lambda: (collector.check(), desk.retry()))
             except ray.train.ControllerError as error:  # its workers find no place any more
                 replicas = _still_fit(request, replicas, error)
+                collector.flush()  # what the old group said comes before what the new one asks
                 desk.regroup()
             except ray.train.TrainingFailedError as error:
                 raise SearchAborted(

@@ -4,7 +4,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from hms_ray.crossval import FoldJob
@@ -124,6 +126,12 @@ class Script:
     def causes(self) -> dict[tuple[str, int], str]:
         """Why folds failed."""
         return {(m.trial, m.fold): m.cause for m in self.said if isinstance(m, FoldFailed)}
+
+
+@pytest.fixture
+def labels() -> SimpleNamespace:
+    """What scripted folds need of labels: how many folds there are."""
+    return SimpleNamespace(folds=np.array([0, 1, 2]))
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ EITHER = pytest.mark.parametrize("run", [run_trials, run_group])
 @pytest.mark.parametrize(
     ("run", "failing"), [(run_trials, {"hangs": HANGS, "dies": DIES}), (run_group, {"hangs": HANGS})]
 )
-def test_folds_that_cannot_be_trained_fail_alone(cluster, script, work, tmp_path, run, failing) -> None:
+def test_folds_that_cannot_be_trained_fail_alone(cluster, script, work, labels, tmp_path, run, failing) -> None:
     """In Tune's actors and in a group: a fold hangs, or kills its worker each time; folds before and beside it end."""
     source = script([*(work(name, {}, fold, {}) for name, fold in failing.items()), work("well", {}, {})])
-    run(source, None, ON_CPU, 2, tmp_path, FOLD_S)
+    run(source, labels, ON_CPU, 2, tmp_path, FOLD_S)
     assert source.causes() == {(name, 1): {"hangs": TOO_LONG, "dies": LOST}[name] for name in failing}
     assert sorted(source.over) == sorted([*failing, "well"])
     done = sorted((message.trial, message.fold) for message in source.said if isinstance(message, FoldDone))
@@ -34,7 +34,7 @@ def test_folds_that_cannot_be_trained_fail_alone(cluster, script, work, tmp_path
 
 
 @EITHER
-def test_what_the_source_cannot_write_ends_the_run(cluster, script, work, tmp_path, run) -> None:
+def test_what_the_source_cannot_write_ends_the_run(cluster, script, work, labels, tmp_path, run) -> None:
     """A worker whose disk is full says so, and what its source makes of that reaches the caller."""
     source = script([work("fills", {}, FILLS), *(work(f"trial-{n}", {}) for n in range(50))])
     handle = source.handle
@@ -46,12 +46,14 @@ def test_what_the_source_cannot_write_ends_the_run(cluster, script, work, tmp_pa
 
     source.handle = refuse
     with pytest.raises(SearchAborted, match=r"1\.pt: No space left on device"):
-        run(source, None, ON_CPU, 2, tmp_path)
+        run(source, labels, ON_CPU, 2, tmp_path)
     assert source.left, "it ended at once"
     assert source.causes() == {}
 
 
-def test_what_the_source_raises_when_a_trial_has_ended_reaches_the_caller(cluster, script, work, tmp_path) -> None:
+def test_what_the_source_raises_at_the_end_of_a_trial_reaches_the_caller(
+    cluster, script, work, labels, tmp_path
+) -> None:
     """Tune calls the source in the midst of its own work, and wraps what it raises."""
     source = script([work(f"trial-{n}", {}) for n in range(50)])
 
@@ -60,5 +62,5 @@ def test_what_the_source_raises_when_a_trial_has_ended_reaches_the_caller(cluste
 
     source.ended = ended
     with pytest.raises(SearchAborted, match="3 trials in a row"):
-        run_trials(source, None, ON_CPU, 1, tmp_path)
+        run_trials(source, labels, ON_CPU, 1, tmp_path)
     assert source.left, "it ended at once"

@@ -24,21 +24,21 @@ def most_at_once(rows: list[dict]) -> float:
 
 
 @pytest.mark.parametrize("at_once", range(1, 9))
-def test_trials_share_gpus(cluster, script, work, tmp_path, at_once) -> None:
+def test_trials_share_gpus(cluster, script, work, labels, tmp_path, at_once) -> None:
     """At every number of trials at once, also more than fit: then some wait for a GPU that smaller ones share."""
     shares = {f"trial-{n}": (1.0, 0.5, 1.0, 0.25)[n % at_once % 4] for n in range(at_once + 1)}
     source = script([work(trial, {"seconds": 0.5}, {}, gpus=share) for trial, share in shares.items()])
-    run_trials(source, None, Request(cpus=1, gpus=1), at_once, tmp_path)
+    run_trials(source, labels, Request(cpus=1, gpus=1), at_once, tmp_path)
     rows = source.rows()
     assert sorted(source.over) == sorted(shares) and len(rows) == 2 * len(shares)
     assert {row["trial"]: row["share"] for row in rows} == shares
     assert most_at_once(rows) <= 1
 
 
-def test_two_replicas_of_two_workers_have_two_gpus_each(cluster, script, work, tmp_path) -> None:
+def test_two_replicas_of_two_workers_have_two_gpus_each(cluster, script, work, labels, tmp_path) -> None:
     """Six folds of three trials in one worker group; `team`: the mean over a fold's workers of who has which GPU."""
     source = script([work(f"trial-{n}", {"seconds": 0.5}, {"seconds": 0.5}, gpus=1.0) for n in range(3)])
-    run_group(source, None, Request(cpus=1, gpus=1, workers_per_fold=2), 2, tmp_path)
+    run_group(source, labels, Request(cpus=1, gpus=1, workers_per_fold=2), 2, tmp_path)
     rows = source.rows()
     assert sorted(source.over) == ["trial-0", "trial-1", "trial-2"] and len(rows) == 6
     teams = {tuple(row["team"]) for row in rows}
@@ -47,10 +47,10 @@ def test_two_replicas_of_two_workers_have_two_gpus_each(cluster, script, work, t
     assert all(sorted(team) == [0, 0, 0.5, 0.5] for team in teams)
 
 
-def test_trials_whose_folds_have_two_workers_run_in_a_group(cluster, script, work, tmp_path) -> None:
+def test_trials_whose_folds_have_two_workers_run_in_a_group(cluster, script, work, labels, tmp_path) -> None:
     """What a space with `workers_per_fold: 2` gets on four GPUs: two trials at once, two GPUs a fold."""
     nodes = [node["Resources"] for node in ray.nodes()]
-    place = OnCluster.of(Resources(workers_per_fold=2), nodes, None, tmp_path, None, None, None)
+    place = OnCluster.of(Resources(workers_per_fold=2), nodes, labels, tmp_path, None, None, None)
     assert place.trials_at_once == 2
     source = script([work(f"trial-{n}", {}, gpus=1.0) for n in range(3)])
     place.run_trials(source)

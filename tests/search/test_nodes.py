@@ -1,4 +1,4 @@
-"""A search on a cluster of three nodes, one of which dies."""
+"""A search on a cluster of three nodes, of which one after the other dies."""
 
 import secrets
 import shutil
@@ -30,34 +30,40 @@ def cluster(run) -> Iterator[tuple[subprocess.Popen, dict[str, str]]]:
     settings = token | run.impatient | {"RAY_TMPDIR": folder, "RAY_OVERRIDE_RESOURCES": ""}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "-c", CLUSTER], env=run.environment | settings, **pipes)
-    yield process, token | {"RAY_ADDRESS": process.stdout.readline().strip()}
+    address = process.stdout.readline().strip()
+    yield process, token | {"RAY_ADDRESS": address, "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10"}
     left = run.family(process.pid)
     process.communicate(timeout=60)
     run.kill(*left)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.parametrize("when", ["among the trials", "among the finalists"])
-def test_a_lost_node_costs_its_folds_in_flight_only(run, undisturbed, cluster, when: str) -> None:
-    study, command = run.raced(f"node lost {when}")
-    machines, address = cluster
-    process = run.start(*command, **address)
-    folds = 2 if when == "among the trials" else len(run.finished(undisturbed)) - len(undisturbed.oof_ids())
-    run.wait_for(lambda: len(run.finished(study)) >= folds, process)
-    node = run.wait_for(lambda: _victim(run, machines.pid), process)
-    before = run.finished(study)
-    run.kill(node, *run.family(node))
+def test_lost_nodes_cost_folds_in_flight_only(run, undisturbed, cluster) -> None:
+    """One node dies among the trials, another while the worker group trains on the two that are left."""
+    study, command = run.raced("nodes")
+    machines, settings = cluster
+    process = run.start(*command, **settings)
+    begun = {"ray::ImplicitFunc": lambda: len(run.finished(study)) > 2, "ray::RayTrainWorker": lambda: _final(study)}
+    for worker, moment in begun.items():
+        run.wait_for(moment, process)
+        node = run.wait_for(lambda worker=worker: _victim(run, machines.pid, worker), process)
+        before = run.finished(study)
+        run.kill(node, *run.family(node))
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert before.items() <= run.finished(study).items(), "a finished fold was trained again"
     run.assert_same(study, undisturbed)
 
 
-def _victim(run: Callable, machines: int) -> int | None:
-    """Return the raylet of a node that trains and that is not the driver's, whose loss it cannot outlive."""
+def _final(study) -> bool:
+    """Whether a fold that only finalists train is in flight."""
+    return any(study.root.glob("trials/*/folds/[23]/checkpoint.pt"))
+
+
+def _victim(run: Callable, machines: int, worker: str) -> int | None:
+    """Return the raylet of a node with such a worker, but not the driver's own, whose loss it cannot outlive."""
     for node, title in run.family(machines).items():
         titles = " ".join(run.family(node).values())
-        trains = "ray::ImplicitFunc" in titles or "ray::RayTrainWorker" in titles
-        if title.endswith("raylet/raylet") and trains and "ray::Mailbox" not in titles:
+        if title.endswith("raylet/raylet") and worker in titles and "ray::Mailbox" not in titles:
             return node
     return None
