@@ -109,12 +109,11 @@ class Collector:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep what the source raises here for `check`, since Ray may wrap it or drop it."""
+        """Keep what is raised here for `check`."""
         try:
             yield
         except Exception as error:
             self.fault = self.fault or error
-            raise
 
     def _run(self) -> None:
         while not self.over.is_set() and self.fault is None:

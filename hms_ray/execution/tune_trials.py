@@ -45,14 +45,11 @@ def run_trials(
                 name="tune",
                 storage_path=str(logs),
                 failure_config=tune.FailureConfig(max_failures=ATTEMPTS * (int(labels.folds.max()) + 1)),
-                callbacks=list(callbacks),
+                callbacks=[*callbacks, _Watch(collector)],
                 verbose=0,
             ),
         )
-        try:
-            tuner.fit()
-        finally:
-            collector.check()  # Tune wraps what its searcher raises
+        tuner.fit()
 
 
 class _TuneLine(RayLine):
@@ -80,7 +77,7 @@ class _Proposals(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial, None to be asked again, or that there is no more."""
-        self.collector.check()
+        work = None
         with self.collector.kept():
             work = self.source.next()
         if work is None:
@@ -89,9 +86,10 @@ class _Proposals(Searcher):
         return {"work": work}
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """Write what the trial sent, then tell the source."""
-        self.collector.flush()
+        """Write what the trial sent, then tell the source; Tune would take what is raised here for the trial's fault,
+        and try it again."""
         with self.collector.kept():
+            self.collector.flush()
             self.source.ended(self.works.pop(trial_id))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -104,3 +102,17 @@ class _Proposals(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Never used, for the same reason."""
         raise AssertionError("a search continues from the study folder")
+
+
+class _Watch(tune.Callback):
+    """Ends the run with what the source raised, between two steps, where Tune lets it pass."""
+
+    def __init__(self, collector: Collector) -> None:
+        self.collector = collector
+
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        self.collector.check()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As in the searcher."""
+        return {}
