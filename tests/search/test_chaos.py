@@ -1,6 +1,7 @@
 """A search that is killed at random moments, again and again: in the end it is as if nothing had happened.
 
-HMS_RAY_CHAOS: how many such searches; each draws its kills from a seed of its own, and prints them.
+HMS_RAY_CHAOS: how many such searches; each draws its kills from a seed of its own, and prints them. Where it is set,
+the other long tests run too: lost nodes, a full disk, every number of trials that share GPUs.
 """
 
 import os

@@ -1,5 +1,6 @@
 """A search on a cluster of three nodes, of which one after the other dies."""
 
+import os
 import secrets
 import shutil
 import subprocess
@@ -38,6 +39,7 @@ def cluster(run) -> Iterator[tuple[subprocess.Popen, dict[str, str]]]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.skipif(not os.environ.get("HMS_RAY_CHAOS"), reason="minutes long; HMS_RAY_CHAOS=1 runs it")
 def test_lost_nodes_cost_folds_in_flight_only(run, undisturbed, cluster) -> None:
     """One node dies among the trials, another while the worker group trains on the two that are left."""
     study, command = run.raced("nodes")
