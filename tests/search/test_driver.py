@@ -1,5 +1,6 @@
 """A real search: real processes, a real Ray, really killed. Each run is the command line in a process of its own."""
 
+import contextlib
 import json
 import os
 import signal
@@ -152,17 +153,18 @@ def test_prediction_needs_the_study_only(run: Run, undisturbed: StudyFolder) -> 
     assert np.allclose(rows.iloc[:, 1:].sum(axis=1), 1, atol=1e-12)
 
 
-def test_killed_and_run_again_it_ends_as_if_undisturbed(run: Run, undisturbed: StudyFolder) -> None:
-    """Kill -9 among the finalists; the same command then ends with the same trials and repeats no finished fold."""
-    study = StudyFolder(run.folder / "runs/killed")
+@pytest.mark.parametrize("stopped_at", [2, TRIALS + 1], ids=["among the trials", "among the finalists"])
+def test_killed_and_run_again_it_ends_as_if_undisturbed(run: Run, undisturbed: StudyFolder, stopped_at: int) -> None:
+    """Kill -9 at some moment; the same command then ends with the same trials and repeats no finished fold."""
+    study = StudyFolder(run.folder / f"runs/killed-{stopped_at}")
     command = ("search", "--space", run.space(SPACE), "--study", study.root)
     process = run.start(*command)
-    wait_for(study, TRIALS + 1, process)
+    wait_for(study, stopped_at, process)
     process.kill()
     assert process.wait(30) == -signal.SIGKILL, "it was to be killed in the middle of its work"
     process.communicate()
     before = finished(study)
-    assert TRIALS < len(before) < TRIALS + FINALISTS * (FOLDS - 1)
+    assert stopped_at <= len(before) < TRIALS + FINALISTS * (FOLDS - 1)
     code, _, err = run(*command)
     assert code == 0, err
     assert {path: time for path, time in finished(study).items() if path in before} == before
@@ -173,6 +175,55 @@ def test_killed_and_run_again_it_ends_as_if_undisturbed(run: Run, undisturbed: S
     for trial in study.oof_ids():
         mine, other = OofTable.read(study.oof(trial)), OofTable.read(undisturbed.oof(trial))
         assert np.allclose(mine.probs, other.probs, atol=1e-5)
+
+
+def test_lost_workers_are_replaced(run: Run, undisturbed: StudyFolder) -> None:
+    """Kill -9 of a trial's worker, then of a rank of the worker group: the search ends as if nothing had happened."""
+    study = StudyFolder(run.folder / "runs/lost")
+    process = run.start("search", "--space", run.space(SPACE), "--study", study.root)
+    kill_one("ray::ImplicitFunc", run, process)
+    wait_for(study, TRIALS + 1, process)
+    kill_one("ray::RayTrainWorker", run, process)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    ours, theirs = trials_table(study), trials_table(undisturbed)
+    assert ours[["trial", "state", "params"]].equals(theirs[["trial", "state", "params"]])
+    for trial in undisturbed.oof_ids():
+        mine, other = OofTable.read(study.oof(trial)), OofTable.read(undisturbed.oof(trial))
+        assert np.allclose(mine.probs, other.probs, atol=1e-5)
+
+
+def kill_one(title: str, run: Run, process: subprocess.Popen) -> None:
+    """Wait for a Ray worker of that title which belongs to the run, and kill it."""
+    until = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < until:
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # gone meanwhile, or not ours to read
+                ours = str(run.folder).encode() in (path / "environ").read_bytes()
+                if ours and (path / "cmdline").read_bytes().startswith(title.encode()):
+                    return os.kill(int(path.name), signal.SIGKILL)
+        time.sleep(0.02)
+    pytest.fail(f"no worker {title} was found")
+
+
+def test_interrupted_it_says_so_and_leaves_no_process(run: Run, undisturbed: StudyFolder) -> None:
+    study = StudyFolder(run.folder / "runs/interrupted")
+    process = run.start("search", "--space", run.space(SPACE), "--study", study.root)
+    wait_for(study, TRIALS + 1, process)  # while a Ray Train group is at work, which would take the signal for itself
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "interrupted; everything finished is kept, the same command goes on"
+    assert not [line for line in command_lines() if "runs/interrupted" in line]
+
+
+def command_lines() -> list[str]:
+    """Return the command lines of all processes there are."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return lines
 
 
 def test_a_failing_configuration_is_recorded_and_the_search_goes_on(run: Run) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hms_ray.search.journal import trials_table
 from hms_ray.study_folder import StudyFolder
 
+pytestmark = pytest.mark.skipif(not os.environ.get("HMS_RAY_CHAOS"), reason="minutes long; HMS_RAY_CHAOS=1 runs it")
 SAID = "interrupted; everything finished is kept, the same command goes on"
 SEVERAL_MB = 8
 
@@ -67,7 +68,6 @@ def small_disk(run) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-@pytest.mark.skipif(not os.environ.get("HMS_RAY_CHAOS"), reason="minutes long; HMS_RAY_CHAOS=1 runs it")
 def test_a_full_disk_is_said_and_blamed_on_no_trial(run, undisturbed, small_disk) -> None:
     _, command = run.raced("full")
     study = StudyFolder(small_disk / "study")
