@@ -33,6 +33,7 @@ SPACE = {
     "base": BASE,
     "search": {"stages.0.lr": {"log_uniform": [1e-3, 1e-1]}, "model.width": {"choice": [4, 6]}},
     "budget": {"trials": TRIALS, "trial_folds": 1, "finalists": FINALISTS},
+    "race": {"min_gain": 0.0},
 }
 
 
