@@ -3,7 +3,7 @@
 import math
 import re
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hms_ray.config import RunConfig, try_run
 from hms_ray.errors import SearchAborted
+from hms_ray.execution.collector import ATTEMPTS
 from hms_ray.execution.mailbox import FoldHalted, Message, Work
 from hms_ray.execution.packing import Shares
 from hms_ray.search.journal import Journal
@@ -48,6 +49,7 @@ class Trials:
         self.runs: dict[str, RunConfig] = {}
         self.given: dict[str, float] = {}
         self.stops: dict[str, _Stop] = {}
+        self.losses: Counter[str] = Counter()
         self.interrupted = False
         self.lock = threading.RLock()
 
@@ -151,14 +153,28 @@ class Trials:
         share = self.given.get(trial, 1.0)
         if failure and failure.of_memory and isinstance(self.gpus, Shares) and share < 1:
             self.gpus.halve(self.runs[trial], share)
-            again = (self.numbers[trial], self.journal.run(self.numbers[trial]))
-            self.waiting = deque(sorted([*self.waiting, again], key=lambda proposal: proposal[0]))
+            self._again(trial)
         elif trial in self.stops:
             self._prune(trial, self.stops[trial])
         elif not missing:
             self._complete(trial)
-        elif failure or not self.interrupted:
-            self._fail(self.numbers[trial], trial, failure.cause if failure else "its worker was lost")
+        elif failure:
+            self._fail(self.numbers[trial], trial, failure.cause)
+        elif not self.interrupted:
+            self._lose(trial)
+
+    def _lose(self, trial: str) -> None:
+        """Have a trial trained again that ended without a word: Tune gives one up whose reused worker dies before it
+        has begun."""
+        self.losses[trial] += 1
+        if self.losses[trial] < ATTEMPTS:
+            self._again(trial)
+        else:
+            self._fail(self.numbers[trial], trial, f"its worker was lost {ATTEMPTS} times")
+
+    def _again(self, trial: str) -> None:
+        proposal = self.numbers[trial], self.journal.run(self.numbers[trial])
+        self.waiting = deque(sorted([*self.waiting, proposal], key=lambda waiting: waiting[0]))
 
     def _complete(self, trial: str) -> None:
         number, score = self.numbers[trial], self.ledger.score(trial, self.folds)

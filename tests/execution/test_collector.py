@@ -1,5 +1,7 @@
 """What becomes of folds that never end, of those that kill their worker, and of a driver that cannot write."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,30 @@ def test_folds_that_cannot_be_trained_fail_alone(cluster, script, work, labels, 
     assert done == [*((name, 0) for name in sorted(failing)), ("well", 0), ("well", 1)]
     hung = [m.row["pid"] for m in source.said if isinstance(m, EpochDone) and (m.trial, m.row["fold"]) == ("hangs", 1)]
     assert len(hung) == 1 and not Path(f"/proc/{hung[0]}").exists(), "the worker that hung was killed"
+
+
+def test_a_trial_whose_reused_worker_dies_before_it_begins_may_come_again(
+    cluster, script, work, labels, tmp_path
+) -> None:
+    """Tune gives such a trial up without a word, whatever failures it is allowed; its source hears that it ended."""
+    source = script([work("first", {}), work("second", {})])
+    give = source.next
+
+    def next_after_a_kill():
+        if source.over == ["first"]:
+            os.kill(source.rows()[0]["pid"], signal.SIGKILL)
+        return give()
+
+    def ended(work) -> None:
+        source.over.append(work.trial)
+        if work.trial not in {row["trial"] for row in source.rows()}:
+            source.left.append(work)
+
+    source.next, source.ended = next_after_a_kill, ended
+    while source.left:
+        run_trials(source, labels, ON_CPU, 1, tmp_path)
+    assert source.over == ["first", "second", "second"]
+    assert [row["trial"] for row in source.rows()] == ["first", "second"]
 
 
 @EITHER

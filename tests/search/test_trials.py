@@ -151,6 +151,25 @@ def test_trials_side_by_side_wait_for_those_they_shall_know(toy, space):
     assert trials.kept(3) == []
 
 
+def test_a_trial_that_ended_without_a_word_is_trained_again(toy, space):
+    """Tune gives a trial up when the worker that it was about to reuse dies, before anything of it was trained."""
+    trials = source(toy, space)
+    trials.ended(trials.next())
+    assert states(trials) == ["RUNNING"]
+    run_here(trials, toy.study.labels, threads=1)
+    assert states(trials) == ["COMPLETE"] * 4
+
+
+def test_a_trial_whose_worker_is_lost_again_and_again_fails(toy, space):
+    trials = source(toy, space)
+    for _ in range(3):
+        work = trials.next()
+        assert work.trial == "race-0000"
+        trials.ended(work)
+    assert states(trials) == ["FAIL"]
+    assert trials.why() == "the last one failed with: its worker was lost 3 times"
+
+
 def test_one_error_in_a_row_aborts_with_it(toy, space, monkeypatch):
     def failing(job, *_):
         raise TrialFailed(f"no room for {job.trial}")
