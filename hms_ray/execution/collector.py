@@ -29,6 +29,7 @@ from hms_ray.execution.mailbox import (
 
 POLL_S = 0.5
 ATTEMPTS = 3  # a fold whose worker is lost so often is what kills it
+LOST = f"its worker was lost {ATTEMPTS} times"
 
 
 class TrialSource(Protocol):
@@ -152,7 +153,7 @@ class Collector:
         self.attempts[key] = self.attempts.get(key, 0) + 1
         self.under_way[key] = time.monotonic(), worker
         if self.attempts[key] > ATTEMPTS:
-            self._give_up(key, f"its worker was lost {ATTEMPTS} times")
+            self._give_up(key, LOST)
         else:
             self.source.handle(message)
 
@@ -167,8 +168,7 @@ class Collector:
         failed = FoldFailed(*key, cause)
         ray.get(self.mailbox.close.remote(*key))
         self.source.handle(failed)
-        if worker is not None:
-            ray.kill(worker)
+        ray.kill(worker)
 
 
 def _is_lost(worker: Any) -> bool:

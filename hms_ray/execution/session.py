@@ -19,8 +19,6 @@ DRIVER_ENV = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-
-
 ANSWER_S = 10
 
 

@@ -12,7 +12,7 @@ from hms_ray.search.ledger import Ledger
 class Finals:
     """The source of those folds: each is a work of its own, so that they spread over all replicas.
 
-    share: what each takes of a GPU; shares: learns what they need of it; short: folds that it was too little for
+    share: what each takes of a GPU; shares: learns what they need of it; short: whether it was too little for a fold
     """
 
     def __init__(self, runs: Mapping[str, RunConfig], ledger: Ledger, share: float, shares: Shares) -> None:

@@ -12,13 +12,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hms_ray.config import RunConfig, try_run
 from hms_ray.errors import SearchAborted
-from hms_ray.execution.collector import ATTEMPTS
-from hms_ray.execution.mailbox import FoldHalted, Message, Work
+from hms_ray.execution.collector import ATTEMPTS, LOST
+from hms_ray.execution.mailbox import FoldDone, FoldHalted, Message, Work
 from hms_ray.execution.packing import Shares
 from hms_ray.search.journal import Journal
 from hms_ray.search.ledger import Ledger
 from hms_ray.search.referee import Referee
 from hms_ray.search.study import Study
+from hms_ray.training.loop import FoldResult, FoldStopped
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,12 @@ class Trials:
         """Write what a worker sent."""
         self.ledger.handle(message)
         with self.lock:
-            if isinstance(message, FoldHalted):
-                self._stop(message.trial, _behind_others(message.stopped.epochs[-1]))
-            result = message.stopped if isinstance(message, FoldHalted) else getattr(message, "result", None)
-            if result and isinstance(self.gpus, Shares):
-                self.gpus.learn(self.runs[message.trial], self.given[message.trial], result)
+            match message:
+                case FoldHalted(trial, stopped):
+                    self._stop(trial, _behind_others(stopped.epochs[-1]))
+                    self._learn(trial, stopped)
+                case FoldDone(trial, result):
+                    self._learn(trial, result)
 
     def goes_on(self, trial: str, fold: int) -> bool:
         """Race the trial after a fold; an interrupted search stops none, but begins no fold either."""
@@ -143,6 +145,10 @@ class Trials:
         missing = self.ledger.missing(trial, self.folds)
         return [fold for fold in self.folds if fold not in missing]
 
+    def _learn(self, trial: str, result: FoldResult | FoldStopped) -> None:
+        if isinstance(self.gpus, Shares):
+            self.gpus.learn(self.runs[trial], self.given[trial], result)
+
     def _stop(self, trial: str, cause: str) -> None:
         whole = self.runs[trial].epochs * len(self.folds)
         stop = self.stops[trial] = _Stop(cause, self.ledger.epochs(trial) / whole)
@@ -170,7 +176,7 @@ class Trials:
         if self.losses[trial] < ATTEMPTS:
             self._again(trial)
         else:
-            self._fail(self.numbers[trial], trial, f"its worker was lost {ATTEMPTS} times")
+            self._fail(self.numbers[trial], trial, LOST)
 
     def _again(self, trial: str) -> None:
         proposal = self.numbers[trial], self.journal.run(self.numbers[trial])
