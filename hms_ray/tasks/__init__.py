@@ -3,9 +3,9 @@
 from typing import Any
 
 from hms_ray import lookup
-from hms_ray.tasks._base import Task
+from hms_ray.tasks._base import CLIP, Task
 
-__all__ = ["Task", "from_dict"]
+__all__ = ["CLIP", "Task", "from_dict"]
 
 
 def from_dict(content: dict[str, Any]) -> Task:

@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+CLIP = 1e-15  # scores clip the probability of each outcome to [CLIP, 1 - CLIP], as the competition's metric does
+
 
 @dataclass(frozen=True)
 class Task(ABC):
@@ -34,6 +36,18 @@ class Task(ABC):
     @abstractmethod
     def to_probs(self, logits: np.ndarray) -> np.ndarray:
         """Return float64 probabilities (N, K) from logits (N, K)."""
+
+    @abstractmethod
+    def outcomes(self, probs: np.ndarray) -> np.ndarray:
+        """Return the distributions that targets or probabilities (..., K) stand for; the last axis sums to 1.
+
+        A task that asks several questions of a unit puts them on the axis before the last. The score is the mean
+        cross-entropy over units and questions, less the entropy of the targets; so this is what an ensemble fits.
+        """
+
+    @abstractmethod
+    def from_outcomes(self, outcomes: np.ndarray) -> np.ndarray:
+        """Return probabilities (..., K), the inverse of `outcomes`."""
 
     @abstractmethod
     def row_scores(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:

@@ -9,11 +9,11 @@ from scipy.special import rel_entr, softmax
 
 from hms_ray.errors import DataError
 from hms_ray.tasks import _base
+from hms_ray.tasks._base import CLIP
 
 if TYPE_CHECKING:
     import torch
 
-CLIP = 1e-15  # the competition's metric clips predictions to [CLIP, 1 - CLIP]
 SUM_TOLERANCE = 1e-3  # float16 and CSV round-offs pass, a forgotten softmax does not
 
 
@@ -31,6 +31,14 @@ class Task(_base.Task):
     def to_probs(self, logits: np.ndarray) -> np.ndarray:
         """Softmax in float64."""
         return softmax(np.asarray(logits, dtype=np.float64), axis=-1)
+
+    def outcomes(self, probs: np.ndarray) -> np.ndarray:
+        """Each row is one distribution over the classes already: (..., K) -> (..., K)."""
+        return probs
+
+    def from_outcomes(self, outcomes: np.ndarray) -> np.ndarray:
+        """(..., K) -> (..., K)."""
+        return outcomes
 
     def row_scores(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
         """KL of each row: predictions clipped, terms with a zero target count 0."""
