@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from scipy.special import rel_entr
+
+from hms_ray.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +23,12 @@ class Task(ABC):
     """Class names with the loss and score that belong to them. N units, B batch, K classes."""
 
     classes: tuple[str, ...]
+    fewest: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < self.fewest:
+            given = f"{len(self.classes)}: {', '.join(self.classes) or 'none'}"
+            raise ConfigError(f"the number of classes of a {self.kind} task must be {self.fewest} or more; got {given}")
 
     @property
     def kind(self) -> str:
@@ -68,3 +78,18 @@ class Task(ABC):
     def score(self, targets: np.ndarray, probs: np.ndarray) -> float:
         """Return the mean score over units."""
         return float(self.row_scores(targets, probs).mean())
+
+    def _divergences(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
+        """Return KL(targets || probs) of each question; predictions are clipped, outcomes of target 0 count 0."""
+        return rel_entr(self.outcomes(targets), np.clip(self.outcomes(probs), CLIP, 1 - CLIP)).sum(-1)
+
+    def _refuse_rows(self, rows: np.ndarray, what: str, faults: Mapping[str, np.ndarray]) -> None:
+        """Raise DataError unless rows are (N, K) and none is bad; faults: rule, as in "must be finite" -> bad (N,)."""
+        if rows.shape[1:] != (len(self.classes),):
+            columns = f"one column for each class ({', '.join(self.classes)})"
+            raise DataError(f"{what} must have {columns}; their shape is {rows.shape}")
+        for rule, bad in faults.items():
+            if bad.any():
+                i = int(np.flatnonzero(bad)[0])
+                values = ", ".join(f"{v:.6g}" for v in rows[i])
+                raise DataError(f"{what} {rule} in each row; {int(bad.sum())} do not, the first is row {i}: [{values}]")

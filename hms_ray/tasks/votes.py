@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import rel_entr, softmax
+from scipy.special import softmax
 
-from hms_ray.errors import DataError
 from hms_ray.tasks import _base
-from hms_ray.tasks._base import CLIP
+from hms_ray.tasks._base import CLIP  # noqa: F401  imported from here before all tasks shared it
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +18,8 @@ SUM_TOLERANCE = 1e-3  # float16 and CSV round-offs pass, a forgotten softmax doe
 
 class Task(_base.Task):
     """Targets are vote shares (N, K) whose rows sum to 1; the score is mean KL(votes || prediction)."""
+
+    fewest = 2  # of one class the softmax is 1 whatever the model says
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """KL(targets || softmax(logits)) of each example; float32, since half precision takes the log of 0."""
@@ -41,8 +42,8 @@ class Task(_base.Task):
         return outcomes
 
     def row_scores(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
-        """KL of each row: predictions clipped, terms with a zero target count 0."""
-        return rel_entr(targets, np.clip(probs, CLIP, 1 - CLIP)).sum(-1)
+        """KL of each row."""
+        return self._divergences(targets, probs)
 
     def prior(self, targets: np.ndarray) -> np.ndarray:
         """The mean vote share of each class, which minimises the mean KL among constants."""
@@ -50,20 +51,16 @@ class Task(_base.Task):
 
     def check_targets(self, targets: np.ndarray, what: str) -> None:
         """Shares must be finite, not negative, and sum to 1."""
-        _check_simplex(targets, f"{what}: targets")
+        self._check(targets, f"{what}: targets")
 
     def check_probs(self, probs: np.ndarray, what: str) -> None:
         """Probabilities must be finite, not negative, and sum to 1."""
-        _check_simplex(probs, f"{what}: predictions")
+        self._check(probs, f"{what}: predictions")
 
-
-def _check_simplex(rows: np.ndarray, what: str) -> None:
-    for bad, rule in (
-        (~np.isfinite(rows).all(-1), "must be finite"),
-        ((rows < 0).any(-1), "must not be negative"),
-        (np.abs(rows.sum(-1) - 1) > SUM_TOLERANCE, "must sum to 1"),
-    ):
-        if bad.any():
-            i = int(np.flatnonzero(bad)[0])
-            values = ", ".join(f"{v:.6g}" for v in rows[i])
-            raise DataError(f"{what} {rule} in each row; {int(bad.sum())} do not, the first is row {i}: [{values}]")
+    def _check(self, rows: np.ndarray, what: str) -> None:
+        faults = {
+            "must be finite": ~np.isfinite(rows).all(-1),
+            "must not be negative": (rows < 0).any(-1),
+            "must sum to 1": np.abs(rows.sum(-1) - 1) > SUM_TOLERANCE,
+        }
+        self._refuse_rows(rows, what, faults)

@@ -126,6 +126,17 @@ def test_rounded_shares_pass() -> None:
     TASK.check_probs(np.full((3, 6), np.float16(1 / 6)), "half")
 
 
+def test_columns_of_other_classes_are_refused() -> None:
+    with pytest.raises(DataError, match=r"oof.csv: predictions must have one column for each class \(seizure"):
+        TASK.check_probs(np.full((3, 5), 0.2), "oof.csv")
+
+
+@pytest.mark.parametrize(("classes", "given"), [((), "0: none"), (("seizure",), "1: seizure")])
+def test_votes_need_a_choice(classes: tuple[str, ...], given: str) -> None:
+    with pytest.raises(ConfigError, match=f"^the number of classes of a votes task must be 2 or more; got {given}$"):
+        tasks.from_dict({"kind": "votes", "classes": list(classes)})
+
+
 def test_a_task_survives_study_json() -> None:
     assert TASK.to_dict() == {"kind": "votes", "classes": list(TASK.classes)}
     assert tasks.from_dict(TASK.to_dict()) == TASK
@@ -137,5 +148,5 @@ def test_an_unknown_kind_lists_what_exists() -> None:
 
 
 def test_scoring_needs_no_torch() -> None:
-    code = "import sys, hms_ray.tasks.votes as v; v.Task(('a',)); sys.exit('torch' in sys.modules)"
+    code = "import sys, hms_ray.tasks.votes as v; v.Task(('a', 'b')); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}).returncode == 0
