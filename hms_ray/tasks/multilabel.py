@@ -1,0 +1,64 @@
+"""Labels that may hold together: sigmoid outputs and the log loss, one yes-or-no question a label."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import expit
+
+from hms_ray.tasks import _base
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Task(_base.Task):
+    """Targets (N, K) are 0, 1 or soft labels between; the score is the log loss, mean over units and labels.
+
+    Of soft labels it is KL(label || prediction): the log loss less the label's own entropy, so that a perfect
+    prediction scores 0.
+    """
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Binary cross-entropy of each example, mean over labels; float32, since half precision takes the log of 0."""
+        from torch.nn import functional  # here and not above: the ensemble and the report use tasks without torch
+
+        loss = functional.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none")  # (B, K)
+        return loss.mean(-1)  # (B,)
+
+    def to_probs(self, logits: np.ndarray) -> np.ndarray:
+        """Sigmoid in float64."""
+        return expit(np.asarray(logits, dtype=np.float64))
+
+    def outcomes(self, probs: np.ndarray) -> np.ndarray:
+        """Each label is held or not: (..., K) -> (..., K, 2), float64."""
+        held = np.asarray(probs, dtype=np.float64)
+        return np.stack([held, 1 - held], axis=-1)
+
+    def from_outcomes(self, outcomes: np.ndarray) -> np.ndarray:
+        """(..., K, 2) -> (..., K)."""
+        return outcomes[..., 0]
+
+    def row_scores(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
+        """KL of each label, mean over the labels of a unit; for labels of 0 and 1 this is the log loss."""
+        return self._divergences(targets, probs).mean(-1)
+
+    def prior(self, targets: np.ndarray) -> np.ndarray:
+        """The share of units that hold each label, which minimises the mean log loss among constants."""
+        return targets.mean(0)
+
+    def check_targets(self, targets: np.ndarray, what: str) -> None:
+        """Labels must be finite and within [0, 1]."""
+        self._check(targets, f"{what}: targets")
+
+    def check_probs(self, probs: np.ndarray, what: str) -> None:
+        """Probabilities must be finite and within [0, 1]; they need not sum to 1."""
+        self._check(probs, f"{what}: predictions")
+
+    def _check(self, rows: np.ndarray, what: str) -> None:
+        faults = {
+            "must be finite": ~np.isfinite(rows).all(-1),
+            "must be within [0, 1]": ((rows < 0) | (rows > 1)).any(-1),
+        }
+        self._refuse_rows(rows, what, faults)
