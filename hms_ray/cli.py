@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--force", action="store_true", help="go on with a study that other code has made")
     ensemble = _verb(verbs, _ensemble, "fit ensemble weights on out-of-fold predictions")
     _add_study(ensemble, required=True)
-    ensemble.add_argument("--oof", nargs="+", type=Path, default=[], metavar="FILE", help="predictions from elsewhere")
+    _add_foreign(ensemble)
     ensemble.add_argument("--min-votes", type=_at_least_one, metavar="N", help="score units with at least N votes")
     report = _verb(verbs, _report, "write one HTML page of a study")
     _add_study(report, required=True)
@@ -127,6 +127,21 @@ def _add_data(verb: argparse.ArgumentParser) -> None:
 def _add_study(verb: argparse.ArgumentParser, required: bool) -> None:
     text = "the study's folder" + ("" if required else " (default: runs/<space>)")
     verb.add_argument("--study", type=Path, required=required, metavar="DIR", help=text)
+
+
+def _add_foreign(verb: argparse.ArgumentParser) -> None:
+    """Add what is said about files of other pipelines."""
+    text = "predictions from elsewhere and their labels: CSV, parquet or npy, joined on their ids"
+    verb.add_argument("--oof", nargs="+", type=Path, default=[], metavar="FILE", help=text)
+    text = "the file with votes and folds (default: the one of --oof that has them)"
+    verb.add_argument("--labels", type=Path, metavar="FILE", help=text)
+    text = "each class's column, in files that name them otherwise than by the class"
+    verb.add_argument("--columns", metavar="CLASS=COLUMN,...", help=text)
+    text = "the columns to join on (default: every id column that all files have)"
+    verb.add_argument("--ids", metavar="COLUMN,...", help=text)
+    verb.add_argument(
+        "--allow-missing", action="store_true", help="score the rows that every file has, and say how many"
+    )
 
 
 def _simulate(arguments: argparse.Namespace) -> None:
@@ -177,12 +192,30 @@ def _run(arguments: argparse.Namespace, work: Callable[..., Any]) -> None:
 
 
 def _ensemble(arguments: argparse.Namespace) -> None:
-    from hms_ray.oof_foreign import import_foreign
-
     folder = StudyFolder(arguments.study)
     if arguments.oof:
-        import_foreign(arguments.oof, folder, arguments.min_votes)
+        _import(arguments, folder)
+    elif arguments.labels or arguments.columns or arguments.ids or arguments.allow_missing:
+        raise ConfigError(
+            "--labels, --columns, --ids and --allow-missing say how to read the files of --oof; give --oof"
+        )
     _fit(folder, arguments.min_votes)
+
+
+def _import(arguments: argparse.Namespace, folder: StudyFolder) -> None:
+    from hms_ray.oof_foreign import import_foreign, parse_columns
+
+    notes = import_foreign(
+        arguments.oof,
+        folder,
+        arguments.min_votes,
+        labels=arguments.labels,
+        columns=parse_columns(arguments.columns) if arguments.columns is not None else None,
+        ids=[name.strip() for name in (arguments.ids or "").split(",") if name.strip()],
+        allow_missing=arguments.allow_missing,
+    )
+    for note in notes:
+        print(f"note: {note}")
 
 
 def _report(arguments: argparse.Namespace) -> None:

@@ -1,0 +1,98 @@
+"""The file with the truth: votes, folds and patients of every unit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from hms_ray import files, tasks
+from hms_ray.errors import DataError
+from hms_ray.oof import OofTable
+from hms_ray.oof_foreign._columns import VOTE, vote_classes
+from hms_ray.oof_foreign._faults import few
+from hms_ray.oof_foreign._ids import GROUP
+from hms_ray.oof_foreign._source import Source, key
+from hms_ray.tasks import Task
+
+HMS_ORDER = ("seizure", "lpd", "gpd", "lrda", "grda", "other")
+SPACE = "foreign"
+ROWS = ("unit_ids", "group_ids", "folds", "votes", "targets", "probs")
+
+
+def task_of(labels: Source) -> Task:
+    """Return the task of the labels' classes: in the competition's order, or else in that of their columns.
+
+    Raises:
+        DataError: no column ends in `_vote`, or there is no `fold`.
+    """
+    classes = vote_classes(labels)
+    if not classes:
+        have = few(labels.keys, 12)
+        raise DataError(f"{labels.path}: labels need a column {VOTE.format('<class>')} for each class; it has {have}")
+    labels.require(["fold"])
+    if set(map(key, classes)) == set(HMS_ORDER):
+        classes = list(HMS_ORDER)
+    return tasks.from_dict({"kind": "votes", "classes": classes})
+
+
+def template(labels: Source, ids: list[str], task: Task) -> OofTable:
+    """Build everything of a table but its predictions, sorted by unit_id.
+
+    Raises:
+        DataError: rows that come twice or whose votes, folds or patients cannot be, or folds that split a patient.
+    """
+    unit_ids = labels.unit_ids(ids)
+    votes, shares = _votes_and_shares(labels, task)
+    groups = labels.strings(GROUP) if GROUP in labels else unit_ids
+    folds = labels.whole_numbers("fold", least=0)
+    _check_groups(labels, groups, folds)
+    table = OofTable(
+        unit_ids=unit_ids,
+        group_ids=groups,
+        folds=folds,
+        votes=votes,
+        targets=shares,
+        probs=np.empty_like(shares),
+        task=task,
+        trial="",
+        space=SPACE,
+        data_fingerprint="",
+        folds_fingerprint="",
+    )
+    return select(table, np.argsort(unit_ids))
+
+
+def select(table: OofTable, rows: np.ndarray) -> OofTable:
+    """Return those rows, a mask (N,) or positions, with the fingerprints that are theirs."""
+    kept = {name: getattr(table, name)[rows] for name in ROWS}
+    assignment = [kept["unit_ids"].tolist(), kept["group_ids"].tolist()]
+    data = [table.task.to_dict(), *assignment, kept["votes"].tolist(), kept["targets"].tolist()]
+    return replace(
+        table,
+        **kept,
+        data_fingerprint=files.fingerprint(*data),
+        folds_fingerprint=files.fingerprint(*assignment, kept["folds"].tolist()),
+    )
+
+
+def _votes_and_shares(labels: Source, task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many votes each unit has (N,) and their shares (N, K)."""
+    values = labels.numbers([VOTE.format(name) for name in task.classes])
+    total = values.sum(1, keepdims=True)
+    if (values >= 0).all() and (values == np.round(values)).all():
+        counted = total[:, 0].astype(np.int64)
+        labels.refuse(counted == 0, "without any vote")
+    else:
+        task.check_targets(values, str(labels.path))
+        counted = np.ones(len(values), dtype=np.int64)
+    votes = labels.whole_numbers("votes", least=1) if "votes" in labels else counted
+    return votes, values / total
+
+
+def _check_groups(labels: Source, groups: np.ndarray, folds: np.ndarray) -> None:
+    """Refuse folds that split a patient: the model would have seen the patient it is tested on."""
+    split = pd.Series(folds).groupby(groups).nunique().loc[lambda n: n > 1].index
+    if len(split):
+        raise DataError(f"{labels.path}: folds split {len(split)} {GROUP}s over several folds: {few(split)}")
