@@ -11,10 +11,12 @@ from scipy.optimize import minimize
 
 from bench._timing import side_by_side
 from hms_ray.ensemble import linear_pool
+from hms_ray.ensemble._terms import scored_terms
 from hms_ray.oof import OofTable, population, stack
 from hms_ray.oof_foreign import import_foreign
 from hms_ray.seeds import stream
 from hms_ray.study_folder import StudyFolder
+from hms_ray.tasks import CLIP
 
 GREEDY_STEPS = 25
 NELDER_MEAD_ITERATIONS = 400
@@ -77,7 +79,7 @@ def _table(probs: np.ndarray, targets: np.ndarray, repetitions: int) -> Iterator
     runs = {name: (lambda method=method: method(probs, targets)) for name, method in methods.items()}
     timed = side_by_side(runs, repetitions)
     ours = timed["linear pool"][0]
-    terms, shares = linear_pool.scored_terms(probs, targets)  # (P, M), (P,)
+    terms, shares = scored_terms(probs, targets)  # (P, M), (P,)
     entropy = shares @ np.log(targets[targets > 0])
     yield f"{probs.shape[1]} members x {len(probs)} units"
     yield f"  {'method':12} {'seconds':>9} {'ratio':>8} {'KL':>9} {'gap':>8}  active"
@@ -95,7 +97,7 @@ def slsqp(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return SLSQP's weights as solutions write it: the metric over all classes, with its gradient."""
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        pooled = np.clip(weights @ probs, linear_pool.CLIP, 1 - linear_pool.CLIP)
+        pooled = np.clip(weights @ probs, CLIP, 1 - CLIP)
         gradient = np.einsum("nmk,nk->m", probs, targets / pooled)
         return -(targets * np.log(pooled)).sum() / len(targets), -gradient / len(targets)
 
@@ -104,10 +106,10 @@ def slsqp(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def slsqp_terms(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return SLSQP's weights on the terms that count only, laid out as the linear pool does: the hardest peer."""
-    terms, shares = linear_pool.scored_terms(probs, targets)
+    terms, shares = scored_terms(probs, targets)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        pooled = np.maximum(terms @ weights, linear_pool.CLIP)
+        pooled = np.maximum(terms @ weights, CLIP)
         return -shares @ np.log(pooled), -(shares / pooled) @ terms
 
     return _slsqp(loss, probs.shape[1])
@@ -123,7 +125,7 @@ def _slsqp(loss: Callable[[np.ndarray], tuple[float, np.ndarray]], n_members: in
 
 def nelder_mead(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return the weights of Nelder-Mead on clipped and normalised coordinates, after a bounded number of iterations."""
-    terms, shares = linear_pool.scored_terms(probs, targets)
+    terms, shares = scored_terms(probs, targets)
 
     def simplex(x: np.ndarray) -> np.ndarray:
         return np.maximum(x, 1e-12) / np.maximum(x, 1e-12).sum()
@@ -137,7 +139,7 @@ def nelder_mead(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def greedy(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return the shares of members in a greedy selection with replacement."""
-    terms, shares = linear_pool.scored_terms(probs, targets)
+    terms, shares = scored_terms(probs, targets)
     members = np.ascontiguousarray(terms.T)
     counts, total = np.zeros(len(members)), np.zeros_like(shares)
     for _ in range(GREEDY_STEPS):

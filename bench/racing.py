@@ -16,6 +16,7 @@ from hms_ray.oof_foreign import import_foreign
 from hms_ray.search import racing
 from hms_ray.seeds import stream
 from hms_ray.study_folder import StudyFolder
+from hms_ray.tasks import CLIP
 
 STOP_RATES = (*(10.0**-k for k in range(15, 0, -2)), 1e-2, 0.3, 0.5)  # of `race: best`, to meet any share of folds
 
@@ -200,7 +201,7 @@ def plain_rule(seen: Members, candidate: int, kept: list[int], look: int, looks:
     if not kept:
         return False
     pooled = linear_pool.fit(seen.probs[:, kept], seen.targets).predict(seen.probs[:, kept])
-    gains = (seen.targets * seen.probs[:, candidate] / np.maximum(pooled, linear_pool.CLIP)).sum(-1) - 1
+    gains = (seen.targets * seen.probs[:, candidate] / np.maximum(pooled, CLIP)).sum(-1) - 1
     return gains.mean() + quantile * racing.clustered_error(gains, seen.groups) < 0
 
 

@@ -84,7 +84,7 @@ def _uncertified(*gaps: float) -> list[str]:
     return [f"weights are not certified: the duality gap is {max(gaps):.3g}, not below {linear_pool.TOLERANCE:g}"]
 
 
-def _fit_figures(members: Stack, scored: np.ndarray, fitted: linear_pool.LinearPool) -> dict[str, Any]:
+def _fit_figures(members: Stack, scored: np.ndarray, fitted: linear_pool.Pool) -> dict[str, Any]:
     """Weights fitted on all folds: what a bundle uses, and the optimistic score that goes with it."""
     used = zip(members.trials, members.spaces, map(float, fitted.weights), strict=True)
     return {

@@ -4,80 +4,136 @@ Minimise  mean_i -sum_c y_ic log(sum_m w_m p_imc)  over w >= 0, sum(w) = 1.  Wit
 of member m is -g_m, g_m = mean_i sum_c y_ic p_imc / q_ic, and by convexity no weights are better than w by more than
 gap = max_m g_m - 1: the certificate. Because sum_m w_m g_m = 1 for every w, the constraint on the sum can be dropped
 for a term + sum(w), which leaves non-negativity alone and makes each Newton step a non-negative least-squares problem.
-The optimum is sparse, so Hessians are taken over the active members and those that the certificate prices in.
+The optimum is sparse, so steps are taken on a few members, and the certificate prices in those that are missed.
 """
 
-import itertools
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.optimize import nnls
 
-from hms_ray.tasks.votes import CLIP
+from hms_ray.ensemble._pool import Weighted
+from hms_ray.ensemble._terms import scored_terms
 
 TOLERANCE = 1e-9
 MAX_ITERATIONS = 200
 RIDGE = 1e-13  # on a Hessian of unit diagonal: identical members make it singular
 DEEPEST = 0.95  # no pooled prediction may lose more than this share in one step: near 0 the quadratic model is blind
 SUFFICIENT = 1e-4  # Armijo: the share of the decrease promised by the slope that a step must keep
+COARSER = 8  # the start is fitted on every eighth term, where they are many,
+COARSE_TERMS = 2000  # which is more than this,
+COARSE_GAP = 1e-3  # to this gap
+SETTLED = 1e-2  # steps on a few members end at this share of the gap over all, when others may have come to matter
+RANK = 1e-10  # an eigenvalue of the active members' correlations below this: one of them is a blend of others
 
 
 @dataclass(frozen=True)
-class LinearPool:
+class Pool(Weighted):
     """Weights (M,) on the simplex; `gap` bounds how far their KL is from the best one, in nats."""
 
-    weights: np.ndarray
-    gap: float
-    iterations: int
+    gap: float | None
+    iterations: int = 0
 
     @property
     def certified(self) -> bool:
         """Whether the gap is below the tolerance of 1e-9."""
-        return self.gap < TOLERANCE
+        return self.gap is not None and self.gap < TOLERANCE
 
     def predict(self, probs: np.ndarray) -> np.ndarray:
-        """Pool members' predictions, (N, M, K) -> (N, K)."""
+        """Pool members' predictions, (N, M, ..., K) -> (N, ..., K)."""
         return pool(probs, self.weights)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` needs to predict alike."""
+        return {"weights": self.weights.tolist(), "gap": self.gap}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Pool:
+        """Rebuild a pool that `to_dict` described."""
+        return cls(np.array(content["weights"], np.float64), content["gap"])
 
 
 def pool(probs: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the weighted mean of the members' predictions, (N, M, K) and (M,) -> (N, K)."""
-    return weights @ probs
+    """Return the weighted mean of the members' predictions, (N, M, ..., K) and (M,) -> (N, ..., K)."""
+    used = weights != 0
+    if not used.all():
+        probs, weights = probs[:, used], weights[used]
+    return np.einsum("m,nm...->n...", weights, probs)
 
 
-def fit(probs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None) -> LinearPool:
+def fit(
+    probs: np.ndarray,
+    targets: np.ndarray,
+    sample_weight: np.ndarray | None = None,
+    start: np.ndarray | None = None,
+) -> Pool:
     """Find the weights with the smallest mean KL(targets || pool).
 
-    probs (N, M, K) are clipped as the metric does; targets (N, K) are shares; sample_weight (N,) defaults to ones.
-    Deterministic: among identical members the least-squares step decides. If MAX_ITERATIONS pass without a gap below
-    TOLERANCE the last weights are returned with their true gap, and `certified` is False.
+    probs (N, M, ..., K) are clipped as the metric does; targets (N, ..., K) are shares; sample_weight (N,) defaults to
+    ones; start (M,): weights to begin at, such as those of a fit on nearly the same rows. Of several optima, as with
+    identical members, the pool has one in which no member is a blend of others: the first of identical ones stays. If
+    MAX_ITERATIONS pass without a gap below TOLERANCE the last weights are returned with their true gap, and
+    `certified` is False.
     """
-    members, shares = scored_terms(probs, targets, sample_weight)
-    weights = np.full(members.shape[1], 1 / members.shape[1])
-    for iteration in itertools.count():
-        pooled = _columns(members, weights > 0) @ weights[weights > 0]
-        gains = (shares / pooled) @ members
-        gap = float(gains.max() - 1)
-        if gap < TOLERANCE or iteration == MAX_ITERATIONS:
-            return LinearPool(weights, gap, iteration)
+    return fit_terms(*scored_terms(probs, targets, sample_weight), start)
+
+
+def fit_terms(members: np.ndarray, shares: np.ndarray, start: np.ndarray | None = None) -> Pool:
+    """Find the weights for clipped predictions (P, M) of scored pairs and their shares (P,), as `fit` does."""
+    weights, gap, iterations = _optimum(members, shares, _start(members, shares, start), TOLERANCE)
+    if (sparse := _sparsest(members, shares, weights)) is not weights:
+        weights, gap = sparse, _gains(shares, members, members @ sparse).max() - 1
+    return Pool(weights, float(gap), iterations)
+
+
+def _start(members: np.ndarray, shares: np.ndarray, given: np.ndarray | None) -> np.ndarray:
+    """Return the given weights, those of a fit on a part of the terms, or equal ones."""
+    if given is not None:
+        return np.maximum(given, 0) / np.maximum(given, 0).sum()
+    if len(shares) < COARSER * COARSE_TERMS:
+        return np.full(members.shape[1], 1 / members.shape[1])
+    members, shares = members[::COARSER], shares[::COARSER]
+    return _optimum(members, shares / shares.sum(), _start(members, shares, None), COARSE_GAP)[0]
+
+
+def _optimum(
+    members: np.ndarray, shares: np.ndarray, weights: np.ndarray, tolerance: float
+) -> tuple[np.ndarray, float, int]:
+    """Return weights, their gap over all members, and the Newton steps taken."""
+    steps = 0
+    while True:
+        gains = _gains(shares, members, members @ weights)
+        gap = gains.max() - 1
+        if gap < tolerance or steps >= MAX_ITERATIONS:
+            return weights, gap, steps
         chosen = (weights > 0) | (gains > 1)
-        weights[chosen] = _improve(_columns(members, chosen), shares, weights[chosen], pooled, gains[chosen])
+        enough = max(tolerance / 2, gap * SETTLED)
+        found, taken = _settle(_columns(members, chosen), shares, weights[chosen], enough, MAX_ITERATIONS - steps)
+        weights, steps = np.zeros_like(weights), steps + taken
+        weights[chosen] = found
+
+
+def _settle(
+    members: np.ndarray, shares: np.ndarray, weights: np.ndarray, tolerance: float, most: int
+) -> tuple[np.ndarray, int]:
+    """Take Newton steps, `most` of them, until the gap among these members is below the tolerance."""
+    for taken in range(most):
+        pooled = members @ weights
+        gains = _gains(shares, members, pooled)
+        if gains.max() - 1 < tolerance:
+            return weights, taken
+        weights = _improve(members, shares, weights, pooled, gains)
         weights /= weights.sum()
+    return weights, most
 
 
-def scored_terms(
-    probs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the (unit, class) pairs that count, P of them: clipped predictions (P, M) and shares (P,) that sum to 1.
-
-    A pair whose target is 0 contributes nothing to the KL; where experts agree that is most of them.
-    """
-    shares = targets if sample_weight is None else targets * sample_weight[:, None]
-    assert (shares > 0).any(), "a pool cannot be fitted where no unit has weight"
-    units, classes = np.nonzero(shares > 0)
-    members, shares = probs[units, :, classes], shares[units, classes]
-    return np.clip(members, CLIP, 1 - CLIP, out=members), shares / shares.sum()
+def _gains(shares: np.ndarray, members: np.ndarray, pooled: np.ndarray) -> np.ndarray:
+    """Return what the pool gains as weight moves to each member (M,), plus 1: exactly 1 for those with weight."""
+    return (shares / pooled) @ members
 
 
 def _columns(members: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -117,3 +173,31 @@ def _newton_target(scaled: np.ndarray, weights: np.ndarray, gains: np.ndarray) -
     if (target < 0).any():
         target = nnls(factor.T, right, maxiter=100 * len(scale))[0]
     return target / scale
+
+
+def _sparsest(members: np.ndarray, shares: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return weights with the same pooled predictions in which no member is a blend of others.
+
+    Such a blend is a direction in which nothing changes: follow it until a weight is 0, the later member's first.
+    """
+    active = np.flatnonzero(weights > 0)
+    scaled = members[:, active] * np.sqrt(shares)[:, None]
+    gram = scaled.T @ scaled
+    scale = np.sqrt(np.diag(gram))
+    gram /= np.outer(scale, scale)
+    found, kept = weights[active], np.arange(len(active))
+    while True:
+        values, vectors = np.linalg.eigh(gram[np.ix_(kept, kept)])
+        if values[0] > RANK or len(kept) == 1:
+            break
+        blend = vectors[:, 0] / scale[kept]
+        blend *= -np.sign(blend[np.flatnonzero(np.abs(blend) > np.abs(blend).max() / 2)[-1]])
+        falling = blend < -np.abs(blend).max() * RANK
+        found[kept] += blend * (found[kept][falling] / -blend[falling]).min()
+        found[kept[falling][(found[kept][falling] / -blend[falling]).argmin()]] = 0
+        kept = kept[found[kept] > 0]
+    if len(kept) == len(active):
+        return weights
+    sparse = np.zeros_like(weights)
+    sparse[active[kept]] = found[kept] / found[kept].sum()
+    return sparse

@@ -11,6 +11,8 @@ import numpy as np
 from scipy.stats import t as student
 
 from hms_ray.ensemble import linear_pool
+from hms_ray.ensemble._terms import scored_terms
+from hms_ray.tasks import CLIP
 
 SHRINKAGE = 40  # units: how many of them the belief in equal weights counts for, for each member
 SHORTLIST = 3  # members of smallest weight that are tried when one has to go
@@ -127,7 +129,7 @@ def gain(targets: np.ndarray, candidate: np.ndarray, kept: np.ndarray) -> float:
 
 def row_kl(targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """Return each unit's KL but for the targets' entropy, which no difference sees: (..., K), (..., K) -> (...)."""
-    return -(targets * np.log(np.clip(probs, linear_pool.CLIP, 1 - linear_pool.CLIP))).sum(-1)
+    return -(targets * np.log(np.clip(probs, CLIP, 1 - CLIP))).sum(-1)
 
 
 def clustered_error(values: np.ndarray, groups: np.ndarray) -> float:
@@ -155,7 +157,7 @@ class _Pooled:
     @classmethod
     def fit(cls, targets: np.ndarray, candidate: np.ndarray, kept: np.ndarray) -> "_Pooled":
         probs = np.concatenate([kept, candidate[:, None]], axis=1)
-        terms, shares = linear_pool.scored_terms(probs, targets)
+        terms, shares = scored_terms(probs, targets)
         weights = linear_pool.fit(kept, targets).weights
         return cls(targets, probs, np.nonzero(targets > 0)[0], terms, shares, weights, terms[:, :-1] @ weights)
 

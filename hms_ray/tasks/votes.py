@@ -8,7 +8,6 @@ import numpy as np
 from scipy.special import softmax
 
 from hms_ray.tasks import _base
-from hms_ray.tasks._base import CLIP  # noqa: F401  imported from here before all tasks shared it
 
 if TYPE_CHECKING:
     import torch

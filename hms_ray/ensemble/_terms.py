@@ -1,0 +1,46 @@
+"""What counts in a fit: predictions clipped as the metric does, and the (unit, class) pairs that have a target.
+
+Everywhere in this room probs are (N, M, ..., K), targets (N, ..., K) and pooled predictions (N, ..., K): members on the
+second axis, a distribution over outcomes on the last, and between them an axis for the questions that are asked of a
+unit, if there are several. Votes are one question; a multi-label task asks one a label, of two outcomes each.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hms_ray.tasks import CLIP
+
+BLOCK = 1 << 22  # entries of a block's temporary arrays, 32 MB in float64
+
+
+def clipped(probs: np.ndarray) -> np.ndarray:
+    """Return float64 predictions of which no logarithm is infinite."""
+    return np.clip(probs, CLIP, 1 - CLIP, dtype=np.float64)
+
+
+def normalised(n_units: int, sample_weight: np.ndarray | None = None) -> np.ndarray:
+    """Return the units' weights (N,), which sum to 1; None: all alike."""
+    weight = np.ones(n_units) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    assert weight.sum() > 0, "a pool cannot be fitted where no unit has weight"
+    return weight / weight.sum()
+
+
+def scored_terms(
+    probs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the (unit, class) pairs that count, P of them: clipped predictions (P, M) and shares (P,) that sum to 1.
+
+    A pair whose target is 0 contributes nothing to the KL; where experts agree that is most of them.
+    """
+    shares = targets if sample_weight is None else (targets.T * sample_weight).T
+    units, *rest = np.nonzero(shares > 0)
+    assert len(units), "a pool cannot be fitted where no unit has weight"
+    members, shares = np.asarray(probs[(units, slice(None), *rest)], np.float64), shares[(units, *rest)]
+    return np.clip(members, CLIP, 1 - CLIP, out=members), shares / shares.sum()
+
+
+def blocks(n_units: int, entries_a_unit: int) -> Iterator[slice]:
+    """Cut N units into slices whose arrays of `entries_a_unit` a unit stay below BLOCK entries."""
+    step = max(1, BLOCK // max(1, entries_a_unit))
+    yield from (slice(start, start + step) for start in range(0, n_units, step))

@@ -1,0 +1,18 @@
+"""Best single: all weight on the member with the best score on the rows of the fit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hms_ray.ensemble._terms import scored_terms
+from hms_ray.ensemble.linear_pool import Pool
+
+__all__ = ["Pool", "fit"]
+
+
+def fit(
+    probs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None, start: Pool | None = None
+) -> Pool:
+    """Choose one member; arguments as in the linear pool. The first of equals is taken."""
+    members, shares = scored_terms(probs, targets, sample_weight)
+    return Pool(np.eye(probs.shape[1])[int(np.argmax(shares @ np.log(members)))], None)
