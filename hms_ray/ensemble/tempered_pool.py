@@ -1,4 +1,4 @@
-"""Linear pool, then a temperature: the exponent of the pooled prediction that fits best, one convex problem after another.
+"""Linear pool, then a temperature: the exponent of the pooled prediction that fits best; two convex problems in turn.
 
 The gap is that of the weights; it bounds what other weights could gain before the temperature.
 """

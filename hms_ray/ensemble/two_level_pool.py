@@ -1,6 +1,6 @@
 """Two-level pool: members of a family by a linear pool, the families by a log-linear one.
 
-Models of one input err alike and are averaged as probabilities; across inputs evidence adds up, as log-probabilities do.
+Models of one input err alike and are averaged as probabilities; across inputs evidence adds up, as logarithms do.
 Both levels are convex and certified by themselves; the gap is that of the upper level with the lower one as it is.
 """
 
