@@ -193,9 +193,10 @@ def _run(arguments: argparse.Namespace, work: Callable[..., Any]) -> None:
 
 def _ensemble(arguments: argparse.Namespace) -> None:
     folder = StudyFolder(arguments.study)
+    named = [option for option in (arguments.labels, arguments.columns, arguments.ids) if option is not None]
     if arguments.oof:
         _import(arguments, folder)
-    elif arguments.labels or arguments.columns or arguments.ids or arguments.allow_missing:
+    elif named or arguments.allow_missing:
         raise ConfigError(
             "--labels, --columns, --ids and --allow-missing say how to read the files of --oof; give --oof"
         )

@@ -5,58 +5,30 @@ import pandas as pd
 import pytest
 
 from hms_ray import files
+from hms_ray.cli import main
 from hms_ray.ensemble import fit_study
 from hms_ray.errors import ConfigError, DataError
 from hms_ray.oof import OofTable
 from hms_ray.oof_foreign import import_foreign
-from hms_ray.seeds import stream
 from hms_ray.study_folder import StudyFolder
 
 CLASSES = ["seizure", "lpd", "gpd", "lrda", "grda", "other"]
 N = 30
-IDS = pd.DataFrame({"eeg_id": 4_294_958_000 + np.arange(N) // 2, "eeg_sub_id": np.arange(N) % 2})
-
-
-def labels_frame(classes=CLASSES):
-    """Vote counts of 1 to 15 votes, two units an EEG, one EEG a patient."""
-    counts = stream(0, "votes").multinomial(np.arange(N) % 15 + 1, np.full(len(classes), 1 / len(classes)))
-    columns = {"fold": np.arange(N) // 2 % 3, "patient_id": np.arange(N) // 2}
-    return pd.concat([IDS.assign(**columns), pd.DataFrame(counts, columns=[f"{c}_vote" for c in classes])], axis=1)
-
-
-def predictions_frame(name, classes=CLASSES):
-    probs = stream(0, name).dirichlet(np.ones(len(classes)), N)
-    return pd.concat([IDS, pd.DataFrame(probs, columns=classes)], axis=1)
-
-
-def save(folder, **frames):
-    """Write each frame in a row order of its own; returns the paths."""
-    paths = []
-    for name, frame in frames.items():
-        shuffled = frame.iloc[stream(0, "order", name).permutation(len(frame))]
-        paths.append(folder / f"{name}.csv")
-        shuffled.to_csv(paths[-1], index=False)
-    return paths
-
-
-def sound(folder, labels=None):
-    frames = {"labels": labels_frame() if labels is None else labels}
-    return save(folder, **frames, one=predictions_frame("one"), two=predictions_frame("two"))
 
 
 @pytest.fixture
-def study(tmp_path):
-    return StudyFolder(tmp_path / "runs" / "study")
+def study(foreign):
+    return foreign.study
 
 
-def test_rows_are_joined_on_their_ids(tmp_path, study):
-    import_foreign(sound(tmp_path), study)
+def test_rows_are_joined_on_their_ids(foreign, study):
+    import_foreign(foreign.sound(), study)
     assert study.oof_ids() == ["one", "two"]
     for name in ("one", "two"):
         table = OofTable.read(study.oof(name))
-        expected = predictions_frame(name).assign(unit_id=IDS.astype(str).agg("-".join, axis=1)).set_index("unit_id")
-        np.testing.assert_allclose(table.probs, expected.loc[table.unit_ids, CLASSES])
-        votes = labels_frame().set_index(expected.index).loc[table.unit_ids]
+        foreign.expect(name)
+        votes = foreign.labels()
+        votes = votes.set_index(votes["eeg_id"].astype(str) + "-" + votes["eeg_sub_id"].astype(str)).loc[table.unit_ids]
         counts = votes[[f"{c}_vote" for c in CLASSES]].to_numpy()
         np.testing.assert_array_equal(table.votes, counts.sum(1))
         np.testing.assert_allclose(table.targets, counts / counts.sum(1, keepdims=True))
@@ -65,8 +37,8 @@ def test_rows_are_joined_on_their_ids(tmp_path, study):
         assert (table.trial, table.space, table.selected_on) == (name, "foreign", ())
 
 
-def test_the_study_says_what_it_is(tmp_path, study):
-    import_foreign(sound(tmp_path), study, min_votes=3)
+def test_the_study_says_what_it_is(foreign, study):
+    import_foreign(foreign.sound(), study, min_votes=3)
     content = study.read_study()
     assert content["task"] == {"kind": "votes", "classes": CLASSES}
     assert (content["data"]["units"], content["data"]["groups"]) == (N, 15)
@@ -77,54 +49,54 @@ def test_the_study_says_what_it_is(tmp_path, study):
     assert len(folds) == N
 
 
-def test_an_imported_study_can_be_combined_at_another_min_votes(tmp_path, study):
-    import_foreign(sound(tmp_path), study, min_votes=5)
+def test_an_imported_study_can_be_combined_at_another_min_votes(foreign, study):
+    import_foreign(foreign.sound(), study, min_votes=5)
     assert fit_study(study)["population"]["min_votes"] == 5
     assert fit_study(study, min_votes=1)["population"]["units"] == N
 
 
-def test_importing_again_changes_nothing_whatever_the_order_or_min_votes(tmp_path, study):
-    paths = sound(tmp_path)
+def test_importing_again_changes_nothing_whatever_the_order_or_min_votes(foreign, study):
+    paths = foreign.sound()
     import_foreign(paths, study, min_votes=3)
     before = {path: path.read_bytes() for path in study.root.rglob("*") if path.is_file()}
     import_foreign(paths[::-1], study, min_votes=7)
     assert {path: path.read_bytes() for path in study.root.rglob("*") if path.is_file()} == before
 
 
-def test_parquet_is_read_like_csv(tmp_path, study):
-    frames = {"labels": labels_frame(), "one": predictions_frame("one")}
+def test_parquet_is_read_like_csv(foreign, tmp_path, study):
+    frames = {"labels": foreign.labels(), "one": foreign.predictions("one")}
     for name, frame in frames.items():
         frame.to_parquet(tmp_path / f"{name}.parquet")
     import_foreign([tmp_path / "labels.parquet", tmp_path / "one.parquet"], study)
     other = StudyFolder(tmp_path / "other")
-    import_foreign(save(tmp_path, **frames), other)
+    import_foreign(foreign.save(**frames), other)
     first, second = OofTable.read(study.oof("one")), OofTable.read(other.oof("one"))
     assert (first.data_fingerprint, first.folds_fingerprint) == (second.data_fingerprint, second.folds_fingerprint)
     np.testing.assert_allclose(first.probs, second.probs)
 
 
-def test_classes_come_in_the_hms_order_or_else_in_that_of_the_labels(tmp_path, study):
-    import_foreign(save(tmp_path, labels=labels_frame(CLASSES[::-1]), one=predictions_frame("one")), study)
+def test_classes_come_in_the_hms_order_or_else_in_that_of_the_labels(foreign, tmp_path, study):
+    import_foreign(foreign.save(labels=foreign.labels(CLASSES[::-1]), one=foreign.predictions("one")), study)
     assert OofTable.read(study.oof("one")).task.classes == tuple(CLASSES)
     own = ["wheeze", "crackle"]
     other = StudyFolder(tmp_path / "other")
-    import_foreign(save(tmp_path, labels=labels_frame(own), one=predictions_frame("one", own[::-1])), other)
+    import_foreign(foreign.save(labels=foreign.labels(own), one=foreign.predictions("one", own[::-1])), other)
     assert OofTable.read(other.oof("one")).task.classes == tuple(own)
 
 
-def test_shares_take_their_number_from_the_votes_column_and_are_one_vote_without(tmp_path, study):
-    labels = labels_frame().astype(dict.fromkeys([f"{c}_vote" for c in CLASSES], float))
+def test_shares_take_their_number_from_the_votes_column_and_are_one_vote_without(foreign, tmp_path, study):
+    labels = foreign.labels().astype(dict.fromkeys([f"{c}_vote" for c in CLASSES], float))
     counts = labels.filter(like="_vote")
     labels[counts.columns] = counts.div(counts.sum(axis=1), axis=0)
-    import_foreign(sound(tmp_path, labels.assign(votes=17)), study)
+    import_foreign(foreign.sound(labels.assign(votes=17)), study)
     assert OofTable.read(study.oof("one")).votes.tolist() == [17] * N
     other = StudyFolder(tmp_path / "other")
-    import_foreign(sound(tmp_path, labels), other)
+    import_foreign(foreign.sound(labels), other)
     assert OofTable.read(other.oof("one")).votes.tolist() == [1] * N
 
 
-def test_without_patients_each_unit_is_its_own_group(tmp_path, study):
-    import_foreign(sound(tmp_path, labels_frame().drop(columns="patient_id")), study)
+def test_without_patients_each_unit_is_its_own_group(foreign, study):
+    import_foreign(foreign.sound(foreign.labels().drop(columns="patient_id")), study)
     table = OofTable.read(study.oof("one"))
     assert table.group_ids.tolist() == table.unit_ids.tolist()
 
@@ -149,10 +121,10 @@ BAD_PREDICTIONS = {
 
 
 @pytest.mark.parametrize("name", BAD_PREDICTIONS)
-def test_bad_predictions_are_refused_by_file_and_row(tmp_path, study, name):
+def test_bad_predictions_are_refused_by_file_and_row(foreign, study, name):
     spoil, sentence = BAD_PREDICTIONS[name]
-    paths = sound(tmp_path)
-    spoil(predictions_frame("two")).to_csv(paths[2], index=False)
+    paths = foreign.sound()
+    spoil(foreign.predictions("two")).to_csv(paths[2], index=False)
     with pytest.raises(DataError, match=rf"two.csv: .*{sentence}"):
         import_foreign(paths, study)
     assert not study.root.exists()
@@ -169,29 +141,29 @@ BAD_LABELS = {
 
 
 @pytest.mark.parametrize("name", BAD_LABELS)
-def test_bad_labels_are_refused_by_file_and_row(tmp_path, study, name):
+def test_bad_labels_are_refused_by_file_and_row(foreign, study, name):
     spoil, sentence = BAD_LABELS[name]
-    paths = sound(tmp_path)
-    spoil(labels_frame()).to_csv(paths[0], index=False)
+    paths = foreign.sound()
+    spoil(foreign.labels()).to_csv(paths[0], index=False)
     with pytest.raises(DataError, match=rf"labels.csv: .*{sentence}"):
         import_foreign(paths, study)
     assert not study.root.exists()
 
 
-def test_exactly_one_file_holds_the_labels(tmp_path, study):
-    paths = sound(tmp_path)
+def test_exactly_one_file_holds_the_labels(foreign, tmp_path, study):
+    paths = foreign.sound()
     with pytest.raises(ConfigError, match=r"exactly one file .* found: none of .*one.csv"):
         import_foreign(paths[1:], study)
-    labels_frame().to_csv(tmp_path / "again.csv", index=False)
+    foreign.labels().to_csv(tmp_path / "again.csv", index=False)
     with pytest.raises(ConfigError, match=r"exactly one file .* found: .*labels.csv, .*again.csv"):
         import_foreign([*paths, tmp_path / "again.csv"], study)
 
 
-def test_files_that_are_absent_or_alike_are_refused(tmp_path, study):
-    paths = sound(tmp_path)
+def test_files_that_are_absent_or_alike_are_refused(foreign, tmp_path, study):
+    paths = foreign.sound()
     (tmp_path / "more").mkdir()
     namesake = tmp_path / "more" / "one.csv"
-    predictions_frame("one").to_csv(namesake, index=False)
+    foreign.predictions("one").to_csv(namesake, index=False)
     with pytest.raises(ConfigError, match="matched none"):
         import_foreign([], study)
     with pytest.raises(ConfigError, match="no file with predictions"):
@@ -205,14 +177,61 @@ def test_files_that_are_absent_or_alike_are_refused(tmp_path, study):
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1\xff\xfe\x00", b'a,b\n"1,2\n3,4,5\n', b"eeg_id,seizure\n"])
-def test_unreadable_csv_is_refused(tmp_path, study, content):
+def test_unreadable_csv_is_refused(foreign, tmp_path, study, content):
     (tmp_path / "broken.csv").write_bytes(content)
     with pytest.raises(DataError, match=r"broken.csv: "):
-        import_foreign([*sound(tmp_path), tmp_path / "broken.csv"], study)
+        import_foreign([*foreign.sound(), tmp_path / "broken.csv"], study)
 
 
-def test_a_study_of_other_labels_is_left_alone(tmp_path, study):
-    import_foreign(sound(tmp_path), study)
-    other = labels_frame().assign(fold=lambda f: (f["fold"] + 1) % 3)
+def test_a_study_of_other_labels_is_left_alone(foreign, study):
+    import_foreign(foreign.sound(), study)
+    other = foreign.labels().assign(fold=lambda f: (f["fold"] + 1) % 3)
     with pytest.raises(ConfigError, match=r"folds.fingerprint"):
-        import_foreign(sound(tmp_path, other), study)
+        import_foreign(foreign.sound(other), study)
+
+
+def command(*argv):
+    return main(["ensemble", *(str(word) for word in argv)])
+
+
+def test_the_command_takes_named_columns_ids_and_labels_and_prints_what_it_left_out(foreign, study, capsys):
+    letters = dict(zip(CLASSES, "abcdef", strict=True))
+    one, labels = foreign.save(
+        one=foreign.predictions("one").rename(columns=letters).iloc[3:].assign(fold_id=1),
+        labels=foreign.labels().assign(fold_id=2),
+    )
+    options = ["--columns", ",".join(f"{name}={letter}" for name, letter in letters.items()), "--allow-missing"]
+    options += ["--ids", "eeg_id, eeg_sub_id", "--labels", labels]
+    assert command("--study", study.root, "--oof", one, *options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "note: scored on the 27 of 30 rows of labels.csv that every file has; one.csv lacks 3"
+    assert lines[1].startswith("27 units with >= 1 votes")
+    foreign.expect("one")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "one.csv: missing 3 rows"),
+        (["--allow-missing", "--columns", "seizure"], "--columns must be class=column,class=column,..., but holds"),
+        (["--allow-missing", "--columns", ""], "--columns must be class=column,class=column,..., but holds ''"),
+        (["--allow-missing", "--columns", "seizure=a"], "left out: lpd, gpd"),
+        (["--allow-missing", "--ids", "eeg_id"], "would tell them apart"),
+        (["--allow-missing", "--labels", "gone.csv"], "gone.csv: no such file"),
+    ],
+)
+def test_mistakes_on_the_command_line_end_with_2_and_nothing_is_written(foreign, study, capsys, options, sentence):
+    paths = foreign.save(labels=foreign.labels(), one=foreign.predictions("one").iloc[3:])
+    assert command("--study", study.root, "--oof", *paths, *options) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ") and sentence in printed.err and "Traceback" not in printed.err
+    assert not study.root.exists()
+
+
+@pytest.mark.parametrize(
+    "options", [["--labels", "x"], ["--columns", "a=b"], ["--columns", ""], ["--ids", "x"], ["--allow-missing"]]
+)
+def test_options_about_files_need_files(study, capsys, options):
+    assert command("--study", study.root, *options) == 2
+    assert "say how to read the files of --oof; give --oof" in capsys.readouterr().err
