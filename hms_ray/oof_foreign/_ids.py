@@ -90,4 +90,4 @@ def _lacking(predictions: Sequence[Source], names: Sequence[str]) -> list[str]:
 
 
 def _keys(labels: Source, ids: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame({name: labels.column(name) for name in ids})
+    return pd.DataFrame({name: labels.column(name).astype(str) for name in ids})

@@ -13,7 +13,7 @@ from hms_ray.oof import OofTable
 from hms_ray.oof_foreign._columns import VOTE, vote_classes
 from hms_ray.oof_foreign._faults import few
 from hms_ray.oof_foreign._ids import GROUP
-from hms_ray.oof_foreign._source import Source, key
+from hms_ray.oof_foreign._source import EXACT, Source, key
 from hms_ray.tasks import Task
 
 HMS_ORDER = ("seizure", "lpd", "gpd", "lrda", "grda", "other")
@@ -80,6 +80,7 @@ def select(table: OofTable, rows: np.ndarray) -> OofTable:
 def _votes_and_shares(labels: Source, task: Task) -> tuple[np.ndarray, np.ndarray]:
     """Return how many votes each unit has (N,) and their shares (N, K)."""
     values = labels.numbers([VOTE.format(name) for name in task.classes])
+    labels.refuse((np.abs(values) >= EXACT).any(1), "with votes that cannot be")
     total = values.sum(1, keepdims=True)
     if (values >= 0).all() and (values == np.round(values)).all():
         counted = total[:, 0].astype(np.int64)

@@ -102,7 +102,7 @@ def nothing_common(members: Sequence[Member], template: OofTable, labels: Source
     first = template.unit_ids[0]
     has = [
         f"{member.source.path} has {np.isin(template.unit_ids, member.unit_ids).sum()}, its first id is "
-        f"{member.unit_ids[0]!r}"
+        f"{str(member.unit_ids[0])!r}"
         for member in members
     ]
     rule = f"no row of {labels.path} ({len(template.unit_ids)} rows, the first id is {str(first)!r}) is in every file"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import pandas as pd
+from pyarrow import ArrowException
 
 from hms_ray import files
 from hms_ray.errors import DataError
@@ -16,6 +18,8 @@ SUFFIXES = (".csv", ".parquet", ".npy")
 NPY_MAGIC = b"\x93NUMPY"
 UNNAMED_ID = "unit_id"
 CSV_ERRORS = (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError)
+HEADER_ERRORS = (SyntaxError, TokenError, TypeError, OverflowError)
+NPY_ERRORS = (ValueError, EOFError, MemoryError, *HEADER_ERRORS)
 
 
 def read(path: Path) -> Source:
@@ -68,7 +72,11 @@ def _csv(path: Path) -> pd.DataFrame:
 
 
 def _parquet(path: Path) -> pd.DataFrame:
-    frame = files.read_table(path)
+    try:
+        frame = files.read_table(path)
+        frame.select_dtypes(["str", "object"]).to_numpy(dtype=object)  # text is decoded when it is asked for
+    except (ValueError, KeyError, TypeError, ArrowException) as error:  # broken text, or broken notes of pandas
+        raise DataError(f"{path}: broken parquet ({_first_line(error)})") from error
     if any(name is not None for name in frame.index.names):  # ids that pandas wrote as the index
         frame = frame.reset_index(allow_duplicates=True)
     _check_names(path, list(frame.columns))
@@ -106,7 +114,7 @@ def _load(path: Path) -> np.ndarray:
         raise DataError(f"{path}: not an npy file: it begins with {head!r}, not {NPY_MAGIC!r}")
     try:
         return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, MemoryError) as error:
+    except NPY_ERRORS as error:
         if "Object arrays" in str(error):
             rule = "it holds Python objects, a pickle, which could run any code and is not loaded"
             raise DataError(f"{path}: {rule}; save numbers and strings: a structured array, CSV or parquet") from error

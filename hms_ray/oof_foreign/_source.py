@@ -80,7 +80,8 @@ class Source:
     def whole_numbers(self, name: str, least: int) -> np.ndarray:
         """Return a column as int64 (N,), `least` or more."""
         values = self.numbers([name])[:, 0]
-        self.refuse((values < least) | (values != np.round(values)), f"whose {name} is not a whole number >= {least}")
+        bad = (values < least) | (values >= EXACT) | (values != np.round(values))
+        self.refuse(bad, f"whose {name} is not a whole number >= {least}")
         return values.astype(np.int64)
 
     def unit_ids(self, ids: Sequence[str]) -> np.ndarray:

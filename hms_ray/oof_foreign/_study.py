@@ -123,8 +123,10 @@ def _checked(
     predictions = [named for s in predictions if (named := faults.attempt(name_id, s, truth, named_ids))]
     ids = join_columns(truth, predictions, named_ids, faults)
     whole = faults.attempt(template, truth, ids, task) if ids else None
-    named = faults.attempt(named_columns, columns, task.classes, predictions) or []
-    found = [read_member(source, ids, task, named, faults) for source in predictions]
+    named = faults.attempt(named_columns, columns, task.classes, predictions)
+    if named is None:  # every file would seem to lack its columns
+        faults.raise_any()
+    found = [read_member(source, ids, task, named or [], faults) for source in predictions]
     members = [member for member in found if member is not None]
     if whole is not None:
         _compare(members, whole, truth, ids, allow_missing, faults)

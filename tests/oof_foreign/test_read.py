@@ -125,6 +125,7 @@ def test_arrays_that_cannot_be_read_are_refused(foreign, name):
     [
         (lambda content: content[:-8], "broken npy"),
         (lambda content: content[:20], "broken npy"),
+        (lambda content: content.replace(b"}", b"("), "broken npy"),
         (lambda content: b"", "not an npy file: it begins with b''"),
         (lambda content: b"PK\x03\x04" + content, r"not an npy file: it begins with b'PK"),
     ],
@@ -152,6 +153,15 @@ def test_ids_in_two_files_or_of_no_certain_name_are_refused(foreign):
         foreign.read(path)
     save_array(foreign)
     with pytest.raises(DataError, match=r"one.npy: its ids lie in several files: .*one.ids.csv, .*one.ids.npy"):
+        foreign.read(path)
+
+
+@pytest.mark.parametrize(("part", "broken"), [(b"note", b"\xff" * 4), (b"written", b"\xff" * 7), (b'{"', b'"{')])
+def test_parquet_with_broken_text_or_notes_is_refused(foreign, part, broken):
+    path = foreign.root / "one.parquet"
+    foreign.predictions("one").assign(note="written").to_parquet(path, compression=None)
+    path.write_bytes(path.read_bytes().replace(part, broken))
+    with pytest.raises(DataError, match=r"one.parquet: broken parquet"):
         foreign.read(path)
 
 

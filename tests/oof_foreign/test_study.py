@@ -136,6 +136,7 @@ BAD_LABELS = {
     "shares": (lambda f: f.assign(lpd_vote=0.4), r"targets must sum to 1"),
     "fold": (lambda f: at(f, 9, "fold", 1.5), r"1 rows whose fold is not a whole number >= 0: row 9"),
     "patient": (lambda f: at(f, 1, "patient_id", None), r"1 rows without patient_id: row 1"),
+    "too many": (lambda f: at(f, 3, "lpd_vote", 1e300), r"1 rows with votes that cannot be: row 3"),
     "votes": (lambda f: f.assign(votes=0), r"30 rows whose votes is not a whole number >= 1"),
 }
 
