@@ -28,7 +28,7 @@ COARSER = 8  # the start is fitted on every eighth term, where they are many,
 COARSE_TERMS = 2000  # which is more than this,
 COARSE_GAP = 1e-3  # to this gap
 SETTLED = 1e-2  # steps on a few members end at this share of the gap over all, when others may have come to matter
-RANK = 1e-10  # an eigenvalue of the active members' correlations below this: one of them is a blend of others
+RANK = 1e-13  # an eigenvalue of the active members' correlations below this: one of them is a blend of others
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,15 @@ def fit(
 def fit_terms(members: np.ndarray, shares: np.ndarray, start: np.ndarray | None = None) -> Pool:
     """Find the weights for clipped predictions (P, M) of scored pairs and their shares (P,), as `fit` does."""
     weights, gap, iterations = _optimum(members, shares, _start(members, shares, start), TOLERANCE)
-    if (sparse := _sparsest(members, shares, weights)) is not weights:
-        weights, gap = sparse, _gains(shares, members, members @ sparse).max() - 1
+    weights = _on_first(members, weights, _gains(shares, members, members @ weights))
+    sparse = _sparsest(members, shares, weights)
+    if sparse is not weights:
+        kept = sparse > 0
+        left = MAX_ITERATIONS - iterations
+        sparse[kept], taken = _settle(_columns(members, kept), shares, sparse[kept], TOLERANCE / 2, left)
+        sparse_gap = _gains(shares, members, members @ sparse).max() - 1
+        if sparse_gap < max(gap, TOLERANCE):  # else what was nearly a blend had something of its own to add
+            weights, gap, iterations = sparse, sparse_gap, iterations + taken
     return Pool(weights, float(gap), iterations)
 
 
@@ -164,7 +171,7 @@ def _newton_target(scaled: np.ndarray, weights: np.ndarray, gains: np.ndarray) -
     The ridge holds x to w, not to 0, so that it slows the last steps at worst and never moves the optimum.
     """
     hessian = scaled.T @ scaled
-    scale = np.sqrt(np.diag(hessian))
+    scale = np.maximum(np.sqrt(np.diag(hessian)), 1)
     hessian /= np.outer(scale, scale)
     ridge = RIDGE * len(scale)
     factor = np.linalg.cholesky(hessian + ridge * np.eye(len(scale)))
@@ -175,13 +182,22 @@ def _newton_target(scaled: np.ndarray, weights: np.ndarray, gains: np.ndarray) -
     return target / scale
 
 
+def _on_first(members: np.ndarray, weights: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """Move the weight of each member to the first one that is identical; only those of equal gains can be."""
+    moved = np.zeros_like(weights)
+    for m in np.flatnonzero(weights):
+        alike = np.flatnonzero(np.isclose(gains[: m + 1], gains[m], rtol=1e-9))
+        moved[next(j for j in alike if np.array_equal(members[:, j], members[:, m]))] += weights[m]
+    return moved
+
+
 def _sparsest(members: np.ndarray, shares: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return weights with the same pooled predictions in which no member is a blend of others.
 
     Such a blend is a direction in which nothing changes: follow it until a weight is 0, the later member's first.
     """
     active = np.flatnonzero(weights > 0)
-    scaled = members[:, active] * np.sqrt(shares)[:, None]
+    scaled = members[:, active] * (np.sqrt(shares) / (members @ weights))[:, None]
     gram = scaled.T @ scaled
     scale = np.sqrt(np.diag(gram))
     gram /= np.outer(scale, scale)
