@@ -24,7 +24,7 @@ SUFFICIENT = 1e-4  # Armijo: the share of the decrease promised by the slope tha
 SHORTEST = 1e-9  # a step that would have to be shorter is lost in round-off
 FAST = 0.05  # a Hessian is used again while the gap shrinks to this share in a step
 JITTER = 1e-13  # on a Hessian of unit diagonal, for what a small ridge does not hold apart
-COARSER, COARSE_UNITS = 8, 300  # the start is fitted on every eighth unit, where that leaves so many,
+COARSER, COARSE_UNITS = 8, 300  # the start is fitted on every eighth unit with weight, where that leaves so many,
 COARSE_GAP = 1e-4  # to this gap
 
 
@@ -126,10 +126,11 @@ def _fit(
 
 
 def _start(features: np.ndarray, targets: np.ndarray, share: np.ndarray, penalty: Penalty) -> np.ndarray:
-    if features.shape[-1] < COARSER * COARSE_UNITS:
+    units = np.flatnonzero(share)[::COARSER]
+    if len(units) < COARSE_UNITS:
         return penalty.centre.copy()
-    part = share[::COARSER] / share[::COARSER].sum() * share.sum()
-    coarse = np.ascontiguousarray(features[..., ::COARSER]), targets[..., ::COARSER], part
+    part = share[units] / share[units].sum() * share.sum()
+    coarse = np.ascontiguousarray(features[..., units]), targets[..., units], part
     solution = _fit(*coarse, penalty, None, COARSE_GAP)
     return np.concatenate([solution.bias.ravel(), solution.weights])
 
