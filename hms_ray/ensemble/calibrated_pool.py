@@ -61,6 +61,7 @@ def fit(
 
     probs (N, M, ..., K), targets (N, ..., K) and sample_weight (N,) as in the linear pool, which is where it starts
     unless `start` says otherwise. The penalty is ridge / 2 times M |w - 1 / M|^2, and a small one on exponent and bias.
+    The sum of w, on which no prediction depends, is free until the end, when it is brought to 1.
     """
     start = start or _start(probs, targets, sample_weight, ridge=ridge, bias_ridge=bias_ridge)
     share = normalised(len(targets), sample_weight) * targets.shape[-1] / targets[0].size
