@@ -18,8 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hms_ray.ensemble import linear_pool
-from hms_ray.ensemble._nested import cross_fit
+from hms_ray import ensemble
 from hms_ray.errors import ConfigError
 from hms_ray.oof import OofTable, stack
 from hms_ray.prepare import prepare
@@ -134,8 +133,8 @@ def _ended(folder: StudyFolder, trial: str, folds: int) -> float:
 def _cross_fitted(tables: list[OofTable], min_votes: int) -> float:
     members = stack(tables)
     scored = members.votes >= min_votes
-    nested = cross_fit(linear_pool.fit, members.probs, members.targets, members.folds, scored)
-    return members.task.score(members.targets[scored], nested.probs[scored])
+    rows = (members.probs, members.targets, members.group_ids, members.folds)
+    return ensemble.fit(*rows, weights=scored.astype(float), pool="linear", task=members.task).kl_cross_fitted_
 
 
 def _line(name: str, course: Course, target: float) -> str:

@@ -8,7 +8,7 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_study(ensemble, required=True)
     _add_foreign(ensemble)
     ensemble.add_argument("--min-votes", type=_at_least_one, metavar="N", help="score units with at least N votes")
+    text = "auto (several, by their nested score), linear, log_linear, tempered, calibrated, two_level, average, ..."
+    ensemble.add_argument("--pool", default="auto", metavar="NAME", help=f"{text} (default: auto)")
+    for name, text in (("--max-members", "members with weight"), ("--max-per-space", "members of one space")):
+        ensemble.add_argument(name, type=_at_least_one, metavar="N", help=f"no more {text}")
+    text = "drop members while the linear pool stays within so many nats of its optimum"
+    ensemble.add_argument("--tolerance", type=float, metavar="KL", help=text)
     report = _verb(verbs, _report, "write one HTML page of a study")
     _add_study(report, required=True)
     report.add_argument("--out", type=Path, metavar="DIR", help="default: reports/<study>")
@@ -192,6 +198,8 @@ def _run(arguments: argparse.Namespace, work: Callable[..., Any]) -> None:
 
 
 def _ensemble(arguments: argparse.Namespace) -> None:
+    from hms_ray.ensemble import Limits
+
     folder = StudyFolder(arguments.study)
     named = [option for option in (arguments.labels, arguments.columns, arguments.ids) if option is not None]
     if arguments.oof:
@@ -200,7 +208,8 @@ def _ensemble(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             "--labels, --columns, --ids and --allow-missing say how to read the files of --oof; give --oof"
         )
-    _fit(folder, arguments.min_votes)
+    limits = Limits(arguments.max_members, arguments.max_per_space, tolerance=arguments.tolerance)
+    _fit(folder, arguments.min_votes, arguments.pool, limits)
 
 
 def _import(arguments: argparse.Namespace, folder: StudyFolder) -> None:
@@ -250,23 +259,47 @@ def _smoke_data() -> Path:
     return out
 
 
-def _fit(folder: StudyFolder, min_votes: int | None) -> None:
+def _fit(folder: StudyFolder, min_votes: int | None, pool: str = "auto", limits: Any = None) -> None:
     from hms_ray.ensemble import fit_study
+    from hms_ray.progress import Progress
 
-    fitted = fit_study(folder, min_votes)
-    rows, others = fitted["population"], fitted["baselines"]
-    print(f"{rows['units']} units with >= {rows['min_votes']} votes of {rows['groups']} patients")
-    print(f"ensemble, cross-fitted  {fitted['kl_cross_fitted']:.5f}")
-    print(f"ensemble, in sample     {fitted['kl_in_sample']:.5f}  duality gap {fitted['duality_gap']:.1e}")
-    print(f"best single             {others['best_single']:.5f}  {others['best_single_trial']}, chosen in hindsight")
-    print(f"mean of all             {others['mean']:.5f}")
-    print(f"class prior             {others['prior']:.5f}")
-    print(f"members with weight     {len(fitted['members'])} of {fitted['candidates']}")
+    fitted = fit_study(folder, min_votes, pool, limits, Progress("ensemble"))
+    for line in _summary(fitted):
+        print(line)
+
+
+def _summary(fitted: dict[str, Any]) -> Iterator[str]:
+    """Yield what a reader has to know of an ensemble, each score beside its population and its interval."""
+    rows, others, corrected = fitted["population"], fitted["baselines"], fitted["kl_selection_corrected"]
+    yield f"{rows['units']} units with >= {rows['min_votes']} votes of {rows['groups']} patients"
+    yield f"ensemble, cross-fitted  {_with_interval(fitted['interval'])}"
+    if corrected is not None:
+        choice = fitted["selection"]
+        yield f"  less what choosing {choice['kept']} of {choice['configurations']} flatters it: {corrected:.5f}"
+    yield f"ensemble, in sample     {fitted['kl_in_sample']:.5f}  optimistic: weights fitted on the rows scored"
+    hindsight = f"{others['best_single_trial']}, chosen in hindsight"
+    yield f"best single             {others['best_single']:.5f}  {hindsight}"
+    yield f"mean of all             {others['mean']:.5f}"
+    yield f"class prior             {others['prior']:.5f}"
+    yield f"members with weight     {len(fitted['members'])} of {fitted['candidates']}"
+    yield f"{'pool':12} {'in sample':>9} {'cross-fitted, 95 % interval':>30} {'against ours':>28} {'gap':>8}  members"
+    for method in fitted["methods"]:
+        gap = "-" if method["gap"] is None else f"{max(method['gap'], 0):.0e}"
+        against = _with_interval(method["difference"], "+") if method["difference"]["value"] else ""
+        yield (
+            f"{method['method']:12} {method['kl_in_sample']:9.5f} {_with_interval(method['kl_cross_fitted']):>30} "
+            f"{against:>28} {gap:>8}  {method['members']}"
+        )
     if outside := fitted["outside_selection"]:
         where = f"{outside['units']} units of folds {', '.join(map(str, outside['folds']))}"
-        print(f"no configuration was chosen on {where}: there, cross-fitted {outside['kl_cross_fitted']:.5f}")
-    for note in fitted["notes"]:
-        print(f"note: {note}")
+        yield f"no configuration was chosen on {where}: there, cross-fitted {outside['kl_cross_fitted']:.5f}"
+    yield from (f"note: {note}" for note in fitted["notes"])
+
+
+def _with_interval(estimate: dict[str, float | None], sign: str = "") -> str:
+    """Print an estimate with its interval, which a single patient does not have."""
+    value = f"{estimate['value']:{sign}.5f}"
+    return value if estimate["low"] is None else f"{value} ({estimate['low']:{sign}.5f} {estimate['high']:{sign}.5f})"
 
 
 def _write_report(folder: StudyFolder, out: Path | None) -> Path:

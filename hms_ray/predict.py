@@ -11,7 +11,7 @@ from hms_ray import files, tasks
 from hms_ray.config import RunConfig, load_yaml, parse_run
 from hms_ray.crossval import build_model, prepare_feature, with_random_weights
 from hms_ray.datasets import Dataset
-from hms_ray.ensemble.linear_pool import pool
+from hms_ray.ensemble import _pool
 from hms_ray.errors import ConfigError, raise_all
 from hms_ray.features import _store
 from hms_ray.progress import Progress
@@ -41,10 +41,15 @@ def predict(folder: StudyFolder, root: Path, out: Path) -> int:
     for done, (member, run) in enumerate(zip(members, runs, strict=True), start=1):
         probs.append(_member_probs(folder, member["trial"], run, dataset, task, study["folds"]["k"]))
         progress(done, len(members))
-    weights = np.array([member["weight"] for member in members])
-    blend = pool(np.stack(probs, axis=1), weights / weights.sum())
+    blend = _blend(folder, task, np.stack(probs, axis=1))
     runs[0].data.module.write_submission(out, dataset.units["unit_id"].tolist(), blend)
     return len(blend)
+
+
+def _blend(folder: StudyFolder, task: Task, probs: np.ndarray) -> np.ndarray:
+    """Pool the members' predictions, (N, M, K) -> (N, K)."""
+    pool = _pool.from_dict(files.read_json(folder.ensemble)["fitted"])
+    return task.from_outcomes(pool.predict(task.outcomes(probs)))
 
 
 def _members(folder: StudyFolder, folds: int) -> list[dict[str, Any]]:

@@ -2,33 +2,32 @@
 
 import numpy as np
 
-from hms_ray.ensemble._nested import splits
-from hms_ray.tasks import Task
+from hms_ray.ensemble._rows import Rows
 
 
-def best_single(task: Task, targets: np.ndarray, probs: np.ndarray) -> tuple[int, float]:
-    """Return the member with the best score on these rows, and that score; probs (N, M, K).
+def best_single(losses: np.ndarray, weight: np.ndarray) -> int:
+    """Return the member with the best score on these rows; losses (n, M), weight (n,).
 
     It is chosen in hindsight on the rows it is scored on, which favours the baseline: a cross-fitted ensemble that
     beats it has beaten more than anybody could have picked beforehand.
     """
-    scores = [task.score(targets, probs[:, m]) for m in range(probs.shape[1])]
-    best = int(np.argmin(scores))
-    return best, scores[best]
+    return int(np.argmin(weight @ losses))
 
 
-def mean(probs: np.ndarray) -> np.ndarray:
-    """Return the uniform average of the members, (N, M, K) -> (N, K)."""
-    return probs.mean(1)
+def mean(rows: Rows) -> np.ndarray:
+    """Return the uniform average of the members, (N, ..., K)."""
+    return rows.probs.mean(1)
 
 
-def prior(task: Task, targets: np.ndarray, folds: np.ndarray, population: np.ndarray) -> np.ndarray:
-    """Predict each fold by the best constant of the other folds' scored units, (N, K).
+def prior(rows: Rows) -> np.ndarray:
+    """Predict each fold by the best constant of the other folds' scored units, (N, ..., K).
 
     Where the other folds hold no scored unit, all their units are used.
     """
-    constants = np.empty_like(targets)
-    for _, held_out in splits(folds):
-        others = population & ~held_out
-        constants[held_out] = task.prior(targets[others if others.any() else ~held_out])
+    constants = np.empty_like(rows.targets)
+    for fold in rows.fold_numbers:
+        others = rows.outside(frozenset({fold}))
+        others = others if others.any() else rows.folds != fold
+        weight = rows.weight[others] if rows.weight[others].any() else None
+        constants[rows.folds == fold] = np.average(rows.targets[others], axis=0, weights=weight)
     return constants

@@ -1,68 +1,160 @@
-"""Cross-fitting: the ensemble's score on a fold comes from weights that never saw that fold."""
+"""Cross-fitting: whatever is fitted or chosen for a fold comes from rows of other folds alone.
+
+A method's hyper-parameters, and the methods that `auto` combines, are chosen by a cross-fitting among the folds that
+remain. The fit without folds {j, k} predicts k within the choice for j, and j within the choice for k: it is made once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
 
 import numpy as np
 
+from hms_ray.ensemble import _members, average_pool, uniform_pool
+from hms_ray.ensemble._methods import AUTO, Candidate, candidates
+from hms_ray.ensemble._pool import Pool, spread
+from hms_ray.ensemble._rows import Rows
 from hms_ray.errors import ConfigError
 
+LEAST_SHARE = 1e-3  # a candidate with less is left out of the average
+MOST_MEMBERS = 40  # methods other than the linear pool see its heaviest members, no more than this,
+MOST_UNITS = 20_000  # and fits that only a choice depends on see no more units than this
 
-class Pool(Protocol):
-    """What a method's `fit` returns."""
+SEES_ALL = ("linear", "uniform", "best_single")
 
-    @property
-    def gap(self) -> float:
-        """The bound on the distance to the method's optimum."""
-
-    def predict(self, probs: np.ndarray) -> np.ndarray:
-        """Pool members' predictions, (N, M, K) -> (N, K)."""
+NOTHING: frozenset[int] = frozenset()
+LINEAR = Candidate("linear")
 
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Held-out predictions (N, K) of every unit, the largest gap of the fits, and what has to be said about them."""
+    """Held-out predictions (N, ..., K) of every unit, the pool that predicted each fold, and what has to be said."""
 
     probs: np.ndarray
-    gap: float
+    pools: dict[int, Pool]
     notes: tuple[str, ...]
 
+    @property
+    def gap(self) -> float | None:
+        """The largest gap of the fits, None where none has one."""
+        return max((pool.gap for pool in self.pools.values() if pool.gap is not None), default=None)
 
-def splits(folds: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each fold that occurs with the mask (N,) of its units.
+
+class Fits:
+    """Every candidate, fitted without some folds; each fit and each prediction is made once."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        limits: _members.Limits = _members.Limits(),  # noqa: B008  frozen
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.rows = rows
+        self._limits = limits
+        self._progress = progress
+        self._allowed: dict[frozenset[int], np.ndarray] = {}
+        self._pools: dict[tuple[Candidate, frozenset[int]], Pool] = {}
+        self._predictions: dict[tuple[Candidate, frozenset[int], int], np.ndarray] = {}
+
+    def pool(self, candidate: Candidate, without: frozenset[int] = NOTHING) -> Pool:
+        """Return the candidate fitted on the scored units of the other folds."""
+        key = candidate, without
+        if key not in self._pools:
+            self._pools[key] = self._fit(candidate, without)
+        return self._pools[key]
+
+    def predict(self, candidate: Candidate, without: frozenset[int], fold: int) -> np.ndarray:
+        """Return its predictions of all units of one of the folds it was fitted without."""
+        key = candidate, without, fold
+        if key not in self._predictions:
+            held_out = self.rows.probs[self.rows.folds == fold]
+            self._predictions[key] = self.pool(candidate, without).predict(held_out)
+        return self._predictions[key]
+
+    def chosen(self, method: str, without: frozenset[int] = NOTHING) -> Pool:
+        """Return a method's pool for the rows outside these folds, its hyper-parameters chosen on those rows alone."""
+        options = candidates(method, self.rows.families)
+        shares = self.shares(options, without, average=method == AUTO)
+        used = np.flatnonzero(shares)
+        pools = tuple(self.pool(options[i], without) for i in used)
+        return pools[0] if len(pools) == 1 else average_pool.Pool(pools, shares[used])
+
+    def shares(self, options: tuple[Candidate, ...], without: frozenset[int], average: bool) -> np.ndarray:
+        """Weigh candidates by their inner cross-fitted score: the best alone, or an average.
+
+        In the average a candidate's share falls exponentially with its score, e-fold for each nat that all patients
+        together pay for it. With one fold to fit on nothing can be chosen: the first alone, or all alike.
+        """
+        inner = [int(k) for k in np.unique(self.rows.folds[self.rows.outside(without)])]
+        if len(options) == 1 or len(inner) < 2:
+            return np.full(len(options), 1 / len(options)) if average else np.eye(len(options))[0]
+        behind = np.array([self._inner_score(option, without, inner) for option in options])
+        behind -= behind.min()
+        if not average:
+            return np.eye(len(options))[int(behind.argmin())]
+        shares = np.exp(-behind * len(np.unique(self.rows.groups[self.rows.outside(without)])))
+        shares = np.where(shares < LEAST_SHARE * shares.sum(), 0, shares)
+        return shares / shares.sum()
+
+    def _inner_score(self, candidate: Candidate, without: frozenset[int], inner: list[int]) -> float:
+        rows, total, weight = self.rows, 0.0, 0.0
+        for fold in inner:
+            here = rows.scored[rows.folds == fold]
+            predicted = self.predict(candidate, without | {fold}, fold)[here]
+            mask = rows.scored & (rows.folds == fold)
+            total += float(rows.losses(predicted, mask) @ rows.weight[mask])
+            weight += float(rows.weight[mask].sum())
+        return total / weight
+
+    def _fit(self, candidate: Candidate, without: frozenset[int]) -> Pool:
+        rows, units = self.rows, np.flatnonzero(self.rows.outside(without))
+        if len(without) > 1:
+            units = units[:: -(-len(units) // MOST_UNITS)]
+        members = self._members(candidate, without, units)
+        probs = rows.probs[units] if len(members) == rows.n_members else rows.probs[units[:, None], members]
+        fitted = candidate.only(members).fit(probs, rows.targets[units], rows.weight[units])
+        if self._progress and len(self._pools) < self._expected:
+            self._progress(len(self._pools) + 1, self._expected)
+        return spread(fitted, members, rows.n_members)
+
+    def _members(self, candidate: Candidate, without: frozenset[int], units: np.ndarray) -> np.ndarray:
+        """Return the positions of the members that a candidate may use."""
+        if without not in self._allowed:
+            self._allowed[without] = _members.select(self.rows, units, self._limits)
+        allowed = self._allowed[without]
+        if candidate.method in SEES_ALL or len(allowed) <= MOST_MEMBERS:
+            return allowed
+        weights = self.pool(LINEAR, without).weights
+        heaviest = np.argsort(-weights, kind="stable")[:MOST_MEMBERS]
+        return np.sort(heaviest[weights[heaviest] > 0])
+
+    @cached_property
+    def _expected(self) -> int:
+        """How many fits `auto` takes, which is all but a few of what other methods need."""
+        k = len(self.rows.fold_numbers)
+        return (1 + k + k * (k - 1) // 2) * len(candidates(AUTO, self.rows.families))
+
+
+def cross_fit(fits: Fits, method: str) -> CrossFit:
+    """Predict each fold's units by the method's pool of the other folds, everything chosen there.
+
+    A fold whose complement holds no scored unit gets the uniform average of the members, and a note.
 
     Raises:
-        ConfigError: there is only one, so nothing could be fitted on the others.
+        ConfigError: there is only one fold, so nothing could be fitted on the others.
     """
-    present = np.unique(folds)
-    if len(present) < 2:
-        raise ConfigError(f"cross-fitting needs units of 2 folds or more; these are all of fold {present[0]}")
-    yield from ((int(fold), folds == fold) for fold in present)
-
-
-def cross_fit(
-    fit: Callable[[np.ndarray, np.ndarray], Pool],
-    probs: np.ndarray,
-    targets: np.ndarray,
-    folds: np.ndarray,
-    population: np.ndarray,
-) -> CrossFit:
-    """For each fold, fit on the population's units of the other folds and predict all of this fold's units.
-
-    probs (N, M, K); targets (N, K); folds (N,); population: mask (N,) of the scored units. A fold whose complement
-    holds no scored unit gets the uniform average of the members, and a note.
-    """
-    pooled, gaps, notes = np.empty(targets.shape), [], []
-    for fold, held_out in splits(folds):
-        rows = population & ~held_out
-        if rows.any():
-            fitted = fit(probs[rows], targets[rows])
-            pooled[held_out] = fitted.predict(probs[held_out])
-            gaps.append(fitted.gap)
+    rows = fits.rows
+    if len(rows.fold_numbers) < 2:
+        raise ConfigError(f"cross-fitting needs units of 2 folds or more; these are all of fold {rows.fold_numbers[0]}")
+    pooled, pools, notes = np.empty(rows.targets.shape), {}, []
+    for fold in rows.fold_numbers:
+        held_out = rows.probs[rows.folds == fold]
+        if rows.outside(frozenset({fold})).any():
+            pools[fold] = fits.chosen(method, frozenset({fold}))
         else:
-            pooled[held_out] = probs[held_out].mean(1)
+            pools[fold] = uniform_pool.fit(held_out, rows.targets)
             notes.append(f"fold {fold}: no scored unit lies in the other folds, so its members are weighted uniformly")
-    return CrossFit(pooled, max(gaps), tuple(notes))
+        pooled[rows.folds == fold] = pools[fold].predict(held_out)
+    return CrossFit(pooled, pools, tuple(notes))

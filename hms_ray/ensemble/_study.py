@@ -1,62 +1,91 @@
 """Fit the ensemble of a study: read every out-of-fold table, fit, cross-fit, and write down what came of it."""
 
+from __future__ import annotations
+
 import logging
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 
-from hms_ray import files
-from hms_ray.ensemble import _baselines, linear_pool
-from hms_ray.ensemble._nested import CrossFit, cross_fit
+from hms_ray import files, seeds
+from hms_ray.ensemble import _baselines, _choice, _members, _methods, _notes, _pool, _scores, linear_pool
+from hms_ray.ensemble._members import Limits
+from hms_ray.ensemble._nested import CrossFit, Fits
+from hms_ray.ensemble._rows import Rows
+from hms_ray.ensemble._scores import Method
+from hms_ray.ensemble._threads import on_one_thread
 from hms_ray.errors import ConfigError, raise_all
 from hms_ray.oof import OofTable, Stack, population, stack
 from hms_ray.study_folder import StudyFolder
 
 log = logging.getLogger(__name__)
 
+SEED = 0  # of the bootstrap; fits have nothing random
 
-def fit_study(folder: StudyFolder, min_votes: int | None = None) -> dict[str, Any]:
-    """Fit the linear pool of a study's out-of-fold tables; write ensemble/oof.parquet, then ensemble/ensemble.json.
+
+@on_one_thread
+def fit_study(
+    folder: StudyFolder,
+    min_votes: int | None = None,
+    pool: str = _methods.AUTO,
+    limits: Limits | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Fit a pool to a study's out-of-fold tables; write ensemble/oof.parquet, then ensemble/ensemble.json.
 
     min_votes: units with fewer votes are predicted but neither fitted on nor scored; None takes the study's own.
-    Returns what ensemble.json holds: weights, certificate, cross-fitted and baseline scores, and `notes`, sentences on
-    anything that did not go as it should.
+    pool, limits, progress: as in `fit`; the members' families are their spaces.
+    Returns what ensemble.json holds: members, certificate, in-sample, cross-fitted and selection-corrected scores,
+    baselines, a table of all methods, and `notes`, sentences on anything that did not go as it should.
 
     Raises:
-        ConfigError: no study, no tables, tables of other data or folds, one fold only, or nobody has `min_votes`.
+        ConfigError: no study, no tables, tables of other data or folds, one fold only, nobody has `min_votes`, no such
+            pool, or limits that cannot be kept.
         DataError: a table that is broken, or does not fit the others.
     """
+    _methods.check(pool)
     study = folder.read_study()
     members = _read_members(folder, study)
     min_votes = study["score"]["min_votes"] if min_votes is None else min_votes
-    scored = population(members.votes, min_votes)
-    fitted = linear_pool.fit(members.probs[scored], members.targets[scored])
-    nested = cross_fit(linear_pool.fit, members.probs, members.targets, members.folds, scored)
-    notes = [*nested.notes, *_uncertified(fitted.gap, nested.gap)]
+    rows = _rows(members, population(members.votes, min_votes))
+    limits = limits or Limits()
+    limits.check(rows.n_members)
+    fits = Fits(rows, limits, progress)
+    ours = _scores.run(fits, pool)
+    losses = _notes.member_losses(rows)
+    rng = seeds.stream(SEED, "ensemble", "bootstrap")
+    methods = _scores.table(fits, ours, rng)
+    notes = [*ours.nested.notes, *_uncertified(methods), *_notes.of(rows, members.unit_ids, losses)]
     for note in notes:
         log.warning(note)
-    result = _fit_figures(members, scored, fitted) | _nested_figures(members, scored, nested) | {"notes": notes}
-    result["population"] |= {"min_votes": min_votes}
-    _table(members, nested).write(folder.ensemble_oof)
+    selection = _choice.correction(folder, members, rows, rng)
+    kl_cross_fitted = methods[0]["kl_cross_fitted"]["value"]
+    result = {
+        "pool": pool,
+        "fitted": _pool.to_dict(_pool.restricted(ours.pool, np.flatnonzero(ours.pool.weights > 0))),
+        "members": _member_figures(members, fits, ours),
+        "limits": asdict(limits) if limits else None,
+        "duality_gap": ours.pool.gap,
+        "gap_by_fold": ours.nested.gap,
+        "kl_in_sample": methods[0]["kl_in_sample"],
+        "kl_cross_fitted": kl_cross_fitted,
+        "kl_selection_corrected": kl_cross_fitted + selection["share"] * selection["optimism"] if selection else None,
+        "kl_cross_fitted_by_fold": _by_fold(rows, ours.nested),
+        "interval": methods[0]["kl_cross_fitted"],
+        "selection": selection,
+        "methods": methods,
+        "baselines": _scores.baselines(rows, ours.nested, losses, rng),
+        "population": {"units": rows.n_units, "groups": rows.n_groups, "min_votes": min_votes},
+        "candidates": rows.n_members,
+        "folds_fingerprint": members.folds_fingerprint,
+        "outside_selection": _outside_selection(rows, members.selected_on, ours.nested),
+        "notes": notes,
+    }
+    _table(members, rows, ours.nested).write(folder.ensemble_oof)
     files.write_json(folder.ensemble, result)
     return result
-
-
-@dataclass(frozen=True)
-class _Figures:
-    """Scores on one set of units; lower is better."""
-
-    units: int
-    groups: int
-    kl_cross_fitted: float
-    best_single: float
-    best_single_trial: str
-    mean: float
-    prior: float
-
-    def pick(self, *names: str) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in names}
 
 
 def _read_members(folder: StudyFolder, study: dict[str, Any]) -> Stack:
@@ -77,76 +106,80 @@ def _read_members(folder: StudyFolder, study: dict[str, Any]) -> Stack:
     return members
 
 
-def _uncertified(*gaps: float) -> list[str]:
+def _rows(members: Stack, scored: np.ndarray) -> Rows:
+    task = members.task
+    return Rows(
+        task=task,
+        probs=task.outcomes(members.probs),
+        targets=task.outcomes(members.targets),
+        folds=members.folds,
+        groups=members.group_ids,
+        weight=scored.astype(np.float64),
+        names=members.trials,
+        families=members.spaces,
+    )
+
+
+def _uncertified(methods: list[dict[str, Any]]) -> list[str]:
     """Return the sentence that owns up to weights whose certificate stayed open, if any did."""
-    if max(gaps) < linear_pool.TOLERANCE:
+    gaps = [gap for method in methods for gap in (method["gap"], method["gap_by_fold"]) if gap is not None]
+    if max(gaps, default=0) < linear_pool.TOLERANCE:
         return []
     return [f"weights are not certified: the duality gap is {max(gaps):.3g}, not below {linear_pool.TOLERANCE:g}"]
 
 
-def _fit_figures(members: Stack, scored: np.ndarray, fitted: linear_pool.Pool) -> dict[str, Any]:
-    """Weights fitted on all folds: what a bundle uses, and the optimistic score that goes with it."""
-    used = zip(members.trials, members.spaces, map(float, fitted.weights), strict=True)
-    return {
-        "members": [{"trial": trial, "space": space, "weight": w} for trial, space, w in used if w > 0],
-        "pool": "linear",
-        "duality_gap": fitted.gap,
-        "kl_in_sample": members.task.score(members.targets[scored], fitted.predict(members.probs[scored])),
-    }
+def _member_figures(members: Stack, fits: Fits, ours: Method) -> list[dict[str, Any]]:
+    """Describe the members with weight: weight, score of the linear pool without each, likeness of its errors.
+
+    gain: how much worse, in nats, the cross-fitted linear pool is without it; negative: it is better.
+    """
+    used = np.flatnonzero(ours.pool.weights > 0)
+    linear = _scores.run(fits, "linear")
+    without = _members.leave_one_out(fits.rows, {k: pool.weights for k, pool in linear.nested.pools.items()})
+    whole = fits.rows.score(linear.nested.probs)
+    alike = _members.error_correlation(fits.rows, used)
+    np.fill_diagonal(alike, -np.inf)
+    return [
+        {
+            "trial": members.trials[m],
+            "space": members.spaces[m],
+            "weight": float(ours.pool.weights[m]),
+            "without": float(without[m]),
+            "gain": float(without[m] - whole),
+            "most_alike": members.trials[used[alike[i].argmax()]] if len(used) > 1 else None,
+            "error_correlation": float(alike[i].max()) if len(used) > 1 else None,
+        }
+        for i, m in enumerate(used)
+    ]
 
 
-def _nested_figures(members: Stack, scored: np.ndarray, nested: CrossFit) -> dict[str, Any]:
-    """Scores that no weight was fitted on, beside the baselines on the same units."""
-    every = _figures(members, nested, scored, scored)
-    return {
-        "kl_cross_fitted": every.kl_cross_fitted,
-        "kl_cross_fitted_by_fold": _by_fold(members, scored, nested),
-        "gap_by_fold": nested.gap,
-        "baselines": every.pick("best_single", "best_single_trial", "mean", "prior"),
-        "population": every.pick("units", "groups"),
-        "candidates": len(members.trials),
-        "folds_fingerprint": members.folds_fingerprint,
-        "outside_selection": _outside_selection(members, scored, nested),
-    }
-
-
-def _figures(members: Stack, nested: CrossFit, scored: np.ndarray, rows: np.ndarray) -> _Figures:
-    """Score on `rows`; `scored`, the whole population, is what the prior of the other folds is taken from."""
-    task, targets = members.task, members.targets[rows]
-    best, best_score = _baselines.best_single(task, targets, members.probs[rows])
-    prior = _baselines.prior(task, members.targets, members.folds, scored)
-    return _Figures(
-        units=int(rows.sum()),
-        groups=len(np.unique(members.group_ids[rows])),
-        kl_cross_fitted=task.score(targets, nested.probs[rows]),
-        best_single=best_score,
-        best_single_trial=members.trials[best],
-        mean=task.score(targets, _baselines.mean(members.probs[rows])),
-        prior=task.score(targets, prior[rows]),
-    )
-
-
-def _by_fold(members: Stack, scored: np.ndarray, nested: CrossFit) -> dict[str, float | None]:
+def _by_fold(rows: Rows, nested: CrossFit) -> dict[str, float | None]:
     """Score each fold; None for a fold without scored units."""
-    by_fold = {int(fold): scored & (members.folds == fold) for fold in np.unique(members.folds)}
+    by_fold = {fold: rows.scored & (rows.folds == fold) for fold in rows.fold_numbers}
     return {
-        str(fold): members.task.score(members.targets[rows], nested.probs[rows]) if rows.any() else None
-        for fold, rows in by_fold.items()
+        str(fold): float(rows.losses(nested.probs[mask], mask).mean()) if mask.any() else None
+        for fold, mask in by_fold.items()
     }
 
 
-def _outside_selection(members: Stack, scored: np.ndarray, nested: CrossFit) -> dict[str, Any] | None:
+def _outside_selection(rows: Rows, selected_on: tuple[int, ...], nested: CrossFit) -> dict[str, Any] | None:
     """Score the folds that chose no member; None where no fold chose any, or none with scored units is left."""
-    rows = scored & ~np.isin(members.folds, members.selected_on)
-    if not members.selected_on or not rows.any():
+    mask = rows.scored & ~np.isin(rows.folds, selected_on)
+    if not selected_on or not mask.any():
         return None
-    left = _figures(members, nested, scored, rows)
-    names = ("units", "groups", "kl_cross_fitted", "best_single", "mean", "prior")
-    return {"folds": [int(fold) for fold in np.unique(members.folds[rows])], **left.pick(*names)}
+    members = np.stack([rows.losses(rows.probs[mask, m], mask) for m in range(rows.n_members)], axis=1)
+    predictions = {"kl_cross_fitted": nested.probs, "mean": _baselines.mean(rows), "prior": _baselines.prior(rows)}
+    return {
+        "folds": [int(fold) for fold in np.unique(rows.folds[mask])],
+        "units": int(mask.sum()),
+        "groups": len(np.unique(rows.groups[mask])),
+        "best_single": float(members.mean(0).min()),
+        **{name: float(rows.losses(probs[mask], mask).mean()) for name, probs in predictions.items()},
+    }
 
 
-def _table(members: Stack, nested: CrossFit) -> OofTable:
+def _table(members: Stack, rows: Rows, nested: CrossFit) -> OofTable:
     """The cross-fitted predictions as a table like any other; its name is not a trial's."""
     shared = {field.name for field in fields(OofTable)} & {field.name for field in fields(Stack)} - {"probs"}
-    own = {"probs": nested.probs, "trial": "ensemble", "space": "ensemble"}
+    own = {"probs": rows.task.from_outcomes(nested.probs), "trial": "ensemble", "space": "ensemble"}
     return OofTable(**{name: getattr(members, name) for name in shared}, **own)

@@ -26,9 +26,8 @@ class Pool:
 
     @property
     def gap(self) -> float | None:
-        """The largest gap of the pools, None if one of them has none."""
-        gaps = [pool.gap for pool in self.pools]
-        return None if None in gaps else max(gaps)
+        """The largest gap of those pools that have one: it bounds their weights, and says nothing of the others'."""
+        return max((pool.gap for pool in self.pools if pool.gap is not None), default=None)
 
     def reindexed(self, change: Callable[[np.ndarray], np.ndarray]) -> Pool:
         """Return the pool over other members; `change` takes weights (..., M) to (..., M')."""

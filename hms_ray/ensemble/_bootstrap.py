@@ -1,0 +1,85 @@
+"""Intervals by a bootstrap over patients: patients are drawn with replacement, each with all of its units.
+
+A score is a mean over units whose number differs by patient, a ratio. Its interval is studentised (bootstrap-t): each
+draw's deviation is taken in the draw's own standard errors, which holds the nominal coverage with fewer patients than
+plain percentiles do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVEL = 0.95
+DRAWS = 2000
+BLOCK = 250  # draws at a time: the counts of a block are (BLOCK, G)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A weighted mean over units, its standard error by patient, and an interval; None where there is one patient."""
+
+    value: float
+    error: float | None
+    low: float | None
+    high: float | None
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return what ensemble.json keeps."""
+        return {"value": self.value, "error": self.error, "low": self.low, "high": self.high}
+
+
+def estimates(
+    values: np.ndarray,
+    groups: np.ndarray,
+    weight: np.ndarray,
+    rng: np.random.Generator,
+    level: float = LEVEL,
+    draws: int = DRAWS,
+) -> list[Estimate]:
+    """Estimate the weighted mean of each column of values (N, C) from the same draws of groups (N,)."""
+    sums, sizes = by_group(values, groups, weight)
+    means = sums.sum(0) / sizes.sum()
+    if len(sizes) < 2:
+        return [Estimate(float(mean), None, None, None) for mean in means]
+    error = standard_errors(sums, sizes)
+    deviations = np.concatenate([_deviations(counts, sums, sizes, means) for counts in _counts(rng, len(sizes), draws)])
+    low, high = np.quantile(deviations, [(1 + level) / 2, (1 - level) / 2], axis=0)
+    figures = np.stack([means, error, means - low * error, means - high * error], axis=1)
+    return [Estimate(*row) for row in figures.tolist()]
+
+
+def by_group(values: np.ndarray, groups: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each group's weighted sums (G, C) and weights (G,)."""
+    _, codes = np.unique(groups, return_inverse=True)
+    sums = np.stack([np.bincount(codes, weight * column) for column in values.T], axis=1)
+    return sums, np.bincount(codes, weight)
+
+
+def standard_errors(sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return the standard error (C,) of each column's mean, by group; `by_group` gives sums and sizes."""
+    return _errors(np.ones((1, len(sizes))), sums, sizes, (sums.sum(0) / sizes.sum())[None])[0]
+
+
+def _counts(rng: np.random.Generator, n_groups: int, draws: int) -> Iterator[np.ndarray]:
+    """Yield how often each group is in each draw, (BLOCK, G) at a time."""
+    even = np.full(n_groups, 1 / n_groups)
+    for start in range(0, draws, BLOCK):
+        yield rng.multinomial(n_groups, even, min(BLOCK, draws - start)).astype(np.float64)
+
+
+def _deviations(counts: np.ndarray, sums: np.ndarray, sizes: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Return each draw's deviation from the means in the draw's own standard errors, (draws, C)."""
+    drawn = (counts @ sums) / (counts @ sizes)[:, None]
+    errors = _errors(counts, sums, sizes, drawn)
+    return np.divide(drawn - means, errors, out=np.zeros_like(drawn), where=errors > 0)
+
+
+def _errors(counts: np.ndarray, sums: np.ndarray, sizes: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Return the linearised standard errors of ratios, (draws, C); means (draws, C) are the draws' own."""
+    total, n = counts @ sizes, counts.sum(1)
+    cross, square = counts @ (sums * sizes[:, None]), (counts @ sizes**2)[:, None]
+    squares = counts @ sums**2 - 2 * means * cross + means**2 * square
+    return np.sqrt(np.maximum(squares, 0) * (n / (n - 1))[:, None]) / total[:, None]

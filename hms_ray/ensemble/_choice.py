@@ -1,0 +1,66 @@
+"""What the choice of configurations flatters the ensemble by: the search chose them on folds that it is scored on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hms_ray.ensemble._rows import Rows
+from hms_ray.ensemble._selection import optimism_of_choice
+from hms_ray.oof import OofTable, Stack
+from hms_ray.study_folder import StudyFolder
+
+
+def correction(folder: StudyFolder, members: Stack, rows: Rows, rng: np.random.Generator) -> dict[str, Any] | None:
+    """Estimate the optimism in the cross-fitted score that comes from choosing configurations; None: none was chosen.
+
+    Every trial that has predictions of all folds that chose is taken as a configuration that could have been chosen;
+    those that the race stopped before have none, so that the estimate is of the choice among the others.
+    """
+    tables = _tried(folder, members)
+    kept = np.array([i for i, trial in enumerate(tables) if trial in members.trials], dtype=np.int64)
+    chosen_on = rows.scored & np.isin(rows.folds, members.selected_on)
+    if len(kept) in (0, len(tables)) or not chosen_on.any():
+        return None
+    units = members.unit_ids[chosen_on]
+    probs = np.stack([_aligned(found, units) for found in tables.values()], axis=1)
+    here = Rows(
+        task=rows.task,
+        probs=rows.task.outcomes(probs),
+        targets=rows.targets[chosen_on],
+        folds=rows.folds[chosen_on],
+        groups=rows.groups[chosen_on],
+        weight=rows.weight[chosen_on],
+        names=tuple(tables),
+        families=("",) * len(tables),
+    )
+    share = float(rows.weight[chosen_on].sum() / rows.weight.sum())
+    optimism = optimism_of_choice(here, kept, rng)
+    return {
+        "configurations": len(tables),
+        "kept": len(kept),
+        "folds": [int(fold) for fold in np.unique(rows.folds[chosen_on])],
+        "units": here.n_units,
+        "groups": here.n_groups,
+        "optimism": optimism,
+        "share": share,
+    }
+
+
+def _tried(folder: StudyFolder, members: Stack) -> dict[str, list[OofTable]]:
+    """Return the tables of the folds that chose, of each trial that has them all."""
+    found = {}
+    for root in sorted((folder.root / "trials").glob("*")):
+        paths = [folder.trial(root.name).fold(k).oof for k in members.selected_on]
+        if paths and all(map(Path.is_file, paths)):
+            found[root.name] = [OofTable.read(path) for path in paths]
+    return found
+
+
+def _aligned(tables: list[OofTable], units: np.ndarray) -> np.ndarray:
+    """Return a trial's predictions (n, K) of these units."""
+    ids, probs = np.concatenate([t.unit_ids for t in tables]), np.concatenate([t.probs for t in tables])
+    order = np.argsort(ids)
+    return probs[order[np.searchsorted(ids, units, sorter=order)]]

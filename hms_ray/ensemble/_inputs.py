@@ -1,0 +1,110 @@
+"""Arrays from anywhere, checked: every fault is named before anything is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.model_selection import GroupKFold
+
+from hms_ray import tasks
+from hms_ray.ensemble._rows import Rows
+from hms_ray.errors import DataError, raise_all
+from hms_ray.tasks import Task
+
+FOLDS = 5
+FEW = 5
+
+
+def make_task(task: str | Task, n_classes: int) -> Task:
+    """Return the task, or the one of that kind with numbered classes."""
+    if isinstance(task, Task):
+        return task
+    return tasks.from_dict({"kind": task, "classes": [str(k) for k in range(n_classes)]})
+
+
+def make_rows(
+    probs: np.ndarray,
+    targets: np.ndarray,
+    groups: np.ndarray | None,
+    folds: np.ndarray | None,
+    weights: np.ndarray | None,
+    task: str | Task,
+    names: Sequence[str] | None,
+    families: Sequence[str] | None,
+) -> Rows:
+    """Check arrays and bring them into the task's outcomes; arguments as in `fit`.
+
+    Raises:
+        DataError: shapes that do not fit, values that cannot be, or a group in several folds; all faults at once.
+    """
+    probs, targets = np.asarray(probs), np.asarray(targets, np.float64)
+    if probs.ndim != 3 or not probs.size or targets.shape != (probs.shape[0], probs.shape[2]):
+        raise DataError(f"probs must be (N, M, K) and targets (N, K), but they are {probs.shape} and {targets.shape}")
+    n, m, k = probs.shape
+    task = make_task(task, k)
+    names = tuple(f"member {i}" for i in range(m)) if names is None else tuple(map(str, names))
+    families = ("",) * m if families is None else tuple(map(str, families))
+    groups = np.arange(n) if groups is None else np.asarray(groups)
+    weight = np.ones(n) if weights is None else np.asarray(weights, np.float64)
+    faults = [
+        f"{what} must have {length} entries, but its shape is {np.shape(values)}"
+        for what, values, length in (
+            ("groups", groups, n),
+            ("folds", np.zeros(n) if folds is None else folds, n),
+            ("weights", weight, n),
+            ("names", names, m),
+            ("families", families, m),
+        )
+        if np.shape(values) != (length,)
+    ]
+    raise_all(faults, DataError, "arrays that do not fit probs")
+    folds = _own_folds(groups) if folds is None else np.asarray(folds)
+    raise_all([*_weight_faults(weight), *_fold_faults(folds, groups, weight)], DataError, "arrays")
+    check_predictions(probs, task, names)
+    task.check_targets(targets, "targets")
+    return Rows(task, task.outcomes(probs), task.outcomes(targets), folds, groups, weight, names, families)
+
+
+def check_predictions(probs: np.ndarray, task: Task, names: Sequence[str]) -> None:
+    """Raise DataError unless probs (N, M, K) are predictions of these members; every member's fault is named."""
+    faults = []
+    for position, name in enumerate(names):
+        try:
+            task.check_probs(probs[:, position], name)
+        except DataError as error:
+            faults.append(str(error))
+    raise_all(faults, DataError, "probs")
+
+
+def _own_folds(groups: np.ndarray) -> np.ndarray:
+    """Deal the groups out to five folds, or as many as there are groups."""
+    folds, k = np.zeros(len(groups), dtype=np.int64), min(FOLDS, len(np.unique(groups)))
+    if k > 1:
+        for fold, (_, held_out) in enumerate(GroupKFold(k).split(groups, groups=groups)):
+            folds[held_out] = fold
+    return folds
+
+
+def _weight_faults(weight: np.ndarray) -> list[str]:
+    bad = ~(np.isfinite(weight) & (weight >= 0))
+    if bad.any():
+        return [f"weights must be finite and not negative; {int(bad.sum())} are not: rows {_few(np.flatnonzero(bad))}"]
+    return [] if weight.any() else ["weights are all 0: nothing would be fitted"]
+
+
+def _fold_faults(folds: np.ndarray, groups: np.ndarray, weight: np.ndarray) -> list[str]:
+    if folds.dtype.kind not in "iu":
+        return [f"folds must be whole numbers, but they are {folds.dtype}"]
+    pairs = np.unique(np.stack([np.unique(groups, return_inverse=True)[1], folds]), axis=1)[0]
+    split = np.unique(groups)[np.flatnonzero(np.bincount(pairs) > 1)]
+    faults = [f"folds split {len(split)} groups over several folds: {_few(split)}"] if len(split) else []
+    present = np.unique(folds)
+    if len(present) < 2:
+        faults.append(f"cross-fitting needs 2 folds or more; all rows are of fold {present[0]}")
+    return faults
+
+
+def _few(things: np.ndarray) -> str:
+    shown = ", ".join(map(str, things[:FEW].tolist()))
+    return shown + (f" ... ({len(things)} in all)" if len(things) > FEW else "")

@@ -1,0 +1,78 @@
+"""The methods that can be asked for by name, and the hyper-parameters that are tried for each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from hms_ray import lookup
+from hms_ray.ensemble._pool import SUFFIX, Pool
+from hms_ray.errors import ConfigError
+
+AUTO = "auto"
+RIDGES = {
+    "log_linear": {"ridge": (1e-3, 1e-2), "bias_ridge": (1e-2, 1e-1)},
+    "calibrated": {"ridge": (1e-3, 1e-1), "bias_ridge": (1e-2, 1e-1)},
+    "two_level": {"ridge": (1e-2,), "bias_ridge": (1e-2, 1e-1)},
+}
+CHOSEN_FROM = ("linear", "tempered", "log_linear", "calibrated", "two_level")  # what `auto` combines
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method with its hyper-parameters."""
+
+    method: str
+    options: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+    number: int = 0
+
+    def only(self, members: np.ndarray) -> Candidate:
+        """Return the candidate for some of the members (positions)."""
+        if "families" not in self.options:
+            return self
+        families = tuple(self.options["families"][m] for m in members)
+        return replace(self, options=self.options | {"families": families})
+
+    def fit(self, probs: np.ndarray, targets: np.ndarray, weight: np.ndarray, start: Pool | None = None) -> Pool:
+        """Fit it; arguments as in the linear pool."""
+        return lookup.load("ensemble", self.method + SUFFIX).fit(probs, targets, weight, start, **self.options)
+
+
+def names() -> list[str]:
+    """Return what `pool=` may be."""
+    return [AUTO, *(name.removesuffix(SUFFIX) for name in lookup.names("ensemble") if name.endswith(SUFFIX))]
+
+
+def methods_for(families: Sequence[str]) -> list[str]:
+    """Return the methods that these members can be pooled by."""
+    return [name for name in names() if name != "two_level" or _levels(families)]
+
+
+def check(name: str) -> str:
+    """Return the name if there is such a method, or raise ConfigError."""
+    if name not in names():
+        raise ConfigError(lookup.unknown("pool", name, names()))
+    return name
+
+
+def candidates(method: str, families: Sequence[str]) -> tuple[Candidate, ...]:
+    """Return what a method is chosen from: one candidate for each combination of hyper-parameters; `auto`: of several.
+
+    Two levels are no candidate of `auto` where all members are of one family, or each of its own.
+    """
+    if method == AUTO:
+        found = [candidates(name, families) for name in CHOSEN_FROM if name != "two_level" or _levels(families)]
+        return tuple(itertools.chain.from_iterable(found))
+    grid = RIDGES.get(method, {})
+    shared = {"families": tuple(families)} if method == "two_level" else {}
+    values = itertools.product(*grid.values())
+    return tuple(Candidate(method, shared | dict(zip(grid, v, strict=True)), n) for n, v in enumerate(values))
+
+
+def _levels(families: Sequence[str]) -> bool:
+    """Say whether families differ and any has several members, so that there are two levels."""
+    return 1 < len(set(families)) < len(families)

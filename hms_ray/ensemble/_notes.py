@@ -1,0 +1,39 @@
+"""What a reader has to know about the rows before believing a score: clipped predictions, empty folds, leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hms_ray.ensemble import _leaks
+from hms_ray.ensemble._rows import Rows
+from hms_ray.tasks import CLIP
+
+
+def member_losses(rows: Rows) -> np.ndarray:
+    """Return each member's score on each scored unit, (n, M)."""
+    units = np.flatnonzero(rows.scored)
+    return np.stack([rows.losses(rows.probs[units, m], units) for m in range(rows.n_members)], axis=1)
+
+
+def of(rows: Rows, unit_names: np.ndarray, losses: np.ndarray | None = None) -> list[str]:
+    """Return every such sentence; unit_names (N,); losses: what `member_losses` returns, if that is known already."""
+    losses = member_losses(rows) if losses is None else losses
+    return [*_contradicted(rows), *_absent(rows), *_leaks.notes(rows, losses, unit_names[rows.scored])]
+
+
+def _contradicted(rows: Rows) -> Iterator[str]:
+    for name, count in zip(rows.names, rows.contradicted(), strict=True):
+        if count:
+            yield f"{name}: {count} predictions are 0 where the target is not; they are scored as {CLIP:g}"
+
+
+def _absent(rows: Rows) -> Iterator[str]:
+    """Say which outcomes a fold has no scored unit of, so that its score says nothing about them."""
+    for fold in rows.fold_numbers:
+        here = rows.scored & (rows.folds == fold)
+        present = rows.task.from_outcomes(rows.targets[here]).any(0)
+        missing = [name for name, there in zip(rows.task.classes, present, strict=True) if not there]
+        if here.any() and missing:
+            yield f"fold {fold} has no scored unit of {', '.join(missing)}"
