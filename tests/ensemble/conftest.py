@@ -1,0 +1,106 @@
+"""Small ensemble problems: rows of any task whose members differ in noise, and a study's folder of such tables."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hms_ray import tasks
+from hms_ray.ensemble._rows import Rows
+from hms_ray.oof import OofTable
+from hms_ray.seeds import stream
+from hms_ray.study_folder import StudyFolder
+
+TASK = tasks.from_dict({"kind": "votes", "classes": ["a", "b", "c"]})
+
+
+@pytest.fixture(scope="session")
+def make_rows() -> Callable[..., Rows]:
+    """The function that makes rows; its arguments are below."""
+    return _rows
+
+
+@pytest.fixture(scope="session")
+def other_targets() -> Callable[[Rows, np.ndarray], Rows]:
+    """The function that gives the units of a mask other targets, each outcome those of the next: other(rows, mask)."""
+    return _other_targets
+
+
+@pytest.fixture(scope="session")
+def make_study() -> Callable[..., StudyFolder]:
+    """The function that writes a study; its arguments are below."""
+    return _study
+
+
+def _rows(
+    *,
+    n_groups: int = 24,
+    per_group: int = 2,
+    n_members: int = 4,
+    n_classes: int = 3,
+    n_folds: int = 3,
+    kind: str = "votes",
+    noise: Sequence[float] | None = None,
+    families: Sequence[str] | None = None,
+    weight: np.ndarray | None = None,
+    seed: int = 0,
+) -> Rows:
+    """Make units of twelve votes each, or of yes-or-no labels, and members that see the truth through noise."""
+    rng, n_units = stream(seed, "rows", kind), n_groups * per_group
+    tail = (n_classes,) if kind == "votes" else (n_classes, 2)
+    truth = rng.dirichlet(np.ones(tail[-1]), (n_units, *tail[:-1]))
+    spread = 0.5 + 0.2 * np.arange(n_members) if noise is None else np.asarray(noise)
+    error = np.stack([rng.normal(0, s, truth.shape) for s in spread], axis=1)  # (N, M, ..., K)
+    seen = truth[:, None] * np.exp(error)
+    votes = 12 if kind == "votes" else 1
+    groups = np.repeat(np.arange(n_groups), per_group)
+    return Rows(
+        task=tasks.from_dict({"kind": kind, "classes": list("abcdefgh"[:n_classes])}),
+        probs=seen / seen.sum(-1, keepdims=True),
+        targets=rng.multinomial(votes, truth) / votes,
+        folds=groups % n_folds,
+        groups=groups,
+        weight=np.ones(n_units) if weight is None else weight,
+        names=tuple(f"m{m}" for m in range(n_members)),
+        families=("",) * n_members if families is None else tuple(families),
+    )
+
+
+def _other_targets(rows: Rows, mask: np.ndarray) -> Rows:
+    targets = rows.targets.copy()
+    targets[mask] = np.roll(targets[mask], 1, axis=-1)
+    return replace(rows, targets=targets)
+
+
+def _study(
+    root: Path,
+    n_members: int = 4,
+    n_units: int = 120,
+    spaces: Sequence[str] = ("cnn",),
+    **changes: Any,
+) -> StudyFolder:
+    """Write a study of members of unequal noise, their spaces in turn; half of the units have ten votes or more."""
+    folder, rng = StudyFolder(root / "study"), stream(0, "study")
+    truth = rng.dirichlet(np.ones(3), n_units)
+    shared = {
+        "unit_ids": np.array([f"u{i:03}" for i in range(n_units)]),
+        "group_ids": np.array([f"p{i // 2:03}" for i in range(n_units)]),
+        "folds": np.arange(n_units) // 2 % 3,
+        "votes": np.tile([2, 12], n_units // 2),
+        "targets": rng.multinomial(12, truth) / 12,
+        "task": TASK,
+        "data_fingerprint": "data",
+        "folds_fingerprint": "folds",
+    }
+    for m in range(n_members):
+        noisy = truth * np.exp(rng.normal(0, 0.5 + 0.2 * m, truth.shape))
+        space = spaces[m % len(spaces)]
+        trial = f"{space}-{m:04}"
+        own = {"probs": noisy / noisy.sum(1, keepdims=True), "trial": trial, "space": space}
+        OofTable(**{**shared, **own, **changes}).write(folder.oof(trial))
+    identity = {"task": TASK.to_dict(), "data": {"fingerprint": "data"}, "folds": {"k": 3, "fingerprint": "folds"}}
+    folder.claim({**identity, "score": {"min_votes": 10}})
+    return folder

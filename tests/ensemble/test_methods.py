@@ -1,0 +1,66 @@
+"""What `pool=` may be, and which candidates each method is chosen from."""
+
+import numpy as np
+import pytest
+
+from hms_ray import lookup
+from hms_ray.ensemble import _methods
+from hms_ray.ensemble._methods import Candidate
+from hms_ray.errors import ConfigError
+
+TWO_LEVELS = ("a", "a", "b", "b")
+
+
+def test_each_pool_file_is_a_method_and_auto_comes_first():
+    files = {name.removesuffix("_pool") for name in lookup.names("ensemble") if name.endswith("_pool")}
+    assert _methods.names()[0] == "auto"
+    assert set(_methods.names()) == {"auto", *files}
+    assert set(_methods.CHOSEN_FROM) < files
+
+
+def test_an_unknown_pool_is_named_with_those_that_exist():
+    assert _methods.check("greedy") == "greedy"
+    with pytest.raises(ConfigError, match=r"no pool named 'gredy'; there are: auto, .*linear.* Did you mean 'greedy'"):
+        _methods.check("gredy")
+
+
+@pytest.mark.parametrize("families", [("",) * 4, ("a", "b", "c", "d"), ("a",)])
+def test_two_levels_need_families_of_which_one_has_several(families):
+    assert "two_level" not in _methods.methods_for(families)
+    assert all(candidate.method != "two_level" for candidate in _methods.candidates("auto", families))
+    assert "two_level" in _methods.methods_for(TWO_LEVELS)
+    assert "two_level" in {candidate.method for candidate in _methods.candidates("auto", TWO_LEVELS)}
+
+
+@pytest.mark.parametrize("method", _methods.names()[1:])
+def test_a_methods_candidates_are_the_combinations_of_its_hyper_parameters(method):
+    found = _methods.candidates(method, TWO_LEVELS)
+    grid = _methods.RIDGES.get(method, {})
+    chosen = [tuple(c.options[name] for name in grid) for c in found]
+    assert len(found) == len(set(chosen)) == np.prod([len(values) for values in grid.values()])
+    assert [c.number for c in found] == list(range(len(found)))
+    assert {c.method for c in found} == {method}
+
+
+def test_auto_is_chosen_from_all_candidates_of_its_methods():
+    apart = [c for name in _methods.CHOSEN_FROM for c in _methods.candidates(name, TWO_LEVELS)]
+    found = _methods.candidates("auto", TWO_LEVELS)
+    assert list(found) == apart
+    assert len(set(found)) == len(found), "each is a key of its own"
+
+
+@pytest.mark.parametrize("candidate", _methods.candidates("auto", TWO_LEVELS), ids=lambda c: f"{c.method}-{c.number}")
+def test_each_candidate_can_be_fitted(candidate, make_rows):
+    rows = make_rows(families=TWO_LEVELS)
+    pooled = candidate.fit(rows.probs, rows.targets, rows.weight).predict(rows.probs)
+    np.testing.assert_allclose(pooled.sum(-1), 1, atol=1e-12)
+    assert rows.score(pooled) < rows.score(rows.probs[:, 0])
+
+
+def test_fewer_members_keep_their_families():
+    candidate = _methods.candidates("two_level", ("a", "b", "a", "c"))[1]
+    fewer = candidate.only(np.array([1, 2]))
+    assert fewer.options == candidate.options | {"families": ("b", "a")}
+    assert fewer == candidate
+    assert candidate.options["families"] == ("a", "b", "a", "c")
+    assert Candidate("linear").only(np.array([0])).options == {}
