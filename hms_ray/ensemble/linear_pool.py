@@ -28,7 +28,7 @@ COARSER = 8  # the start is fitted on every eighth term, where they are many,
 COARSE_TERMS = 2000  # which is more than this,
 COARSE_GAP = 1e-3  # to this gap
 SETTLED = 1e-2  # steps on a few members end at this share of the gap over all, when others may have come to matter
-RANK = 1e-13  # an eigenvalue of the active members' correlations below this: one of them is a blend of others
+RANK = 1e-10  # an eigenvalue of the active members' correlations below this: one of them is a blend of others
 
 
 @dataclass(frozen=True)
@@ -85,15 +85,12 @@ def fit(
 def fit_terms(members: np.ndarray, shares: np.ndarray, start: np.ndarray | None = None) -> Pool:
     """Find the weights for clipped predictions (P, M) of scored pairs and their shares (P,), as `fit` does."""
     weights, gap, iterations = _optimum(members, shares, _start(members, shares, start), TOLERANCE)
-    weights = _on_first(members, weights, _gains(shares, members, members @ weights))
+    weights = _on_first(members, shares, weights)
     sparse = _sparsest(members, shares, weights)
     if sparse is not weights:
-        kept = sparse > 0
-        left = MAX_ITERATIONS - iterations
-        sparse[kept], taken = _settle(_columns(members, kept), shares, sparse[kept], TOLERANCE / 2, left)
         sparse_gap = _gains(shares, members, members @ sparse).max() - 1
         if sparse_gap < max(gap, TOLERANCE):  # else what was nearly a blend had something of its own to add
-            weights, gap, iterations = sparse, sparse_gap, iterations + taken
+            weights, gap = sparse, sparse_gap
     return Pool(weights, float(gap), iterations)
 
 
@@ -182,12 +179,12 @@ def _newton_target(scaled: np.ndarray, weights: np.ndarray, gains: np.ndarray) -
     return target / scale
 
 
-def _on_first(members: np.ndarray, weights: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    """Move the weight of each member to the first one that is identical; only those of equal gains can be."""
-    moved = np.zeros_like(weights)
+def _on_first(members: np.ndarray, shares: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Move the weight of each member to the first one that is identical."""
+    moved, means = np.zeros_like(weights), shares @ members  # only those of equal means can be identical
     for m in np.flatnonzero(weights):
-        alike = np.flatnonzero(np.isclose(gains[: m + 1], gains[m], rtol=1e-9))
-        moved[next(j for j in alike if np.array_equal(members[:, j], members[:, m]))] += weights[m]
+        alike = np.flatnonzero(np.isclose(means[:m], means[m], rtol=1e-12, atol=0))
+        moved[next((j for j in alike if np.array_equal(members[:, j], members[:, m])), m)] += weights[m]
     return moved
 
 

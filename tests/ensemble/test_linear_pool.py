@@ -194,6 +194,8 @@ def test_members_that_are_sure_and_wrong_do_not_break_the_certificate(seed):
     probs, targets, sample_weight = a_hard_problem(seed)
     pool = linear_pool.fit(probs, targets, sample_weight)
     assert_best(pool, probs, targets, sample_weight, stream(seed, "others"))
+    counted = targets[sample_weight > 0] if sample_weight is not None else targets
+    assert (pool.weights > 0).sum() <= (counted > 0).sum(), "more members than terms cannot all be needed"
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3])
@@ -252,7 +254,15 @@ def test_members_that_are_blends_of_others_cost_nothing(seed):
     assert np.linalg.matrix_rank(used.reshape(len(used), -1), tol=1e-4) == len(used)
 
 
-@pytest.mark.parametrize("noise", [1e-8, 1e-6, 1e-4])
+@pytest.mark.parametrize("seed", range(10))
+def test_of_members_and_their_blend_the_last_goes_where_it_can(seed):
+    base, targets = a_problem(seed, 60, 2)
+    alone = linear_pool.fit(base, targets).weights
+    probs = np.stack([base[:, 0], base[:, 1], base.mean(1)], axis=1)
+    np.testing.assert_allclose(linear_pool.fit(probs, targets).weights, [*alone, 0], atol=1e-4)
+
+
+@pytest.mark.parametrize("noise", [1e-8, 1e-6, 1e-5, 1e-4])
 def test_what_is_nearly_a_blend_does_not_break_the_certificate(noise):
     for seed in range(10):
         base, targets = a_problem(seed, 60, 4, spread=0.1)
