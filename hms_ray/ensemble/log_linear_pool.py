@@ -61,8 +61,8 @@ def fit(
     """
     assert min(ridge, bias_ridge) >= LEAST, f"ridges must be at least {LEAST:g}, but got {ridge!r} and {bias_ridge!r}"
     n_members, n_bias = probs.shape[1], targets[0].size
-    features = regression.outcome_major(probs)
-    np.log(clipped(features), out=features)
+    features = clipped(regression.outcome_major(probs))  # a copy, whatever the layout
+    np.log(features, out=features)
     share = normalised(len(targets), sample_weight) / (n_bias // targets.shape[-1])
     ridges = np.repeat([min(bias_ridge, HELD), ridge * n_members], [n_bias, n_members])
     penalty = regression.Penalty(ridges, np.repeat([0, 1 / n_members], [n_bias, n_members]))
