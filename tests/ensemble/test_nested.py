@@ -1,56 +1,240 @@
-"""Cross-fitting never lets a fold see itself, and says so where it cannot fit."""
+"""Cross-fitting: a fold never sees itself, in nothing that is fitted or chosen, and says so where it cannot fit."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from hms_ray.ensemble._nested import cross_fit, splits
+from hms_ray.ensemble import _methods, _nested, _pool
+from hms_ray.ensemble._members import Limits
+from hms_ray.ensemble._methods import Candidate
+from hms_ray.ensemble._nested import Fits, cross_fit
 from hms_ray.errors import ConfigError
 
-FOLDS = np.array([0, 0, 1, 1, 2])
+FAMILIES = ("a", "a", "b", "b")
+BETTER, WORSE = Candidate("linear"), Candidate("best_single")
+LIMITS = {
+    "members": Limits(members=2),
+    "families": Limits(per_family=1),
+    "seconds": Limits(seconds=3, costs=(3, 1, 1, 1)),
+    "tolerance": Limits(tolerance=0.01),
+}
 
 
-@dataclass
-class MeanTarget:
-    """A stand-in pool: it predicts the mean target it was fitted on, so that a leak shows."""
+@pytest.fixture
+def fits(monkeypatch):
+    """Every call of Candidate.fit, as (candidate, number of units, their targets' fingerprint)."""
+    calls, fit = [], Candidate.fit
 
-    constant: np.ndarray
-    gap: float
+    def counted(self, probs, targets, weight, start=None):
+        calls.append((self, len(targets), hash(targets.tobytes())))
+        return fit(self, probs, targets, weight, start)
 
-    def predict(self, probs):
-        return np.tile(self.constant, (len(probs), 1))
-
-
-def fit_mean(probs, targets):
-    return MeanTarget(targets.mean(0), gap=float(len(targets)))
+    monkeypatch.setattr(Candidate, "fit", counted)
+    return calls
 
 
-def a_problem():
-    targets = np.array([[1.0, 0.0], [0.8, 0.2], [0.5, 0.5], [0.3, 0.7], [0.0, 1.0]])
-    return np.full((5, 2, 2), 0.5), targets
+def inner_scores(rows, options, without):
+    """Each option's cross-fitted score among the folds that remain, straight from the definition."""
+    remain, scores = [k for k in rows.fold_numbers if k not in without], []
+    for option in options:
+        losses, weights = [], []
+        for fold in remain:
+            train = rows.scored & np.isin(rows.folds, [k for k in remain if k != fold])
+            test = rows.scored & (rows.folds == fold)
+            pool = option.fit(rows.probs[train], rows.targets[train], rows.weight[train])
+            losses.append(rows.losses(pool.predict(rows.probs[test]), test))
+            weights.append(rows.weight[test])
+        scores.append(np.average(np.concatenate(losses), weights=np.concatenate(weights)))
+    return np.array(scores)
 
 
-def test_each_fold_is_predicted_by_the_others_and_by_the_population_only():
-    probs, targets = a_problem()
-    scored = np.array([True, True, True, False, True])
-    nested = cross_fit(fit_mean, probs, targets, FOLDS, scored)
-    np.testing.assert_allclose(nested.probs[0], targets[[2, 4]].mean(0))
-    np.testing.assert_allclose(nested.probs[3], targets[[0, 1, 4]].mean(0))  # unscored, and predicted all the same
-    np.testing.assert_allclose(nested.probs[4], targets[[0, 1, 2]].mean(0))
-    assert (nested.gap, nested.notes) == (3.0, ())
+def assert_blind(rows, other, method, limits=None):
+    """Assert that the prediction of a fold is the same to the bit whatever its own targets are, and others' are not."""
+    limits = limits or Limits()
+    before = cross_fit(Fits(rows, limits), method)
+    for fold in rows.fold_numbers:
+        after = cross_fit(Fits(other(rows, rows.folds == fold), limits), method)
+        np.testing.assert_array_equal(after.probs[rows.folds == fold], before.probs[rows.folds == fold])
+        changed = (after.probs[rows.folds != fold] != before.probs[rows.folds != fold]).any()
+        assert changed or method in ("uniform", "best_single"), "these targets matter to other folds"
 
 
-def test_a_fold_without_scored_units_elsewhere_is_averaged_and_noted():
-    probs, targets = a_problem()
-    probs[0] = [[0.2, 0.8], [0.4, 0.6]]
-    nested = cross_fit(fit_mean, probs, targets, FOLDS, FOLDS == 0)
-    np.testing.assert_allclose(nested.probs[0], [0.3, 0.7])
-    np.testing.assert_allclose(nested.probs[2], targets[:2].mean(0))
-    assert len(nested.notes) == 1
-    assert nested.notes[0].startswith("fold 0: ")
+@pytest.mark.parametrize("method", _methods.names())
+def test_a_fold_does_not_see_its_own_targets(method, make_rows, other_targets):
+    assert_blind(make_rows(n_groups=15, families=FAMILIES), other_targets, method)
 
 
-def test_one_fold_is_refused():
-    with pytest.raises(ConfigError, match="2 folds or more; these are all of fold 3"):
-        list(splits(np.array([3, 3])))
+@pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
+@pytest.mark.parametrize("method", ["linear", "calibrated", "greedy", "auto"])
+def test_members_are_chosen_within_each_fold(method, limits, make_rows, other_targets):
+    assert_blind(make_rows(n_groups=15, families=FAMILIES), other_targets, method, limits)
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "binary"])
+def test_labels_are_not_seen_either(kind, make_rows, other_targets):
+    rows = make_rows(n_groups=30, kind=kind, n_classes=1 if kind == "binary" else 3)
+    assert_blind(rows, other_targets, "auto", Limits(members=3))
+
+
+def test_a_fold_is_not_seen_where_members_and_units_are_screened(make_rows, other_targets, monkeypatch):
+    monkeypatch.setattr(_nested, "MOST_MEMBERS", 2)
+    monkeypatch.setattr(_nested, "MOST_UNITS", 10)
+    assert_blind(make_rows(n_groups=16, n_folds=4, families=FAMILIES), other_targets, "auto")
+
+
+@pytest.mark.parametrize("method", ["linear", "auto"])
+def test_units_that_do_not_count_are_predicted_and_never_learnt_from(method, make_rows, other_targets):
+    rows = make_rows(weight=np.tile([1.0, 0.0], 24), families=FAMILIES)
+    before = cross_fit(Fits(rows), method)
+    after = cross_fit(Fits(other_targets(rows, ~rows.scored)), method)
+    np.testing.assert_array_equal(before.probs, after.probs)
+    np.testing.assert_allclose(before.probs[~rows.scored].sum(-1), 1, atol=1e-12)
+
+
+@pytest.mark.parametrize("without", [{0}, {1, 2}])
+def test_shares_do_not_depend_on_the_folds_left_out(without, make_rows, other_targets):
+    rows = make_rows(n_groups=32, n_folds=4, families=FAMILIES)
+    options, without = _methods.candidates("auto", FAMILIES), frozenset(without)
+    before = Fits(rows).shares(options, without, average=True)
+    left_out = np.isin(rows.folds, list(without))
+    np.testing.assert_array_equal(Fits(other_targets(rows, left_out)).shares(options, without, True), before)
+    assert (Fits(other_targets(rows, ~left_out)).shares(options, without, True) != before).any()
+
+
+def test_a_fold_is_predicted_by_the_pool_of_the_others(make_rows):
+    rows = make_rows(n_groups=30, weight=np.tile([1.0, 1.0, 0.0, 2.0], 15))
+    nested = cross_fit(Fits(rows), "linear")
+    for fold in rows.fold_numbers:
+        train, held_out = rows.scored & (rows.folds != fold), rows.folds == fold
+        pool = BETTER.fit(rows.probs[train], rows.targets[train], rows.weight[train])
+        np.testing.assert_array_equal(nested.probs[held_out], pool.predict(rows.probs[held_out]))
+    assert nested.gap == max(pool.gap for pool in nested.pools.values()) < 1e-9
+    assert nested.notes == ()
+
+
+def test_methods_without_a_certificate_have_no_gap(make_rows):
+    assert cross_fit(Fits(make_rows()), "greedy").gap is None
+
+
+def test_each_candidate_is_fitted_once_without_each_set_of_folds(make_rows, fits):
+    rows, told = make_rows(n_groups=16, n_folds=4, families=FAMILIES), []
+    ours = Fits(rows, progress=lambda *figures: told.append(figures))
+    for method in ("auto", "auto", *_methods.names()):
+        ours.chosen(method)
+        cross_fit(ours, method)
+    assert max(Counter(fits).values()) == 1
+    auto = set(_methods.candidates("auto", FAMILIES))
+    each = 1 + 4 + 6
+    assert sum(candidate in auto for candidate, *_ in fits) == len(auto) * each
+    assert told == [(n + 1, len(auto) * each) for n in range(len(auto) * each)]
+
+
+def test_shares_fall_with_the_inner_score_one_nat_of_all_patients_an_e_fold(make_rows):
+    rows = make_rows(n_groups=12, families=FAMILIES, weight=np.tile([1.0, 3.0], 12))
+    options = tuple(Candidate(name) for name in ("linear", "uniform", "average", "best_single"))
+    for without in ((), (1,)):
+        patients = 12 if without == () else 8
+        expected = np.exp(-patients * inner_scores(rows, options, without))
+        shares = Fits(rows).shares(options, frozenset(without), average=True)
+        np.testing.assert_allclose(shares, expected / expected.sum(), rtol=1e-9)
+        assert np.argmax(shares) == np.argmin(inner_scores(rows, options, without))
+
+
+def test_shares_of_equals_are_equal_and_better_ones_have_more(make_rows):
+    options = (BETTER, replace(BETTER, number=1), WORSE)
+    first, second, worst = Fits(make_rows(n_groups=18)).shares(options, frozenset(), average=True)
+    assert first == second > worst > 0
+    assert first + second + worst == pytest.approx(1, abs=1e-15)
+
+
+def test_the_best_alone_where_nothing_is_averaged(make_rows):
+    rows, options = make_rows(), (WORSE, BETTER, Candidate("uniform"))
+    best = np.argmin(inner_scores(rows, options, ()))
+    assert Fits(rows).shares(options, frozenset(), average=False).tolist() == np.eye(3)[best].tolist()
+    assert _pool.kind(Fits(rows).chosen("log_linear")) == "log_linear", "one pool, not an average of one"
+
+
+def test_tiny_shares_are_dropped(make_rows):
+    rows = make_rows(n_groups=300, per_group=1)
+    behind = np.diff(inner_scores(rows, (BETTER, WORSE), ()))[0]
+    assert np.exp(-300 * behind) < _nested.LEAST_SHARE
+    assert Fits(rows).shares((BETTER, WORSE), frozenset(), average=True).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(("average", "expected"), [(True, [1 / 3] * 3), (False, [1, 0, 0])])
+def test_with_one_fold_to_fit_on_nothing_is_chosen(average, expected, make_rows, fits):
+    options = (WORSE, BETTER, Candidate("uniform"))
+    ours = Fits(make_rows(n_folds=2))
+    assert ours.shares(options, frozenset({0}), average).tolist() == expected
+    assert fits == []
+
+
+def test_a_weight_of_two_is_a_unit_twice(make_rows):
+    once = make_rows(n_groups=12, weight=np.tile([2.0, 1.0], 12))
+    again = np.repeat(np.arange(24), np.tile([2, 1], 12))
+    fields = ("probs", "targets", "folds", "groups")
+    twice = replace(once, **{name: getattr(once, name)[again] for name in fields}, weight=np.ones(36))
+    options = _methods.candidates("auto", once.families)
+    shares = [Fits(rows).shares(options, frozenset(), average=True) for rows in (once, twice)]
+    np.testing.assert_allclose(*shares, rtol=1e-6)
+    probs = cross_fit(Fits(once), "auto").probs[again]
+    np.testing.assert_allclose(cross_fit(Fits(twice), "auto").probs, probs, atol=1e-6)
+
+
+def test_the_average_is_the_candidates_by_their_shares(make_rows):
+    rows = make_rows(n_groups=12)
+    ours, options = Fits(rows), _methods.candidates("auto", rows.families)
+    shares = ours.shares(options, frozenset(), average=True)
+    expected = sum(s * ours.pool(o).predict(rows.probs) for s, o in zip(shares, options, strict=True))
+    np.testing.assert_allclose(ours.chosen("auto").predict(rows.probs), expected, atol=1e-15)
+    assert shares.sum() == pytest.approx(1, abs=1e-15)
+
+
+def test_a_fold_without_scored_units_elsewhere_is_averaged_and_noted(make_rows):
+    rows = make_rows(families=FAMILIES)
+    rows = replace(rows, weight=(rows.folds == 0).astype(float))
+    nested = cross_fit(Fits(rows), "auto")
+    first = rows.folds == 0
+    np.testing.assert_allclose(nested.probs[first], rows.probs[first].mean(1), atol=1e-15)
+    assert (nested.probs[~first] != rows.probs[~first].mean(1)).any(), "the others learn from fold 0"
+    assert nested.notes == ("fold 0: no scored unit lies in the other folds, so its members are weighted uniformly",)
+
+
+def test_one_fold_is_refused(make_rows):
+    rows = replace(make_rows(), folds=np.full(48, 3))
+    with pytest.raises(ConfigError, match="cross-fitting needs units of 2 folds or more; these are all of fold 3"):
+        cross_fit(Fits(rows), "linear")
+
+
+def test_of_many_members_others_than_the_linear_pool_see_its_heaviest(make_rows, monkeypatch):
+    monkeypatch.setattr(_nested, "MOST_MEMBERS", 2)
+    rows = make_rows(noise=(0.9, 0.3, 1.0, 0.4, 0.8))
+    ours = Fits(rows)
+    for without in (frozenset(), frozenset({1}), frozenset({0, 2})):
+        weights = ours.pool(_nested.LINEAR, without).weights
+        heaviest = set(np.argsort(-weights)[:2])
+        assert (weights > 0).sum() > 2, "or this would say nothing"
+        for method in ("log_linear", "calibrated", "greedy"):
+            found = ours.pool(_methods.candidates(method, rows.families)[0], without).weights
+            assert set(np.flatnonzero(found)) <= heaviest
+    assert ours.pool(Candidate("uniform")).weights.tolist() == [0.2] * 5
+
+
+def test_screened_families_stay_with_their_members(make_rows, monkeypatch):
+    monkeypatch.setattr(_nested, "MOST_MEMBERS", 3)
+    rows = make_rows(noise=(0.5, 0.5, 3.0, 0.5, 0.5), families=("b", "a", "a", "a", "b"))
+    candidate = _methods.candidates("two_level", rows.families)[0]
+    ours = Fits(rows)
+    heaviest = np.sort(np.argsort(-ours.pool(_nested.LINEAR).weights)[:3])
+    expected = candidate.only(heaviest).fit(rows.probs[:, heaviest], rows.targets, rows.weight)
+    np.testing.assert_array_equal(ours.pool(candidate).inner[:, heaviest], expected.inner)
+
+
+def test_only_fits_that_a_choice_depends_on_are_thinned(make_rows, fits, monkeypatch):
+    monkeypatch.setattr(_nested, "MOST_UNITS", 9)
+    ours = Fits(make_rows(n_groups=32, n_folds=4))
+    for without in ((), (1,), (1, 2)):
+        ours.pool(BETTER, frozenset(without))
+    assert [units for _, units, _ in fits] == [64, 48, 8]
