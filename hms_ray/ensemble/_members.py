@@ -50,7 +50,7 @@ class Limits:
             return []
         if len(self.costs) != n_members or not all(0 <= cost < np.inf for cost in self.costs):
             return [f"costs must be {n_members} numbers of 0 or more, one a member, but got {self.costs!r}"]
-        if min(self.costs) > self.seconds:
+        if not min(self.costs) <= self.seconds:
             return [f"max_seconds is {self.seconds:g}, but the cheapest member takes {min(self.costs):g}"]
         return []
 
@@ -101,7 +101,7 @@ def _shrunk(
     while len(pool.kept) > 1:
         excess = limits.too_many(pool.kept, families)
         tried = [_fit(*terms, pool.kept[pool.kept != m], pool.weights) for m in (excess if len(excess) else pool.kept)]
-        saved = [costs[pool.kept].sum() - costs[other.kept].sum() for other in tried]
+        saved = [costs[np.setdiff1d(pool.kept, other.kept)].sum() for other in tried]
         smaller = tried[int(np.argmin([(o.loss - pool.loss) / s for o, s in zip(tried, saved, strict=True)]))]
         if not len(excess) and (limits.tolerance is None or smaller.loss > most):
             break
@@ -135,20 +135,32 @@ def leave_one_out(rows: Rows, weights: dict[int, np.ndarray]) -> np.ndarray:
         probs = rows.probs[np.flatnonzero(held_out)[:, None], used]
         losses[:, held_out] = rows.losses(linear_pool.pool(probs, its[used]), held_out)
         units = np.flatnonzero(rows.outside(frozenset({fold})))
-        terms = scored_terms(rows.probs[units[:, None], used], rows.targets[units], rows.weight[units])
+        few = rows.probs[units[:, None], used]
+        terms = scored_terms(few, rows.targets[units], rows.weight[units]) if len(units) else None
         for position in np.flatnonzero(its[used] > 0) if len(used) > 1 else ():
             others = np.delete(np.arange(len(used)), position)
-            missing = _fit(*terms, others, its[used])
-            losses[used[position], held_out] = rows.losses(linear_pool.pool(probs, missing.weights), held_out)
+            left = _fit(*terms, others, its[used]).weights if terms else _equal(others, len(used))
+            losses[used[position], held_out] = rows.losses(linear_pool.pool(probs, left), held_out)
     return np.average(losses[:, rows.scored], axis=1, weights=rows.weight[rows.scored])
 
 
 def error_correlation(rows: Rows, members: np.ndarray) -> np.ndarray:
-    """Return the correlations (m, m) of these members' errors, prediction minus target, over units and classes."""
+    """Return the correlations (m, m) of these members' errors, prediction minus target, over units and classes.
+
+    A member that makes no errors is like no other: 0.
+    """
     units = np.flatnonzero(rows.scored)
     errors = rows.probs[units[:, None], members] - rows.targets[units][:, None]
     flat = np.moveaxis(errors, 1, 0).reshape(len(members), -1)
-    return np.atleast_2d(np.corrcoef(flat))
+    flat -= flat.mean(1, keepdims=True)
+    size = np.linalg.norm(flat, axis=1, keepdims=True)
+    flat /= np.where(size > 0, size, 1)
+    return np.where(np.eye(len(members)), 1, flat @ flat.T)
+
+
+def _equal(members: np.ndarray, n_members: int) -> np.ndarray:
+    """Return weights that are alike for these members: those of a fold that nothing could be fitted for."""
+    return np.bincount(members, minlength=n_members) / len(members)
 
 
 def _fit(terms: np.ndarray, shares: np.ndarray, members: np.ndarray, near: np.ndarray | None) -> _Fit:

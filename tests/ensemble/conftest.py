@@ -52,8 +52,8 @@ def _rows(
     rng, n_units = stream(seed, "rows", kind), n_groups * per_group
     tail = (n_classes,) if kind == "votes" else (n_classes, 2)
     truth = rng.dirichlet(np.ones(tail[-1]), (n_units, *tail[:-1]))
-    spread = 0.5 + 0.2 * np.arange(n_members) if noise is None else np.asarray(noise)
-    error = np.stack([rng.normal(0, s, truth.shape) for s in spread], axis=1)  # (N, M, ..., K)
+    noise = 0.5 + 0.2 * np.arange(n_members) if noise is None else noise
+    error = np.stack([rng.normal(0, spread, truth.shape) for spread in noise], axis=1)  # (N, M, ..., K)
     seen = truth[:, None] * np.exp(error)
     votes = 12 if kind == "votes" else 1
     groups = np.repeat(np.arange(n_groups), per_group)
@@ -64,8 +64,8 @@ def _rows(
         folds=groups % n_folds,
         groups=groups,
         weight=np.ones(n_units) if weight is None else weight,
-        names=tuple(f"m{m}" for m in range(n_members)),
-        families=("",) * n_members if families is None else tuple(families),
+        names=tuple(f"m{m}" for m in range(len(noise))),
+        families=("",) * len(noise) if families is None else tuple(families),
     )
 
 
