@@ -15,11 +15,16 @@ import numpy as np
 LEVEL = 0.95
 DRAWS = 2000
 BLOCK = 250  # draws at a time: the counts of a block are (BLOCK, G)
+FEWEST = 4  # patients: of fewer, most draws hold one patient alone or all of them, and say nothing
+ROUNDING = 1e-12  # of the terms of a sum of squares: what is left below this is 0
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A weighted mean over units, its standard error by patient, and an interval; None where there is one patient."""
+    """A weighted mean over units, its standard error by patient, and an interval.
+
+    error: None where there is one patient; low, high: None where there are fewer than FEWEST
+    """
 
     value: float
     error: float | None
@@ -45,6 +50,8 @@ def estimates(
     if len(sizes) < 2:
         return [Estimate(float(mean), None, None, None) for mean in means]
     error = standard_errors(sums, sizes)
+    if len(sizes) < FEWEST:
+        return [Estimate(*row, None, None) for row in zip(means.tolist(), error.tolist(), strict=True)]
     deviations = np.concatenate([_deviations(counts, sums, sizes, means) for counts in _counts(rng, len(sizes), draws)])
     low, high = np.quantile(deviations, [(1 + level) / 2, (1 - level) / 2], axis=0)
     figures = np.stack([means, error, means - low * error, means - high * error], axis=1)
@@ -81,5 +88,7 @@ def _errors(counts: np.ndarray, sums: np.ndarray, sizes: np.ndarray, means: np.n
     """Return the linearised standard errors of ratios, (draws, C); means (draws, C) are the draws' own."""
     total, n = counts @ sizes, counts.sum(1)
     cross, square = counts @ (sums * sizes[:, None]), (counts @ sizes**2)[:, None]
-    squares = counts @ sums**2 - 2 * means * cross + means**2 * square
-    return np.sqrt(np.maximum(squares, 0) * (n / (n - 1))[:, None]) / total[:, None]
+    own = counts @ sums**2
+    squares = own - 2 * means * cross + means**2 * square
+    squares[squares < ROUNDING * own] = 0  # a draw of one patient alone, say
+    return np.sqrt(squares * (n / (n - 1))[:, None]) / total[:, None]

@@ -28,7 +28,7 @@ class Ensemble:
     kl_in_sample_: its score on the rows it is fitted on, which is optimistic
     kl_cross_fitted_: the score of predictions whose weights, hyper-parameters, members and pool were all chosen without
         the patients that they are scored on. For other tasks than votes both are the task's own score.
-    interval_: bounds of the cross-fitted score, 95 %, from a bootstrap over patients; None where there is one patient
+    interval_: bounds of the cross-fitted score, 95 %, from a bootstrap over patients; None where there are too few
     n_units_, n_groups_: how many units and groups the scores are of
     notes_: what has to be said about them
     oof_: the cross-fitted predictions (N, K); not saved

@@ -113,8 +113,15 @@ class Fits:
         if len(without) > 1:
             units = units[:: -(-len(units) // MOST_UNITS)]
         members = self._members(candidate, without, units)
-        probs = rows.probs[units] if len(members) == rows.n_members else rows.probs[units[:, None], members]
-        fitted = candidate.only(members).fit(probs, rows.targets[units], rows.weight[units])
+        if len(members) == rows.n_members and candidate.method in SEES_ALL:
+            weight = np.zeros_like(rows.weight)
+            weight[units] = rows.weight[units]
+            fitted = candidate.fit(
+                rows.probs, rows.targets, weight
+            )  # these take what they need: no copy of all members
+        else:
+            probs = rows.probs[units[:, None], members]
+            fitted = candidate.only(members).fit(probs, rows.targets[units], rows.weight[units])
         if self._progress and len(self._pools) < self._expected:
             self._progress(len(self._pools) + 1, self._expected)
         return spread(fitted, members, rows.n_members)

@@ -68,5 +68,5 @@ class Rows:
 
     def contradicted(self) -> np.ndarray:
         """Count for each member (M,) the scored predictions of 0 or 1 that targets disagree with; scores clip them."""
-        wrong = (self.probs[self.scored] < CLIP) & (self.targets[self.scored][:, None] > 0)
-        return wrong.sum(axis=(0, *range(2, wrong.ndim)))
+        asked = (self.targets.T * self.weight).T > 0
+        return np.array([((self.probs[:, m] < CLIP) & asked).sum() for m in range(self.n_members)])

@@ -24,6 +24,7 @@ SUFFICIENT = 1e-4  # Armijo: the share of the decrease promised by the slope tha
 SHORTEST = 1e-9  # a step that would have to be shorter is lost in round-off
 FAST = 0.05  # a Hessian is used again while the gap shrinks to this share in a step
 JITTER = 1e-13  # on a Hessian of unit diagonal, for what a small ridge does not hold apart
+TILE = 256  # units
 COARSER, COARSE_UNITS = 8, 300  # the start is fitted on every eighth unit with weight, where that leaves so many,
 COARSE_GAP = 1e-4  # to this gap
 
@@ -57,7 +58,10 @@ class Solution:
 def outcome_major(probs: np.ndarray) -> np.ndarray:
     """Bring members' predictions (N, M, ..., K) into this file's layout, (Q, K, M, N)."""
     rows = probs.reshape(*probs.shape[:2], -1, probs.shape[-1])
-    return np.ascontiguousarray(rows.transpose(2, 3, 1, 0))
+    turned = np.empty((*rows.shape[2:], rows.shape[1], len(rows)))
+    for start in range(0, len(rows), TILE):  # in tiles that the cache holds, thrice as fast as at once
+        turned[..., start : start + TILE] = rows[start : start + TILE].transpose(2, 3, 1, 0)
+    return turned
 
 
 def outcome_major_targets(targets: np.ndarray) -> np.ndarray:
@@ -103,17 +107,18 @@ def _fit(
 ) -> Solution:
     n_bias = targets[..., 0].size
     x = _start(features, targets, share, penalty) if start is None else start.copy()
-    logits, hessian, earlier = _logits(features, x, n_bias), None, np.inf
+    logits, model, earlier = _logits(features, x), None, np.inf
     for steps in range(MAX_STEPS + 1):
         predicted = softmax(logits)
         gradient = slope(features, predicted - targets, share) + penalty.gradient(x)
         gap = _gap(x, gradient, penalty, n_bias)
         if gap < tolerance or steps == MAX_STEPS:
             break
-        if hessian is None or gap > earlier * FAST:
-            hessian = curvature(features, predicted, share) + np.diag(penalty.ridge)
-        direction, earlier = best_step(hessian, gradient, x, n_bias), gap
-        moved = _logits(features, direction, n_bias)
+        wanted = np.flatnonzero((x > 0) | (gradient < 0) | (np.arange(len(x)) < n_bias))
+        if model is None or gap > earlier * FAST or len(np.setdiff1d(wanted, model.positions)):
+            model = _Model.at(features, predicted, share, penalty, wanted)
+        direction, moved = model.step(x, gradient)
+        earlier = gap
 
         def objective(t: float, x=x, logits=logits, direction=direction, moved=moved) -> float:
             return cross_entropy(logits + t * moved, targets, share) + penalty.value(x + t * direction)
@@ -123,6 +128,34 @@ def _fit(
             break
         x, logits = x + length * direction, logits + length * moved
     return Solution(x[:n_bias].reshape(targets.shape[:2]), np.maximum(x[n_bias:], 0), gap, steps)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The quadratic model over the bias and the weights that matter, positions in x; features are those of the latter.
+
+    A weight of 0 that the objective does not want to grow has no part in a step.
+    """
+
+    positions: np.ndarray
+    features: np.ndarray
+    hessian: np.ndarray
+
+    @classmethod
+    def at(
+        cls, features: np.ndarray, predicted: np.ndarray, share: np.ndarray, penalty: Penalty, positions: np.ndarray
+    ) -> _Model:
+        n_bias = predicted[..., 0].size
+        few = features if len(positions) == len(penalty.ridge) else features[:, :, positions[n_bias:] - n_bias]
+        return cls(positions, few, curvature(few, predicted, share) + np.diag(penalty.ridge[positions]))
+
+    def step(self, x: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the best step (B + J,) and how the logits move with it."""
+        n_bias = self.features.shape[0] * self.features.shape[1]
+        few = best_step(self.hessian, gradient[self.positions], x[self.positions], n_bias)
+        direction = np.zeros_like(x)
+        direction[self.positions] = few
+        return direction, _logits(self.features, few)
 
 
 def _start(features: np.ndarray, targets: np.ndarray, share: np.ndarray, penalty: Penalty) -> np.ndarray:
@@ -135,7 +168,9 @@ def _start(features: np.ndarray, targets: np.ndarray, share: np.ndarray, penalty
     return np.concatenate([solution.bias.ravel(), solution.weights])
 
 
-def _logits(features: np.ndarray, x: np.ndarray, n_bias: int) -> np.ndarray:
+def _logits(features: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return z (Q, K, N) at x, bias and weights."""
+    n_bias = features.shape[0] * features.shape[1]
     logits = np.stack([x[n_bias:] @ f for f in _flat(features)]) + x[:n_bias, None]
     return logits.reshape(*features.shape[:2], -1)
 
@@ -177,7 +212,7 @@ def curvature(features: np.ndarray, predicted: np.ndarray, share: np.ndarray) ->
 
 def _flat(rows: np.ndarray) -> np.ndarray:
     """Merge questions and outcomes, (Q, K, ...) -> (QK, ...)."""
-    return rows.reshape(-1, *rows.shape[2:])
+    return rows.reshape(rows.shape[0] * rows.shape[1], *rows.shape[2:])
 
 
 def best_step(hessian: np.ndarray, gradient: np.ndarray, x: np.ndarray, n_bias: int) -> np.ndarray:

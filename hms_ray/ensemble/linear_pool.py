@@ -28,6 +28,7 @@ COARSER = 8  # the start is fitted on every eighth term, where they are many,
 COARSE_TERMS = 2000  # which is more than this,
 COARSE_GAP = 1e-3  # to this gap
 SETTLED = 1e-2  # steps on a few members end at this share of the gap over all, when others may have come to matter
+GLANCE = 64  # terms by which most members are told apart
 RANK = 1e-10  # an eigenvalue of the active members' correlations below this: one of them is a blend of others
 
 
@@ -85,7 +86,7 @@ def fit(
 def fit_terms(members: np.ndarray, shares: np.ndarray, start: np.ndarray | None = None) -> Pool:
     """Find the weights for clipped predictions (P, M) of scored pairs and their shares (P,), as `fit` does."""
     weights, gap, iterations = _optimum(members, shares, _start(members, shares, start), TOLERANCE)
-    weights = _on_first(members, shares, weights)
+    weights = _on_first(members, weights)
     sparse = _sparsest(members, shares, weights)
     if sparse is not weights:
         sparse_gap = _gains(shares, members, members @ sparse).max() - 1
@@ -179,12 +180,12 @@ def _newton_target(scaled: np.ndarray, weights: np.ndarray, gains: np.ndarray) -
     return target / scale
 
 
-def _on_first(members: np.ndarray, shares: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _on_first(members: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Move the weight of each member to the first one that is identical."""
-    moved, means = np.zeros_like(weights), shares @ members  # only those of equal means can be identical
+    moved, glance = np.zeros_like(weights), members[:GLANCE]
     for m in np.flatnonzero(weights):
-        alike = np.flatnonzero(np.isclose(means[:m], means[m], rtol=1e-12, atol=0))
-        moved[next((j for j in alike if np.array_equal(members[:, j], members[:, m])), m)] += weights[m]
+        alike = np.flatnonzero((glance[:, : m + 1] == glance[:, [m]]).all(0))
+        moved[next(j for j in alike if j == m or np.array_equal(members[:, j], members[:, m]))] += weights[m]
     return moved
 
 
@@ -194,10 +195,10 @@ def _sparsest(members: np.ndarray, shares: np.ndarray, weights: np.ndarray) -> n
     Such a blend is a direction in which nothing changes: follow it until a weight is 0, the later member's first.
     """
     active = np.flatnonzero(weights > 0)
-    scaled = members[:, active] * (np.sqrt(shares) / (members @ weights))[:, None]
-    gram = scaled.T @ scaled
-    scale = np.sqrt(np.diag(gram))
-    gram /= np.outer(scale, scale)
+    some = slice(None, None, COARSER if len(shares) > COARSER * COARSE_TERMS else None)
+    if np.linalg.eigvalsh(_likeness(members[some][:, active], shares[some], weights[active])[0])[0] > RANK:
+        return weights  # what is no blend on some of the terms is none on all
+    gram, scale = _likeness(members[:, active], shares, weights[active])
     found, kept = weights[active], np.arange(len(active))
     while True:
         values, vectors = np.linalg.eigh(gram[np.ix_(kept, kept)])
@@ -214,3 +215,11 @@ def _sparsest(members: np.ndarray, shares: np.ndarray, weights: np.ndarray) -> n
     sparse = np.zeros_like(weights)
     sparse[active[kept]] = found[kept] / found[kept].sum()
     return sparse
+
+
+def _likeness(members: np.ndarray, shares: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the members' Hessian scaled to a unit diagonal, and that scale."""
+    scaled = members * (np.sqrt(shares) / (members @ weights))[:, None]
+    gram = scaled.T @ scaled
+    scale = np.sqrt(np.diag(gram))
+    return gram / np.outer(scale, scale), scale

@@ -1,0 +1,50 @@
+"""Members to measure on: real out-of-fold files, made-up ones, and more of either by jittering."""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from hms_ray.oof import OofTable, Stack, stack
+from hms_ray.oof_foreign import import_foreign
+from hms_ray.seeds import stream
+from hms_ray.study_folder import StudyFolder
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Add --oof; it defaults to the folder oof of $HMS_RAY_REAL."""
+    root = os.environ.get("HMS_RAY_REAL")
+    real = sorted((Path(root) / "oof").glob("*.parquet")) if root else []
+    parser.add_argument("--oof", nargs="*", type=Path, default=real, help="labels and prediction files")
+
+
+def read(paths: list[Path]) -> Stack:
+    """Read foreign files as a study would."""
+    with tempfile.TemporaryDirectory() as root:
+        folder = StudyFolder(Path(root) / "bench")
+        import_foreign(paths, folder)
+        return stack([OofTable.read(folder.oof(trial)) for trial in folder.oof_ids()])
+
+
+def simulated(n_units: int, n_members: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return members (N, M, 6) of unequal noise around a truth, and the shares (N, 6) of 10 votes drawn from it."""
+    rng = stream(seed, "bench", "ensemble")
+    logits = rng.normal(0, 2, (n_units, 1, 6))
+    noise = rng.uniform(0.8, 1.6, (n_members, 1)) * rng.normal(size=(n_units, n_members, 6))
+    truth, probs = softmax(logits[:, 0]), softmax(logits + noise)
+    return probs, rng.multinomial(10, truth) / 10
+
+
+def jittered(probs: np.ndarray, n_members: int, seed: int) -> np.ndarray:
+    """Return n_members blends of a few members each, their log-probabilities disturbed: (N, M, K) -> (N, M', K)."""
+    rng = stream(seed, "bench", "jittered")
+    mixed = rng.dirichlet(np.full(probs.shape[1], 0.3), n_members) @ probs
+    return softmax(np.log(mixed) + rng.normal(0, 0.3, mixed.shape))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return distributions over the last axis."""
+    odds = np.exp(logits)
+    return odds / odds.sum(-1, keepdims=True)
