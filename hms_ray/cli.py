@@ -297,7 +297,7 @@ def _summary(fitted: dict[str, Any]) -> Iterator[str]:
 
 
 def _with_interval(estimate: dict[str, float | None], sign: str = "") -> str:
-    """Print an estimate with its interval, which a single patient does not have."""
+    """Print an estimate with its interval, which a few patients do not have."""
     value = f"{estimate['value']:{sign}.5f}"
     return value if estimate["low"] is None else f"{value} ({estimate['low']:{sign}.5f} {estimate['high']:{sign}.5f})"
 
