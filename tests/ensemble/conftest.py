@@ -80,9 +80,14 @@ def _study(
     n_members: int = 4,
     n_units: int = 120,
     spaces: Sequence[str] = ("cnn",),
+    n_tried: int = 0,
     **changes: Any,
 ) -> StudyFolder:
-    """Write a study of members of unequal noise, their spaces in turn; half of the units have ten votes or more."""
+    """Write a study of members of unequal noise, their spaces in turn; half of the units have ten votes or more.
+
+    n_tried: how many configurations of one noise were tried beside the members; of these and of the members the tables
+    of single folds are written. changes: to fields of every table
+    """
     folder, rng = StudyFolder(root / "study"), stream(0, "study")
     truth = rng.dirichlet(np.ones(3), n_units)
     shared = {
@@ -95,12 +100,24 @@ def _study(
         "data_fingerprint": "data",
         "folds_fingerprint": "folds",
     }
-    for m in range(n_members):
-        noisy = truth * np.exp(rng.normal(0, 0.5 + 0.2 * m, truth.shape))
+    for m in range(n_members + n_tried):
+        noisy = truth * np.exp(rng.normal(0, 0.5 + 0.2 * min(m, n_members), truth.shape))
         space = spaces[m % len(spaces)]
-        trial = f"{space}-{m:04}"
-        own = {"probs": noisy / noisy.sum(1, keepdims=True), "trial": trial, "space": space}
-        OofTable(**{**shared, **own, **changes}).write(folder.oof(trial))
+        own = {"probs": noisy / noisy.sum(1, keepdims=True), "trial": f"{space}-{m:04}", "space": space}
+        table = OofTable(**{**shared, **own, **changes})
+        if m < n_members:
+            table.write(folder.oof(table.trial))
+        if n_tried:
+            _write_folds(folder, table)
     identity = {"task": TASK.to_dict(), "data": {"fingerprint": "data"}, "folds": {"k": 3, "fingerprint": "folds"}}
     folder.claim({**identity, "score": {"min_votes": 10}})
     return folder
+
+
+def _write_folds(folder: StudyFolder, table: OofTable) -> None:
+    """Write the table of each fold as training does, in an order of its own."""
+    for k in np.unique(table.folds):
+        rows = np.flatnonzero(table.folds == k)[::-1]
+        parts = ("unit_ids", "group_ids", "folds", "votes", "targets", "probs")
+        part = replace(table, **{name: getattr(table, name)[rows] for name in parts})
+        part.write(folder.trial(table.trial).fold(k).oof)

@@ -1,0 +1,93 @@
+"""The optimism of a study's choice of configurations: which trials count, on which folds, and when there is none."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hms_ray.ensemble import _choice
+from hms_ray.ensemble._rows import Rows
+from hms_ray.ensemble._selection import optimism_of_choice
+from hms_ray.oof import OofTable, stack
+from hms_ray.seeds import stream
+
+CHOSE = (0, 2)
+
+
+def read(folder, min_votes=10):
+    """The stacked members of a study and their rows."""
+    members = stack([OofTable.read(folder.oof(trial)) for trial in folder.oof_ids()])
+    weight = (members.votes >= min_votes).astype(float)
+    kinds = {"names": members.trials, "families": members.spaces}
+    arrays = {"folds": members.folds, "groups": members.group_ids, "weight": weight}
+    return members, Rows(task=members.task, probs=members.probs, targets=members.targets, **arrays, **kinds)
+
+
+def correction(folder, seed=0):
+    return _choice.correction(folder, *read(folder), stream(seed, "choice"))
+
+
+def test_the_estimate_is_of_all_trials_on_the_folds_that_chose(make_study, tmp_path):
+    folder = make_study(tmp_path, n_members=3, n_tried=5, selected_on=CHOSE)
+    found = correction(folder)
+    optimism = found.pop("optimism")
+    assert found == {"configurations": 8, "kept": 3, "folds": [0, 2], "units": 40, "groups": 40, "share": 2 / 3}
+    members, rows = read(folder)
+    here = rows.scored & np.isin(rows.folds, CHOSE)
+    tried = [tried_probs(folder, f"cnn-{m:04}", members.unit_ids[here]) for m in range(8)]
+    arrays = {name: getattr(rows, name)[here] for name in ("targets", "folds", "groups", "weight")}
+    by_hand = replace(rows, probs=np.stack(tried, axis=1), **arrays)
+    assert optimism == optimism_of_choice(by_hand, np.arange(3), stream(0, "choice"))
+
+
+def tried_probs(folder, trial, units):
+    """One trial's predictions of units, looked up one by one."""
+    tables = [OofTable.read(folder.trial(trial).fold(k).oof) for k in CHOSE]
+    rows = {unit: row for table in tables for unit, row in zip(table.unit_ids, table.probs, strict=True)}
+    return np.array([rows[unit] for unit in units])
+
+
+def test_trials_that_were_stopped_before_their_last_fold_do_not_count(make_study, tmp_path):
+    folder = make_study(tmp_path, n_members=3, n_tried=5, selected_on=CHOSE)
+    folder.trial("cnn-0005").fold(2).oof.unlink()
+    folder.trial("cnn-0006").fold(1).oof.unlink()
+    assert correction(folder)["configurations"] == 7, "fold 1 chose nobody, so that nobody needs it"
+
+
+def test_members_from_elsewhere_are_not_among_the_kept(make_study, tmp_path):
+    folder = make_study(tmp_path, n_members=3, n_tried=5, selected_on=CHOSE)
+    table = OofTable.read(folder.oof("cnn-0001"))
+    replace(table, trial="foreign", selected_on=()).write(folder.oof("foreign"))
+    found = correction(folder)
+    assert (found["configurations"], found["kept"]) == (8, 3)
+
+
+def every_trial_kept(folder):
+    for m in range(3, 8):
+        shutil.rmtree(folder.root / "trials" / f"cnn-{m:04}")
+
+
+def no_trials(folder):
+    shutil.rmtree(folder.root / "trials")
+
+
+def only_foreign_members(folder):
+    for m in range(3):
+        shutil.rmtree(folder.root / "trials" / f"cnn-{m:04}")
+
+
+@pytest.mark.parametrize("change", [every_trial_kept, no_trials, only_foreign_members])
+def test_where_nothing_was_chosen_there_is_nothing_to_correct(make_study, tmp_path, change):
+    folder = make_study(tmp_path, n_members=3, n_tried=5, selected_on=CHOSE)
+    change(folder)
+    assert correction(folder) is None
+
+
+def test_where_no_fold_chose_there_is_nothing_to_correct(make_study, tmp_path):
+    assert correction(make_study(tmp_path, n_members=3, n_tried=5)) is None
+
+
+def test_where_the_folds_that_chose_hold_no_scored_unit_there_is_nothing_to_correct(make_study, tmp_path):
+    votes = np.where(np.arange(120) // 2 % 3 == 1, 12, 2)
+    assert correction(make_study(tmp_path, n_members=3, n_tried=5, selected_on=CHOSE, votes=votes)) is None
