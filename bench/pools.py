@@ -12,6 +12,8 @@ from hms_ray.ensemble._methods import methods_for
 from hms_ray.errors import ConfigError
 from hms_ray.oof import population
 
+HEADER = f"{'pool':12} {'in sample':>9} {'cross-fitted':>12} {'95 % interval':>18} {'gap':>8} {'seconds':>8}  members"
+
 
 def run(arguments: list[str]) -> Iterator[str]:
     """Yield a table for each population."""
@@ -22,7 +24,7 @@ def run(arguments: list[str]) -> Iterator[str]:
         scored = population(members.votes, min_votes)
         groups = len(np.unique(members.group_ids[scored]))
         yield f">= {min_votes} votes: {int(scored.sum())} units, {groups} patients, {len(members.trials)} members"
-        yield f"  {'pool':12} {'in sample':>9} {'cross-fitted':>12} {'95 % interval':>18} {'gap':>8}  {'seconds':>7}  members"
+        yield "  " + HEADER
         for name in methods_for(families):
             start = time.perf_counter()
             fitted = ensemble.fit(

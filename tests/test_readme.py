@@ -41,3 +41,15 @@ def test_the_verbs_and_options_it_shows_exist(readme, capsys):
 def test_the_files_it_links_exist(readme, repository):
     links = re.findall(r"\]\((?!http)([^)]+)\)", readme)
     assert links and all((repository / link).exists() for link in links)
+
+
+def test_the_ensemble_example_runs_in_fifteen_lines(readme, tmp_path, monkeypatch):
+    [example] = [block for block in blocks(readme) if "import Ensemble, fit" in block]
+    assert len([line for line in example.splitlines() if line.strip()]) <= 15
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(example, names)
+    assert names["pooled"].shape == (10, 6)
+    ensemble = names["ensemble"]
+    assert ensemble.interval_[0] < ensemble.kl_cross_fitted_ < ensemble.interval_[1]
+    assert ensemble.gap_ < 1e-9

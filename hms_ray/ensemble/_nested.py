@@ -113,18 +113,19 @@ class Fits:
         if len(without) > 1:
             units = units[:: -(-len(units) // MOST_UNITS)]
         members = self._members(candidate, without, units)
-        if len(members) == rows.n_members and candidate.method in SEES_ALL:
-            weight = np.zeros_like(rows.weight)
-            weight[units] = rows.weight[units]
-            fitted = candidate.fit(
-                rows.probs, rows.targets, weight
-            )  # these take what they need: no copy of all members
-        else:
-            probs = rows.probs[units[:, None], members]
-            fitted = candidate.only(members).fit(probs, rows.targets[units], rows.weight[units])
+        fitted = self._fitted(candidate, units, members)
         if self._progress and len(self._pools) < self._expected:
             self._progress(len(self._pools) + 1, self._expected)
         return spread(fitted, members, rows.n_members)
+
+    def _fitted(self, candidate: Candidate, units: np.ndarray, members: np.ndarray) -> Pool:
+        rows = self.rows
+        if len(members) == rows.n_members and candidate.method in SEES_ALL:  # take what they need: no copy
+            weight = np.zeros_like(rows.weight)
+            weight[units] = rows.weight[units]
+            return candidate.fit(rows.probs, rows.targets, weight)
+        probs = rows.probs[units[:, None], members]
+        return candidate.only(members).fit(probs, rows.targets[units], rows.weight[units])
 
     def _members(self, candidate: Candidate, without: frozenset[int], units: np.ndarray) -> np.ndarray:
         """Return the positions of the members that a candidate may use."""
