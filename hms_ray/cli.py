@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (("--max-members", "members with weight"), ("--max-per-space", "members of one space")):
         ensemble.add_argument(name, type=_at_least_one, metavar="N", help=f"no more {text}")
     text = "drop members while the linear pool stays within so many nats of its optimum"
-    ensemble.add_argument("--tolerance", type=float, metavar="KL", help=text)
+    ensemble.add_argument("--tolerance", type=_not_negative, metavar="KL", help=text)
     report = _verb(verbs, _report, "write one HTML page of a study")
     _add_study(report, required=True)
     report.add_argument("--out", type=Path, metavar="DIR", help="default: reports/<study>")
@@ -112,6 +112,13 @@ def _at_least_one(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, but got {number}")
+    return number
+
+
+def _not_negative(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be 0 or more, but got {text}")
     return number
 
 
@@ -198,8 +205,9 @@ def _run(arguments: argparse.Namespace, work: Callable[..., Any]) -> None:
 
 
 def _ensemble(arguments: argparse.Namespace) -> None:
-    from hms_ray.ensemble import Limits
+    from hms_ray.ensemble import Limits, check_pool
 
+    check_pool(arguments.pool)
     folder = StudyFolder(arguments.study)
     named = [option for option in (arguments.labels, arguments.columns, arguments.ids) if option is not None]
     if arguments.oof:

@@ -5,6 +5,7 @@
 
 from hms_ray.ensemble._estimator import Ensemble, fit
 from hms_ray.ensemble._members import Limits
+from hms_ray.ensemble._methods import check as check_pool
 from hms_ray.ensemble._study import fit_study
 
-__all__ = ["Ensemble", "Limits", "fit", "fit_study"]
+__all__ = ["Ensemble", "Limits", "check_pool", "fit", "fit_study"]

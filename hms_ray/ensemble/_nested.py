@@ -48,11 +48,11 @@ class Fits:
     def __init__(
         self,
         rows: Rows,
-        limits: _members.Limits = _members.Limits(),  # noqa: B008  frozen
+        limits: _members.Limits | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.rows = rows
-        self._limits = limits
+        self._limits = limits or _members.Limits()
         self._progress = progress
         self._allowed: dict[frozenset[int], np.ndarray] = {}
         self._pools: dict[tuple[Candidate, frozenset[int]], Pool] = {}
@@ -90,12 +90,12 @@ class Fits:
         inner = [int(k) for k in np.unique(self.rows.folds[self.rows.outside(without)])]
         if len(options) == 1 or len(inner) < 2:
             return np.full(len(options), 1 / len(options)) if average else np.eye(len(options))[0]
-        behind = np.array([self._inner_score(option, without, inner) for option in options])
-        behind -= behind.min()
+        scores = np.array([self._inner_score(option, without, inner) for option in options])
         if not average:
-            return np.eye(len(options))[int(behind.argmin())]
-        shares = np.exp(-behind * len(np.unique(self.rows.groups[self.rows.outside(without)])))
-        shares = np.where(shares < LEAST_SHARE * shares.sum(), 0, shares)
+            return np.eye(len(options))[int(scores.argmin())]
+        n_groups = len(np.unique(self.rows.groups[self.rows.outside(without)]))
+        shares = np.exp((scores.min() - scores) * n_groups)
+        shares[shares < LEAST_SHARE * shares.sum()] = 0
         return shares / shares.sum()
 
     def _inner_score(self, candidate: Candidate, without: frozenset[int], inner: list[int]) -> float:
