@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from sklearn.model_selection import GroupKFold
@@ -60,21 +60,28 @@ def make_rows(
     ]
     raise_all(faults, DataError, "arrays that do not fit probs")
     folds = _own_folds(groups) if folds is None else np.asarray(folds)
-    raise_all([*_weight_faults(weight), *_fold_faults(folds, groups, weight)], DataError, "arrays")
-    check_predictions(probs, task, names)
-    task.check_targets(targets, "targets")
+    faults = [*_weight_faults(weight), *_fold_faults(folds, groups)]
+    faults += [*_prediction_faults(probs, task, names), *_faults(task.check_targets, targets, "targets")]
+    raise_all(faults, DataError, "arrays")
     return Rows(task, task.outcomes(probs), task.outcomes(targets), folds, groups, weight, names, families)
 
 
 def check_predictions(probs: np.ndarray, task: Task, names: Sequence[str]) -> None:
     """Raise DataError unless probs (N, M, K) are predictions of these members; every member's fault is named."""
-    faults = []
-    for position, name in enumerate(names):
-        try:
-            task.check_probs(probs[:, position], name)
-        except DataError as error:
-            faults.append(str(error))
-    raise_all(faults, DataError, "probs")
+    raise_all(_prediction_faults(probs, task, names), DataError, "probs")
+
+
+def _prediction_faults(probs: np.ndarray, task: Task, names: Sequence[str]) -> list[str]:
+    return [fault for m, name in enumerate(names) for fault in _faults(task.check_probs, probs[:, m], name)]
+
+
+def _faults(check: Callable[[np.ndarray, str], None], rows: np.ndarray, what: str) -> list[str]:
+    """Return the sentence by which a task's check refuses rows (N, K), if it does."""
+    try:
+        check(rows, what)
+    except DataError as error:
+        return [str(error)]
+    return []
 
 
 def _own_folds(groups: np.ndarray) -> np.ndarray:
@@ -93,7 +100,7 @@ def _weight_faults(weight: np.ndarray) -> list[str]:
     return [] if weight.any() else ["weights are all 0: nothing would be fitted"]
 
 
-def _fold_faults(folds: np.ndarray, groups: np.ndarray, weight: np.ndarray) -> list[str]:
+def _fold_faults(folds: np.ndarray, groups: np.ndarray) -> list[str]:
     if folds.dtype.kind not in "iu":
         return [f"folds must be whole numbers, but they are {folds.dtype}"]
     pairs = np.unique(np.stack([np.unique(groups, return_inverse=True)[1], folds]), axis=1)[0]
