@@ -125,12 +125,12 @@ def fit(
     """
     _methods.check(pool)
     rows = make_rows(probs, targets, groups, folds, weights, task, names, families)
-    limits = limits or Limits()
+    limits = Limits() if limits is None else limits
     limits.check(rows.n_members)
+    rng = seeds.stream(seed, "ensemble", "bootstrap")
     fits = Fits(rows, limits, progress)
     nested, fitted = cross_fit(fits, pool), fits.chosen(pool)
     losses = rows.losses(nested.probs[rows.scored], rows.scored)
-    rng = seeds.stream(seed, "ensemble", "bootstrap")
     [score] = _bootstrap.estimates(losses[:, None], rows.groups[rows.scored], rows.weight[rows.scored], rng)
     return Ensemble(
         pool_=fitted,

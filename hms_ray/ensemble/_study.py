@@ -50,7 +50,7 @@ def fit_study(
     members = _read_members(folder, study)
     min_votes = study["score"]["min_votes"] if min_votes is None else min_votes
     rows = _rows(members, population(members.votes, min_votes))
-    limits = limits or Limits()
+    limits = Limits() if limits is None else limits
     limits.check(rows.n_members)
     fits = Fits(rows, limits, progress)
     ours = _scores.run(fits, pool)
