@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from sklearn.model_selection import GroupKFold
 
 from hms_ray import tasks
 from hms_ray.ensemble._rows import Rows
@@ -86,6 +85,8 @@ def _faults(check: Callable[[np.ndarray, str], None], rows: np.ndarray, what: st
 
 def _own_folds(groups: np.ndarray) -> np.ndarray:
     """Deal the groups out to five folds, or as many as there are groups."""
+    from sklearn.model_selection import GroupKFold  # it takes a second to import, and whoever brings folds needs it not
+
     folds, k = np.zeros(len(groups), dtype=np.int64), min(FOLDS, len(np.unique(groups)))
     if k > 1:
         for fold, (_, held_out) in enumerate(GroupKFold(k).split(groups, groups=groups)):
