@@ -1,146 +1,266 @@
 """The ensemble of a study: what it writes, what it scores, and the real out-of-fold files as a known answer."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hms_ray import files, tasks
-from hms_ray.ensemble import fit_study, linear_pool
-from hms_ray.errors import ConfigError
+from hms_ray import files
+from hms_ray.ensemble import Limits, _methods, _pool, fit_study, linear_pool
+from hms_ray.errors import ConfigError, DataError
 from hms_ray.oof import OofTable
 from hms_ray.oof_foreign import import_foreign
-from hms_ray.seeds import stream
 from hms_ray.study_folder import StudyFolder
 
-TASK = tasks.from_dict({"kind": "votes", "classes": ["a", "b", "c"]})
 REAL = Path(os.environ.get("HMS_RAY_REAL", Path(__file__).parents[2].parent / "shared" / "real")) / "oof"
 
 
-def a_study(root, n_members=4, n_units=120, folds=None, votes=None, selected_on=()):
-    """Write a study of members of unequal noise; returns its folder."""
-    folder, rng = StudyFolder(root / "study"), stream(0, "study")
-    truth = rng.dirichlet(np.ones(3), n_units)
-    shared = {
-        "unit_ids": np.array([f"u{i:03}" for i in range(n_units)]),
-        "group_ids": np.array([f"p{i // 2:03}" for i in range(n_units)]),
-        "folds": np.arange(n_units) // 2 % 3 if folds is None else folds,
-        "votes": np.tile([2, 12], n_units // 2) if votes is None else votes,
-        "targets": rng.multinomial(12, truth) / 12,
-        "task": TASK,
-        "space": "cnn",
-        "data_fingerprint": "data",
-        "folds_fingerprint": "folds",
-        "selected_on": selected_on,
-    }
-    for m in range(n_members):
-        noisy = truth * np.exp(rng.normal(0, 0.5 + 0.2 * m, truth.shape))
-        probs = noisy / noisy.sum(1, keepdims=True)
-        OofTable(**shared, probs=probs, trial=f"cnn-{m:04}").write(folder.oof(f"cnn-{m:04}"))
-    identity = {"task": TASK.to_dict(), "data": {"fingerprint": "data"}, "folds": {"k": 3, "fingerprint": "folds"}}
-    folder.claim({**identity, "score": {"min_votes": 10}})
-    return folder
+@pytest.fixture(scope="module")
+def fitted(make_study, tmp_path_factory):
+    """A study of two spaces whose members were chosen on fold 1 among more, and what its fit returned."""
+    spaces = {"n_members": 5, "n_tried": 4, "spaces": ("cnn", "wave"), "selected_on": (1,)}
+    folder = make_study(tmp_path_factory.mktemp("study"), **spaces)
+    return folder, fit_study(folder)
 
 
-def test_the_figures_are_those_of_the_written_tables(tmp_path):
-    folder = a_study(tmp_path)
-    result = fit_study(folder)
-    assert files.read_json(folder.ensemble) == result
-    tables = [OofTable.read(folder.oof(trial)) for trial in folder.oof_ids()]
-    rows, targets = tables[0].votes >= 10, tables[0].targets
-    singles = [TASK.score(targets[rows], table.probs[rows]) for table in tables]
-    weights = {member["trial"]: member["weight"] for member in result["members"]}
-    blend = sum(weights.get(table.trial, 0) * table.probs for table in tables)
-    assert result["kl_in_sample"] == pytest.approx(TASK.score(targets[rows], blend[rows]))
-    assert result["baselines"]["best_single"] == pytest.approx(min(singles))
-    assert result["baselines"]["best_single_trial"] == tables[int(np.argmin(singles))].trial
-    assert result["baselines"]["mean"] == pytest.approx(
-        TASK.score(targets[rows], np.mean([table.probs[rows] for table in tables], axis=0))
-    )
-    assert sum(weights.values()) == pytest.approx(1)
-    assert result["population"] == {"units": 60, "groups": 60, "min_votes": 10}
-    assert (result["candidates"], result["pool"], result["notes"]) == (4, "linear", [])
-    assert max(result["duality_gap"], result["gap_by_fold"]) < 1e-9
-    assert result["kl_in_sample"] < result["kl_cross_fitted"] < result["baselines"]["prior"]
+@pytest.fixture(scope="module")
+def linear(make_study, tmp_path_factory):
+    """A study of four members and what the fit of the linear pool returned."""
+    folder = make_study(tmp_path_factory.mktemp("linear"))
+    return folder, fit_study(folder, pool="linear")
 
 
-def test_the_written_predictions_cover_all_units_and_give_the_cross_fitted_score(tmp_path):
-    folder = a_study(tmp_path, selected_on=(1,))
-    result = fit_study(folder)
+def tables_of(folder):
+    return {trial: OofTable.read(folder.oof(trial)) for trial in folder.oof_ids()}
+
+
+def row_of(result, method):
+    [row] = [row for row in result["methods"] if row["method"] == method]
+    return row
+
+
+def test_the_file_holds_what_is_returned(fitted, linear):
+    for folder, result in (fitted, linear):
+        assert files.read_json(folder.ensemble) == result
+
+
+def test_the_fitted_pool_over_its_members_gives_the_score_in_sample(fitted, linear):
+    for folder, result in (fitted, linear):
+        tables = tables_of(folder)
+        members = [tables[member["trial"]] for member in result["members"]]
+        pool, first = _pool.from_dict(result["fitted"]), members[0]
+        pooled = pool.predict(np.stack([table.probs for table in members], axis=1))
+        rows = first.rows(10)
+        assert first.task.score(first.targets[rows], pooled[rows]) == pytest.approx(result["kl_in_sample"], rel=1e-12)
+        assert pool.weights.tolist() == pytest.approx([member["weight"] for member in result["members"]])
+        assert all(member["weight"] > 0 for member in result["members"])
+
+
+def test_the_written_predictions_cover_all_units_and_give_the_cross_fitted_score(fitted):
+    folder, result = fitted
     table = OofTable.read(folder.ensemble_oof)
     assert len(table.unit_ids) == 120
-    assert (table.trial, table.selected_on) == ("ensemble", (1,))
-    rows = table.rows(10)
-    assert TASK.score(table.targets[rows], table.probs[rows]) == pytest.approx(result["kl_cross_fitted"])
+    assert (table.trial, table.space, table.selected_on) == ("ensemble", "ensemble", (1,))
+    rows, task = table.rows(10), table.task
+    assert task.score(table.targets[rows], table.probs[rows]) == pytest.approx(result["kl_cross_fitted"], rel=1e-12)
+    assert set(result["kl_cross_fitted_by_fold"]) == {"0", "1", "2"}
     for fold, score in result["kl_cross_fitted_by_fold"].items():
         its = rows & (table.folds == int(fold))
-        assert TASK.score(table.targets[its], table.probs[its]) == pytest.approx(score)
+        assert task.score(table.targets[its], table.probs[its]) == pytest.approx(score, rel=1e-12)
 
 
-def test_a_fold_is_predicted_with_weights_of_the_other_folds(tmp_path):
-    folder = a_study(tmp_path)
-    fit_study(folder)
-    tables = [OofTable.read(folder.oof(trial)) for trial in folder.oof_ids()]
+def test_the_weights_of_the_linear_pool_are_its_recipe(linear):
+    folder, result = linear
+    tables = list(tables_of(folder).values())
+    rows, targets, task = tables[0].rows(10), tables[0].targets, tables[0].task
+    weights = {member["trial"]: member["weight"] for member in result["members"]}
+    blend = sum(weights.get(table.trial, 0) * table.probs for table in tables)
+    assert sum(weights.values()) == pytest.approx(1)
+    assert result["kl_in_sample"] == pytest.approx(task.score(targets[rows], blend[rows]), rel=1e-12)
+    assert max(result["duality_gap"], result["gap_by_fold"]) < 1e-9
+
+
+def test_a_fold_is_predicted_with_weights_of_the_other_folds(linear):
+    folder, _ = linear
+    tables = list(tables_of(folder).values())
     probs, first = np.stack([table.probs for table in tables], axis=1), tables[0]
     others = (first.folds != 2) & (first.votes >= 10)
     expected = linear_pool.fit(probs[others], first.targets[others]).predict(probs[first.folds == 2])
     np.testing.assert_allclose(OofTable.read(folder.ensemble_oof).probs[first.folds == 2], expected, atol=1e-12)
 
 
-def test_min_votes_of_the_call_wins_over_the_study(tmp_path):
-    folder = a_study(tmp_path)
-    assert fit_study(folder, min_votes=1)["population"] == {"units": 120, "groups": 60, "min_votes": 1}
-    assert fit_study(folder)["population"]["min_votes"] == 10
+def test_scores_stand_beside_their_population_and_their_baselines(fitted):
+    folder, result = fitted
+    tables = list(tables_of(folder).values())
+    rows, targets, task = tables[0].rows(10), tables[0].targets, tables[0].task
+    singles = [task.score(targets[rows], table.probs[rows]) for table in tables]
+    mean = np.mean([table.probs[rows] for table in tables], axis=0)
+    assert result["baselines"]["best_single"] == pytest.approx(min(singles))
+    assert result["baselines"]["best_single_trial"] == tables[int(np.argmin(singles))].trial
+    assert result["baselines"]["mean"] == pytest.approx(task.score(targets[rows], mean))
+    assert result["population"] == {"units": 60, "groups": 60, "min_votes": 10}
+    assert (result["candidates"], result["pool"], result["notes"], result["limits"]) == (5, "auto", [], None)
+    assert result["folds_fingerprint"] == "folds"
+    assert result["kl_in_sample"] < result["kl_cross_fitted"] < result["baselines"]["prior"]
 
 
-def test_folds_that_chose_nothing_are_scored_apart(tmp_path):
-    folder = a_study(tmp_path, selected_on=(0,))
-    outside = fit_study(folder)["outside_selection"]
-    table = OofTable.read(folder.ensemble_oof)
-    rows = table.rows(10) & (table.folds != 0)
-    assert (outside["folds"], outside["units"], outside["groups"]) == ([1, 2], 40, 40)
-    assert outside["kl_cross_fitted"] == pytest.approx(TASK.score(table.targets[rows], table.probs[rows]))
+def test_the_table_has_a_row_for_each_method_ours_first(fitted, linear):
+    (_, every), (_, one_space) = fitted, linear
+    assert [row["method"] for row in every["methods"]] == _methods.names(), "the members' families are their spaces"
+    ours = [row["method"] for row in one_space["methods"]]
+    assert (ours[0], set(ours)) == ("linear", set(_methods.names()) - {"two_level"})
+    assert every["interval"] == every["methods"][0]["kl_cross_fitted"]
+    assert every["interval"]["value"] == every["kl_cross_fitted"]
+    assert (every["duality_gap"], every["gap_by_fold"]) == tuple(every["methods"][0][k] for k in ("gap", "gap_by_fold"))
 
 
-@pytest.mark.parametrize("selected_on", [(), (0, 1, 2)])
-def test_nothing_is_set_apart_where_no_fold_or_every_fold_chose(tmp_path, selected_on):
-    assert fit_study(a_study(tmp_path, selected_on=selected_on))["outside_selection"] is None
+def test_each_member_is_described_by_what_is_lost_without_it_and_who_errs_alike(fitted):
+    folder, result = fitted
+    tables = tables_of(folder)
+    rows = next(iter(tables.values())).rows(10)
+    errors = {name: (table.probs - table.targets)[rows].ravel() for name, table in tables.items()}
+    used = [member["trial"] for member in result["members"]]
+    whole = row_of(result, "linear")["kl_cross_fitted"]["value"]
+    assert len(used) > 1
+    for member in result["members"]:
+        alike = {other: np.corrcoef(errors[other], errors[member["trial"]])[0, 1] for other in used}
+        del alike[member["trial"]]
+        assert member["most_alike"] == max(alike, key=alike.get)
+        assert member["error_correlation"] == pytest.approx(max(alike.values()))
+        assert member["gain"] == pytest.approx(member["without"] - whole)
+        assert member["space"] == tables[member["trial"]].space
 
 
-def test_a_fold_with_all_scored_units_is_averaged_and_noted(tmp_path):
-    folds = np.arange(120) // 2 % 3
-    result = fit_study(a_study(tmp_path, votes=np.where(folds == 1, 12, 2), folds=folds))
+def test_without_the_best_member_the_linear_pool_is_as_if_it_had_never_been(linear, make_study, tmp_path):
+    _, result = linear
+    best = result["baselines"]["best_single_trial"]
+    folder = make_study(tmp_path)
+    folder.oof(best).unlink()
+    [without] = [member["without"] for member in result["members"] if member["trial"] == best]
+    assert without == pytest.approx(fit_study(folder, pool="linear")["kl_cross_fitted"], abs=1e-6)
+
+
+def test_the_choice_of_configurations_is_corrected_for(fitted):
+    _, result = fitted
+    selection = result["selection"]
+    assert (selection["configurations"], selection["kept"], selection["folds"]) == (9, 5, [1])
+    expected = result["kl_cross_fitted"] + selection["share"] * selection["optimism"]
+    assert selection["share"] == pytest.approx(1 / 3)
+    assert result["kl_selection_corrected"] == pytest.approx(expected, rel=1e-14)
+
+
+def test_where_nothing_was_chosen_nothing_is_corrected(linear):
+    _, result = linear
+    assert (result["selection"], result["kl_selection_corrected"], result["outside_selection"]) == (None, None, None)
+
+
+def test_folds_that_chose_nothing_are_scored_apart(fitted):
+    folder, result = fitted
+    outside, table = result["outside_selection"], OofTable.read(folder.ensemble_oof)
+    rows, task = table.rows(10) & (table.folds != 1), table.task
+    assert (outside["folds"], outside["units"], outside["groups"]) == ([0, 2], 40, 40)
+    assert outside["kl_cross_fitted"] == pytest.approx(task.score(table.targets[rows], table.probs[rows]))
+    singles = [task.score(one.targets[rows], one.probs[rows]) for one in tables_of(folder).values()]
+    assert outside["best_single"] == pytest.approx(min(singles))
+
+
+def test_nothing_is_set_apart_where_every_fold_chose(make_study, tmp_path):
+    folder = make_study(tmp_path, selected_on=(0, 1, 2))
+    assert fit_study(folder, pool="linear")["outside_selection"] is None
+
+
+def test_min_votes_of_the_call_wins_over_the_study(linear, make_study, tmp_path):
+    result = fit_study(make_study(tmp_path), min_votes=1, pool="linear")
+    assert result["population"] == {"units": 120, "groups": 60, "min_votes": 1}
+    assert linear[1]["population"]["min_votes"] == 10
+
+
+def test_the_fit_is_the_same_again(linear, make_study, tmp_path):
+    assert fit_study(make_study(tmp_path), pool="linear") == linear[1]
+
+
+def test_limits_are_kept_and_kept_in_mind(make_study, tmp_path):
+    folder = make_study(tmp_path, n_members=5, spaces=("cnn", "wave"))
+    result = fit_study(folder, limits=Limits(members=2, per_family=1))
+    assert result["limits"]["members"] == 2
+    assert len({member["space"] for member in result["members"]}) == len(result["members"]) <= 2
+    assert all(row["members"] <= 2 for row in result["methods"])
+
+
+def test_a_fold_with_all_scored_units_is_averaged_and_noted(make_study, tmp_path):
+    votes = np.where(np.arange(120) // 2 % 3 == 1, 12, 2)
+    result = fit_study(make_study(tmp_path, votes=votes), pool="linear")
     assert [note.split(":")[0] for note in result["notes"]] == ["fold 1"]
     assert result["kl_cross_fitted_by_fold"]["0"] is None
     assert result["kl_cross_fitted_by_fold"]["1"] == pytest.approx(result["baselines"]["mean"])
 
 
-def test_weights_without_a_certificate_are_noted(tmp_path, monkeypatch):
+def test_weights_without_a_certificate_are_noted(make_study, tmp_path, monkeypatch):
     monkeypatch.setattr(linear_pool, "MAX_ITERATIONS", 0)
-    result = fit_study(a_study(tmp_path))
+    result = fit_study(make_study(tmp_path), pool="linear")
     assert result["duality_gap"] > 1e-9
     assert result["notes"][0].startswith("weights are not certified: the duality gap is ")
 
 
-def test_a_study_without_tables_says_what_to_run(tmp_path):
+def test_a_member_that_knows_the_targets_is_noted_and_can_be_written_down(make_study, tmp_path):
+    folder = make_study(tmp_path, n_units=240)
+    table = OofTable.read(folder.oof("cnn-0001"))
+    replace(table, probs=table.targets).write(folder.oof("cnn-0001"))
+    result = fit_study(folder, pool="linear")
+    assert [note.split(":")[0] for note in result["notes"]] == ["cnn-0001 may have seen its targets"]
+    named = result["notes"][0].split("such as ")[1].split(", ")
+    assert set(named) <= set(table.unit_ids[table.rows(10)])
+
+
+def test_one_member_is_an_ensemble(make_study, tmp_path):
+    result = fit_study(make_study(tmp_path, n_members=1))
+    [member] = result["members"]
+    assert (member["most_alike"], member["error_correlation"], member["gain"]) == (None, None, 0)
+
+
+def test_an_unknown_pool_is_refused_first(tmp_path):
+    with pytest.raises(ConfigError, match=r"no pool named 'autoo'.* Did you mean 'auto'"):
+        fit_study(StudyFolder(tmp_path / "none"), pool="autoo")
+
+
+def test_limits_that_cannot_be_are_refused(make_study, tmp_path):
+    folder = make_study(tmp_path)
+    with pytest.raises(ConfigError, match="tolerance must be 0 or more nats, but got -1"):
+        fit_study(folder, limits=Limits(tolerance=-1))
+    assert not folder.ensemble.exists()
+
+
+def test_a_study_without_tables_says_what_to_run(make_study, tmp_path):
     with pytest.raises(ConfigError, match=r"holds no out-of-fold tables.*hms-ray search.*--oof"):
-        fit_study(a_study(tmp_path, n_members=0))
+        fit_study(make_study(tmp_path, n_members=0))
 
 
-def test_tables_of_other_folds_are_refused(tmp_path):
-    folder = a_study(tmp_path)
+def test_tables_of_other_folds_are_refused(make_study, tmp_path):
+    folder = make_study(tmp_path)
     study = folder.read_study()
     files.write_json(folder.study, {**study, "folds": {**study["folds"], "fingerprint": "others"}})
     with pytest.raises(ConfigError, match="their folds fingerprint is 'folds', the study's is 'others'"):
         fit_study(folder)
 
 
-def test_one_fold_and_an_empty_population_are_refused(tmp_path):
+def test_tables_that_do_not_fit_or_are_broken_are_refused(make_study, tmp_path):
+    folder = make_study(tmp_path)
+    table = OofTable.read(folder.oof("cnn-0002"))
+    replace(table, votes=table.votes + 1).write(folder.oof("cnn-0002"))
+    with pytest.raises(DataError, match="'cnn-0002' has other votes for 120 units, the first is 'u000'"):
+        fit_study(folder)
+    folder.oof("cnn-0002").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"cnn-0002\.parquet: truncated parquet"):
+        fit_study(folder)
+
+
+def test_one_fold_and_an_empty_population_are_refused(make_study, tmp_path):
     with pytest.raises(ConfigError, match="2 folds or more"):
-        fit_study(a_study(tmp_path / "one", folds=np.zeros(120, int)))
+        fit_study(make_study(tmp_path / "one", folds=np.zeros(120, int)))
     with pytest.raises(ConfigError, match="largest vote count present is 12"):
-        fit_study(a_study(tmp_path / "few"), min_votes=13)
+        fit_study(make_study(tmp_path / "few"), min_votes=13)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real out-of-fold files; HMS_RAY_REAL names their folder")
@@ -148,10 +268,13 @@ def test_the_real_models_give_the_known_optimum(tmp_path):
     folder = StudyFolder(tmp_path / "real")
     import_foreign(sorted(REAL.glob("*.parquet")), folder, min_votes=10)
     result, every = fit_study(folder), fit_study(folder, min_votes=1)
-    assert result["kl_in_sample"] == pytest.approx(0.21354, abs=6e-6)
-    assert result["kl_cross_fitted"] == pytest.approx(0.21445, abs=6e-6)
+    for found, in_sample, cross_fitted, ours in ((result, 0.21354, 0.21445, 0.2136), (every, 0.47088, 0.47322, 0.4658)):
+        row = row_of(found, "linear")
+        assert row["kl_in_sample"] == pytest.approx(in_sample, abs=6e-6)
+        assert row["kl_cross_fitted"]["value"] == pytest.approx(cross_fitted, abs=6e-6)
+        assert found["kl_cross_fitted"] <= ours
+        gaps = [row[key] for row in found["methods"] for key in ("gap", "gap_by_fold") if row[key] is not None]
+        assert len(gaps) >= 8 and max(gaps) < 1e-9
+        assert found["kl_selection_corrected"] is None
     assert result["baselines"]["best_single"] == pytest.approx(0.23495, abs=6e-6)
     assert result["baselines"]["mean"] == pytest.approx(0.23415, abs=6e-6)
-    assert every["kl_in_sample"] == pytest.approx(0.47088, abs=6e-6)
-    assert every["kl_cross_fitted"] == pytest.approx(0.47322, abs=6e-6)
-    assert max(result["duality_gap"], result["gap_by_fold"], every["duality_gap"], every["gap_by_fold"]) < 1e-9
