@@ -1,31 +1,42 @@
 """Where the error of one set of predictions lies: by class, by confidence, by confusion. N units, K classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from hms_ray.oof import OofTable
 from hms_ray.report.tables import in_population
+from hms_ray.tasks import Task
 
 MAX_BINS = 10
 ROWS_A_BIN = 30  # fewer rows than this in a calibration bin say nothing
+HALF = 0.5  # soft labels above it hold
 
 
 @dataclass(frozen=True)
 class Predictions:
     """Predictions on the study's population only; targets and probs (N, K), groups (N,), scores (N,)."""
 
-    classes: tuple[str, ...]
+    task: Task
     groups: np.ndarray
     targets: np.ndarray
     probs: np.ndarray
     scores: np.ndarray
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the K classes."""
+        return self.task.classes
+
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class. Units belong to the class with most votes; `contribution` of all classes sums to the score."""
+    """One class; `contribution` of all classes sums to the score.
+
+    units: those with most votes for it, of which `score` is the mean; where each class is a question of its own, those
+        of which it holds, and `score` is that of the question, over all units
+    """
 
     name: str
     units: int
@@ -41,7 +52,7 @@ def predictions(table: OofTable, min_votes: int) -> Predictions:
     """Take the population's rows of a table."""
     keep = in_population(table, min_votes)
     targets, probs = table.targets[keep], table.probs[keep]
-    return Predictions(table.task.classes, table.group_ids[keep], targets, probs, table.task.row_scores(targets, probs))
+    return Predictions(table.task, table.group_ids[keep], targets, probs, table.task.row_scores(targets, probs))
 
 
 def cluster_error(values: pd.Series, groups: pd.Series) -> float:
@@ -56,10 +67,16 @@ def cluster_error(values: pd.Series, groups: pd.Series) -> float:
     return float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()) / len(values))
 
 
+def asks_each_class(task: Task) -> bool:
+    """Say whether each class is a yes-or-no question, so that several may hold, and no class is the one predicted."""
+    probs = np.zeros((1, len(task.classes)))
+    return task.outcomes(probs).ndim > probs.ndim
+
+
 def by_class(found: Predictions) -> list[ClassRow]:
-    """Split the score by majority class, beside the mean target and mean predicted share of each class."""
-    majority = found.targets.argmax(1)
-    return [_class_row(found, k, majority == k) for k in range(len(found.classes))]
+    """Split the score by class, beside the mean target and mean predicted share of each class."""
+    split = _by_question if asks_each_class(found.task) else _by_majority
+    return [split(found, k) for k in range(len(found.classes))]
 
 
 def confusion(found: Predictions) -> np.ndarray:
@@ -85,16 +102,28 @@ def calibration(found: Predictions, k: int) -> pd.DataFrame:
     return pd.DataFrame([_bin(found, k, rows) for rows in bins], columns=["predicted", "observed", "error", "units"])
 
 
-def _class_row(found: Predictions, k: int, rows: np.ndarray) -> ClassRow:
+def _by_majority(found: Predictions, k: int) -> ClassRow:
+    own = found.targets.argmax(1) == k
+    score = float(found.scores[own].mean()) if own.any() else float("nan")
+    return _class_row(found, k, own, score, float(found.scores[own].sum() / len(own)) if len(own) else float("nan"))
+
+
+def _by_question(found: Predictions, k: int) -> ClassRow:
+    alone = replace(found.task, classes=(found.classes[k],))
+    score = alone.score(found.targets[:, [k]], found.probs[:, [k]]) if len(found.scores) else float("nan")
+    return _class_row(found, k, found.targets[:, k] > HALF, score, score / len(found.classes))
+
+
+def _class_row(found: Predictions, k: int, own: np.ndarray, score: float, contribution: float) -> ClassRow:
     bins = calibration(found, k)
     gap = (bins["predicted"] - bins["observed"]).abs()
     total = len(found.scores)
     return ClassRow(
         name=found.classes[k],
-        units=int(rows.sum()),
-        groups=len(np.unique(found.groups[rows])),
-        score=float(found.scores[rows].mean()) if rows.any() else float("nan"),
-        contribution=float(found.scores[rows].sum() / total) if total else float("nan"),
+        units=int(own.sum()),
+        groups=len(np.unique(found.groups[own])),
+        score=score,
+        contribution=contribution,
         target_share=float(found.targets[:, k].mean()) if total else float("nan"),
         predicted_share=float(found.probs[:, k].mean()) if total else float("nan"),
         calibration_error=float((gap * bins["units"]).sum() / total) if total else float("nan"),

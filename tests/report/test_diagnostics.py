@@ -4,8 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hms_ray import tasks
 from hms_ray.report import diagnostics
 from hms_ray.report.diagnostics import Predictions
+
+VOTES = tasks.from_dict({"kind": "votes", "classes": ["a", "b"]})
+LABELS = tasks.from_dict({"kind": "multilabel", "classes": ["a", "b"]})
 
 
 @pytest.fixture
@@ -13,7 +17,7 @@ def four() -> Predictions:
     """Two units of class a, one of b, one tied; patients p, p, q, r."""
     targets = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.5, 0.5]])
     probs = np.array([[0.8, 0.2], [0.4, 0.6], [0.1, 0.9], [0.3, 0.7]])
-    return Predictions(("a", "b"), np.array(["p", "p", "q", "r"]), targets, probs, np.array([0.2, 0.6, 0.1, 0.3]))
+    return Predictions(VOTES, np.array(["p", "p", "q", "r"]), targets, probs, np.array([0.2, 0.6, 0.1, 0.3]))
 
 
 def test_cluster_error_of_singletons_is_the_ordinary_standard_error():
@@ -57,7 +61,7 @@ def test_calibration_bins_hold_equally_many_rows_and_find_the_bias():
     predicted = rng.uniform(0, 0.5, 900)
     probs = np.column_stack([predicted, 1 - predicted])
     targets = np.column_stack([predicted + 0.1, 0.9 - predicted])
-    found = Predictions(("a", "b"), np.arange(900).astype(str), targets, probs, np.zeros(900))
+    found = Predictions(VOTES, np.arange(900).astype(str), targets, probs, np.zeros(900))
     bins = diagnostics.calibration(found, 0)
     assert bins["units"].tolist() == [90] * 10
     assert (bins["observed"] - bins["predicted"]).to_numpy() == pytest.approx(0.1)
@@ -65,6 +69,22 @@ def test_calibration_bins_hold_equally_many_rows_and_find_the_bias():
 
 
 def test_a_class_that_nobody_voted_for_has_no_score(four):
-    alone = Predictions(("a", "b"), four.groups[:1], four.targets[:1], four.probs[:1], four.scores[:1])
+    alone = Predictions(VOTES, four.groups[:1], four.targets[:1], four.probs[:1], four.scores[:1])
     empty = diagnostics.by_class(alone)[1]
     assert empty.units == 0 and np.isnan(empty.score) and empty.contribution == 0
+
+
+def test_a_label_is_scored_as_a_question_of_its_own_over_all_units():
+    targets = np.array([[1.0, 1.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
+    probs = np.array([[0.8, 0.9], [0.4, 0.6], [0.5, 0.9], [0.3, 0.2]])
+    found = Predictions(LABELS, np.array(list("ppqr")), targets, probs, LABELS.row_scores(targets, probs))
+    a, b = diagnostics.by_class(found)
+    assert (a.units, a.groups, b.units, b.groups) == (2, 2, 3, 2)
+    assert a.score == pytest.approx(-np.log([0.8, 0.6, 0.5, 0.7]).mean())
+    assert a.contribution + b.contribution == pytest.approx(found.scores.mean())
+
+
+@pytest.mark.parametrize(("kind", "classes"), [("votes", "ab"), ("multilabel", "ab"), ("binary", "a")])
+def test_whether_classes_are_questions_is_asked_of_the_task(kind, classes):
+    task = tasks.from_dict({"kind": kind, "classes": list(classes)})
+    assert diagnostics.asks_each_class(task) == (kind != "votes")
