@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from hms_ray.report import diagnostics, pools, words
 from hms_ray.report.tables import Scored, Study
-from hms_ray.report.verdict import Verdict
+from hms_ray.report.verdict import Estimate, Verdict
 
 TOLERANCE = 1e-9
 
@@ -26,7 +27,8 @@ def run_checks(study: Study, finalists: list[Scored], verdict: Verdict | None, t
     if finalists:
         found += [_same_rows(finalists), _same_origin(study, finalists), *_none_stopped(finalists, trials)]
     if verdict:
-        found += [_recomputed(verdict), *_best_single(verdict, finalists), _up_to_date(study, finalists, verdict)]
+        found += [_recomputed(verdict), _interval(verdict), *_best_single(verdict, finalists)]
+        found += [*_difference(verdict, finalists), _certified(verdict), _up_to_date(study, finalists, verdict)]
     return found
 
 
@@ -63,7 +65,19 @@ def _recomputed(verdict: Verdict) -> Check:
     said, found = verdict.block.ensemble, float(verdict.rows["score"].mean())
     rows = f"{len(verdict.rows):,} of {verdict.block.population.units:,} rows"
     same = _equal(said, found) and len(verdict.rows) == verdict.block.population.units
-    return Check("The ensemble's predictions have the KL it claims", same, f"{_pair(said, found)} on {rows}")
+    return Check("The ensemble's predictions have the score it claims", same, f"{_pair(said, found)} on {rows}")
+
+
+def _interval(verdict: Verdict) -> Check:
+    """Compare the standard error with that of the predictions; the interval itself comes of random draws."""
+    said, found = verdict.estimate, float(verdict.rows["score"].mean())
+    error = diagnostics.cluster_error(verdict.rows["score"], verdict.rows["group_id"])
+    inside = not said.known or said.low <= found <= said.high
+    passed = inside and _equal(said.value, found) and _same_error(said, error)
+    detail = f"{words.nats(found)} in {words.interval(said)}; {_errors(said, error)}"
+    return Check(
+        "The interval holds the predictions' score, and its standard error is theirs by patient", passed, detail
+    )
 
 
 def _best_single(verdict: Verdict, finalists: list[Scored]) -> list[Check]:
@@ -73,6 +87,29 @@ def _best_single(verdict: Verdict, finalists: list[Scored]) -> list[Check]:
     name = verdict.content["baselines"]["best_single_trial"]
     detail = f"{name} {_pair(said, best.score)} of {best.trial}"
     return [Check("The best single is the best table here", _equal(said, best.score), detail)]
+
+
+def _difference(verdict: Verdict, finalists: list[Scored]) -> list[Check]:
+    """Compare the difference to the best single with that of the rows of both tables."""
+    best = next((f for f in finalists if f.trial == verdict.content["baselines"]["best_single_trial"]), None)
+    if best is None:
+        return []
+    both = verdict.rows.merge(best.rows, on="unit_id", suffixes=("", "_theirs"))
+    gain, said = both["score_theirs"] - both["score"], verdict.best.difference
+    error = diagnostics.cluster_error(gain, both["group_id"])
+    passed = _equal(said.value, float(gain.mean())) and _same_error(said, error)
+    detail = f"{_pair(said.value, float(gain.mean()))}; {_errors(said, error)}"
+    return [Check("The difference to the best single is that of both tables, unit by unit", passed, detail)]
+
+
+def _certified(verdict: Verdict) -> Check:
+    gaps, limit = pools.gaps(verdict.content), pools.TOLERANCE
+    closed = max(gaps, default=0.0) < limit
+    named = any("not certified" in note for note in verdict.notes)
+    detail = f"largest gap {words.bound(max(gaps))}, limit {limit:g}" if gaps else "no method here has a certificate"
+    if not closed:
+        detail += f"; a note {'says so' if named else 'that says so is missing'}"
+    return Check("Every duality gap is closed, or a note says that it is not", closed or named, detail)
 
 
 def _up_to_date(study: Study, finalists: list[Scored], verdict: Verdict) -> Check:
@@ -88,6 +125,14 @@ def _up_to_date(study: Study, finalists: list[Scored], verdict: Verdict) -> Chec
 
 def _pair(said: float, found: float) -> str:
     return f"said {said:.7f}, found {found:.7f}"
+
+
+def _errors(said: Estimate, found: float) -> str:
+    return f"standard error said {words.nats(said.error)}, found {words.nats(found)}"
+
+
+def _same_error(said: Estimate, found: float) -> bool:
+    return math.isnan(found) if said.error is None else _equal(said.error, found)
 
 
 def _equal(said: float, found: float) -> bool:

@@ -1,4 +1,7 @@
-"""The figures as inline SVG: plain data in, markup out. Colours and fonts are the page's (classes), sizes are here."""
+"""The figures as inline SVG: plain data in, markup out. Colours and fonts are the page's (classes), sizes are here.
+
+score: what the score is called, as in "KL".
+"""
 
 import math
 
@@ -21,7 +24,7 @@ def bar(value: float, largest: float) -> Markup:
     return element("svg", mark, viewBox="0 0 120 14", width=120, height=14, aria_hidden="true", class_="inline")
 
 
-def fold_scores(finalists: list[Scored], title: str) -> Markup:
+def fold_scores(finalists: list[Scored], title: str, score: str) -> Markup:
     """One row a table, best on top: its score on each fold as a dot, its mean as a tick. At most MOST_DOT_ROWS rows."""
     shown = [f for f in finalists if f.by_fold][:MOST_DOT_ROWS]
     folds = sorted({fold for f in shown for fold in f.by_fold})
@@ -32,13 +35,13 @@ def fold_scores(finalists: list[Scored], title: str) -> Markup:
     for value, label in x.ticks(8):
         parts.append(line(x(value), 26, x(value), bottom, "rule"))
         parts.append(text(x(value), bottom + 15, label, anchor="middle"))
-    parts.append(text(885, bottom + 31, "KL on the fold (lower is better)", "label", "end"))
+    parts.append(text(885, bottom + 31, f"{score} on the fold (lower is better)", "label", "end"))
     for i, finalist in enumerate(shown):
         parts += _dot_row(finalist, x, 40.0 + row * i, left)
     return figure(900, bottom + 40, title, *parts)
 
 
-def history(trials: pd.DataFrame, title: str) -> Markup:
+def history(trials: pd.DataFrame, title: str, score: str) -> Markup:
     """Score of every trial of one space by its number, with the best score of a COMPLETE trial so far as a line.
 
     trials: trial, number, state, score, estimate. A stopped trial stands hollow at its estimate; trials with neither
@@ -50,18 +53,18 @@ def history(trials: pd.DataFrame, title: str) -> Markup:
     high = _fence(values)
     x = Scale.around([*trials["number"], 0], 52, 625)
     panel = Panel(x, Scale.around(values[values <= high], 202, 26))
-    parts = panel.grid("trial number", "KL on the trial folds", whole_x=True)
+    parts = panel.grid("trial number", f"{score} on the trial folds", whole_x=True)
     parts.append(path(_staircase(trials, panel), "best"))
     for trial in trials.itertuples():
         parts.append(_trial_mark(trial, panel, high))
     return figure(640, 238, title, *parts)
 
 
-def learning_curve(curve: Curve, title: str) -> Markup:
+def learning_curve(curve: Curve, title: str, score: str) -> Markup:
     """Held-out score above training loss by epoch: a thin line a fold, their mean bold, dashes between stages."""
     epochs = curve.epochs
     x = Scale.around(epochs["epoch"], 46, 330)
-    parts = _curve_panel(epochs, "score", Panel(x, Scale.around(epochs["score"], 140, 26)), "held-out KL", "")
+    parts = _curve_panel(epochs, "score", Panel(x, Scale.around(epochs["score"], 140, 26)), f"held-out {score}", "")
     loss = Panel(x, Scale.around(epochs["train_loss"], 254, 176))
     parts += _curve_panel(epochs, "train_loss", loss, "training loss", "epoch")
     for boundary in stage_starts(epochs):

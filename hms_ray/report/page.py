@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from hms_ray import __version__, files
 from hms_ray.oof import OofTable
-from hms_ray.report import diagnostics, figures, tables, words
+from hms_ray.report import diagnostics, figures, pools, tables, words
 from hms_ray.report.checks import run_checks
 from hms_ray.report.tables import Population, Scored, Study
 from hms_ray.report.verdict import Verdict, read_verdict
@@ -18,7 +18,8 @@ from hms_ray.study_folder import StudyFolder
 
 REPORTS = Path("reports")
 OPEN_TRIALS = 25  # longer tables start folded
-FILTERS = ("kl", "percent", "margin", "whole", "bound", "seconds", "value", "one_line", "block", "fold_list", "outcome")
+NUMBERS = ("nats", "signed", "interval", "signed_interval", "percent", "margin", "whole", "bound", "seconds")
+FILTERS = (*NUMBERS, "value", "one_line", "block", "fold_list", "outcome")
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,15 @@ class SpaceView:
 
 @dataclass(frozen=True)
 class ClassView:
-    """Where the error of one set of predictions lies, ready to print."""
+    """Where the error of one set of predictions lies, ready to print.
+
+    questions: whether each class is a question of its own; then there is no confusion of one with another
+    """
 
     of: str
     population: Population
     rows: list[diagnostics.ClassRow]
+    questions: bool
     confusion: list[tuple[str, list[tuple[int, float]]]]
     ties: int
     calibration: list[Markup]
@@ -64,7 +69,7 @@ def write_report(folder: StudyFolder, trials: pd.DataFrame, out: Path | None = N
         without a search
 
     Raises:
-        ConfigError: the folder is no study.
+        ConfigError: the folder is no study, or its ensemble was written by an earlier version.
         DataError: one of its files is missing or broken.
     """
     study = tables.read_study(folder)
@@ -76,7 +81,7 @@ def write_report(folder: StudyFolder, trials: pd.DataFrame, out: Path | None = N
 def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
     """Return the page of a study as HTML."""
     finalists = tables.read_finalists(folder, study)
-    verdict = read_verdict(folder, study, finalists)
+    verdict = read_verdict(folder, study)
     curves = [_curve(curve, study, finalists) for curve in tables.read_curves(folder)]
     return (
         _environment()
@@ -89,6 +94,10 @@ def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
             fold_figure=_fold_figure(study, finalists),
             verdict=verdict,
             members=_members(finalists, verdict) if verdict else [],
+            score=words.score_name(study.task),
+            scores=words.scores_side_by_side(finalists, verdict) if verdict else [],
+            correction=words.correction_sentence(study, verdict) if verdict else "",
+            certificate=pools.certificate(verdict.content, verdict.block.population) if verdict else [],
             headline=words.headline(verdict) if verdict else "",
             caveats=words.caveats(study, finalists, verdict) if verdict else [],
             outside_sentence=words.outside_sentence(finalists, verdict) if verdict else "",
@@ -109,7 +118,7 @@ def _environment() -> Environment:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {name: getattr(words, name) for name in FILTERS}
-    environment.globals |= {"bar": figures.bar, "short_names": tables.short_names}
+    environment.globals |= {"bar": figures.bar, "short_names": tables.short_names, "pools": pools}
     return environment
 
 
@@ -127,12 +136,15 @@ def _members(finalists: list[Scored], verdict: Verdict) -> list[tuple[dict[str, 
 def _fold_figure(study: Study, finalists: list[Scored]) -> Markup | None:
     if not any(f.by_fold for f in finalists):
         return None
-    return figures.fold_scores(finalists, f"KL of each table on each fold; {_population(study, finalists)}")
+    score = words.score_name(study.task)
+    title = f"{score.head} of each table on each fold; {_population(study, finalists)}"
+    return figures.fold_scores(finalists, title, score.head)
 
 
 def _curve(curve: tables.Curve, study: Study, finalists: list[Scored]) -> tuple[bool, tuple[str, Markup]]:
-    title = f"Learning curves of {curve.trial}: training loss, and held-out KL on rows with {study.search_rule}"
-    return curve.trial in {f.trial for f in finalists}, (curve.trial, figures.learning_curve(curve, title))
+    score = words.score_name(study.task).short
+    title = f"Learning curves of {curve.trial}: training loss, and held-out {score} on rows with {study.search_rule}"
+    return curve.trial in {f.trial for f in finalists}, (curve.trial, figures.learning_curve(curve, title, score))
 
 
 def _spaces(study: Study, trials: pd.DataFrame, finalists: list[Scored]) -> list[SpaceView]:
@@ -147,8 +159,13 @@ def _space(name: str, study: Study, trials: pd.DataFrame, finalists: list[Scored
     where = _trial_rows(space, study, [f for f in finalists if f.space == name])
     gains = tables.objective(space) == "gain"
     drawn = trials.assign(estimate=float("nan")) if gains else trials
-    figure = figures.history(drawn, f"Trials of {name}: KL by trial number; {where}") if len(trials) else None
+    figure = _history(drawn, name, study, where) if len(trials) else None
     return SpaceView(name, space, trials, tables.short_names(searched), where, figure, gains)
+
+
+def _history(trials: pd.DataFrame, name: str, study: Study, where: str) -> Markup:
+    score = words.score_name(study.task)
+    return figures.history(trials, f"Trials of {name}: {score.short} by trial number; {where}", score.head)
 
 
 def _trial_rows(space: dict[str, Any] | None, study: Study, finalists: list[Scored]) -> str:
@@ -172,13 +189,14 @@ def _classes(folder: StudyFolder, study: Study, finalists: list[Scored], verdict
     found = diagnostics.predictions(OofTable.read(path), study.min_votes)
     if not len(found.scores):
         return None
-    rows = diagnostics.by_class(found)
+    rows, questions = diagnostics.by_class(found), diagnostics.asks_each_class(study.task)
     return ClassView(
         of="the ensemble, cross-fitted" if verdict else f"the best table, {finalists[0].trial}",
         population=Population(len(found.scores), len(set(found.groups)), study.min_votes),
         rows=rows,
-        confusion=_shares(found),
-        ties=diagnostics.ties(found),
+        questions=questions,
+        confusion=[] if questions else _shares(found),
+        ties=0 if questions else diagnostics.ties(found),
         calibration=[_calibration(found, k, study) for k in range(len(rows))],
     )
 

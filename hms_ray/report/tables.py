@@ -10,9 +10,14 @@ import pandas as pd
 import yaml
 
 from hms_ray import files, tasks
-from hms_ray.errors import DataError
+from hms_ray.errors import ConfigError, DataError
 from hms_ray.oof import OofTable
 from hms_ray.study_folder import StudyFolder
+
+ENSEMBLE_KEYS = (  # what this report reads and earlier versions did not write
+    *("fitted", "limits", "interval", "selection", "methods", "kl_selection_corrected", "notes"),
+    *("baselines.differences", "baselines.best_single_corrected", "members.0.without", "members.0.most_alike"),
+)
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ def read_study(folder: StudyFolder) -> Study:
     """Read study.json, folds.parquet, and ensemble.json if there is one.
 
     Raises:
-        ConfigError: the folder is no study.
+        ConfigError: the folder is no study, or its ensemble was written by an earlier version.
         DataError: a file is missing or broken.
     """
     content = folder.read_study()
@@ -137,7 +142,7 @@ def read_study(folder: StudyFolder) -> Study:
         spaces=content["spaces"],
         versions=content["versions"],
         units=files.read_table(folder.folds, ["unit_id", "group_id", "fold"]),
-        ensemble=files.read_json(folder.ensemble) if folder.ensemble.is_file() else None,
+        ensemble=_read_ensemble(folder) if folder.ensemble.is_file() else None,
     )
 
 
@@ -209,6 +214,17 @@ _ABSENT = object()
 
 def _count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _read_ensemble(folder: StudyFolder) -> dict[str, Any]:
+    content = files.read_json(folder.ensemble)
+    missing = [key for key in ENSEMBLE_KEYS if _dig(content, key) is _ABSENT]
+    if missing:
+        raise ConfigError(
+            f"{folder.ensemble} lacks {', '.join(missing)}: another version of hms-ray wrote it; "
+            f"run `hms-ray ensemble --study {folder.root}` again"
+        )
+    return content
 
 
 def _read_finalist(folder: StudyFolder, study: Study, trial: str) -> Scored:

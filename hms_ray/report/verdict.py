@@ -1,4 +1,4 @@
-"""ensemble.json as the sentences and rows of the verdict: each score with its rows, its comparison and its caveat."""
+"""ensemble.json as the rows of the verdict: each score with its interval, its comparison and its population."""
 
 import math
 from dataclasses import dataclass
@@ -7,19 +7,50 @@ from typing import Any
 import pandas as pd
 
 from hms_ray.oof import OofTable
-from hms_ray.report import diagnostics
 from hms_ray.report.tables import Population, Scored, Study, score_rows
 from hms_ray.study_folder import StudyFolder
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A mean over units, its standard error and its 95 % interval, by patient; None where there is one patient."""
+
+    value: float
+    error: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return self.low is not None and self.high is not None
+
+    @property
+    def may_be_chance(self) -> bool:
+        """Whether the interval of a difference holds 0."""
+        return self.known and self.low <= 0 <= self.high
+
+    @property
+    def opposite(self) -> "Estimate":
+        """The same difference, seen from the other side."""
+        if not self.known:
+            return Estimate(-self.value, self.error, None, None)
+        return Estimate(-self.value, self.error, -self.high, -self.low)
+
+
+@dataclass(frozen=True)
 class Line:
-    """One predictor beside the ensemble. margin: how much lower the ensemble's score is, relative to this one's."""
+    """One predictor beside the ensemble.
+
+    score: None where it cannot be told; margin: how much lower the ensemble's score is, relative to this one's
+    difference: how much worse than the ensemble it is, on the same units; None where that was not estimated
+    """
 
     name: str
-    score: float
+    score: float | None
     margin: float
     remark: str
+    difference: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -32,19 +63,36 @@ class Block:
 
 
 @dataclass(frozen=True)
+class PoolRow:
+    """One method of pooling; difference: how much worse than the ensemble's method, None for that one itself."""
+
+    method: str
+    in_sample: float
+    cross_fitted: Estimate
+    difference: Estimate | None
+    gap: float | None
+    members: int
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What the ensemble is worth, and how far that can be trusted.
 
-    error: standard error of the ensemble's score, by patient; NaN for fewer than two patients
-    against_best: how much lower than the best single's the ensemble's score is, and the standard error of that
+    estimate: the cross-fitted score; pools: every method, the ensemble's first, then by cross-fitted score
+    rows: unit_id, group_id, fold, score of the cross-fitted predictions
     """
 
     content: dict[str, Any]
     block: Block
     outside: Block | None
-    error: float
-    against_best: tuple[float, float] | None
+    estimate: Estimate
+    pools: list[PoolRow]
     rows: pd.DataFrame
+
+    @property
+    def best(self) -> Line:
+        """The best single table, in hindsight."""
+        return self.block.lines[0]
 
     @property
     def weights(self) -> dict[str, float]:
@@ -52,30 +100,33 @@ class Verdict:
         return {member["trial"]: member["weight"] for member in self.content["members"]}
 
     @property
+    def linear(self) -> float:
+        """Cross-fitted score of the linear pool, which the members' gains refer to."""
+        return next(pool.cross_fitted.value for pool in self.pools if pool.method == "linear")
+
+    @property
     def notes(self) -> list[str]:
         """Remarks that the ensemble's maker left."""
-        return self.content.get("notes", [])
+        return self.content["notes"]
 
 
-def read_verdict(folder: StudyFolder, study: Study, finalists: list[Scored]) -> Verdict | None:
+def read_verdict(folder: StudyFolder, study: Study) -> Verdict | None:
     """Set ensemble.json beside the ensemble's predictions; None while there is no ensemble."""
     content = study.ensemble
     if content is None:
         return None
-    rows = score_rows(OofTable.read(folder.ensemble_oof), study.min_votes)
-    best = next((f for f in finalists if f.trial == content["baselines"]["best_single_trial"]), None)
     return Verdict(
         content=content,
         block=_block(content, study),
         outside=_outside(content["outside_selection"], study),
-        error=diagnostics.cluster_error(rows["score"], rows["group_id"]),
-        against_best=None if best is None else _paired(best.rows, rows),
-        rows=rows,
+        estimate=Estimate(**content["interval"]),
+        pools=_pools(content["methods"]),
+        rows=score_rows(OofTable.read(folder.ensemble_oof), study.min_votes),
     )
 
 
-def margin(ours: float, theirs: float) -> float:
-    """Return (theirs - ours) / theirs: the share by which our score is lower; NaN where theirs is 0."""
+def margin(ours: float, theirs: float | None) -> float:
+    """Return (theirs - ours) / theirs: the share by which our score is lower; NaN where theirs is 0 or unknown."""
     return (theirs - ours) / theirs if theirs else math.nan
 
 
@@ -87,13 +138,17 @@ def selected_folds(finalists: list[Scored]) -> list[int]:
 def _block(content: dict[str, Any], study: Study) -> Block:
     ours, base = content["kl_cross_fitted"], content["baselines"]
     where, count = content["population"], content["candidates"]
+    apart = {name: Estimate(**difference) for name, difference in base["differences"].items()}
+    best, mean = f"Best single: {base['best_single_trial']}", f"Plain mean of all {count} candidates"
+    honest = base["best_single_corrected"]
     return Block(
         Population(where["units"], where["groups"], study.min_votes),
         ours,
         [
-            _line(f"Best single: {base['best_single_trial']}", base["best_single"], ours, "chosen in hindsight"),
-            _line(f"Plain mean of all {count} candidates", base["mean"], ours, "no choice made"),
-            _line("Class prior", base["prior"], ours, "no input looked at"),
+            _line(best, base["best_single"], ours, "chosen in hindsight", apart["best_single"]),
+            _line("Best single, as it could be picked", honest, ours, "picked on some patients, scored on others"),
+            _line(mean, base["mean"], ours, "no choice made", apart["mean"]),
+            _line("Class prior", base["prior"], ours, "no input looked at", apart["prior"]),
         ],
     )
 
@@ -110,14 +165,22 @@ def _outside(content: dict[str, Any] | None, study: Study) -> Block | None:
     )
 
 
-def _line(name: str, theirs: float, ours: float, remark: str) -> Line:
-    return Line(name, theirs, margin(ours, theirs), remark)
+def _line(name: str, theirs: float | None, ours: float, remark: str, difference: Estimate | None = None) -> Line:
+    return Line(name, theirs, margin(ours, theirs), remark, difference)
 
 
-def _paired(theirs: pd.DataFrame, ours: pd.DataFrame) -> tuple[float, float] | None:
-    """Return the mean difference (theirs - ours) over the units of both and its standard error by patient."""
-    both = ours.merge(theirs, on="unit_id", suffixes=("", "_theirs"))
-    if both.empty:
-        return None
-    gain = both["score_theirs"] - both["score"]
-    return float(gain.mean()), diagnostics.cluster_error(gain, both["group_id"])
+def _pools(methods: list[dict[str, Any]]) -> list[PoolRow]:
+    ours, *others = methods
+    others = sorted((_pool_row(m, Estimate(**m["difference"])) for m in others), key=lambda row: row.cross_fitted.value)
+    return [_pool_row(ours, None), *others]
+
+
+def _pool_row(method: dict[str, Any], difference: Estimate | None) -> PoolRow:
+    return PoolRow(
+        method=method["method"],
+        in_sample=method["kl_in_sample"],
+        cross_fitted=Estimate(**method["kl_cross_fitted"]),
+        difference=difference,
+        gap=method["gap"],
+        members=method["members"],
+    )

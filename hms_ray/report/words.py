@@ -2,22 +2,76 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
 import yaml
 
-from hms_ray.report.tables import Scored, Study
-from hms_ray.report.verdict import Verdict, selected_folds
+from hms_ray.report.diagnostics import asks_each_class
+from hms_ray.report.tables import Population, Scored, Study
+from hms_ray.report.verdict import Estimate, Line, Verdict, selected_folds
+from hms_ray.tasks import Task
 
 NOTHING = "\u2013"  # an en dash
+MINUS = "\u2212"
 FEW_PATIENTS = 30
-BEYOND_CHANCE = 2.0  # standard errors
 
 
-def kl(value: float | None) -> str:
+@dataclass(frozen=True)
+class ScoreName:
+    """What a score is called: short in a column's head, long in a caption; meaning: in a sentence."""
+
+    short: str
+    long: str
+    meaning: str
+
+    @property
+    def head(self) -> str:
+        """The short name where a sentence or a column begins."""
+        return self.short[0].upper() + self.short[1:]
+
+
+DIVERGENCE = ScoreName(
+    "KL", "KL divergence", "mean Kullback-Leibler divergence of the prediction from the experts' votes"
+)
+LOG_LOSS = ScoreName("log loss", "log loss", "mean log loss over units and classes, each class a yes-or-no question")
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One of the scores side by side. interval: None where none was estimated; meaning: how it was come by."""
+
+    name: str
+    score: float | None
+    interval: Estimate | None
+    meaning: str
+    population: Population
+
+
+def score_name(task: Task) -> ScoreName:
+    """Name the score of a task: the one place that does."""
+    return LOG_LOSS if asks_each_class(task) else DIVERGENCE
+
+
+def nats(value: float | None) -> str:
     """Five decimals, which is finer than any standard error seen; a dash for nothing."""
     return NOTHING if value is None or math.isnan(value) else f"{value:.5f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign; one of exactly 0 has none."""
+    return nats(value) if not value or math.isnan(value) else f"{value:+.5f}".replace("-", MINUS)
+
+
+def interval(estimate: Estimate) -> str:
+    """The 95 % interval of a score."""
+    return f"{nats(estimate.low)} to {nats(estimate.high)}" if estimate.known else "one patient, no interval"
+
+
+def signed_interval(estimate: Estimate) -> str:
+    """The 95 % interval of a difference."""
+    return f"{signed(estimate.low)} to {signed(estimate.high)}" if estimate.known else "one patient, no interval"
 
 
 def percent(share: float | None) -> str:
@@ -98,11 +152,35 @@ def fold_list(folds: list[int] | tuple[int, ...]) -> str:
 
 def headline(verdict: Verdict) -> str:
     """Say what the ensemble is worth beside the best single table, and name whatever scores better than it."""
-    best = verdict.block.lines[0]
-    start = f"The ensemble scores {kl(verdict.block.ensemble)}"
+    best, known = verdict.best, verdict.estimate.known
+    start = f"The ensemble scores {nats(verdict.block.ensemble)}"
+    start += f" (95\u00a0% interval {interval(verdict.estimate)})" if known else ""
     if best.margin == 0:
         return f"{start}, exactly what the best single table scores.{_better(verdict)}"
-    return f"{start}, {margin(best.margin)} than the best single table{_weigh(verdict.against_best)}.{_better(verdict)}"
+    return f"{start}, {margin(best.margin)} than the best single table: {_apart(best.difference)}.{_better(verdict)}"
+
+
+def scores_side_by_side(finalists: list[Scored], verdict: Verdict) -> list[ScoreRow]:
+    """Set the score in sample, cross-fitted and corrected for the choice of configurations side by side."""
+    content, everyone = verdict.content, verdict.block.population
+    corrected = content["kl_selection_corrected"]
+    return [
+        ScoreRow(
+            "In sample",
+            content["kl_in_sample"],
+            None,
+            "Optimistic: weights fitted and scored on the same rows.",
+            everyone,
+        ),
+        ScoreRow(
+            "Cross-fitted",
+            verdict.block.ensemble,
+            verdict.estimate,
+            "Each fold is predicted by a pool that was fitted, its settings chosen, on the other folds alone.",
+            everyone,
+        ),
+        ScoreRow("Selection-corrected", corrected, None, _correction(finalists, verdict), everyone),
+    ]
 
 
 def caveats(study: Study, finalists: list[Scored], verdict: Verdict) -> list[str]:
@@ -111,13 +189,29 @@ def caveats(study: Study, finalists: list[Scored], verdict: Verdict) -> list[str
     return [*found, *_left_out(study, verdict), *_patients(study, verdict)]
 
 
+def correction_sentence(study: Study, verdict: Verdict) -> str:
+    """Explain how the optimism of choosing configurations was estimated; nothing where it was not."""
+    found = verdict.content["selection"]
+    if not found:
+        return ""
+    rows = Population(found["units"], found["groups"], study.min_votes)
+    return (
+        f"{found['configurations']:,} configurations were tried on {fold_list(found['folds'])} ({rows}) and "
+        f"{found['kept']:,} kept. To see what that choice flatters, in the manner of BBC-CV, patients are drawn with "
+        "replacement and the choice among all configurations is repeated on those drawn. What it loses on the patients "
+        f"not drawn, beyond what a pool of the kept ones loses there, is the optimism: {signed(found['optimism'])} "
+        f"nats on these rows, so {signed(found['share'] * found['optimism'])} in the score of all. Trials that were "
+        "stopped before they had predicted these folds are not among those tried."
+    )
+
+
 def outside_sentence(finalists: list[Scored], verdict: Verdict) -> str:
     """Explain the figures on the folds that nothing was chosen on, or why there are none."""
     chosen_on = selected_folds(finalists)
     if verdict.outside:
         return (
             f"On {fold_list(verdict.content['outside_selection']['folds'])} no configuration was chosen: these rows "
-            "took no part in picking hyper-parameters, so nothing but the weights, which are cross-fitted, was fitted."
+            "took no part in picking hyper-parameters, and the pool that predicts each fold was fitted on others."
         )
     if not chosen_on:
         return (
@@ -127,25 +221,52 @@ def outside_sentence(finalists: list[Scored], verdict: Verdict) -> str:
     return f"Configurations were chosen on {fold_list(chosen_on)}; no scored rows lie outside these folds."
 
 
-def _weigh(against_best: tuple[float, float] | None) -> str:
-    """Set a difference beside its standard error, if it has one."""
-    if against_best is None or math.isnan(against_best[1]):
-        return ""
-    gain, error = against_best
-    beyond = "more" if abs(gain) > BEYOND_CHANCE * error else "not more"
-    finding = f"{beyond} than two standard errors" + ("" if beyond == "more" else ", so it may be chance")
-    return f": a difference of {kl(abs(gain))} ± {kl(error)} (standard error, by patient), {finding}"
+def _apart(difference: Estimate) -> str:
+    """State a difference in the direction of its sentence, so that it is positive, and whether it may be chance."""
+    gain = difference if difference.value >= 0 else difference.opposite
+    if not gain.known:
+        return f"the difference is {nats(gain.value)}; a single patient has no interval"
+    chance = ", so it may be chance" if gain.may_be_chance else ""
+    return f"the difference is {nats(gain.value)} ({signed_interval(gain).replace('+', '')}){chance}"
 
 
 def _better(verdict: Verdict) -> str:
     better = [line for line in verdict.block.lines[1:] if line.margin < 0]
-    return "".join(f" Better still: {line.name[0].lower()}{line.name[1:]}, {kl(line.score)}." for line in better)
+    return "".join(f" Better still: {_name(line)}." for line in better)
+
+
+def _name(line: Line) -> str:
+    found = f"{line.name[0].lower()}{line.name[1:]}, {nats(line.score)}"
+    return f"{found} ({_apart(line.difference)})" if line.difference else found
+
+
+def _correction(finalists: list[Scored], verdict: Verdict) -> str:
+    """Say what the correction adds, or why there is none."""
+    found, chosen_on = verdict.content["selection"], selected_folds(finalists)
+    if found:
+        return (
+            f"Cross-fitted, plus what choosing {found['kept']:,} of {found['configurations']:,} configurations "
+            f"flatters it by: {signed(found['optimism'])} nats on {fold_list(found['folds'])}, "
+            f"{percent(found['share'])} of the scored units."
+        )
+    if not chosen_on:
+        return "Not corrected: no table names a fold that its configuration was chosen on; foreign ones cannot tell."
+    if not verdict.rows["fold"].isin(chosen_on).any():
+        return f"Not corrected: no unit of {fold_list(chosen_on)}, where configurations were chosen, is scored."
+    return (
+        "Not corrected: the choice cannot be repeated, since there are not predictions of "
+        f"{fold_list(chosen_on)} both by configurations that were kept and by others that were not."
+    )
 
 
 def _hindsight(verdict: Verdict) -> list[str]:
     if verdict.content["candidates"] == 1:
         return ["There is one table only, so the ensemble is that table."]
-    return ["The best single table was picked in hindsight on the very rows it is scored on: its figure is optimistic."]
+    found = "The best single table was picked in hindsight on the very rows it is scored on: its figure is optimistic."
+    honest = verdict.content["baselines"]["best_single_corrected"]
+    if honest is None:
+        return [found]
+    return [f"{found} Picked on patients drawn with replacement, and scored on those not drawn, it is {nats(honest)}."]
 
 
 def _selection(finalists: list[Scored], verdict: Verdict) -> list[str]:
@@ -157,8 +278,14 @@ def _selection(finalists: list[Scored], verdict: Verdict) -> list[str]:
     return [
         f"{chosen} of {len(finalists)} configurations were chosen by their score on {fold_list(folds)}, which "
         f"{'is' if len(folds) == 1 else 'are'} part of the cross-fitted population ({share}): "
-        "there the score is optimistic. The figures outside selection leave these rows out."
+        f"there the score is optimistic.{_remedies(verdict)}"
     ]
+
+
+def _remedies(verdict: Verdict) -> str:
+    corrected = " The selection-corrected score adds what that is estimated to be worth."
+    outside = " The figures outside selection leave these rows out."
+    return (corrected if verdict.content["selection"] else "") + (outside if verdict.outside else "")
 
 
 def _left_out(study: Study, verdict: Verdict) -> list[str]:

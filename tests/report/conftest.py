@@ -1,7 +1,7 @@
 """A study folder written through the real formats, small or large, with whatever part missing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from hms_ray import files, seeds, tasks
+from hms_ray.ensemble import _bootstrap
 from hms_ray.oof import OofTable
 from hms_ray.study_folder import StudyFolder
 
@@ -30,23 +31,25 @@ class FakeStudy:
     classes: tuple[str, ...] = CLASSES
     k: int = 5
     foreign: bool = False
+    kind: str = "votes"
     strengths: dict[str, float] = field(default_factory=lambda: dict(STRENGTHS))
     votes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.folder = StudyFolder(self.root)
         self.rng = seeds.stream(7, "report")
-        self.task = tasks.from_dict({"kind": "votes", "classes": list(self.classes)})
+        self.task = tasks.from_dict({"kind": self.kind, "classes": list(self.classes)})
         self.groups = np.repeat([f"p{n:04d}" for n in range(self.patients)], self.units_a_patient)
         self.units = np.array([f"u{n:05d}" for n in range(len(self.groups))])
         self.folds = np.repeat(np.arange(self.patients) % self.k, self.units_a_patient)
         if self.votes is None:
             self.votes = np.where(self.rng.random(len(self.units)) < 0.5, 3, self.rng.integers(10, 21, len(self.units)))
         self.truth = self.rng.normal(size=(len(self.units), len(self.classes))) * 1.6
-        shares = [
-            self.rng.multinomial(n, p) / n for n, p in zip(self.votes, self.task.to_probs(self.truth), strict=True)
-        ]
-        self.targets = np.array(shares)
+        chances = self.task.to_probs(self.truth)
+        if self.kind == "votes":
+            self.targets = np.array([self.rng.multinomial(n, p) / n for n, p in zip(self.votes, chances, strict=True)])
+        else:
+            self.targets = (self.rng.random(chances.shape) < chances).astype(float)
 
     @property
     def kept(self) -> np.ndarray:
@@ -127,6 +130,17 @@ class FakeStudy:
                 rows.append((fold, int(epoch > 5), epoch, loss, score if scored else np.nan, 1e-3, 12.5))
         return pd.DataFrame(rows, columns=["fold", "stage", "epoch", "train_loss", "score", "lr", "seconds"])
 
+    def add_fold_tables(self) -> "FakeStudy":
+        """Write each trial's predictions of fold 0, where configurations were chosen, and those of one not kept."""
+        inside = self.folds == 0
+        tried = {trial: probs for trial, probs in self.probs.items() if not trial.endswith("base")}
+        for trial, probs in (tried | {"eeg-0007": self._predict(1.0)}).items():
+            whole = self.table(trial, probs)
+            arrays = ("unit_ids", "group_ids", "folds", "votes", "targets", "probs")
+            part = replace(whole, **{name: getattr(whole, name)[inside] for name in arrays})
+            part.write(self.folder.trial(trial).fold(0).oof)
+        return self
+
     def add_ensemble(self, **changes: Any) -> "FakeStudy":
         """Write the ensemble: every second table with falling weights; all its figures are true of these files."""
         members = list(self.probs)[::2]
@@ -159,37 +173,113 @@ class FakeStudy:
         noise = self.rng.normal(size=self.truth.shape) * 2.0 / strength
         return self.task.to_probs(0.8 * (self.truth + noise))
 
+    def estimates(self, *losses: np.ndarray) -> list[dict[str, float | None]]:
+        """Means over the population of losses (N,), with errors and intervals as the ensemble states them."""
+        values = np.stack(losses, axis=1)[self.kept]
+        draws = seeds.stream(7, "intervals")
+        found = _bootstrap.estimates(values, self.groups[self.kept], np.ones(len(values)), draws)
+        return [estimate.to_dict() for estimate in found]
+
     def _ensemble_json(self, members: list[str], weights: np.ndarray, blend: np.ndarray) -> dict[str, Any]:
         kept, mean = self.kept, np.mean(list(self.probs.values()), axis=0)
         singles = {trial: self.score(probs, kept) for trial, probs in self.probs.items()}
         best = min(singles, key=singles.get)
         prior = np.tile(self.task.prior(self.targets[kept]), (len(self.units), 1))
-        outside = kept & (self.folds != 0)
         figures = {"best_single": self.probs[best], "mean": mean, "prior": prior}
+        score, selection = self.score(blend, kept), self._selection()
         return {
-            "members": [
-                {"trial": m, "space": "foreign" if self.foreign else m.split("-")[0], "weight": float(w)}
-                for m, w in zip(members, weights, strict=True)
-            ],
             "pool": "linear",
+            "fitted": {"kind": "linear", "weights": weights.tolist(), "gap": 2.31e-11},
+            "members": [self._member(m, members, weights, blend) for m in members],
+            "limits": None,
             "duality_gap": 2.31e-11,
-            "kl_in_sample": self.score(blend, kept) - 0.004,
-            "kl_cross_fitted": self.score(blend, kept),
-            "kl_cross_fitted_by_fold": {str(k): self.score(blend, kept & (self.folds == k)) for k in range(self.k)},
             "gap_by_fold": 4.07e-11,
-            "baselines": {"best_single_trial": best} | {n: self.score(p, kept) for n, p in figures.items()},
+            "kl_in_sample": score - 0.004,
+            "kl_cross_fitted": score,
+            "kl_selection_corrected": score + selection["share"] * selection["optimism"] if selection else None,
+            "kl_cross_fitted_by_fold": {str(k): self.score(blend, kept & (self.folds == k)) for k in range(self.k)},
+            "interval": self.estimates(self._losses(blend))[0],
+            "selection": selection,
+            "methods": self._methods(blend, figures),
+            "baselines": self._baselines(blend, figures) | {"best_single_trial": best},
             "population": {"units": int(kept.sum()), "groups": len(set(self.groups[kept])), "min_votes": MIN_VOTES},
             "candidates": len(self.probs),
             "folds_fingerprint": "f" * 16,
-            "outside_selection": None
-            if self.foreign
-            else {
-                "folds": list(range(1, self.k)),
-                "units": int(outside.sum()),
-                "groups": len(set(self.groups[outside])),
-                "kl_cross_fitted": self.score(blend, outside),
-                **{name: self.score(probs, outside) for name, probs in figures.items()},
-            },
+            "outside_selection": None if self.foreign else self._outside(figures | {"kl_cross_fitted": blend}),
+            "notes": [],
+        }
+
+    def _losses(self, probs: np.ndarray) -> np.ndarray:
+        return self.task.row_scores(self.targets, probs)
+
+    def _member(self, name: str, members: list[str], weights: np.ndarray, blend: np.ndarray) -> dict[str, Any]:
+        own = members.index(name)
+        others = [other for other in members if other != name]
+        rest = (blend - weights[own] * self.probs[name]) / (1 - weights[own]) if others else blend
+        whole, without = self.score(blend, self.kept), self.score(rest, self.kept)
+        return {
+            "trial": name,
+            "space": "foreign" if self.foreign else name.split("-")[0],
+            "weight": float(weights[own]),
+            "without": without,
+            "gain": without - whole,
+            "most_alike": others[0] if others else None,
+            "error_correlation": 0.8125 if others else None,
+        }
+
+    def _methods(self, blend: np.ndarray, figures: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        sharper = self.task.from_outcomes(self._sharpened(self.task.outcomes(blend)))
+        found = {"linear": blend, "best_single": figures["best_single"], "calibrated": sharper}
+        found["uniform"] = figures["mean"]
+        losses = {name: self._losses(probs) for name, probs in found.items()}
+        scores = self.estimates(*losses.values())
+        differences = self.estimates(*(its - losses["linear"] for its in losses.values()))
+        return [
+            {
+                "method": name,
+                "kl_in_sample": score["value"] - 0.004,
+                "kl_cross_fitted": score,
+                "difference": difference,
+                "members": 1 if name == "best_single" else len(self.probs),
+                "gap": 2.31e-11 if name == "linear" else None,
+                "gap_by_fold": 4.07e-11 if name == "linear" else None,
+            }
+            for name, score, difference in zip(found, scores, differences, strict=True)
+        ]
+
+    @staticmethod
+    def _sharpened(outcomes: np.ndarray) -> np.ndarray:
+        return outcomes**1.1 / (outcomes**1.1).sum(-1, keepdims=True)
+
+    def _baselines(self, blend: np.ndarray, figures: dict[str, np.ndarray]) -> dict[str, Any]:
+        differences = self.estimates(*(self._losses(probs) - self._losses(blend) for probs in figures.values()))
+        scores = {name: self.score(probs, self.kept) for name, probs in figures.items()}
+        honest = {"best_single_corrected": scores["best_single"] + 0.0015}
+        return {"differences": dict(zip(figures, differences, strict=True))} | scores | honest
+
+    def _selection(self) -> dict[str, Any] | None:
+        """Twelve configurations tried on fold 0; those kept are the finalists of trials."""
+        inside = self.kept & (self.folds == 0)
+        chosen = [trial for trial in self.strengths if not trial.endswith("base")]
+        if self.foreign or not chosen or not inside.any():
+            return None
+        return {
+            "configurations": 12,
+            "kept": len(chosen),
+            "folds": [0],
+            "units": int(inside.sum()),
+            "groups": len(set(self.groups[inside])),
+            "optimism": 0.00345,
+            "share": float(inside.sum() / self.kept.sum()),
+        }
+
+    def _outside(self, figures: dict[str, np.ndarray]) -> dict[str, Any]:
+        outside = self.kept & (self.folds != 0)
+        return {
+            "folds": list(range(1, self.k)),
+            "units": int(outside.sum()),
+            "groups": len(set(self.groups[outside])),
+            **{name: self.score(probs, outside) for name, probs in figures.items()},
         }
 
 

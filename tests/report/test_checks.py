@@ -15,7 +15,7 @@ def failed(study, trials=None):
     found = tables.read_study(study.folder)
     finalists = tables.read_finalists(study.folder, found)
     trials = pd.DataFrame(columns=["trial", "state"]) if trials is None else trials
-    checks = run_checks(found, finalists, read_verdict(study.folder, found, finalists), trials)
+    checks = run_checks(found, finalists, read_verdict(study.folder, found), trials)
     return [(check.rule, check.detail) for check in checks if not check.passed]
 
 
@@ -33,7 +33,7 @@ def test_a_true_study_passes_all_of_them(complete, fake):
 
 def test_an_ensemble_that_claims_too_much(complete):
     complete.add_ensemble(kl_cross_fitted=0.2)
-    assert "said 0.2000000" in one(failed(complete), "have the KL it claims")
+    assert "said 0.2000000" in one(failed(complete), "have the score it claims")
 
 
 def test_a_table_that_came_after_the_ensemble(complete):
@@ -49,7 +49,36 @@ def test_a_member_whose_table_is_gone(complete):
 def test_a_best_single_that_is_not_the_best(complete):
     content = files.read_json(complete.folder.ensemble)
     complete.add_ensemble(baselines=content["baselines"] | {"best_single": 0.5, "best_single_trial": "spec-base"})
-    assert "spec-base said 0.5" in one(failed(complete), "best single")
+    (score, detail), (difference, _) = failed(complete)
+    assert score == "The best single is the best table here" and "spec-base said 0.5" in detail
+    assert difference.startswith("The difference to the best single")
+
+
+@pytest.mark.parametrize("change", [{"error": 0.02}, {"low": 0.9}, {"value": 0.3}])
+def test_an_interval_that_is_not_the_scores(complete, change):
+    interval = files.read_json(complete.folder.ensemble)["interval"]
+    complete.add_ensemble(interval=interval | change)
+    assert "standard error said" in one(failed(complete), "The interval holds the predictions' score")
+
+
+@pytest.mark.parametrize("change", [{"error": 0.02}, {"value": 0.3}])
+def test_a_difference_that_is_not_the_tables(complete, change):
+    baselines = files.read_json(complete.folder.ensemble)["baselines"]
+    best = baselines["differences"]["best_single"] | change
+    complete.add_ensemble(baselines=baselines | {"differences": baselines["differences"] | {"best_single": best}})
+    assert "standard error said" in one(failed(complete), "The difference to the best single")
+
+
+@pytest.mark.parametrize("where", ["duality_gap", "gap_by_fold"])
+def test_an_open_certificate_has_to_be_owned_up_to(complete, where):
+    complete.add_ensemble(**{where: 3e-6})
+    assert one(failed(complete), "duality gap").endswith(
+        "largest gap 3.0e-6, limit 1e-09; a note that says so is missing"
+    )
+    complete.add_ensemble(
+        **{where: 3e-6}, notes=["weights are not certified: the duality gap is 3e-06, not below 1e-09"]
+    )
+    assert failed(complete) == []
 
 
 def test_a_table_of_a_trial_that_was_stopped(complete):

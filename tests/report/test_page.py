@@ -15,7 +15,9 @@ import pytest
 from hms_ray import files
 from hms_ray.ensemble import fit_study
 from hms_ray.errors import ConfigError
+from hms_ray.oof import OofTable
 from hms_ray.oof_foreign import import_foreign
+from hms_ray.report import pools
 from hms_ray.report.page import write_report
 from hms_ray.study_folder import StudyFolder
 
@@ -75,20 +77,50 @@ VARIANTS = {
 }
 
 
-def test_figures_are_those_of_ensemble_json(complete, page, no_trials):
+def test_figures_of_the_verdict_are_those_of_ensemble_json(complete, page, no_trials):
     verdict = words_of(section(page(complete, no_trials), "verdict"))
     content = files.read_json(complete.folder.ensemble)
-    outside = content["outside_selection"]
+    outside, base = content["outside_selection"], content["baselines"]
     for figure in (
-        content["kl_cross_fitted"],
-        content["kl_in_sample"],
-        *(content["baselines"][name] for name in ("best_single", "mean", "prior")),
+        *(content[name] for name in ("kl_cross_fitted", "kl_in_sample", "kl_selection_corrected")),
+        *(base[name] for name in ("best_single", "best_single_corrected", "mean", "prior")),
         *(outside[name] for name in ("kl_cross_fitted", "best_single", "mean", "prior")),
     ):
         assert f"{figure:.5f}" in verdict
-    assert content["baselines"]["best_single_trial"] in verdict
-    assert "No weights on the simplex can score more than 2.4e-11 better" in verdict
-    assert "in sample, optimistic" in verdict and "4.1e-11" in verdict
+    low, high = content["interval"]["low"], content["interval"]["high"]
+    assert f"95 % interval, by patient: {low:.5f} to {high:.5f}" in verdict
+    for difference in base["differences"].values():
+        assert "{value:+.5f} {low:+.5f} to {high:+.5f}".format(**difference) in verdict.replace("\u2212", "-")
+    assert f"Best single: {base['best_single_trial']} chosen in hindsight" in verdict
+    assert "No weights on the simplex can score more than 2.4e-11 better" in verdict and "4.1e-11" in verdict
+
+
+def test_the_three_scores_stand_side_by_side_each_with_its_population(complete, page, no_trials):
+    scores = re.search(r'<table class="scores">.*?</table>', page(complete, no_trials), re.S).group(0)
+    kept = complete.kept
+    everyone = f"≥ 10 votes · {kept.sum()} units · {len(set(complete.groups[kept]))} patients"
+    rows = [words_of(row) for row in re.findall(r"<tr.*?</tr>", scores, re.S)[1:]]
+    assert [row.strip().split(" 0.")[0] for row in rows] == ["In sample", "Cross-fitted", "Selection-corrected"]
+    assert all(everyone in row for row in rows)
+
+
+def test_every_method_stands_with_its_figures_and_in_words(complete, page, no_trials):
+    table = words_of(section(page(complete, no_trials), "pools")).replace("\u2212", "-")
+    for method in files.read_json(complete.folder.ensemble)["methods"]:
+        row = "{value:.5f} {low:.5f} to {high:.5f}".format(**method["kl_cross_fitted"])
+        assert f"{pools.name(method['method'])} {method['kl_in_sample']:.5f} {row}" in table
+        if method["method"] != "linear":
+            assert "{value:+.5f} {low:+.5f} to {high:+.5f}".format(**method["difference"]) in table
+            end = f"{method['difference']['high']:+.5f}"
+            assert re.search(rf"{re.escape(end)}(, may be chance)? \u2013 {method['members']} ", table)
+    assert "\u2013 2.4e-11 5 " in table and "Ours: linear" in table
+
+
+def test_limits_are_said_to_hold_for_every_method(complete, page, no_trials):
+    assert "Limits" not in words_of(page(complete, no_trials))
+    complete.add_ensemble(limits={"members": 3, "per_family": None, "seconds": None, "costs": None, "tolerance": None})
+    table = words_of(section(page(complete, no_trials), "pools"))
+    assert "Limits: at most 3 members with weight. They hold for every method here" in table
 
 
 def test_every_score_stands_beside_its_population(complete, page):
@@ -105,11 +137,28 @@ def test_every_score_stands_beside_its_population(complete, page):
             assert "≥ 10 votes" in re.search(r"<caption>(.*?)</caption>", table, re.S).group(1)
 
 
-def test_members_show_weight_own_score_and_hyper_parameters(complete, page, no_trials):
+def test_members_show_weight_scores_likeness_and_hyper_parameters(complete, page, no_trials):
     weights = words_of(section(page(complete, no_trials), "weights"))
     kept = complete.kept
     own = complete.task.score(complete.targets[kept], complete.probs["eeg-0002"][kept])
-    assert f"eeg-0002 eeg 0.5000 {own:.5f} lr 0.0005 drop_rate 0 name basic_cnn" in weights
+    member = files.read_json(complete.folder.ensemble)["members"][0]
+    figures = f"0.5000 {own:.5f} {member['without']:.5f} {member['gain']:+.5f} {member['most_alike']} 0.812"
+    assert f"eeg-0002 eeg {figures} lr 0.0005 drop_rate 0 name basic_cnn" in weights
+    linear = files.read_json(complete.folder.ensemble)["methods"][0]["kl_cross_fitted"]["value"]
+    assert f"score of the linear pool ({linear:.5f} with all)" in weights and "Weights sum to 1." in weights
+
+
+@pytest.mark.parametrize(("kind", "classes"), [("multilabel", ("AS", "AR", "MR")), ("binary", ("abnormal",))])
+def test_labels_are_questions_and_are_not_confused(fake, page, kind, classes):
+    study = fake(kind=kind, classes=classes).write().add_trials().add_ensemble()
+    text = page(study, study.search())
+    shown = words_of(section(text, "classes"))
+    assert "Confusion" not in shown and "most votes" not in shown and "Calibration" in shown
+    assert "KL" not in words_of(text) and "Cross-fitted log loss of the ensemble" in words_of(text)
+    kept, found = study.kept, OofTable.read(study.folder.ensemble_oof).probs
+    for k, name in enumerate(classes):
+        one = -np.log(np.where(study.targets[kept, k] == 1, found[kept, k], 1 - found[kept, k])).mean()
+        assert re.search(rf"{name} {int(study.targets[kept, k].sum())} \d+ {one:.5f} ", shown)
 
 
 def test_trials_show_state_params_and_cause(complete, page):
@@ -173,7 +222,7 @@ def test_missing_parts_leave_a_whole_page(fake, page, no_trials, variant):
     text = page(VARIANTS[variant](fake), no_trials)
     tags = Tags(text)
     assert tags.faults == [] and tags.open == []
-    assert tags.seen.count("section") == 8
+    assert tags.seen.count("section") == 9
     assert not re.search(r"\bnan\b|\bNone\b|Undefined", text)
 
 
@@ -214,6 +263,49 @@ def test_a_folder_that_is_no_study_writes_nothing(tmp_path, no_trials):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_ensemble_of_an_earlier_version_asks_for_another(complete, no_trials, tmp_path):
+    content = files.read_json(complete.folder.ensemble)
+    del content["interval"], content["baselines"]["differences"]
+    files.write_json(complete.folder.ensemble, content)
+    with pytest.raises(
+        ConfigError, match=r"lacks interval, baselines\.differences: .*hms-ray ensemble --study .* again"
+    ):
+        write_report(complete.folder, no_trials, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def shape(content):
+    """The keys of nested JSON; of a list, those of its first object."""
+    if isinstance(content, dict):
+        return {key: shape(its) for key, its in content.items()}
+    return [shape(content[0])] if isinstance(content, list) and content and isinstance(content[0], dict) else None
+
+
+def test_the_fake_ensemble_holds_what_fit_study_writes(complete, fake):
+    for study in (complete.add_fold_tables(), fake("foreign", foreign=True).write().add_ensemble()):
+        imagined = files.read_json(study.folder.ensemble)
+        assert shape(imagined) == shape(fit_study(study.folder, pool="linear"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "pool"),
+    [
+        ("votes", "auto"),
+        ("votes", "two_level"),
+        ("votes", "greedy"),
+        ("multilabel", "auto"),
+        ("multilabel", "calibrated"),
+    ],
+)
+def test_what_fit_study_writes_passes_every_check(fake, page, no_trials, pool, kind):
+    study = fake(kind=kind, classes=("a", "b", "c"), patients=20, units_a_patient=5).write().add_fold_tables()
+    content = fit_study(study.folder, pool=pool)
+    text = words_of(page(study, no_trials))
+    assert "✗ failed" not in text and text.count("✓ holds") == 9
+    corrected = f"{content['kl_selection_corrected']:.5f} Cross-fitted, plus what choosing 3 of 4 configurations"
+    assert f"Selection-corrected {corrected}" in text and "Undefined" not in text
+
+
 def test_neither_torch_nor_ray_is_imported():
     code = "import sys, hms_ray.report.page; sys.exit(bool({'torch', 'ray', 'optuna'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -223,11 +315,16 @@ def test_neither_torch_nor_ray_is_imported():
 def test_a_real_ensemble_is_reported_and_passes_every_check(tmp_path, no_trials):
     folder = StudyFolder(tmp_path / "runs" / "real")
     import_foreign(sorted(REAL.glob("*.parquet")), folder)
-    fit_study(folder, min_votes=10)
+    content = fit_study(folder, min_votes=10)
     text = words_of(write_report(folder, no_trials, tmp_path / "out").read_text())
-    assert "0.21445 Cross-fitted KL of the ensemble ≥ 10 votes · 6,329 units · 1,054 patients" in text
-    assert "0.21354 in sample, optimistic" in text and "8.7 % lower than the best single table" in text
-    assert "✗ failed" not in text and text.count("✓ holds") == 6
+    score, low, high = (content["interval"][name] for name in ("value", "low", "high"))
+    start = f"{score:.5f} Cross-fitted KL of the ensemble 95 % interval, by patient: {low:.5f} to {high:.5f}"
+    assert f"{start} ≥ 10 votes · 6,329 units · 1,054 patients" in text and 0.21 < score < 0.215
+    assert f"In sample {content['kl_in_sample']:.5f} Optimistic" in text
+    apart = "{value:.5f} ({low:.5f} to {high:.5f})".format(**content["baselines"]["differences"]["best_single"])
+    assert f"9.1 % lower than the best single table: the difference is {apart}." in text
+    assert "Selection-corrected \u2013 Not corrected: no table names a fold" in text
+    assert "✗ failed" not in text and text.count("✓ holds") == 9
 
 
 @pytest.mark.parametrize("width", [390, 1280])

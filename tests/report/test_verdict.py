@@ -1,38 +1,59 @@
 """The verdict: margins, differences with their errors, sentences and caveats."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from hms_ray import files
 from hms_ray.report import tables, words
-from hms_ray.report.verdict import margin, read_verdict, selected_folds
+from hms_ray.report.verdict import Estimate, margin, read_verdict, selected_folds
+
+TWO = {"eeg-0002": 2.6, "eeg-base": 1.9}
 
 
 def read(study):
     found = tables.read_study(study.folder)
     finalists = tables.read_finalists(study.folder, found)
-    return found, finalists, read_verdict(study.folder, found, finalists)
+    return found, finalists, read_verdict(study.folder, found)
 
 
-def row_scores(study, trial):
-    return study.task.row_scores(study.targets[study.kept], study.probs[trial][study.kept])
+def apart(value, low, high):
+    return {"value": value, "error": 0.01, "low": low, "high": high}
+
+
+def baselines(study, scores=None, apart=None):
+    """The study's baselines with some other scores and differences, as an argument of add_ensemble."""
+    content = files.read_json(study.folder.ensemble)["baselines"]
+    return {"baselines": content | (scores or {}) | {"differences": content["differences"] | (apart or {})}}
 
 
 def test_no_ensemble_no_verdict(fake):
     assert read(fake().write())[2] is None
 
 
-def test_margins_and_difference_are_those_of_the_files(complete):
+def test_margins_and_differences_are_those_of_the_file(complete):
     _, _, verdict = read(complete)
     content = files.read_json(complete.folder.ensemble)
     ours, best = content["kl_cross_fitted"], content["baselines"]["best_single"]
-    assert verdict.block.lines[0].margin == pytest.approx((best - ours) / best)
-    assert verdict.against_best[0] == pytest.approx(best - ours)
-    gain = pd.Series(row_scores(complete, "eeg-0002") - verdict.rows["score"].to_numpy())
-    by_patient = (gain - gain.mean()).groupby(complete.groups[complete.kept]).sum()
-    variance = (by_patient**2).sum() * len(by_patient) / (len(by_patient) - 1) / len(gain) ** 2
-    assert verdict.against_best[1] == pytest.approx(np.sqrt(variance))
+    assert verdict.best.margin == pytest.approx((best - ours) / best)
+    assert vars(verdict.best.difference) == content["baselines"]["differences"]["best_single"]
+    assert [line.score for line in verdict.block.lines] == [
+        content["baselines"][name] for name in ("best_single", "best_single_corrected", "mean", "prior")
+    ]
+
+
+def test_the_other_methods_follow_by_cross_fitted_score(complete):
+    content = files.read_json(complete.folder.ensemble)["methods"]
+    pools = read(complete)[2].pools
+    assert (pools[0].method, pools[0].difference) == (content[0]["method"], None)
+    scores = [pool.cross_fitted.value for pool in pools[1:]]
+    assert scores == sorted(method["kl_cross_fitted"]["value"] for method in content[1:])
+
+
+def test_a_difference_seen_from_the_other_side():
+    difference = Estimate(-0.1, 0.05, -0.2, 0.01)
+    assert difference.opposite == Estimate(0.1, 0.05, -0.01, 0.2) and difference.may_be_chance
+    alone = Estimate(-0.1, None, None, None)
+    assert alone.opposite.value == 0.1 and not alone.opposite.known and not alone.may_be_chance
 
 
 def test_margin_has_a_sign():
@@ -40,19 +61,42 @@ def test_margin_has_a_sign():
     assert np.isnan(margin(0.1, 0.0))
 
 
-def test_headline_names_what_beats_the_ensemble(fake):
-    study = fake().write()
-    study.add_ensemble(baselines={"best_single": 0.9, "best_single_trial": "gone", "mean": 0.0001, "prior": 2.0})
-    sentence = words.headline(read(study)[2])
-    assert "lower than the best single table." in sentence
-    assert "Better still: plain mean of all 5 candidates, 0.00010." in sentence
-    assert "prior" not in sentence
+def test_headline_states_score_and_difference_with_intervals(complete):
+    content = files.read_json(complete.folder.ensemble)
+    sentence = words.headline(read(complete)[2])
+    score, best = content["interval"], content["baselines"]["differences"]["best_single"]
+    assert f"{score['value']:.5f} (95\u00a0% interval {score['low']:.5f} to {score['high']:.5f}), " in sentence
+    assert f"the difference is {best['value']:.5f} ({best['low']:.5f} to {best['high']:.5f})." in sentence
+    assert "chance" not in sentence
 
 
-def test_headline_says_higher_when_the_ensemble_loses(fake):
-    study = fake().write()
-    study.add_ensemble(baselines={"best_single": 0.0001, "best_single_trial": "gone", "mean": 9.0, "prior": 9.0})
-    assert "higher than the best single table" in words.headline(read(study)[2])
+def test_headline_owns_up_to_chance_where_the_interval_holds_0(complete):
+    complete.add_ensemble(**baselines(complete, apart={"best_single": apart(0.001, -0.0005, 0.0025)}))
+    sentence = words.headline(read(complete)[2])
+    assert "the difference is 0.00100 (\u22120.00050 to 0.00250), so it may be chance." in sentence
+
+
+def test_headline_names_what_beats_the_ensemble(complete):
+    beaten = {"mean": apart(-0.3, -0.4, -0.2)}
+    complete.add_ensemble(**baselines(complete, {"best_single": 0.9, "mean": 0.0001, "prior": 2.0}, beaten))
+    sentence = words.headline(read(complete)[2])
+    assert "lower than the best single table: the difference is" in sentence
+    better = "plain mean of all 5 candidates, 0.00010 (the difference is 0.30000 (0.20000 to 0.40000))"
+    assert sentence.endswith(f" Better still: {better}.")
+
+
+def test_headline_says_higher_when_the_ensemble_loses(complete):
+    lost = {"best_single": apart(-0.3, -0.4, -0.2)}
+    complete.add_ensemble(**baselines(complete, {"best_single": 0.0001}, lost))
+    sentence = words.headline(read(complete)[2])
+    assert "higher than the best single table: the difference is 0.30000 (0.20000 to 0.40000)" in sentence
+
+
+def test_one_patient_has_no_interval(fake):
+    study = fake(patients=1, units_a_patient=6, votes=np.full(6, 12), k=1).write()
+    verdict = read(study.add_ensemble())[2]
+    assert "a single patient has no interval" in words.headline(verdict) and "95" not in words.headline(verdict)
+    assert words.interval(verdict.estimate) == "one patient, no interval"
 
 
 def test_one_member_is_not_called_better(fake):
@@ -62,12 +106,43 @@ def test_one_member_is_not_called_better(fake):
     assert "There is one table only" in words.caveats(found, finalists, verdict)[0]
 
 
+def test_three_scores_side_by_side(complete):
+    found, finalists, verdict = read(complete)
+    content = files.read_json(complete.folder.ensemble)
+    rows = words.scores_side_by_side(finalists, verdict)
+    keys = ("kl_in_sample", "kl_cross_fitted", "kl_selection_corrected")
+    assert [row.score for row in rows] == [content[key] for key in keys]
+    assert [row.interval is None for row in rows] == [True, False, True]
+    assert all(row.population == verdict.block.population for row in rows)
+    said, share = rows[2].meaning, content["selection"]["share"]
+    assert "choosing 3 of 12 configurations flatters it by: +0.00345 nats on fold 0" in said
+    assert words.percent(share) in said
+    explained = words.correction_sentence(found, verdict)
+    assert "in the manner of BBC-CV" in explained and f"so {0.00345 * share:+.5f} in the score of all" in explained
+
+
+def uncorrected(study, **changes):
+    found, finalists, verdict = read(study.add_ensemble(selection=None, kl_selection_corrected=None, **changes))
+    assert words.correction_sentence(found, verdict) == ""
+    row = words.scores_side_by_side(finalists, verdict)[2]
+    assert row.score is None
+    return row.meaning
+
+
+def test_why_a_score_is_not_corrected(complete, fake):
+    assert "cannot be repeated" in uncorrected(complete)
+    assert "no table names a fold" in uncorrected(fake("foreign", foreign=True).write())
+    nobody = fake("nobody", strengths=TWO, votes=np.where(np.arange(360) % 30 < 6, 3, 12)).write()
+    assert "no unit of fold 0, where configurations were chosen, is scored" in uncorrected(nobody)
+
+
 def test_selection_is_owned_up_to(complete):
     found, finalists, verdict = read(complete)
     inside = int((complete.kept & (complete.folds == 0)).sum())
     caveat = words.caveats(found, finalists, verdict)[1]
     assert "3 of 5 configurations were chosen by their score on fold 0" in caveat
     assert f"({inside} of {complete.kept.sum()} units)" in caveat
+    assert "The selection-corrected score adds" in caveat and "The figures outside selection leave" in caveat
     assert selected_folds(finalists) == [0]
     assert words.outside_sentence(finalists, verdict).startswith("On folds 1, 2, 3, 4 no configuration was chosen")
 

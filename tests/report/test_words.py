@@ -26,12 +26,12 @@ def test_seconds(value, expected):
 
 
 def test_nothing_is_a_dash():
-    dashes = {words.kl(None), words.kl(math.nan), words.percent(math.nan), words.whole(math.nan), words.bound(None)}
+    dashes = {words.nats(None), words.nats(math.nan), words.percent(math.nan), words.whole(math.nan), words.bound(None)}
     assert dashes == {words.seconds(math.nan)} == {words.NOTHING}
 
 
-def test_kl_has_five_decimals():
-    assert words.kl(0.2144453) == "0.21445"
+def test_a_score_has_five_decimals():
+    assert words.nats(0.2144453) == "0.21445"
 
 
 def test_margin_says_which_way():
