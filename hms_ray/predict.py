@@ -25,13 +25,14 @@ def predict(folder: StudyFolder, root: Path, out: Path) -> int:
     """Write the ensemble's predictions for the test part of `root`; return the number of rows.
 
     Raises:
-        ConfigError: the study has no ensemble, or a member has no weights here.
+        ConfigError: the study has no ensemble, or one of an earlier version, or a member has no weights here.
         DataError: a file of the data is missing or broken; nothing is written.
     """
     if out.is_dir():
         raise ConfigError(f"--out {out}: is a folder; name a file")
-    study = folder.read_study()
-    members = _members(folder, study["folds"]["k"])
+    study, ensemble = folder.read_study(), _ensemble(folder)
+    members = ensemble["members"]
+    _check_weights(folder, members, study["folds"]["k"])
     task = tasks.from_dict(study["task"])
     configs = [load_yaml(folder.trial(member["trial"]).config) for member in members]
     runs = [parse_run(with_random_weights(config)) for config in configs]
@@ -41,22 +42,29 @@ def predict(folder: StudyFolder, root: Path, out: Path) -> int:
     for done, (member, run) in enumerate(zip(members, runs, strict=True), start=1):
         probs.append(_member_probs(folder, member["trial"], run, dataset, task, study["folds"]["k"]))
         progress(done, len(members))
-    blend = _blend(folder, task, np.stack(probs, axis=1))
+    blend = _blend(ensemble["fitted"], task, np.stack(probs, axis=1))
     runs[0].data.module.write_submission(out, dataset.units["unit_id"].tolist(), blend)
     return len(blend)
 
 
-def _blend(folder: StudyFolder, task: Task, probs: np.ndarray) -> np.ndarray:
+def _blend(fitted: dict[str, Any], task: Task, probs: np.ndarray) -> np.ndarray:
     """Pool the members' predictions, (N, M, K) -> (N, K)."""
-    pool = _pool.from_dict(files.read_json(folder.ensemble)["fitted"])
-    return task.from_outcomes(pool.predict(task.outcomes(probs)))
+    return task.from_outcomes(_pool.from_dict(fitted).predict(task.outcomes(probs)))
 
 
-def _members(folder: StudyFolder, folds: int) -> list[dict[str, Any]]:
-    """Return the ensemble's members after checking that each has the weights of its models."""
+def _ensemble(folder: StudyFolder) -> dict[str, Any]:
+    """Return ensemble.json, or say which command writes it."""
+    command = f"`hms-ray ensemble --study {folder.root}`"
     if not folder.ensemble.is_file():
-        raise ConfigError(f"{folder.root} has no ensemble; run `hms-ray ensemble --study {folder.root}` first")
-    members = files.read_json(folder.ensemble)["members"]
+        raise ConfigError(f"{folder.root} has no ensemble; run {command} first")
+    content = files.read_json(folder.ensemble)
+    if "fitted" not in content:
+        raise ConfigError(f"{folder.ensemble} was written by an earlier version; run {command} again")
+    return content
+
+
+def _check_weights(folder: StudyFolder, members: list[dict[str, Any]], folds: int) -> None:
+    """Raise ConfigError unless each member has the weights of its models."""
     faults = [
         f"{member['trial']} ({member['space']}) has no model here; predictions from elsewhere cannot be repeated"
         for member in members
@@ -65,7 +73,6 @@ def _members(folder: StudyFolder, folds: int) -> list[dict[str, Any]]:
     weights = [folder.trial(member["trial"]).fold(k).weights for member in members for k in range(folds)]
     faults = faults or [f"{path} is missing" for path in weights if not path.is_file()]
     raise_all(faults, ConfigError, f"{folder.root} cannot predict new data")
-    return members
 
 
 def _member_probs(

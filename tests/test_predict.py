@@ -1,4 +1,4 @@
-"""Prediction of new data: the mean over folds, pooled by weight, without Ray, and clear refusals."""
+"""Prediction of new data: the mean over folds, pooled as the ensemble was fitted, without Ray, and clear refusals."""
 
 import logging
 import shutil
@@ -14,7 +14,7 @@ from hms_ray import files
 from hms_ray.cli import main
 from hms_ray.config import load_yaml, parse_run
 from hms_ray.crossval import build_model, train_job
-from hms_ray.ensemble import fit_study
+from hms_ray.ensemble import _pool, average_pool, fit_study, linear_pool, log_linear_pool
 from hms_ray.errors import ConfigError
 from hms_ray.execution.mailbox import FoldDone
 from hms_ray.features import _store
@@ -56,12 +56,10 @@ def trained(tmp_path_factory, hms_folder):
                 job = study.job(trial, space.run, fold)
                 ledger.handle(FoldDone(trial, train_job(job, study.labels, Replica(torch.device("cpu")), print)))
             ledger.write_oof(trial)
-        result = fit_study(folder)
-        result["members"] = [
-            {"trial": "one-base", "space": "one", "weight": 0.25},
-            {"trial": "two-base", "space": "two", "weight": 0.75},
-        ]
-        files.write_json(folder.ensemble, result)
+        result = fit_study(folder, pool="linear")
+        members = [{"trial": f"{name}-base", "space": name, "weight": 0.5} for name in ("one", "two")]
+        fitted = {"kind": "linear", "weights": [0.25, 0.75], "gap": 0.0}
+        files.write_json(folder.ensemble, result | {"members": members, "fitted": fitted})
         yield folder
 
 
@@ -73,36 +71,53 @@ def folder(trained, tmp_path, monkeypatch):
     return StudyFolder(shutil.copytree(trained.root, tmp_path / "copy"))
 
 
+def member_probs(folder, trial, root):
+    """One member's prediction (N, K) of the test part, the mean over its two folds."""
+    run = parse_run(load_yaml(folder.trial(trial).config))
+    dataset = run.data.module.load_test(root)
+    x = torch.from_numpy(np.load(_store.store_path(dataset, run.feature.name, run.feature.params) / "x.npy")).float()
+    found = []
+    for k in range(2):
+        model = build_model(run, dataset.task).eval()
+        model.load_state_dict(checkpoint.unpack(folder.trial(trial).fold(k).weights))
+        with torch.inference_mode():
+            found.append(dataset.task.to_probs(model(x).numpy()))
+    return np.mean(found, axis=0)
+
+
 def test_rows_are_the_pooled_mean_over_the_folds_of_each_member(folder, hms_folder, tmp_path):
     assert predict(folder, hms_folder, tmp_path / "submission.csv") == 1
     table = pd.read_csv(tmp_path / "submission.csv")
     assert list(table) == ["eeg_id", *VOTES]
     assert table["eeg_id"].tolist() == [3911565283]
-    expected = np.zeros(6)
-    for member in files.read_json(folder.ensemble)["members"]:
-        run = parse_run(load_yaml(folder.trial(member["trial"]).config))
-        dataset = run.data.module.load_test(hms_folder)
-        x = torch.from_numpy(
-            np.load(_store.store_path(dataset, run.feature.name, run.feature.params) / "x.npy")
-        ).float()
-        for k in range(2):
-            model = build_model(run, dataset.task).eval()
-            model.load_state_dict(checkpoint.unpack(folder.trial(member["trial"]).fold(k).weights))
-            with torch.inference_mode():
-                expected += member["weight"] / 2 * dataset.task.to_probs(model(x).numpy())[0]
-    np.testing.assert_allclose(table[VOTES].to_numpy()[0], expected, atol=1e-6)
+    one, two = (member_probs(folder, trial, hms_folder) for trial in ("one-base", "two-base"))
+    np.testing.assert_allclose(table[VOTES], 0.25 * one + 0.75 * two, atol=1e-6)
     assert table[VOTES].to_numpy().sum() == pytest.approx(1, abs=1e-9)
 
 
-def test_weights_need_not_sum_to_one_and_folders_are_made(folder, hms_folder, tmp_path):
-    predict(folder, hms_folder, tmp_path / "a.csv")
+POOLS = {
+    "uniform": linear_pool.Pool(np.array([0.5, 0.5]), None),
+    "log_linear": log_linear_pool.Pool(np.array([0.7, 0.9]), np.linspace(-1, 1, 6), 0.0),
+    "average": average_pool.Pool((linear_pool.Pool(np.array([1.0, 0.0]), 0.0),), np.array([1.0])),
+}
+
+
+@pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
+def test_any_pool_that_was_fitted_predicts_and_folders_are_made(folder, hms_folder, tmp_path, pool):
     ensemble = files.read_json(folder.ensemble)
-    for member in ensemble["members"]:
-        member["weight"] *= 3
-    files.write_json(folder.ensemble, ensemble)
-    predict(folder, hms_folder, tmp_path / "new" / "folder" / "b.csv")
-    one, two = (pd.read_csv(tmp_path / name) for name in ("a.csv", "new/folder/b.csv"))
-    np.testing.assert_allclose(one[VOTES], two[VOTES], atol=1e-12)
+    files.write_json(folder.ensemble, ensemble | {"fitted": _pool.to_dict(pool)})
+    predict(folder, hms_folder, tmp_path / "new" / "folder" / "a.csv")
+    probs = np.stack([member_probs(folder, trial, hms_folder) for trial in ("one-base", "two-base")], axis=1)
+    table = pd.read_csv(tmp_path / "new" / "folder" / "a.csv")
+    np.testing.assert_allclose(table[VOTES], pool.predict(probs), atol=1e-6)
+
+
+def test_what_the_ensemble_writes_can_predict(folder, hms_folder, tmp_path):
+    result = fit_study(folder)
+    predict(folder, hms_folder, tmp_path / "a.csv")
+    probs = [member_probs(folder, member["trial"], hms_folder) for member in result["members"]]
+    pooled = _pool.from_dict(result["fitted"]).predict(np.stack(probs, axis=1))
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "a.csv")[VOTES], pooled, atol=1e-6)
 
 
 BLOCKED = "import runpy, sys; sys.modules['ray'] = None; runpy.run_module('hms_ray.predict', run_name='__main__')"
@@ -118,6 +133,12 @@ def test_prediction_needs_no_ray(folder, hms_folder, tmp_path):
 
 def without_ensemble(folder):
     folder.ensemble.unlink()
+
+
+def of_an_earlier_version(folder):
+    ensemble = files.read_json(folder.ensemble)
+    del ensemble["fitted"]
+    files.write_json(folder.ensemble, ensemble)
 
 
 def foreign(folder):
@@ -145,6 +166,7 @@ def no_study(folder):
     ("damage", "sentence"),
     [
         (without_ensemble, "has no ensemble; run `hms-ray ensemble --study "),
+        (of_an_earlier_version, "ensemble.json was written by an earlier version; run `hms-ray ensemble --study "),
         (foreign, "one-base (one) has no model here; predictions from elsewhere cannot be repeated"),
         (lost_weights, "cannot predict new data: "),
         (cut_weights, "model.safetensors: broken weights"),
