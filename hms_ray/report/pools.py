@@ -96,7 +96,9 @@ def certificate(content: dict[str, Any], population: object) -> list[Markup]:
     """Say what the duality gap bounds for this kind of pool, or that there is no such bound."""
     found = [_bound(content, population) if content["duality_gap"] is not None else _no_bound(content)]
     if content["duality_gap"] is not None and content["limits"]:
-        found.append(Markup("It holds among the members that the limits leave."))
+        found.append(
+            Markup("It holds among the members that the limits leave; the choice of these has no certificate.")
+        )
     if content["gap_by_fold"] is not None:
         said = "The largest gap of a cross-fitting fit is {}."
         found.append(Markup(said).format(_unbroken(content["gap_by_fold"])))
