@@ -12,6 +12,7 @@ import yaml
 
 from hms_ray import __version__, cli
 from hms_ray.cli import main
+from hms_ray.ensemble import Limits
 from hms_ray.errors import SearchAborted
 
 BASE = {
@@ -197,6 +198,26 @@ def test_foreign_predictions_that_are_not_there(here, capsys):
     assert no_study_was_begun(here)
 
 
+def test_an_unknown_pool_is_refused_with_those_that_exist_before_files_are_read(here, capsys):
+    said = refused(capsys, "ensemble", "--study", "s", "--pool", "linaer", "--oof", "none.parquet")
+    assert "error: no pool named 'linaer'; there are: auto, " in said
+    assert "Did you mean 'linear'?" in said
+
+
+def test_the_ensembles_options_reach_the_fit(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr("hms_ray.ensemble.fit_study", lambda *arguments: seen.append(arguments))
+    monkeypatch.setattr(cli, "_summary", lambda _: ["done"])
+    limits = ["--max-members", "3", "--max-per-space", "1", "--tolerance", "1e-4"]
+    assert main(["ensemble", "--study", "s", "--pool", "linear", "--min-votes", "5", *limits]) == 0
+    assert main(["ensemble", "--study", "s"]) == 0
+    (folder, min_votes, pool, asked, _), (_, *defaults, none, _) = seen
+    assert (folder.root, min_votes, pool) == (Path("s"), 5, "linear")
+    assert asked == Limits(members=3, per_family=1, tolerance=1e-4)
+    assert (defaults, none) == ([None, "auto"], Limits())
+    assert capsys.readouterr().out == "done\ndone\n"
+
+
 @pytest.mark.parametrize(
     ("extra", "sentence"),
     [
@@ -290,6 +311,13 @@ def test_our_own_bugs_keep_their_traceback(monkeypatch, error):
         ["search", "--space", "toy", "--speed", "3"],
         ["ensemble", "--study", "s", "--min-votes", "0"],
         ["ensemble", "--study", "s", "--min-votes", "few"],
+        ["ensemble", "--study", "s", "--max-members", "0"],
+        ["ensemble", "--study", "s", "--max-members", "2.5"],
+        ["ensemble", "--study", "s", "--max-per-space", "-1"],
+        ["ensemble", "--study", "s", "--tolerance", "little"],
+        ["ensemble", "--study", "s", "--tolerance", "-1"],
+        ["ensemble", "--study", "s", "--tolerance", "nan"],
+        ["ensemble", "--study", "s", "--pool"],
     ],
 )
 def test_what_cannot_be_parsed_is_the_users_mistake(argv, capsys):

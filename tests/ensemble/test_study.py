@@ -1,13 +1,15 @@
 """The ensemble of a study: what it writes, what it scores, and the real out-of-fold files as a known answer."""
 
+import logging
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hms_ray import files
+from hms_ray.cli import main
 from hms_ray.ensemble import Limits, _methods, _pool, fit_study, linear_pool
 from hms_ray.errors import ConfigError, DataError
 from hms_ray.oof import OofTable
@@ -261,6 +263,37 @@ def test_one_fold_and_an_empty_population_are_refused(make_study, tmp_path):
         fit_study(make_study(tmp_path / "one", folds=np.zeros(120, int)))
     with pytest.raises(ConfigError, match="largest vote count present is 12"):
         fit_study(make_study(tmp_path / "few"), min_votes=13)
+
+
+def test_the_command_says_each_score_beside_its_population(make_study, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(logging.root, "handlers", [])  # the command line sets its own
+    folder = make_study(tmp_path, n_members=3, n_tried=3, selected_on=(1,))
+    limits = ["--max-members", "2", "--max-per-space", "2", "--tolerance", "1e-5"]
+    assert main(["ensemble", "--study", str(folder.root), "--pool", "linear", *limits]) == 0
+    said, result = capsys.readouterr().out, files.read_json(folder.ensemble)
+    assert result["limits"] == asdict(Limits(members=2, per_family=2, tolerance=1e-5))
+    for sentence in (
+        "60 units with >= 10 votes of 60 patients",
+        f"ensemble, cross-fitted  {result['kl_cross_fitted']:.5f} ({result['interval']['low']:.5f} ",
+        f"  less what choosing 3 of 6 flatters it: {result['kl_selection_corrected']:.5f}",
+        f"ensemble, in sample     {result['kl_in_sample']:.5f}  optimistic",
+        f"best single             {result['baselines']['best_single']:.5f}  cnn-000",
+        f"members with weight     {len(result['members'])} of 3",
+        "no configuration was chosen on 40 units of folds 0, 2: there, cross-fitted ",
+    ):
+        assert sentence in said
+    lines = [line.split()[0] for line in said.splitlines() if line]
+    assert [name for name in lines if name in _methods.names()] == [row["method"] for row in result["methods"]]
+
+
+def test_few_patients_are_told_without_intervals(make_study, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(logging.root, "handlers", [])
+    groups = np.array([f"p{i // 2 % 3}" for i in range(120)])
+    folder = make_study(tmp_path, group_ids=groups)
+    assert main(["ensemble", "--study", str(folder.root), "--pool", "linear"]) == 0
+    result = files.read_json(folder.ensemble)
+    assert (result["interval"]["low"], result["interval"]["high"]) == (None, None)
+    assert f"ensemble, cross-fitted  {result['kl_cross_fitted']:.5f}\n" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real out-of-fold files; HMS_RAY_REAL names their folder")
