@@ -14,12 +14,12 @@ from hms_ray.ensemble._pool import SUFFIX, Pool
 from hms_ray.errors import ConfigError
 
 AUTO = "auto"
-RIDGES = {
-    "log_linear": {"ridge": (1e-3, 1e-2), "bias_ridge": (1e-2, 1e-1)},
-    "calibrated": {"ridge": (1e-3, 1e-1), "bias_ridge": (1e-2, 1e-1)},
-    "two_level": {"ridge": (1e-2,), "bias_ridge": (1e-2, 1e-1)},
+OPTIONS = {
+    "log_linear": {"ridge": (1e-3, 1e-2), "bias_units": (100, 500)},
+    "calibrated": {"ridge": (1e-3, 1e-1), "bias_units": (100, 500)},
+    "two_level": {"ridge": (1e-2,), "bias_units": (100, 500)},
 }
-CHOSEN_FROM = ("linear", "tempered", "log_linear", "calibrated", "two_level")  # what `auto` combines
+CHOSEN_FROM = ("uniform", "linear", "tempered", "log_linear", "calibrated", "two_level")  # what `auto` combines
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,15 @@ class Candidate:
         return replace(self, options=self.options | {"families": families})
 
     def fit(self, probs: np.ndarray, targets: np.ndarray, weight: np.ndarray, start: Pool | None = None) -> Pool:
-        """Fit it; arguments as in the linear pool."""
-        return lookup.load("ensemble", self.method + SUFFIX).fit(probs, targets, weight, start, **self.options)
+        """Fit it; arguments as in the linear pool.
+
+        The option `bias_units` says how many units the prior of a class bias is worth: the fewer there are to fit on,
+        the more it holds. What suits the weights does not depend on the number of units like that.
+        """
+        options = dict(self.options)
+        if "bias_units" in options:
+            options["bias_ridge"] = options.pop("bias_units") / np.count_nonzero(weight)
+        return lookup.load("ensemble", self.method + SUFFIX).fit(probs, targets, weight, start, **options)
 
 
 def names() -> list[str]:
@@ -67,7 +74,7 @@ def candidates(method: str, families: Sequence[str]) -> tuple[Candidate, ...]:
     if method == AUTO:
         found = [candidates(name, families) for name in CHOSEN_FROM if name != "two_level" or _levels(families)]
         return tuple(itertools.chain.from_iterable(found))
-    grid = RIDGES.get(method, {})
+    grid = OPTIONS.get(method, {})
     shared = {"families": tuple(families)} if method == "two_level" else {}
     values = itertools.product(*grid.values())
     return tuple(Candidate(method, shared | dict(zip(grid, v, strict=True)), n) for n, v in enumerate(values))
