@@ -68,6 +68,13 @@ def test_a_higher_level_is_wider_at_both_ends():
     assert lower < low < high < higher
 
 
+def test_the_longer_tail_of_losses_makes_the_longer_side():
+    groups = np.repeat(np.arange(40), 3)
+    for seed in range(5):
+        [(value, _, low, high)] = estimate(losses(seed, 1, groups) ** 2, groups)
+        assert high - value > 1.2 * (value - low), "many small losses may hide that large ones were missed"
+
+
 def test_the_stream_decides():
     values = losses()
     assert estimate(values) == estimate(values)

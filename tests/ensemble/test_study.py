@@ -60,6 +60,14 @@ def test_the_fitted_pool_over_its_members_gives_the_score_in_sample(fitted, line
         assert all(member["weight"] > 0 for member in result["members"])
 
 
+def test_members_without_weight_are_no_part_of_the_fitted_pool(make_study, tmp_path):
+    folder = make_study(tmp_path)
+    replace(OofTable.read(folder.oof("cnn-0000")), trial="same").write(folder.oof("same"))
+    result = fit_study(folder, pool="linear")
+    assert "same" not in [member["trial"] for member in result["members"]]
+    assert len(result["fitted"]["weights"]) == len(result["members"]) < result["candidates"] == 5
+
+
 def test_the_written_predictions_cover_all_units_and_give_the_cross_fitted_score(fitted):
     folder, result = fitted
     table = OofTable.read(folder.ensemble_oof)
