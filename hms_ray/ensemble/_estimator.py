@@ -15,7 +15,7 @@ from hms_ray.ensemble._members import Limits
 from hms_ray.ensemble._nested import Fits, cross_fit
 from hms_ray.ensemble._pool import Pool
 from hms_ray.ensemble._threads import on_one_thread
-from hms_ray.errors import DataError
+from hms_ray.errors import ConfigError, DataError
 from hms_ray.tasks import Task
 
 KEPT = ("method_", "names_", "kl_in_sample_", "kl_cross_fitted_", "interval_", "n_units_", "n_groups_", "notes_")
@@ -81,10 +81,11 @@ class Ensemble:
             DataError: the file is missing, broken, or something else.
         """
         content = files.read_json(Path(path))
-        if not isinstance(content, dict) or {*KEPT, "pool_", "task_"} - content.keys():
-            raise DataError(f"{path}: not an ensemble that was saved by hms_ray")
-        kept = {name: tuple(v) if isinstance(v, list) else v for name, v in content.items() if name in KEPT}
-        return cls(_pool.from_dict(content["pool_"]), tasks.from_dict(content["task_"]), **kept)
+        try:
+            kept = {name: tuple(v) if isinstance(v := content[name], list) else v for name in KEPT}
+            return cls(_pool.from_dict(content["pool_"]), tasks.from_dict(content["task_"]), **kept)
+        except (ConfigError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path}: not an ensemble that was saved by hms_ray ({error})") from error
 
 
 @on_one_thread

@@ -14,7 +14,7 @@ SURE = 6.0  # by so many standard errors of the paired difference, by patient
 UNCANNY = 0.02  # a unit's loss below this share of the best other member's there,
 WRONG = 0.05  # which is more than this, in nats
 FEW, RARE = 5, 0.005  # so many units, and this share of all, may be luck,
-TIMES = 10  # and so may be this multiple of what any other member has
+TIMES = 10  # and so may be this multiple of what the others have, in the median
 SHOWN = 5
 
 
@@ -32,14 +32,14 @@ def notes(rows: Rows, losses: np.ndarray, unit_names: np.ndarray) -> Iterator[st
     counts, scores = uncanny.sum(0), weight @ losses / weight.sum()
     for m, name in enumerate(rows.names):
         others = np.delete(np.arange(len(scores)), m)
-        rest, next_best = counts[others].max(), others[scores[others].argmin()]
+        rest, next_best = np.median(counts[others]), others[scores[others].argmin()]
         many = counts[m] > max(FEW, RARE * len(losses), TIMES * rest)
         gain = losses[:, next_best] - losses[:, m]
         if many or (scores[m] < FAR * scores[next_best] and _mean_over_error(gain, groups, weight) > SURE):
             first = np.lexsort((-ahead[:, m], ~uncanny[:, m]))[:SHOWN]
             yield (
                 f"{name} may have seen its targets: it scores {scores[m]:.5f}, the next best {scores[next_best]:.5f}, "
-                f"and is all but exact on {counts[m]} units where no other is near (others: {rest} at most), "
+                f"and is all but exact on {counts[m]} units where no other is near (others: {rest:g}), "
                 f"such as {', '.join(map(str, unit_names[first]))}"
             )
 

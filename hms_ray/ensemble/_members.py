@@ -77,8 +77,9 @@ def select(rows: Rows, units: np.ndarray, limits: Limits) -> np.ndarray:
     """Return the positions of the members that may be used, chosen on these units: all, if there is no limit.
 
     Begin with the members of the optimal linear pool; while there are too many, drop the one that the pool of the
-    others, fitted anew, misses least. Where seconds are limited, the one missed least for each second saved is tried as
-    well, and members that still fit are added.
+    others, fitted anew, misses least. That can go wrong, so that it is also begun at the best single member, and where
+    seconds are limited with the one missed least for each second saved; members that still fit are added, and the
+    smallest loss decides. With a tolerance, which needs no limit to be filled, there is the first way alone.
     """
     if not limits:
         return np.arange(rows.n_members)
@@ -86,10 +87,13 @@ def select(rows: Rows, units: np.ndarray, limits: Limits) -> np.ndarray:
     costs, families = np.array(limits.costs or np.ones(rows.n_members)), np.asarray(rows.families)
     affordable = np.flatnonzero(costs <= (np.inf if limits.seconds is None else limits.seconds))
     best = _fit(*terms, affordable, None)
-    if limits.seconds is None:
-        return _shrunk(terms, best, limits, families, np.ones_like(costs)).kept
-    found = [_shrunk(terms, best, limits, families, c) for c in (np.ones_like(costs), np.maximum(costs, TINY))]
-    found = [_refilled(terms, pool, affordable, limits, families) for pool in found]
+    shrunk = _shrunk(terms, best, limits, families, np.ones_like(costs))
+    if limits.tolerance is not None:
+        return shrunk.kept
+    alone = _fit(*terms, affordable[[(terms[1] @ np.log(terms[0][:, affordable])).argmax()]], None)
+    cheap = [] if limits.costs is None else [_shrunk(terms, best, limits, families, np.maximum(costs, TINY))]
+    others = affordable if limits.costs else np.union1d(best.kept, alone.kept)
+    found = [_refilled(terms, pool, others, limits, families) for pool in (shrunk, alone, *cheap)]
     return min(found, key=lambda pool: pool.loss).kept
 
 

@@ -17,6 +17,7 @@ from scipy.linalg import solve_triangular
 from scipy.optimize import nnls
 
 from hms_ray.ensemble._terms import blocks
+from hms_ray.ensemble._threads import on_one_thread
 
 TOLERANCE = 1e-9
 MAX_STEPS = 100
@@ -87,6 +88,7 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray, share: np.ndarray) ->
     return float((mass - (targets * logits).sum(1)).sum(0) @ share)
 
 
+@on_one_thread
 def fit(
     features: np.ndarray, targets: np.ndarray, share: np.ndarray, penalty: Penalty, start: np.ndarray | None = None
 ) -> Solution:

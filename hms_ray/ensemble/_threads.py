@@ -3,6 +3,7 @@
 On a machine whose other cores are busy, as in a search, a second thread was measured to cost a factor of ten.
 """
 
-from threadpoolctl import threadpool_limits
+import scipy.linalg  # noqa: F401  its linear algebra and NumPy's must be loaded to be found
+from threadpoolctl import ThreadpoolController
 
-on_one_thread = threadpool_limits.wrap(limits=1, user_api="blas")
+on_one_thread = ThreadpoolController().wrap(limits=1, user_api="blas")

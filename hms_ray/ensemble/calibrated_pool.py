@@ -16,6 +16,7 @@ from hms_ray.ensemble import _softmax_regression as regression
 from hms_ray.ensemble import linear_pool
 from hms_ray.ensemble._pool import Weighted
 from hms_ray.ensemble._terms import clipped, normalised
+from hms_ray.ensemble._threads import on_one_thread
 from hms_ray.tasks import CLIP
 
 RIDGE = 1e-3  # pulls the weights to equal ones
@@ -48,6 +49,7 @@ class Pool(Weighted):
         return cls(np.array(content["weights"]), content["exponent"], np.array(content["bias"]))
 
 
+@on_one_thread
 def fit(
     probs: np.ndarray,
     targets: np.ndarray,

@@ -18,15 +18,16 @@ from scipy.optimize import nnls
 
 from hms_ray.ensemble._pool import Weighted
 from hms_ray.ensemble._terms import scored_terms
+from hms_ray.ensemble._threads import on_one_thread
 
 TOLERANCE = 1e-9
 MAX_ITERATIONS = 200
 RIDGE = 1e-13  # on a Hessian of unit diagonal: identical members make it singular
 DEEPEST = 0.95  # no pooled prediction may lose more than this share in one step: near 0 the quadratic model is blind
 SUFFICIENT = 1e-4  # Armijo: the share of the decrease promised by the slope that a step must keep
-COARSER = 8  # the start is fitted on every eighth term, where they are many,
-COARSE_TERMS = 2000  # which is more than this,
-COARSE_GAP = 1e-3  # to this gap
+COARSER = 16  # the start is fitted on every sixteenth term, where they are many,
+COARSE_TERMS = 500  # which is so often this,
+COARSE_GAP = 1e-2  # to this gap
 SETTLED = 1e-2  # steps on a few members end at this share of the gap over all, when others may have come to matter
 GLANCE = 64  # terms by which most members are told apart
 RANK = 1e-10  # an eigenvalue of the active members' correlations below this: one of them is a blend of others
@@ -83,6 +84,7 @@ def fit(
     return fit_terms(*scored_terms(probs, targets, sample_weight), start)
 
 
+@on_one_thread
 def fit_terms(members: np.ndarray, shares: np.ndarray, start: np.ndarray | None = None) -> Pool:
     """Find the weights for clipped predictions (P, M) of scored pairs and their shares (P,), as `fit` does."""
     weights, gap, iterations = _optimum(members, shares, _start(members, shares, start), TOLERANCE)
@@ -109,31 +111,36 @@ def _optimum(
     members: np.ndarray, shares: np.ndarray, weights: np.ndarray, tolerance: float
 ) -> tuple[np.ndarray, float, int]:
     """Return weights, their gap over all members, and the Newton steps taken."""
-    steps = 0
+    steps, pooled = 0, members @ weights
     while True:
-        gains = _gains(shares, members, members @ weights)
+        gains = _gains(shares, members, pooled)
         gap = gains.max() - 1
         if gap < tolerance or steps >= MAX_ITERATIONS:
             return weights, gap, steps
         chosen = (weights > 0) | (gains > 1)
         enough = max(tolerance / 2, gap * SETTLED)
-        found, taken = _settle(_columns(members, chosen), shares, weights[chosen], enough, MAX_ITERATIONS - steps)
+        few, most = _columns(members, chosen), MAX_ITERATIONS - steps
+        found, pooled, taken = _settle(few, shares, weights[chosen], enough, most)
         weights, steps = np.zeros_like(weights), steps + taken
         weights[chosen] = found
 
 
 def _settle(
     members: np.ndarray, shares: np.ndarray, weights: np.ndarray, tolerance: float, most: int
-) -> tuple[np.ndarray, int]:
-    """Take Newton steps, `most` of them, until the gap among these members is below the tolerance."""
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Take Newton steps, `most` of them, until the gap among these members is below the tolerance.
+
+    Returns the weights, their pooled predictions (P,), and the steps taken.
+    """
+    pooled = members @ weights
     for taken in range(most):
-        pooled = members @ weights
         gains = _gains(shares, members, pooled)
         if gains.max() - 1 < tolerance:
-            return weights, taken
+            return weights, pooled, taken
         weights = _improve(members, shares, weights, pooled, gains)
         weights /= weights.sum()
-    return weights, most
+        pooled = members @ weights
+    return weights, pooled, most
 
 
 def _gains(shares: np.ndarray, members: np.ndarray, pooled: np.ndarray) -> np.ndarray:
