@@ -9,6 +9,7 @@ from hms_ray import files
 TRAINING = ("seeds.py", "tasks", "datasets", "features", "folds.py", "augment", "models", "training", "crossval.py")
 DECIDING = (
     *TRAINING,
+    "ensemble/_mixture.py",
     "ensemble/_terms.py",
     "ensemble/linear_pool.py",
     *(f"search/{name}.py" for name in ("journal", "pace", "racing", "ranges", "referee", "samplers", "trials")),

@@ -118,9 +118,10 @@ def _fit(
             break
         wanted = np.flatnonzero((x > 0) | (gradient < 0) | (np.arange(len(x)) < n_bias))
         if model is None or gap > earlier * FAST or len(np.setdiff1d(wanted, model.positions)):
-            model = _Model.at(features, predicted, share, penalty, wanted)
-        direction, moved = model.step(x, gradient)
-        earlier = gap
+            second = curvature(features, predicted, share, wanted[n_bias:] - n_bias)
+            model = _Model(wanted, second + np.diag(penalty.ridge[wanted]))
+        direction, earlier = model.step(x, gradient, n_bias), gap
+        moved = _logits(features, direction)
 
         def objective(t: float, x=x, logits=logits, direction=direction, moved=moved) -> float:
             return cross_entropy(logits + t * moved, targets, share) + penalty.value(x + t * direction)
@@ -134,30 +135,19 @@ def _fit(
 
 @dataclass(frozen=True)
 class _Model:
-    """The quadratic model over the bias and the weights that matter, positions in x; features are those of the latter.
+    """The quadratic model over the bias and the weights that matter: positions in x, and the Hessian of these.
 
     A weight of 0 that the objective does not want to grow has no part in a step.
     """
 
     positions: np.ndarray
-    features: np.ndarray
     hessian: np.ndarray
 
-    @classmethod
-    def at(
-        cls, features: np.ndarray, predicted: np.ndarray, share: np.ndarray, penalty: Penalty, positions: np.ndarray
-    ) -> _Model:
-        n_bias = predicted[..., 0].size
-        few = features if len(positions) == len(penalty.ridge) else features[:, :, positions[n_bias:] - n_bias]
-        return cls(positions, few, curvature(few, predicted, share) + np.diag(penalty.ridge[positions]))
-
-    def step(self, x: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the best step (B + J,) and how the logits move with it."""
-        n_bias = self.features.shape[0] * self.features.shape[1]
-        few = best_step(self.hessian, gradient[self.positions], x[self.positions], n_bias)
+    def step(self, x: np.ndarray, gradient: np.ndarray, n_bias: int) -> np.ndarray:
+        """Return the best step (B + J,)."""
         direction = np.zeros_like(x)
-        direction[self.positions] = few
-        return direction, _logits(self.features, few)
+        direction[self.positions] = best_step(self.hessian, gradient[self.positions], x[self.positions], n_bias)
+        return direction
 
 
 def _start(features: np.ndarray, targets: np.ndarray, share: np.ndarray, penalty: Penalty) -> np.ndarray:
@@ -184,13 +174,16 @@ def slope(features: np.ndarray, excess: np.ndarray, share: np.ndarray) -> np.nda
     return np.concatenate([weighted.sum(-1).ravel(), by_weight])
 
 
-def curvature(features: np.ndarray, predicted: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Return the Hessian (B + J, B + J) of the cross-entropy at predictions (Q, K, N).
+def curvature(
+    features: np.ndarray, predicted: np.ndarray, share: np.ndarray, chosen: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the Hessian (B + J, B + J) of the cross-entropy at predictions (Q, K, N); chosen: positions of J features.
 
     It is the mean covariance of the features, and of the outcomes' indicators, under each unit's predictions.
     """
     questions, outcomes, n_features, n_units = features.shape
-    n_bias = questions * outcomes
+    every = chosen is None or len(chosen) == n_features
+    n_features, n_bias = n_features if every else len(chosen), questions * outcomes
     hessian = np.zeros((n_bias + n_features, n_bias + n_features))
     bias, weight = slice(0, n_bias), slice(n_bias, None)
     for rows in blocks(n_units, n_features):
@@ -199,7 +192,7 @@ def curvature(features: np.ndarray, predicted: np.ndarray, share: np.ndarray) ->
             p, mass = predicted[q, :, rows], predicted[q, :, rows] * share[rows]  # (K, n)
             mean = np.zeros((n_features, p.shape[1]))
             for k in range(outcomes):
-                f = features[q, k, :, rows]  # (J, n)
+                f = features[q, k, :, rows] if every else features[q, k, chosen, rows]  # (J, n)
                 scaled = f * p[k]
                 mean += scaled
                 scaled *= share[rows]

@@ -11,7 +11,9 @@ import numpy as np
 
 from hms_ray.tasks import CLIP
 
-BLOCK = 1 << 22  # entries of a block's temporary arrays, 32 MB in float64
+BLOCK = 1 << 18  # entries of a block's temporary arrays: 2 MB in float64, which caches hold
+
+Pairs = tuple[np.ndarray, ...]
 
 
 def clipped(probs: np.ndarray) -> np.ndarray:
@@ -26,18 +28,30 @@ def normalised(n_units: int, sample_weight: np.ndarray | None = None) -> np.ndar
     return weight / weight.sum()
 
 
-def scored_terms(
-    probs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the (unit, class) pairs that count, P of them: clipped predictions (P, M) and shares (P,) that sum to 1.
+def scored_pairs(targets: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[Pairs, np.ndarray]:
+    """Return the indices of the (unit, class) pairs that count, P of them, and their shares (P,), which sum to 1.
 
     A pair whose target is 0 contributes nothing to the KL; where experts agree that is most of them.
     """
     shares = targets if sample_weight is None else (targets.T * sample_weight).T
-    units, *rest = np.nonzero(shares > 0)
-    assert len(units), "a pool cannot be fitted where no unit has weight"
-    members, shares = np.asarray(probs[(units, slice(None), *rest)], np.float64), shares[(units, *rest)]
-    return np.clip(members, CLIP, 1 - CLIP, out=members), shares / shares.sum()
+    pairs = np.nonzero(shares > 0)
+    assert len(pairs[0]), "a pool cannot be fitted where no unit has weight"
+    return pairs, shares[pairs] / shares[pairs].sum()
+
+
+def terms_at(probs: np.ndarray, pairs: Pairs) -> np.ndarray:
+    """Return the members' clipped predictions of these pairs, (N, M, ..., K) -> (P, M)."""
+    units, *rest = pairs
+    terms = np.asarray(probs[(units, slice(None), *rest)], np.float64)
+    return np.clip(terms, CLIP, 1 - CLIP, out=terms)
+
+
+def scored_terms(
+    probs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the clipped predictions (P, M) of the pairs that count, and their shares (P,)."""
+    pairs, shares = scored_pairs(targets, sample_weight)
+    return terms_at(probs, pairs), shares
 
 
 def blocks(n_units: int, entries_a_unit: int) -> Iterator[slice]:

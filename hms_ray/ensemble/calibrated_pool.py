@@ -67,7 +67,8 @@ def fit(
     """
     start = start or _start(probs, targets, sample_weight, ridge=ridge, bias_ridge=bias_ridge)
     share = normalised(len(targets), sample_weight) * targets.shape[-1] / targets[0].size
-    members = clipped(regression.outcome_major(probs))
+    members = regression.outcome_major(probs)  # a copy, whatever the layout
+    np.clip(members, CLIP, 1 - CLIP, out=members)
     problem = _Problem(
         members, regression.outcome_major_targets(targets), share, _penalty(targets, probs, ridge, bias_ridge)
     )

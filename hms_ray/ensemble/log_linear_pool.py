@@ -13,6 +13,7 @@ import numpy as np
 from hms_ray.ensemble import _softmax_regression as regression
 from hms_ray.ensemble._pool import Weighted
 from hms_ray.ensemble._terms import clipped, normalised
+from hms_ray.tasks import CLIP
 
 RIDGE = 1e-3  # per member: pulls the weights towards the plain geometric mean
 BIAS_RIDGE = 1e-2
@@ -61,8 +62,8 @@ def fit(
     """
     assert min(ridge, bias_ridge) >= LEAST, f"ridges must be at least {LEAST:g}, but got {ridge!r} and {bias_ridge!r}"
     n_members, n_bias = probs.shape[1], targets[0].size
-    features = clipped(regression.outcome_major(probs))  # a copy, whatever the layout
-    np.log(features, out=features)
+    features = regression.outcome_major(probs)  # a copy, whatever the layout
+    np.log(np.clip(features, CLIP, 1 - CLIP, out=features), out=features)
     share = normalised(len(targets), sample_weight) / (n_bias // targets.shape[-1])
     ridges = np.repeat([min(bias_ridge, HELD), ridge * n_members], [n_bias, n_members])
     penalty = regression.Penalty(ridges, np.repeat([0, 1 / n_members], [n_bias, n_members]))

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 
 from hms_ray import tasks
-from hms_ray.ensemble import linear_pool
+from hms_ray.ensemble import _mixture, linear_pool
 from hms_ray.seeds import stream
 
 TASK = tasks.from_dict({"kind": "votes", "classes": list("abc")})
@@ -151,7 +151,7 @@ def test_the_inputs_are_left_as_they_were():
 
 
 def test_an_open_certificate_is_owned_up_to(monkeypatch):
-    monkeypatch.setattr(linear_pool, "MAX_ITERATIONS", 1)
+    monkeypatch.setattr(_mixture, "MAX_ITERATIONS", 1)
     probs, targets = a_problem(8, 200, 10)
     pool = linear_pool.fit(probs, targets)
     assert not pool.certified
@@ -203,7 +203,7 @@ def test_members_that_are_sure_and_wrong_do_not_break_the_certificate(seed):
 def test_a_gap_that_is_left_open_bounds_what_is_missing(seed, steps, monkeypatch):
     probs, targets = a_problem(seed, 200, 12, spread=0.3)
     best = loss_of(linear_pool.fit(probs, targets).weights, probs, targets)
-    monkeypatch.setattr(linear_pool, "MAX_ITERATIONS", steps)
+    monkeypatch.setattr(_mixture, "MAX_ITERATIONS", steps)
     stopped = linear_pool.fit(probs, targets, start=np.eye(12)[seed])
     missing = loss_of(stopped.weights, probs, targets) - best
     assert stopped.iterations == steps
@@ -295,7 +295,7 @@ def test_members_without_weight_at_the_start_are_priced_in(member):
 def test_the_coarse_start_of_many_terms_leads_to_the_same_optimum(monkeypatch):
     probs, targets = a_problem(12, 500, 8)
     even = linear_pool.fit(probs, targets)
-    monkeypatch.setattr(linear_pool, "COARSE_TERMS", 20)
+    monkeypatch.setattr(_mixture, "COARSE_TERMS", 20)
     coarse = linear_pool.fit(probs, targets)
     assert coarse.certified
     np.testing.assert_allclose(coarse.weights, even.weights, atol=1e-4)
@@ -307,3 +307,31 @@ def test_questions_of_a_unit_count_like_units():
     together, apart = linear_pool.fit(probs, targets), linear_pool.fit(*rows)
     np.testing.assert_array_equal(together.weights, apart.weights)
     assert together.predict(probs).shape == targets.shape
+
+
+@pytest.mark.parametrize("shape", [(200, 30, 3), (60, 12, 2, 2)])
+def test_fitted_few_at_a_time_it_is_the_same_pool(monkeypatch, shape):
+    rng = stream(40, "few", *shape)
+    probs, targets = (
+        rng.dirichlet(np.ones(shape[-1]), shape[:-1]),
+        rng.dirichlet(np.ones(shape[-1]), shape[:1] + shape[2:-1]),
+    )
+    at_once = linear_pool.fit(probs, targets)
+    monkeypatch.setattr(linear_pool, "MANY", 0)
+    few = linear_pool.fit(probs, targets)
+    assert few.certified and few.gap < 1e-9
+    np.testing.assert_allclose(few.weights, at_once.weights, atol=1e-6)
+    begun = linear_pool.fit(probs, targets, start=np.eye(shape[1])[0])
+    np.testing.assert_allclose(begun.weights, at_once.weights, atol=1e-6)
+
+
+def test_few_at_a_time_it_takes_in_whom_a_part_of_the_rows_did_not_ask_for(monkeypatch):
+    monkeypatch.setattr(linear_pool, "MANY", 0)
+    targets = np.tile([[1.0, 0.0]], (64, 1))
+    probs = np.full((64, 3, 2), 0.5)
+    probs[:, 1] = [0.6, 0.4]
+    probs[np.arange(64) % 8 < 5, 2] = [0.99, 0.01]
+    probs[::8, 2] = [0.3, 0.7]  # the rows that the choice looks at
+    assert not linear_pool._likely(probs, *linear_pool.scored_pairs(targets))[1][2]
+    pool = linear_pool.fit(probs, targets)
+    assert pool.certified and pool.weights[2] > 0

@@ -10,7 +10,7 @@ import pytest
 
 from hms_ray import files
 from hms_ray.cli import main
-from hms_ray.ensemble import Limits, _methods, _pool, fit_study, linear_pool
+from hms_ray.ensemble import Limits, _methods, _mixture, _pool, fit_study, linear_pool
 from hms_ray.errors import ConfigError, DataError
 from hms_ray.oof import OofTable
 from hms_ray.oof_foreign import import_foreign
@@ -208,7 +208,7 @@ def test_a_fold_with_all_scored_units_is_averaged_and_noted(make_study, tmp_path
 
 
 def test_weights_without_a_certificate_are_noted(make_study, tmp_path, monkeypatch):
-    monkeypatch.setattr(linear_pool, "MAX_ITERATIONS", 0)
+    monkeypatch.setattr(_mixture, "MAX_ITERATIONS", 0)
     result = fit_study(make_study(tmp_path), pool="linear")
     assert result["duality_gap"] > 1e-9
     assert result["notes"][0].startswith("weights are not certified: the duality gap is ")
