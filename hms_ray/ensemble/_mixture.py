@@ -14,6 +14,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.optimize import nnls
 
+from hms_ray.ensemble._terms import blocks
 from hms_ray.ensemble._threads import on_one_thread
 
 TOLERANCE = 1e-9
@@ -111,7 +112,7 @@ def _improve(
     members: np.ndarray, shares: np.ndarray, weights: np.ndarray, pooled: np.ndarray, gained: np.ndarray
 ) -> np.ndarray:
     """Take one Newton step on these members, halved until the objective falls as its slope promises."""
-    target = _newton_target(members * (np.sqrt(shares) / pooled)[:, None], weights, gained)
+    target = _newton_target(_hessian(members, np.sqrt(shares) / pooled), weights, gained)
     direction = target - weights
     relative = (members @ direction) / pooled
     step = min(1.0, DEEPEST / max(-relative.min(), DEEPEST))
@@ -122,16 +123,23 @@ def _improve(
     return target if step == 1 else weights + step * direction
 
 
-def _newton_target(scaled: np.ndarray, weights: np.ndarray, gained: np.ndarray) -> np.ndarray:
+def _hessian(members: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """Return the Hessian (M, M); root (P,): root of the shares over the pooled predictions."""
+    hessian = np.zeros((members.shape[1],) * 2)
+    for rows in blocks(len(members), members.shape[1]):  # what a cache holds: nothing large is written
+        scaled = members[rows] * root[rows, None]
+        hessian += scaled.T @ scaled
+    return hessian
+
+
+def _newton_target(hessian: np.ndarray, weights: np.ndarray, gained: np.ndarray) -> np.ndarray:
     """Minimise the quadratic model over non-negative weights.
 
-    scaled (P, M) are predictions over the pooled one, times the root of the shares, so that H = scaled' scaled. As
-    H w = gained, the model around w is x'Hx / 2 - (2 gained - 1)'x: a least-squares problem in H's Cholesky factor.
+    As H w = gained, the model around w is x'Hx / 2 - (2 gained - 1)'x: a least-squares problem in H's Cholesky factor.
     The ridge holds x to w, not to 0, so that it slows the last steps at worst and never moves the optimum.
     """
-    hessian = scaled.T @ scaled
     scale = np.maximum(np.sqrt(np.diag(hessian)), 1)
-    hessian /= np.outer(scale, scale)
+    hessian = hessian / np.outer(scale, scale)
     ridge = RIDGE * len(scale)
     factor = np.linalg.cholesky(hessian + ridge * np.eye(len(scale)))
     right = solve_triangular(factor, (2 * gained - 1) / scale + ridge * scale * weights, lower=True)
@@ -180,7 +188,6 @@ def _sparsest(members: np.ndarray, shares: np.ndarray, weights: np.ndarray) -> n
 
 def _likeness(members: np.ndarray, shares: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the members' Hessian scaled to a unit diagonal, and that scale."""
-    scaled = members * (np.sqrt(shares) / (members @ weights))[:, None]
-    gram = scaled.T @ scaled
+    gram = _hessian(members, np.sqrt(shares) / (members @ weights))
     scale = np.sqrt(np.diag(gram))
     return gram / np.outer(scale, scale), scale

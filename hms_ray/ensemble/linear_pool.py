@@ -17,7 +17,7 @@ from hms_ray.ensemble._threads import on_one_thread
 
 TOLERANCE = _mixture.TOLERANCE
 MANY = 1 << 22  # from so many terms on, 32 MB, members are fitted few at a time:
-PART = 8  # those that matter on every eighth pair,
+PART = 12  # those that matter on every twelfth pair,
 NEARLY = 0.01  # or would with so much more gain, and those that the certificate asks for
 
 
@@ -96,7 +96,7 @@ def _fit_few(probs: np.ndarray, pairs: Pairs, shares: np.ndarray, start: np.ndar
 
 
 def _likely(probs: np.ndarray, pairs: Pairs, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weights (M,) for every eighth pair, and the mask of members that have weight there, or nearly."""
+    """Return the weights (M,) for every twelfth pair, and the mask of members that have weight there, or nearly."""
     some = slice(None, None, PART)
     terms, part = terms_at(probs, tuple(index[some] for index in pairs)), shares[some] / shares[some].sum()
     weights = _mixture.rough(terms, part, NEARLY / 100)

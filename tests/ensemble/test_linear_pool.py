@@ -330,8 +330,8 @@ def test_few_at_a_time_it_takes_in_whom_a_part_of_the_rows_did_not_ask_for(monke
     targets = np.tile([[1.0, 0.0]], (64, 1))
     probs = np.full((64, 3, 2), 0.5)
     probs[:, 1] = [0.6, 0.4]
-    probs[np.arange(64) % 8 < 5, 2] = [0.99, 0.01]
-    probs[::8, 2] = [0.3, 0.7]  # the rows that the choice looks at
+    probs[np.arange(64) % 12 < 8, 2] = [0.99, 0.01]
+    probs[::12, 2] = [0.3, 0.7]  # the rows that the choice looks at
     assert not linear_pool._likely(probs, *linear_pool.scored_pairs(targets))[1][2]
     pool = linear_pool.fit(probs, targets)
     assert pool.certified and pool.weights[2] > 0
