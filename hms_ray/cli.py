@@ -223,7 +223,7 @@ def _ensemble(arguments: argparse.Namespace) -> None:
 def _import(arguments: argparse.Namespace, folder: StudyFolder) -> None:
     from hms_ray.oof_foreign import import_foreign, parse_columns
 
-    notes = import_foreign(
+    import_foreign(
         arguments.oof,
         folder,
         arguments.min_votes,
@@ -232,8 +232,6 @@ def _import(arguments: argparse.Namespace, folder: StudyFolder) -> None:
         ids=[name.strip() for name in (arguments.ids or "").split(",") if name.strip()],
         allow_missing=arguments.allow_missing,
     )
-    for note in notes:
-        print(f"note: {note}")
 
 
 def _report(arguments: argparse.Namespace) -> None:

@@ -54,35 +54,19 @@ def fit_study(
     limits.check(rows.n_members)
     fits = Fits(rows, limits, progress)
     ours = _scores.run(fits, pool)
-    losses = _notes.member_losses(rows)
     rng = seeds.stream(SEED, "ensemble", "bootstrap")
-    methods = _scores.table(fits, ours, rng)
-    notes = [*ours.nested.notes, *_uncertified(methods), *_notes.of(rows, members.unit_ids, losses)]
-    for note in notes:
-        log.warning(note)
-    selection = _choice.correction(folder, members, rows, rng)
-    kl_cross_fitted = methods[0]["kl_cross_fitted"]["value"]
     result = {
-        "pool": pool,
-        "fitted": _pool.to_dict(_pool.restricted(ours.pool, np.flatnonzero(ours.pool.weights > 0))),
-        "members": _member_figures(members, fits, ours),
+        **_pool_figures(members, fits, ours),
         "limits": asdict(limits) if limits else None,
-        "duality_gap": ours.pool.gap,
-        "gap_by_fold": ours.nested.gap,
-        "kl_in_sample": methods[0]["kl_in_sample"],
-        "kl_cross_fitted": kl_cross_fitted,
-        "kl_selection_corrected": kl_cross_fitted + selection["share"] * selection["optimism"] if selection else None,
-        "kl_cross_fitted_by_fold": _by_fold(rows, ours.nested),
-        "interval": methods[0]["kl_cross_fitted"],
-        "selection": selection,
-        "methods": methods,
-        "baselines": _scores.baselines(rows, ours.nested, losses, rng),
+        **_score_figures(fits, ours, members.unit_ids, rng),
+        **_selection_figures(folder, members, rows, ours.nested, rng),
         "population": {"units": rows.n_units, "groups": rows.n_groups, "min_votes": min_votes},
         "candidates": rows.n_members,
         "folds_fingerprint": members.folds_fingerprint,
-        "outside_selection": _outside_selection(rows, members.selected_on, ours.nested),
-        "notes": notes,
     }
+    result["notes"] = [*study["data"].get("notes", ()), *result["notes"]]  # rows that an import left out, if any
+    for note in result["notes"]:
+        log.warning(note)
     _table(members, rows, ours.nested).write(folder.ensemble_oof)
     files.write_json(folder.ensemble, result)
     return result
@@ -118,6 +102,44 @@ def _rows(members: Stack, scored: np.ndarray) -> Rows:
         names=members.trials,
         families=members.spaces,
     )
+
+
+def _pool_figures(members: Stack, fits: Fits, ours: Method) -> dict[str, Any]:
+    """Describe the pool of all rows, which is what predicts, and its members."""
+    return {
+        "pool": ours.name,
+        "fitted": _pool.to_dict(_pool.restricted(ours.pool, np.flatnonzero(ours.pool.weights > 0))),
+        "members": _member_figures(members, fits, ours),
+        "duality_gap": ours.pool.gap,
+        "gap_by_fold": ours.nested.gap,
+    }
+
+
+def _score_figures(fits: Fits, ours: Method, unit_ids: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
+    """Score the pool in sample and cross-fitted, beside every other method and the baselines."""
+    losses, methods = _notes.member_losses(fits.rows), _scores.table(fits, ours, rng)
+    return {
+        "kl_in_sample": methods[0]["kl_in_sample"],
+        "kl_cross_fitted": methods[0]["kl_cross_fitted"]["value"],
+        "kl_cross_fitted_by_fold": _by_fold(fits.rows, ours.nested),
+        "interval": methods[0]["kl_cross_fitted"],
+        "methods": methods,
+        "baselines": _scores.baselines(fits.rows, ours.nested, losses, rng),
+        "notes": [*ours.nested.notes, *_uncertified(methods), *_notes.of(fits.rows, unit_ids, losses)],
+    }
+
+
+def _selection_figures(
+    folder: StudyFolder, members: Stack, rows: Rows, nested: CrossFit, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Say what the choice of configurations flatters the score by, and score the folds that took no part in it."""
+    selection = _choice.correction(folder, members, rows, rng)
+    flattered = selection["share"] * selection["optimism"] if selection else None
+    return {
+        "selection": selection,
+        "kl_selection_corrected": rows.score(nested.probs) + flattered if selection else None,
+        "outside_selection": _outside_selection(rows, members.selected_on, nested),
+    }
 
 
 def _uncertified(methods: list[dict[str, Any]]) -> list[str]:

@@ -44,7 +44,7 @@ def import_foreign(
     that exists keeps its own. None: 1; labels: the file with the truth, else the one of `paths` that looks like it;
     columns: {class: column} of prediction files that have these; ids: the columns to join on; allow_missing: keep the
     rows that every file has.
-    Returns what was left out, one sentence each.
+    Returns what was left out, one sentence each; the study keeps these, and its ensemble repeats them.
 
     Raises:
         ConfigError: no files, no or several labels files, names that collide, or a study of something else.
@@ -57,8 +57,9 @@ def import_foreign(
     if not common.any():
         raise nothing_common(members, whole, truth)
     kept = whole if common.all() else select(whole, common)
-    _write(kept, [member.table(kept) for member in members], folder, truth.path, min_votes)
-    return notes(members, whole, truth, common)
+    left_out = notes(members, whole, truth, common)
+    _write(kept, [member.table(kept) for member in members], folder, truth.path, min_votes, left_out)
+    return left_out
 
 
 def _sort_out(
@@ -148,23 +149,28 @@ def _compare(
 
 
 def _write(
-    kept: OofTable, tables: Sequence[OofTable], folder: StudyFolder, labels: Path, min_votes: int | None
+    kept: OofTable,
+    tables: Sequence[OofTable],
+    folder: StudyFolder,
+    labels: Path,
+    min_votes: int | None,
+    left_out: list[str],
 ) -> None:
     scored = _default_min_votes(folder, min_votes)
     population(kept.votes, scored)
-    folder.claim(_identity(kept, labels, scored))
+    folder.claim(_identity(kept, labels, scored, left_out))
     columns = {"unit_id": kept.unit_ids, "group_id": kept.group_ids, "fold": kept.folds}
     files.write_table(folder.folds, pd.DataFrame(columns))
     for table in tables:
         table.write(folder.oof(table.trial))
 
 
-def _identity(kept: OofTable, labels: Path, min_votes: int) -> dict[str, Any]:
+def _identity(kept: OofTable, labels: Path, min_votes: int, left_out: list[str]) -> dict[str, Any]:
     groups = np.unique(kept.group_ids)
     return {
         "task": kept.task.to_dict(),
         "data": {"name": SPACE, "root": str(labels), "params": {}, "fingerprint": kept.data_fingerprint}
-        | {"units": len(kept.unit_ids), "groups": len(groups)},
+        | {"units": len(kept.unit_ids), "groups": len(groups), "notes": left_out},
         "folds": {"k": len(np.unique(kept.folds)), "seed": None, "fingerprint": kept.folds_fingerprint},
         "score": {"min_votes": min_votes},
     }
