@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from hms_ray.ensemble import linear_pool
 from hms_ray.ensemble._terms import scored_terms
-from hms_ray.ensemble.linear_pool import Pool
 
-__all__ = ["Pool", "fit"]
+
+class Pool(linear_pool.Pool):
+    """All weight (M,) on one member. Nothing bounds what other weights could gain: gap None."""
 
 
 def fit(

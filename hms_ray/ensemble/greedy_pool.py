@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from hms_ray.ensemble import linear_pool
 from hms_ray.ensemble._terms import scored_terms
-from hms_ray.ensemble.linear_pool import Pool
-
-__all__ = ["Pool", "fit"]
 
 STEPS = 25
+
+
+class Pool(linear_pool.Pool):
+    """Weights (M,): each member's share of the choices. Nothing bounds what other weights could gain: gap None."""
 
 
 def fit(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from hms_ray.ensemble.linear_pool import Pool
+from hms_ray.ensemble import linear_pool
 
-__all__ = ["Pool", "fit"]
+
+class Pool(linear_pool.Pool):
+    """Equal weights (M,). Nothing bounds what other weights could gain: gap None."""
 
 
 def fit(
