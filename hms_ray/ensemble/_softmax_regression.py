@@ -70,11 +70,6 @@ def outcome_major_targets(targets: np.ndarray) -> np.ndarray:
     return outcome_major(targets[:, None])[:, :, 0]
 
 
-def unit_major(pooled: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Bring predictions (Q, K, N) into the shape (N, ..., K) of targets."""
-    return pooled.transpose(2, 0, 1).reshape(shape)
-
-
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Return the distribution over outcomes, (Q, K, N) -> (Q, K, N)."""
     odds = np.exp(logits - logits.max(1, keepdims=True))
