@@ -1,8 +1,6 @@
 """Replays searches on finished out-of-fold files: what each rule would have trained, and what the ensemble had lost."""
 
 import argparse
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -10,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bench._members import add_files, read
 from hms_ray.ensemble import linear_pool
-from hms_ray.oof import OofTable, population, stack
-from hms_ray.oof_foreign import import_foreign
+from hms_ray.oof import population
 from hms_ray.search import racing
 from hms_ray.seeds import stream
-from hms_ray.study_folder import StudyFolder
 from hms_ray.tasks import CLIP
 
 STOP_RATES = (*(10.0**-k for k in range(15, 0, -2)), 1e-2, 0.3, 0.5)  # of `race: best`, to meet any share of folds
@@ -91,10 +88,8 @@ def run(arguments: list[str]) -> Iterator[str]:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    root = os.environ.get("HMS_RAY_REAL")
-    real = sorted((Path(root) / "oof").glob("*.parquet")) if root else []
     parser = argparse.ArgumentParser(prog="python -m bench racing", description=__doc__)
-    parser.add_argument("--oof", nargs="*", type=Path, default=real, help="labels and prediction files")
+    add_files(parser)
     parser.add_argument("--min-votes", type=int, default=10, help="the scored population of real files")
     parser.add_argument("--orders", type=int, default=20, help="random orders of models and of folds")
     parser.add_argument("--seed", type=int, default=0)
@@ -106,10 +101,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 
 def _real(paths: list[Path], min_votes: int) -> Members:
-    with tempfile.TemporaryDirectory() as root:
-        folder = StudyFolder(Path(root) / "bench")
-        import_foreign(paths, folder)
-        found = stack([OofTable.read(folder.oof(trial)) for trial in folder.oof_ids()])
+    found = read(paths)
     scored = population(found.votes, min_votes)
     return Members(found.targets[scored], found.group_ids[scored], found.folds[scored], found.probs[scored])
 

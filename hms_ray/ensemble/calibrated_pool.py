@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from hms_ray.ensemble import _softmax_regression as regression
 from hms_ray.ensemble import linear_pool
@@ -36,8 +37,7 @@ class Pool(Weighted):
     def predict(self, probs: np.ndarray) -> np.ndarray:
         """Pool members' predictions, (N, M, ..., K) -> (N, ..., K)."""
         logits = self.exponent * np.log(clipped(linear_pool.pool(probs, self.weights))) + self.bias
-        odds = np.exp(logits - logits.max(-1, keepdims=True))
-        return odds / odds.sum(-1, keepdims=True)
+        return softmax(logits, axis=-1)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` needs to predict alike."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from hms_ray.ensemble import _softmax_regression as regression
 from hms_ray.ensemble._pool import Weighted
@@ -32,8 +33,7 @@ class Pool(Weighted):
     def predict(self, probs: np.ndarray) -> np.ndarray:
         """Pool members' predictions, (N, M, ..., K) -> (N, ..., K)."""
         logits = sum(w * np.log(clipped(probs[:, m])) for m, w in enumerate(self.weights) if w > 0) + self.bias
-        odds = np.exp(logits - logits.max(-1, keepdims=True)) + np.zeros_like(probs[:, 0])
-        return odds / odds.sum(-1, keepdims=True)
+        return softmax(np.broadcast_to(logits, probs[:, 0].shape), axis=-1)  # without weights it is the bias alone
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` needs to predict alike."""
