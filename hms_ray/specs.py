@@ -28,16 +28,27 @@ class InputSpec:
     shape: the sizes of those axes
     rate_hz: steps a second along T
     panels: blocks of scalp regions along an axis, where the feature has them
+    kinds: the recordings that it is made of, keys of `recordings.KINDS`
+    spans: where pictures of different time stand side by side along T, the width of each; empty: one picture
     """
 
     layout: Layout
     shape: tuple[int, ...]
     rate_hz: float
     panels: Panels | None = None
+    kinds: tuple[str, ...] = ()
+    spans: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         assert len(self.shape) == len(AXES[self.layout]), f"{self.layout=} does not fit {self.shape=}"
+        assert not self.spans or sum(self.spans) == self.shape[-1], f"{self.spans=} do not fill {self.shape=}"
 
     def axis(self, letter: str) -> int:
         """Return the position of an axis letter in a batch (B first): axis("T") is -1 for both layouts."""
         return AXES[self.layout].index(letter) - len(self.shape)
+
+    @property
+    def pictures(self) -> tuple[slice, ...]:
+        """Return where along T each picture lies."""
+        widths = self.spans or self.shape[-1:]
+        return tuple(slice(sum(widths[:i]), sum(widths[: i + 1])) for i in range(len(widths)))

@@ -1,14 +1,18 @@
 """What every test shares: the repository's root, tiny competition folders, and no thread or network unasked for."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+if TYPE_CHECKING:
+    import torch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests of one core each, the same everywhere
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # pretrained weights are never fetched in a test
@@ -34,6 +38,15 @@ def real_data(repository: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def made_up_recordings() -> "Callable[..., dict[str, torch.Tensor]]":
+    """The function that makes a batch of windows: made_up_recordings(kinds, rows, seed=0) -> (rows, channels, steps).
+
+    The last row has gaps, and its first channel holds nothing.
+    """
+    return _made_up_recordings
+
+
+@pytest.fixture(scope="session")
 def make_hms_folder() -> Callable[..., Path]:
     """The function that writes a tiny competition folder: make_hms_folder(path, patients=6, rows=320, seed=0)."""
     return write_hms_folder
@@ -43,6 +56,22 @@ def make_hms_folder() -> Callable[..., Path]:
 def hms_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One tiny competition folder of 6 patients, shared by the tests that only read it."""
     return write_hms_folder(tmp_path_factory.mktemp("hms") / "folder")
+
+
+def _made_up_recordings(kinds: Sequence[str], rows: int, seed: int = 0) -> "dict[str, torch.Tensor]":
+    import torch  # after the environment is set
+
+    from hms_ray import recordings
+
+    rng, batch = np.random.default_rng(seed), {}
+    for name in kinds:
+        kind = recordings.KINDS[name]
+        noise = rng.standard_normal((rows, len(kind.channels), kind.steps))
+        values = np.exp(noise) if name == "spectrogram" else np.cumsum(noise, -1) * 3 + 20 * noise
+        values[-1, :, kind.steps // 4 : kind.steps // 3] = np.nan
+        values[-1, 0] = np.nan
+        batch[name] = torch.from_numpy(values.astype(np.float32))
+    return batch
 
 
 def write_hms_folder(path: Path, patients: int = 6, rows: int = 320, seed: int = 0) -> Path:

@@ -1,1 +1,1 @@
-"""Features, one file each: `KIND` of recording, `Params`, `spec(params)`, and `compute(dataset, i, params)`."""
+"""Features, one file each: `Params`, `spec(params)`, and `compute(recordings, params)` on batches, on any device."""

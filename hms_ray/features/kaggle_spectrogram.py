@@ -6,16 +6,16 @@ Clip to [e^-4, e^8], log, standardise, NaN to 0: the public baseline of the comp
 import math
 from typing import Literal
 
-import numpy as np
+import torch
 from pydantic import Field
 
-from hms_ray.datasets import Dataset
+from hms_ray.features._feature import Recordings
 from hms_ray.params import Params as Strict
-from hms_ray.specs import InputSpec, Panels
+from hms_ray.recordings import BINS_HZ, PANELS, SPECTROGRAM
+from hms_ray.specs import InputSpec
+from hms_ray.specs import Panels as PanelAxis
 
-KIND = "spectrogram"
-PANELS, BINS, ROWS, ROW_S = ("LL", "LP", "RL", "RP"), 100, 300, 2.0
-POWER_RANGE = (math.exp(-4), math.exp(8))  # plain floats: NumPy's would turn the image into float64
+POWER_RANGE = (math.exp(-4), math.exp(8))
 
 
 class Params(Strict):
@@ -30,30 +30,23 @@ class Params(Strict):
 
 def spec(params: Params) -> InputSpec:
     """Return the shape of one image."""
-    bins, rows, rate_hz = BINS // params.pool, ROWS // params.pool, 1 / (ROW_S * params.pool)
-    if params.arrange == "stack":
-        return InputSpec("image", (1, len(PANELS) * bins, rows), rate_hz, Panels("F", PANELS))
-    return InputSpec("image", (len(PANELS), bins, rows), rate_hz, Panels("C", PANELS))
+    bins, steps = len(BINS_HZ) // params.pool, SPECTROGRAM.steps // params.pool
+    stacked = params.arrange == "stack"
+    shape = (1, len(PANELS) * bins, steps) if stacked else (len(PANELS), bins, steps)
+    panels = PanelAxis("F" if stacked else "C", PANELS)
+    return InputSpec("image", shape, SPECTROGRAM.rate_hz / params.pool, panels, (SPECTROGRAM.name,))
 
 
-def compute(dataset: Dataset, i: int, params: Params) -> np.ndarray:
-    """Return unit i's image (C, F, T), float32."""
-    power = dataset.recording(KIND, i)  # (4, 100, 300), NaN where the recording has gaps
-    image = np.log(np.clip(power, *POWER_RANGE))
-    image = np.nan_to_num(_standardise(image, (1, 2) if params.standardise == "panel" else (0, 1, 2)))
-    return _pool(image, params.pool).reshape(spec(params).shape)
+def compute(recordings: Recordings, params: Params) -> torch.Tensor:
+    """Return images (B, C, F, T) of spectrograms (B, 400, 300), float32."""
+    power = recordings[SPECTROGRAM.name].unflatten(1, (len(PANELS), -1))  # (B, 4, 100, 300), NaN where it has gaps
+    image = power.clamp(*POWER_RANGE).log()
+    image = _standardise(image, (2, 3) if params.standardise == "panel" else (1, 2, 3)).nan_to_num()
+    image = torch.nn.functional.avg_pool2d(image, params.pool) if params.pool > 1 else image
+    return image.reshape(-1, *spec(params).shape)
 
 
-def _standardise(image: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+def _standardise(image: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
     """Shift and scale over `axes`, leaving NaN out; an image without any value stays NaN."""
-    known = np.isfinite(image)
-    count = np.maximum(known.sum(axes, keepdims=True, dtype=np.float32), 1)
-    centred = image - np.where(known, image, 0).sum(axes, keepdims=True) / count
-    variance = (np.where(known, centred, 0) ** 2).sum(axes, keepdims=True) / count
-    return centred / (np.sqrt(variance) + 1e-6)
-
-
-def _pool(image: np.ndarray, side: int) -> np.ndarray:
-    """Average squares of `side` pixels, (P, F, T) -> (P, F // side, T // side)."""
-    panels, bins, rows = image.shape
-    return image.reshape(panels, bins // side, side, rows // side, side).mean((2, 4))
+    centred = image - image.nanmean(axes, keepdim=True)
+    return centred / (centred.square().nanmean(axes, keepdim=True).sqrt() + 1e-6)

@@ -1,0 +1,29 @@
+"""Kinds of recordings: what a dataset reads from its files and a feature takes."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RecordingKind:
+    """Recordings of one kind: named channels, steps a second, and how long the window around a label is."""
+
+    name: str
+    channels: tuple[str, ...]
+    rate_hz: float
+    window_s: float
+
+    @property
+    def steps(self) -> int:
+        """Steps of one window."""
+        return round(self.window_s * self.rate_hz)
+
+
+# Electrodes of the 10-20 system in the order of the competition's files, in microvolts.
+EEG = RecordingKind("eeg", tuple("Fp1 F3 C3 P3 F7 T3 T5 O1 Fz Cz Pz Fp2 F4 C4 P4 F8 T4 T6 O2 EKG".split()), 200.0, 50.0)
+
+# Power of four regions at 0.59 ... 19.92 Hz; halves are rounded up in the names: 3.125 Hz is LL_3.13.
+PANELS = ("LL", "LP", "RL", "RP")
+BINS_HZ = tuple(int(k * 20000 / 1024 + 0.5) / 100 for k in range(3, 103))
+SPECTROGRAM = RecordingKind("spectrogram", tuple(f"{panel}_{hz}" for panel in PANELS for hz in BINS_HZ), 0.5, 600.0)
+
+KINDS = {kind.name: kind for kind in (EEG, SPECTROGRAM)}
