@@ -19,7 +19,9 @@ class RecordingKind:
 
 
 # Electrodes of the 10-20 system in the order of the competition's files, in microvolts.
-EEG = RecordingKind("eeg", tuple("Fp1 F3 C3 P3 F7 T3 T5 O1 Fz Cz Pz Fp2 F4 C4 P4 F8 T4 T6 O2 EKG".split()), 200.0, 50.0)
+LEFT, MIDLINE = ("Fp1", "F3", "C3", "P3", "F7", "T3", "T5", "O1"), ("Fz", "Cz", "Pz")
+RIGHT = ("Fp2", "F4", "C4", "P4", "F8", "T4", "T6", "O2")
+EEG = RecordingKind("eeg", (*LEFT, *MIDLINE, *RIGHT, "EKG"), 200.0, 50.0)
 
 # Power of four regions at 0.59 ... 19.92 Hz; halves are rounded up in the names: 3.125 Hz is LL_3.13.
 PANELS = ("LL", "LP", "RL", "RP")
