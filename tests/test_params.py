@@ -1,8 +1,10 @@
 """Parameters are strict: what is not meant is refused, with path, rule and value."""
 
+import json
 from typing import Any, Literal
 
 import pytest
+import yaml
 from pydantic import Field, ValidationError
 
 from hms_ray.errors import ConfigError
@@ -57,3 +59,42 @@ def test_all_faults_come_at_once() -> None:
 def test_parameters_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Outer().rate = 0.5
+
+
+class Listed(Params):
+    ends_s: tuple[float, float] = (1.0, 2.0)
+    names: tuple[str, ...] | None = None
+    pairs: tuple[tuple[str, int], ...] = ()
+    inners: tuple[Inner, ...] = Field((Inner(),), max_length=2)
+    tail: list[int] = Field(default_factory=list)
+
+
+def test_a_tuple_is_written_as_a_list() -> None:
+    values = {"ends_s": [0, 3.5], "names": ["a"], "pairs": [["a", 1]], "inners": [{"width": 4}, {}], "tail": [1]}
+    params = parse(Listed, values, "feature")
+    assert (params.ends_s, params.names, params.pairs, params.tail) == ((0.0, 3.5), ("a",), (("a", 1),), [1])
+    assert params.inners == (Inner(width=4), Inner())
+
+
+@pytest.mark.parametrize("values", [{}, {"names": ["a", "b"], "pairs": [["a", 1], ["b", 2]], "inners": []}])
+def test_what_is_dumped_can_be_written_and_read_back(values: dict[str, Any]) -> None:
+    params = parse(Listed, values, "feature")
+    dumped = params.model_dump()
+    for again in (dumped, yaml.safe_load(yaml.safe_dump(dumped)), json.loads(json.dumps(dumped))):
+        assert again == dumped and parse(Listed, again, "feature") == params
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"ends_s": [1]}, "ends_s.1: missing"),
+        ({"ends_s": "12"}, "ends_s: Input should be a valid tuple, but got '12'"),
+        ({"ends_s": [1, "2"]}, "ends_s.1: Input should be a valid number, but got '2'"),
+        ({"inners": [{}, {"width": 1}]}, "inners.1.width: Input should be greater than or equal to 4, but got 1"),
+        ({"tail": (1,)}, "tail: Input should be a valid list, but got (1,)"),
+    ],
+)
+def test_lists_are_as_strict_as_the_rest(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(Listed, values, "feature")
+    assert str(caught.value) == f"configuration: feature.{sentence}"
