@@ -1,14 +1,12 @@
 """Mirror the brain: swap the left and right panels or channels; the votes name no side."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from pydantic import Field
 
-from hms_ray.augment._compose import Batch, chosen
-from hms_ray.errors import ConfigError
+from hms_ray.augment._compose import Batch, change_some, need
 from hms_ray.params import Params as Strict
+from hms_ray.specs import InputSpec, Panels
 
 
 class Params(Strict):
@@ -19,11 +17,20 @@ class Params(Strict):
 
 def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
     """Put each left panel where its right twin was and the reverse, (B, C, F, T) or (B, C, T)."""
-    panels = batch.spec.panels
-    if panels is None:
-        raise ConfigError("augment.mirror_sides needs a feature whose panels have sides; this one names none")
-    blocks = batch.x.unflatten(batch.spec.axis(panels.axis), (len(panels.names), -1))
-    axis = batch.spec.axis(panels.axis) - 1  # of the panel, counted from the end as spec.axis does
-    order = torch.tensor(panels.mirrored(), device=batch.x.device)
-    mirrored = blocks.index_select(axis, order).reshape(batch.x.shape)
-    return replace(batch, x=torch.where(chosen(batch, rng, params.p), mirrored, batch.x))
+    _sides(batch.spec)
+    return change_some(batch, rng, params.p, lambda x: variant(x, batch.spec))
+
+
+def variant(x: torch.Tensor, spec: InputSpec) -> torch.Tensor:
+    """Mirror every row of x (B, *spec.shape)."""
+    panels = _sides(spec)
+    blocks = x.unflatten(spec.axis(panels.axis), (len(panels.names), -1))
+    axis = spec.axis(panels.axis) - 1  # of the panel, counted from the end as spec.axis does
+    order = torch.tensor(panels.mirrored(), device=x.device)
+    return blocks.index_select(axis, order).reshape(x.shape)
+
+
+def _sides(spec: InputSpec) -> Panels:
+    """Return the panels, or refuse a feature without."""
+    need(spec.panels is not None, "mirror_sides", "a feature whose panels have sides; this one names none")
+    return spec.panels

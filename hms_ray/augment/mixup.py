@@ -22,6 +22,8 @@ def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
     rows = len(batch.x)
     partner = torch.from_numpy(rng.permutation(rows)).to(batch.x.device)
     share = np.where(rng.random(rows) < params.p, rng.beta(params.alpha, params.alpha, rows), 1.0)
+    if (share == 1).all():
+        return batch
     share = torch.from_numpy(share).to(batch.x)  # (B,), what each row keeps of itself
 
     def blend(values: torch.Tensor) -> torch.Tensor:

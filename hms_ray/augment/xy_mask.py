@@ -26,7 +26,7 @@ def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
         shape = [1] * batch.x.ndim
         shape[0], shape[axis] = stripes.shape
         masked = masked | stripes.view(shape)
-    return replace(batch, x=batch.x.masked_fill(masked & chosen(batch, rng, params.p), 0))
+    return replace(batch, x=batch.x.clone().masked_fill_(masked & chosen(batch, rng, params.p), 0))
 
 
 def _stripes(rng: np.random.Generator, rows: int, length: int, params: Params) -> np.ndarray:

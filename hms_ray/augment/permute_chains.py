@@ -1,0 +1,56 @@
+"""Let whole chains of electrodes change places (after the shuffled channels of Saeed et al., 2020, arXiv:2010.13694).
+
+A chain is the panels whose names share their first two letters: LL1 ... LL4 run from front to back, and stay in that
+order. A class of the votes is told by what the chains show and hardly by which of them shows it.
+"""
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from hms_ray.augment._compose import Batch, change_some, need
+from hms_ray.params import Params as Strict
+from hms_ray.specs import InputSpec
+
+
+class Params(Strict):
+    """How often."""
+
+    p: float = Field(0.5, ge=0, le=1, description="share of the rows whose chains are shuffled")
+
+
+def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
+    """Shuffle the chains of rows (C, F, T) or (C, T) among those of equal size; the midline stays."""
+    spec = batch.spec
+    need(spec.panels is not None, "permute_chains", "a feature whose panels form chains; this one names none")
+    groups = _groups(spec.panels.names)
+    need(bool(groups), "permute_chains", "two chains of equal size beside the midline")
+    return change_some(batch, rng, params.p, lambda x: _placed(x, spec, _orders(rng, len(x), spec, groups)))
+
+
+def _groups(names: tuple[str, ...]) -> list[np.ndarray]:
+    """Return, for each size that two or more chains have, the panels (chains, size) that they are made of."""
+    chains: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        if name[0] != "Z":
+            chains.setdefault(name[:2], []).append(i)
+    sizes = [len(chain) for chain in chains.values()]
+    return [np.array([c for c in chains.values() if len(c) == n]) for n in sorted(set(sizes)) if sizes.count(n) > 1]
+
+
+def _orders(rng: np.random.Generator, rows: int, spec: InputSpec, groups: list[np.ndarray]) -> np.ndarray:
+    """Return (rows, panels): which panel comes to each place."""
+    order = np.tile(np.arange(len(spec.panels.names)), (rows, 1))
+    for group in groups:
+        chains = rng.permuted(np.tile(np.arange(len(group)), (rows, 1)), axis=1)
+        order[:, group.ravel()] = group[chains].reshape(rows, -1)
+    return order
+
+
+def _placed(x: torch.Tensor, spec: InputSpec, order: np.ndarray) -> torch.Tensor:
+    """Return x (n, *spec.shape) with the panels of each row in its order (n, panels)."""
+    axis = spec.axis(spec.panels.axis)
+    blocks = x.unflatten(axis, (order.shape[1], -1))
+    shape = [1] * blocks.ndim
+    shape[0], shape[axis - 1] = order.shape
+    return blocks.take_along_dim(torch.from_numpy(order).to(x.device).view(shape), axis - 1).reshape(x.shape)
