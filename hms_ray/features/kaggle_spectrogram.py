@@ -1,14 +1,17 @@
 """The supplied ten-minute spectrograms as a log image.
 
-Clip to [e^-4, e^8], log, standardise, NaN to 0: the public baseline of the competition.
+Clip to [e^-4, e^8], log, standardise, NaN to 0: the public baseline of the competition. It standardises the whole ten
+minutes, then takes the middle 256 columns and pads each panel to 128 rows; `columns` and `bins` do so too.
+https://www.kaggle.com/code/cdeotte/efficientnetb0-starter-lb-0-43
 """
 
 import math
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
+from hms_ray.features._bins import pad_bins
 from hms_ray.features._feature import Recordings
 from hms_ray.params import Params as Strict
 from hms_ray.recordings import BINS_HZ, PANELS, SPECTROGRAM
@@ -16,37 +19,90 @@ from hms_ray.specs import InputSpec
 from hms_ray.specs import Panels as PanelAxis
 
 POWER_RANGE = (math.exp(-4), math.exp(8))
+AXES = {"image": (1, 2, 3), "panel": (2, 3)}
 
 
-class Params(Strict):
+class Shared(Strict):
+    """How power becomes pixels."""
+
+    standardise: Literal["image", "panel", "global", "none"] = Field(
+        "image",
+        description="mean 0 and deviation 1 over what; global: the same shift and scale for every recording;"
+        " none: the log power as it is, gaps are power 1",
+    )
+    mean: float = Field(
+        -0.8, ge=-4, le=8, description="of the log power, for global; the default is that of a few recordings"
+    )
+    deviation: float = Field(
+        1.9, ge=0.1, le=12, description="of the log power, for global; the default is that of a few recordings"
+    )
+    columns: int = Field(300, ge=16, le=SPECTROGRAM.steps, description="the middle so many of 300 steps of 2 s")
+    bins: int = Field(
+        len(BINS_HZ), ge=len(BINS_HZ), le=128, description="rows a panel: 100, and zeros below and above them"
+    )
+    pool: Literal[1, 2, 4] = Field(1, description="average pixels in squares of this side: smaller images train faster")
+
+    @field_validator("pool")
+    @classmethod
+    def _divides(cls, pool: int, info: ValidationInfo) -> int:
+        for name in ("bins", "columns"):
+            if info.data.get(name, 0) % pool:
+                raise ValueError(f"must divide {name} ({info.data[name]})")
+        return pool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of one panel."""
+        return self.bins // self.pool, self.columns // self.pool
+
+    @property
+    def rate_hz(self) -> float:
+        """Columns a second."""
+        return SPECTROGRAM.rate_hz / self.pool
+
+
+class Params(Shared):
     """How the four panels become one image."""
 
     arrange: Literal["stack", "channels"] = Field(
-        "stack", description="stack: one image of 400 x 300; channels: four of 100 x 300"
+        "stack", description="stack: one image of 400 x 300; channels: each panel is a channel of 100 x 300"
     )
-    standardise: Literal["image", "panel"] = Field("image", description="mean 0 and deviation 1 over what")
-    pool: Literal[1, 2, 4] = Field(1, description="average pixels in squares of this side: smaller images train faster")
 
 
 def spec(params: Params) -> InputSpec:
     """Return the shape of one image."""
-    bins, steps = len(BINS_HZ) // params.pool, SPECTROGRAM.steps // params.pool
+    bins, columns = params.size
     stacked = params.arrange == "stack"
-    shape = (1, len(PANELS) * bins, steps) if stacked else (len(PANELS), bins, steps)
+    shape = (1, len(PANELS) * bins, columns) if stacked else (len(PANELS), bins, columns)
     panels = PanelAxis("F" if stacked else "C", PANELS)
-    return InputSpec("image", shape, SPECTROGRAM.rate_hz / params.pool, panels, (SPECTROGRAM.name,))
+    return InputSpec("image", shape, params.rate_hz, panels, (SPECTROGRAM.name,))
 
 
 def compute(recordings: Recordings, params: Params) -> torch.Tensor:
     """Return images (B, C, F, T) of spectrograms (B, 400, 300), float32."""
-    power = recordings[SPECTROGRAM.name].unflatten(1, (len(PANELS), -1))  # (B, 4, 100, 300), NaN where it has gaps
-    image = power.clamp(*POWER_RANGE).log()
-    image = _standardise(image, (2, 3) if params.standardise == "panel" else (1, 2, 3)).nan_to_num()
-    image = torch.nn.functional.avg_pool2d(image, params.pool) if params.pool > 1 else image
-    return image.reshape(-1, *spec(params).shape)
+    return framed(log_power(recordings, params), params).reshape(-1, *spec(params).shape)
 
 
-def _standardise(image: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
-    """Shift and scale over `axes`, leaving NaN out; an image without any value stays NaN."""
+def log_power(recordings: Recordings, params: Shared) -> torch.Tensor:
+    """Return the panels (B, 4, 100, columns), clipped, in logarithms and standardised; NaN where there is a gap."""
+    power = recordings[SPECTROGRAM.name].unflatten(1, (len(PANELS), -1))  # (B, 4, 100, 300)
+    image = _standardise(power.clamp(*POWER_RANGE).log(), params)
+    first = (image.shape[-1] - params.columns) // 2
+    return image[..., first : first + params.columns]
+
+
+def framed(image: torch.Tensor, params: Shared) -> torch.Tensor:
+    """Return images (B, 4, 100, columns) as (B, 4, *params.size): gaps are 0, rows added, pooled."""
+    image = pad_bins(image.nan_to_num(), params.bins)
+    return torch.nn.functional.avg_pool2d(image, params.pool) if params.pool > 1 else image
+
+
+def _standardise(image: torch.Tensor, params: Shared) -> torch.Tensor:
+    """Shift and scale, leaving NaN out; an image without any value stays NaN."""
+    if params.standardise == "none":
+        return image
+    if params.standardise == "global":
+        return (image - params.mean) / params.deviation
+    axes = AXES[params.standardise]
     centred = image - image.nanmean(axes, keepdim=True)
     return centred / (centred.square().nanmean(axes, keepdim=True).sqrt() + 1e-6)

@@ -1,114 +1,166 @@
 """The image against the recipe written out pixel by pixel from the competition's file."""
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from hms_ray.datasets import hms
 from hms_ray.errors import ConfigError
 from hms_ray.features import kaggle_spectrogram as feature
 from hms_ray.params import parse
+from hms_ray.recordings import SPECTROGRAM
 
-HZ = sorted({float(name[3:]) for name in hms.COLUMNS})
-
-
-@pytest.fixture(scope="module")
-def dataset(hms_folder: Path) -> hms.HmsDataset:
-    """One unit an EEG; the last two are patient 0's, whose recording begins with a gap."""
-    return hms.load(hms_folder, hms.Params(rows="eeg"))
+HZ = [f"{np.floor(k * 20000 / 1024 + 0.5) / 100:g}" for k in range(3, 103)]
+CHANNELS = {"arrange": "channels"}
 
 
-def reference(path: Path, offset_s: float) -> np.ndarray:
-    """The public recipe: 300 rows from offset // 2, 4 panels, clip, log, standardise per image, NaN to 0."""
-    table = pd.read_parquet(path)
-    start = int(offset_s // 2)
-    panels = []
-    for panel in ("LL", "LP", "RL", "RP"):
-        power = table[[f"{panel}_{hz:g}" for hz in HZ]].to_numpy()[start : start + 300].T.astype(np.float64)
-        power = np.pad(power, ((0, 0), (0, 300 - power.shape[1])), constant_values=np.nan)
-        panels.append(np.log(np.clip(power, math.exp(-4), math.exp(8))))
-    image = np.stack(panels)
-    image = (image - np.nanmean(image)) / (np.nanstd(image) + 1e-6)
-    return np.nan_to_num(image, nan=0.0)
+def window(path: Path, start: int) -> pd.DataFrame:
+    """300 rows of a file from `start`, those beyond its end empty."""
+    return pd.read_parquet(path).iloc[start : start + 300].reset_index(drop=True).reindex(range(300))
 
 
-@pytest.mark.parametrize("unit", [0, 2, 11])
-def test_the_image_is_the_recipes(dataset: hms.HmsDataset, unit: int) -> None:
-    expected = reference(dataset.files("spectrogram")[unit], dataset.units["spectrogram_offset_s"].iat[unit])
-    image = feature.compute(dataset, unit, feature.Params())
-    assert image.dtype == np.float32
-    np.testing.assert_allclose(image, expected.reshape(1, 400, 300), atol=1e-4)
-    channels = feature.compute(dataset, unit, feature.Params(arrange="channels"))
-    np.testing.assert_allclose(channels, expected, atol=1e-4)
+def batch_of(table: pd.DataFrame) -> dict[str, torch.Tensor]:
+    """A batch of one window."""
+    return {"spectrogram": torch.tensor(table[list(SPECTROGRAM.channels)].to_numpy(np.float32).T[None])}
 
 
-def test_gaps_are_the_mean(dataset: hms.HmsDataset) -> None:
-    image = feature.compute(dataset, 11, feature.Params())
-    assert (image[:, :, :6] == 0).all() and not (image[:, :, 6:] == 0).any()
+def recipe(table: pd.DataFrame) -> np.ndarray:
+    """The public recipe: 4 panels, clip, log, standardise per image, NaN to 0."""
+    panels = [table[[f"{panel}_{hz}" for hz in HZ]].to_numpy(np.float64).T for panel in ("LL", "LP", "RL", "RP")]
+    image = np.log(np.clip(np.stack(panels), math.exp(-4), math.exp(8)))
+    return np.nan_to_num((image - np.nanmean(image)) / (np.nanstd(image) + 1e-6))
 
 
-@pytest.mark.parametrize("unit", [0, 11])
-def test_each_panel_by_itself(dataset: hms.HmsDataset, unit: int) -> None:
-    logs = np.log(np.clip(dataset.recording("spectrogram", unit).astype(np.float64), math.exp(-4), math.exp(8)))
+def compute(power: np.ndarray, **params: object) -> np.ndarray:
+    """The image of power (4, 100, 300)."""
+    batch = torch.from_numpy(power.astype(np.float32)).reshape(1, 400, 300)
+    return feature.compute({"spectrogram": batch}, feature.Params(**params))[0].numpy()
+
+
+@pytest.fixture
+def power() -> np.ndarray:
+    """Four panels of made-up power, with a gap at the start and one in a panel."""
+    power = np.exp(np.random.default_rng(0).normal(size=(4, 100, 300)) * 2 - 1)
+    power[..., :6] = power[2, 40:50, 100:200] = np.nan
+    return power
+
+
+@pytest.mark.parametrize(("patient", "start"), [(0, 0), (1, 3), (2, 19), (3, 60)])
+def test_the_image_is_the_recipes(hms_folder: Path, patient: int, start: int) -> None:
+    table = window(sorted((hms_folder / "train_spectrograms").glob("*.parquet"))[patient], start)
+    batch = batch_of(table)
+    image = feature.compute(batch, feature.Params())
+    np.testing.assert_allclose(image[0], recipe(table).reshape(1, 400, 300), atol=1e-4)
+    channels = feature.compute(batch, feature.Params(arrange="channels"))
+    np.testing.assert_allclose(channels[0], recipe(table), atol=1e-4)
+
+
+def test_real_recordings_are_as_the_recipe_has_them(real_data: Path) -> None:
+    for path in sorted((real_data / "hms_sample").glob("*_spectrograms/*.parquet")):
+        table = window(path, 0)
+        batch = batch_of(table)
+        image = feature.compute(batch, feature.Params(arrange="channels"))
+        np.testing.assert_allclose(image[0], recipe(table), atol=1e-4)
+
+
+def test_the_fixed_mean_and_deviation_are_those_of_real_recordings(real_data: Path) -> None:
+    files = sorted((real_data / "hms_sample").glob("*_spectrograms/*.parquet"))
+    power = np.concatenate([pd.read_parquet(path).drop(columns="time").to_numpy(np.float64) for path in files])
+    logs = np.log(np.clip(power, math.exp(-4), math.exp(8)))
+    assert np.nanmean(logs) == pytest.approx(feature.Params().mean, abs=0.1)
+    assert np.nanstd(logs) == pytest.approx(feature.Params().deviation, abs=0.1)
+
+
+@pytest.mark.parametrize("standardise", ["image", "panel", "global", "none"])
+def test_gaps_are_zero(power: np.ndarray, standardise: str) -> None:
+    image = compute(power, arrange="channels", standardise=standardise)
+    np.testing.assert_array_equal(image == 0, np.isnan(power))
+
+
+def test_each_panel_by_itself(power: np.ndarray) -> None:
+    logs = np.log(np.clip(power, math.exp(-4), math.exp(8)))
     expected = [np.nan_to_num((panel - np.nanmean(panel)) / (np.nanstd(panel) + 1e-6)) for panel in logs]
-    image = feature.compute(dataset, unit, feature.Params(arrange="channels", standardise="panel"))
-    np.testing.assert_allclose(image, expected, atol=1e-4)
+    np.testing.assert_allclose(compute(power, arrange="channels", standardise="panel"), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("side", [2, 4])
-def test_pooling_is_the_mean_of_squares_within_a_panel(dataset: hms.HmsDataset, side: int) -> None:
-    whole = feature.compute(dataset, 0, feature.Params(arrange="channels"))
-    expected = sum(whole[:, i::side, j::side] for i in range(side) for j in range(side)) / side**2
-    pooled = feature.compute(dataset, 0, feature.Params(arrange="channels", pool=side))
-    np.testing.assert_allclose(pooled, expected, atol=1e-5)
-    stacked = feature.compute(dataset, 0, feature.Params(pool=side))
-    np.testing.assert_array_equal(stacked.reshape(pooled.shape), pooled)
-
-
-class Recording:
-    """A dataset of one recording, made up."""
-
-    def __init__(self, power: np.ndarray) -> None:
-        self.power = power.astype(np.float32)
-
-    def recording(self, kind: str, i: int) -> np.ndarray:
-        """The power, whichever unit."""
-        return self.power
+def test_fixed_standardisation_is_the_same_for_every_recording() -> None:
+    power = np.full((4, 100, 300), math.e**3)
+    np.testing.assert_allclose(compute(power, standardise="global", mean=1.0, deviation=4.0), 0.5, rtol=1e-5)
+    np.testing.assert_allclose(compute(power * math.e, standardise="global", mean=1.0, deviation=4.0), 0.75, rtol=1e-5)
+    np.testing.assert_allclose(compute(power, standardise="none"), 3, rtol=1e-5)
 
 
 @pytest.mark.parametrize("value", [np.nan, 0.0, 1.0, 206_415.0, np.inf, -1.0])
-def test_a_recording_of_one_value_is_an_empty_image(value: float) -> None:
-    for standardise in ("image", "panel"):
-        params = feature.Params(standardise=standardise)
-        image = feature.compute(Recording(np.full((4, 100, 300), value)), 0, params)
-        np.testing.assert_allclose(image, np.zeros((1, 400, 300)), atol=1e-2)
+@pytest.mark.parametrize("standardise", ["image", "panel"])
+def test_a_recording_of_one_value_is_an_empty_image(value: float, standardise: str) -> None:
+    image = compute(np.full((4, 100, 300), value), standardise=standardise)
+    np.testing.assert_allclose(image, np.zeros((1, 400, 300)), atol=1e-2)
+
+
+@pytest.mark.parametrize("standardise", ["global", "none"])
+def test_a_recording_of_nothing_is_an_empty_image(standardise: str) -> None:
+    assert not compute(np.full((4, 100, 300), np.nan), standardise=standardise).any()
 
 
 def test_extremes_are_clipped() -> None:
     power = np.ones((4, 100, 300))
     power[0] = 0  # as e^-4
     power[1] = 206_415  # as e^8
-    image = feature.compute(Recording(power), 0, feature.Params(arrange="channels"))
     logs = np.array([-4, 8, 0, 0])
+    image = compute(power, arrange="channels")
     np.testing.assert_allclose(image[:, 50, 150], (logs - logs.mean()) / logs.std(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("side", [2, 4])
+def test_pooling_is_the_mean_of_squares_within_a_panel(power: np.ndarray, side: int) -> None:
+    whole = compute(power, arrange="channels")
+    expected = sum(whole[:, i::side, j::side] for i in range(side) for j in range(side)) / side**2
+    pooled = compute(power, arrange="channels", pool=side)
+    np.testing.assert_allclose(pooled, expected, atol=1e-5)
+    np.testing.assert_array_equal(compute(power, pool=side).reshape(pooled.shape), pooled)
+
+
+def test_the_middle_columns_of_a_standardised_image(power: np.ndarray) -> None:
+    whole = compute(power)
+    np.testing.assert_array_equal(compute(power, columns=256), whole[..., 22:-22])
+    np.testing.assert_array_equal(compute(power, columns=17), whole[..., 141:158])
+
+
+def test_the_public_variant_of_128_by_256() -> None:
+    power = np.exp(np.random.default_rng(1).normal(size=(4, 100, 300)))
+    image = compute(power, arrange="channels", columns=256, bins=128)
+    expected = np.zeros((4, 128, 256))
+    expected[:, 14:-14] = compute(power, arrange="channels")[:, :, 22:-22]
+    np.testing.assert_array_equal(image, expected)
+    np.testing.assert_array_equal(compute(power, columns=256, bins=128), expected.reshape(1, 512, 256))
+
+
+def test_of_odd_rows_the_low_frequencies_get_one_more(power: np.ndarray) -> None:
+    image = compute(power, arrange="channels", bins=103)
+    np.testing.assert_array_equal(image[:, 2:-1], compute(power, arrange="channels"))
+    assert not image[:, :2].any() and not image[:, -1].any()
 
 
 @pytest.mark.parametrize(
     ("params", "shape", "axis", "rate_hz"),
     [
         ({}, (1, 400, 300), "F", 0.5),
-        ({"arrange": "channels"}, (4, 100, 300), "C", 0.5),
+        (CHANNELS, (4, 100, 300), "C", 0.5),
         ({"pool": 2}, (1, 200, 150), "F", 0.25),
-        ({"arrange": "channels", "pool": 4}, (4, 25, 75), "C", 0.125),
+        (CHANNELS | {"pool": 4}, (4, 25, 75), "C", 0.125),
+        (CHANNELS | {"bins": 128, "columns": 256, "pool": 4}, (4, 32, 64), "C", 0.125),
+        ({"bins": 128, "columns": 17}, (1, 512, 17), "F", 0.5),
     ],
 )
 def test_the_spec_tells_the_image(params: dict[str, object], shape: tuple[int, ...], axis: str, rate_hz: float) -> None:
     spec = feature.spec(feature.Params(**params))
-    assert (spec.layout, spec.shape, spec.rate_hz) == ("image", shape, rate_hz)
+    assert (spec.layout, spec.shape, spec.rate_hz, spec.kinds) == ("image", shape, rate_hz, ("spectrogram",))
     assert spec.panels.axis == axis and spec.panels.names == ("LL", "LP", "RL", "RP")
+    assert compute(np.ones((4, 100, 300)), **params).shape == shape
 
 
 def test_the_time_axis_is_ten_minutes() -> None:
@@ -117,6 +169,19 @@ def test_the_time_axis_is_ten_minutes() -> None:
         assert spec.shape[2] / spec.rate_hz == 600
 
 
-def test_a_pool_that_does_not_divide_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"feature\.pool: Input should be 1, 2 or 4, but got 3"):
-        parse(feature.Params, {"pool": 3}, "feature")
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"pool": 3}, "pool: Input should be 1, 2 or 4, but got 3"),
+        ({"pool": 4, "columns": 250}, "pool: must divide columns (250), but got 4"),
+        ({"pool": 2, "bins": 101}, "pool: must divide bins (101), but got 2"),
+        ({"bins": 99}, "bins: Input should be greater than or equal to 100, but got 99"),
+        ({"bins": 129, "pool": 2}, "bins: Input should be less than or equal to 128, but got 129"),
+        ({"columns": 301}, "columns: Input should be less than or equal to 300, but got 301"),
+        ({"deviation": 0}, "deviation: Input should be greater than or equal to 0.1, but got 0"),
+        ({"standardise": "all"}, "standardise: Input should be 'image', 'panel', 'global' or 'none', but got 'all'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(params: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=f"^configuration: feature.{re.escape(sentence)}$"):
+        parse(feature.Params, params, "feature")

@@ -1,0 +1,36 @@
+"""Where the four panels of the supplied spectrogram agree and differ: pixel-wise min, max, mean and max - min.
+
+A strong variant of the competition's image (with EfficientNet-B2 its author's cross-validated KL fell from .7427 to
+.7324): a generalised pattern is high in the minimum, a lateralised one in the range. The panels are standardised
+first; one that has a gap is left out of that pixel, and a pixel without any is 0.
+"""
+
+import torch
+
+from hms_ray.features import kaggle_spectrogram
+from hms_ray.features._feature import Recordings
+from hms_ray.recordings import SPECTROGRAM
+from hms_ray.specs import InputSpec
+
+STATISTICS = ("min", "max", "mean", "range")
+
+
+class Params(kaggle_spectrogram.Shared):
+    """How power becomes pixels, as in kaggle_spectrogram."""
+
+
+def spec(params: Params) -> InputSpec:
+    """Return the shape of one image: the statistics are its channels.
+
+    It has no panels: every pixel is made of all four, so a left/right mirror leaves it as it is.
+    """
+    return InputSpec("image", (len(STATISTICS), *params.size), params.rate_hz, None, (SPECTROGRAM.name,))
+
+
+def compute(recordings: Recordings, params: Params) -> torch.Tensor:
+    """Return images (B, 4, F, T) of spectrograms (B, 400, 300), float32."""
+    panels = kaggle_spectrogram.log_power(recordings, params)  # (B, 4, 100, columns)
+    low = panels.nan_to_num(torch.inf).amin(1)
+    high = panels.nan_to_num(-torch.inf).amax(1)
+    statistics = torch.stack([low, high, panels.nanmean(1), high - low], 1)
+    return kaggle_spectrogram.framed(statistics.masked_fill(statistics.isinf(), torch.nan), params)
