@@ -8,7 +8,8 @@ import torch
 
 from hms_ray import seeds
 from hms_ray.augment import mirror_sides, mixup, xy_mask
-from hms_ray.augment._compose import Batch, apply_all, chosen
+from hms_ray.augment._compose import Batch, apply_all, change_some, chosen, need
+from hms_ray.errors import ConfigError
 
 RECIPE = ((mirror_sides, mirror_sides.Params()), (xy_mask, xy_mask.Params()), (mixup, mixup.Params()))
 
@@ -45,3 +46,30 @@ def test_chosen_rows(make_batch: Callable[..., Batch], p: float, share: float) -
     mask = chosen(batch, seeds.stream(0), p)
     assert mask.shape == (4000, 1, 1) and mask.dtype == torch.bool
     assert mask.float().mean().item() == pytest.approx(share, abs=0.035)
+
+
+def test_only_the_chosen_rows_are_computed_and_changed(make_batch: Callable[..., Batch]) -> None:
+    batch, seen = make_batch("wave", rows=2000), []
+
+    def negated(x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return -x
+
+    done = change_some(batch, seeds.stream(0), 0.3, negated)
+    changed = (done.x == -batch.x).flatten(1).all(1)
+    assert seen == [changed.sum()] and changed.float().mean().item() == pytest.approx(0.3, abs=0.05)
+    assert torch.equal(done.x[~changed], batch.x[~changed])
+    assert torch.equal(changed, chosen(batch, seeds.stream(0), 0.3).view(-1)), "the same rows as a mask would choose"
+    assert done.y is batch.y and done.weight is batch.weight
+
+
+def test_a_batch_without_chosen_rows_is_not_copied(make_batch: Callable[..., Batch]) -> None:
+    batch = make_batch()
+    assert change_some(batch, seeds.stream(0), 0, torch.neg) is batch
+    assert mixup.apply(batch, seeds.stream(0), mixup.Params(p=0)) is batch
+
+
+def test_a_need_is_worded_with_the_name() -> None:
+    need(True, "zoom_time", "time")
+    with pytest.raises(ConfigError, match=r"^augment\.zoom_time needs time$"):
+        need(False, "zoom_time", "time")

@@ -48,6 +48,18 @@ def test_about_p_of_the_rows_and_each_of_them_whole(make_batch: Callable[..., Ba
     assert swapped.float().mean().item() == pytest.approx(0.3, abs=0.05)  # 5 standard errors
 
 
+def test_pairs_keep_their_place_in_the_chain_and_the_midline_stays() -> None:
+    spec = InputSpec("wave", (6, 5), 200.0, Panels("C", ("LL1", "LL2", "ZC1", "ZC2", "RL1", "RL2")))
+    x = torch.arange(6.0).view(1, 6, 1).expand(3, 6, 5)
+    assert mirror_sides.variant(x, spec)[:, :, 0].tolist() == [[4, 5, 2, 3, 0, 1]] * 3
+
+
+def test_two_pictures_are_mirrored_alike(make_batch: Callable[..., Batch]) -> None:
+    batch = make_batch("stack")
+    whole = mirror_sides.variant(batch.x, batch.spec)
+    assert torch.equal(mirror_sides.variant(batch.x, replace(batch.spec, spans=(10, 20))), whole)
+
+
 def test_a_feature_without_sides_is_refused() -> None:
     batch = Batch(torch.ones(2, 1, 8, 8), torch.ones(2, 6), torch.ones(2), InputSpec("image", (1, 8, 8), 1.0))
     with pytest.raises(ConfigError, match="mirror_sides needs a feature whose panels have sides"):
