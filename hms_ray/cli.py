@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,8 @@ from hms_ray.errors import ConfigError, HmsRayError, UserError
 from hms_ray.study_folder import StudyFolder
 
 NO_DATA = (
-    "no data: give --data DIR or set HMS_RAY_DATA. DIR is the competition's folder "
-    "(kaggle competitions download -c hms-harmful-brain-activity-classification, unzipped), "
-    "or a simulated one: hms-ray simulate DIR"
+    "no data: give --data DIR or set HMS_RAY_DATA. DIR is the competition's folder, or a simulated one: "
+    "hms-ray simulate DIR; `--data kaggle` fetches the competition's"
 )
 SET = "a dotted path of the base run, or of another section: stages.0.epochs=2, budget.finalists=3; may repeat"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     prepare = _verb(verbs, _prepare, "read the data once and keep the features of a space")
     _add_spaces(prepare, required=False)
     _add_data(prepare)
+    prepare.add_argument("--here", action="store_true", help="with threads of this process, without Ray")
     for call, text in (
         (_search, "explore a space and fit the ensemble; run again, it goes on"),
         (_train, "train a space's base run on all folds and fit the ensemble; run again, it goes on"),
@@ -134,7 +135,8 @@ def _add_spaces(verb: argparse.ArgumentParser, required: bool) -> None:
 
 
 def _add_data(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--data", type=Path, metavar="DIR", help="default: $HMS_RAY_DATA")
+    text = "default: $HMS_RAY_DATA; kaggle: fetched with kagglehub"
+    verb.add_argument("--data", type=Path, metavar="DIR|kaggle", help=text)
 
 
 def _add_study(verb: argparse.ArgumentParser, required: bool) -> None:
@@ -166,11 +168,15 @@ def _simulate(arguments: argparse.Namespace) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
+    from hms_ray.execution.prepare_tasks import RayTasks
+    from hms_ray.execution.session import session
     from hms_ray.prepare import prepare
     from hms_ray.search import space
 
-    for store in prepare([space.load(name) for name in arguments.space or ["demo"]], _data(arguments)):
-        print(store)
+    spaces, data = [space.load(name) for name in arguments.space or ["demo"]], _data(arguments)
+    with nullcontext() if arguments.here else session():
+        for store in prepare(spaces, data, None if arguments.here else RayTasks()):
+            print(store)
 
 
 def _search(arguments: argparse.Namespace) -> None:
@@ -246,17 +252,21 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _data(arguments: argparse.Namespace) -> Path:
-    data = arguments.data or os.environ.get("HMS_RAY_DATA")
+    data = str(arguments.data or os.environ.get("HMS_RAY_DATA") or "")
     if not data:
         raise ConfigError(NO_DATA)
+    if data == "kaggle":
+        from hms_ray.datasets._kaggle import fetch
+
+        return fetch()
     return Path(data)
 
 
 def _smoke_data() -> Path:
     """Simulate a small set once and keep it in the cache."""
-    from hms_ray.features._store import cache_root
     from hms_ray.progress import Progress
     from hms_ray.simulate import simulate
+    from hms_ray.store.share import cache_root
 
     eegs, patients, seed = 36, 12, 0
     out = cache_root() / "simulated" / f"{__version__}-{eegs}-{patients}-{seed}"

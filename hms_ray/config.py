@@ -14,6 +14,8 @@ from hms_ray import lookup
 from hms_ray.errors import ConfigError, raise_all
 from hms_ray.params import Params, faults
 from hms_ray.seeds import MAX_SEED
+from hms_ray.store.prepare import InputParams
+from hms_ray.store.quality import QualityParams
 from hms_ray.training.optim import Params as OptimParams
 from hms_ray.training.stages import Stage
 
@@ -33,7 +35,10 @@ class _Sections(Params):
     data: dict[str, Any]
     feature: dict[str, Any]
     model: dict[str, Any]
+    input: InputParams = Field(default_factory=InputParams)
+    quality: QualityParams = Field(default_factory=QualityParams)
     augment: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    test_time: list[str] = Field(default_factory=list)
     optim: OptimParams = Field(default_factory=OptimParams)
     stages: list[Stage] = Field(min_length=1)
     score: Score = Field(default_factory=Score)
@@ -45,6 +50,17 @@ class _Sections(Params):
     def _empty_is_default(cls, value: Any) -> Any:
         """`mixup:` without anything below is read as None and means the defaults."""
         return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("test_time")
+    @classmethod
+    def _have_variants(cls, names: list[str]) -> list[str]:
+        known = [name for name in lookup.names("augment") if hasattr(lookup.load("augment", name), "variant")]
+        for name in names:
+            if name not in known:
+                raise ValueError(lookup.unknown("test-time variant", name, known))
+        if len(set(names)) < len(names):
+            raise ValueError("a variant may stand once")
+        return names
 
 
 @dataclass(frozen=True)
@@ -72,7 +88,10 @@ class RunConfig:
     data: Component
     feature: Component
     model: Component
+    input: InputParams
+    quality: QualityParams
     augment: tuple[Component, ...]
+    test_time: tuple[str, ...]
     optim: OptimParams
     stages: tuple[Stage, ...]
     score: Score
@@ -89,7 +108,10 @@ class RunConfig:
         """Plain values that `parse_run` reads back."""
         return {
             **{key: getattr(self, key).dump() for key in KINDS},
+            "input": self.input.model_dump(),
+            "quality": self.quality.model_dump(),
             "augment": {component.name: component.params.model_dump() for component in self.augment},
+            "test_time": list(self.test_time),
             "optim": self.optim.model_dump(),
             "stages": [stage.model_dump() for stage in self.stages],
             "score": self.score.model_dump(),
@@ -125,7 +147,10 @@ def try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
     components = {c.kind: c for _, c in found if c and c.kind != "augment"}
     run = RunConfig(
         **{key: components[kind] for key, kind in KINDS.items()},
+        input=sections.input,
+        quality=sections.quality,
         augment=tuple(c for _, c in found if c and c.kind == "augment"),
+        test_time=tuple(sections.test_time),
         optim=sections.optim,
         stages=tuple(sections.stages),
         score=sections.score,

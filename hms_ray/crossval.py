@@ -1,9 +1,9 @@
 """From a run to the out-of-fold table of its folds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,18 @@ import pandas as pd
 import torch
 from torch import nn
 
-from hms_ray import files, folds, seeds, sources
+from hms_ray import files, folds, lookup, seeds, sources
 from hms_ray.augment._compose import Batch, apply_all
 from hms_ray.config import RunConfig, parse_run
-from hms_ray.datasets import Dataset
+from hms_ray.datasets import Dataset, Windows
 from hms_ray.errors import ConfigError
-from hms_ray.features import _store
 from hms_ray.oof import OofTable
 from hms_ray.progress import Progress
+from hms_ray.store import quality
+from hms_ray.store.inputs import Inputs, open_inputs, read_quality
+from hms_ray.store.prepare import FeatureRef, prepare
+from hms_ray.store.share import StoreRef
+from hms_ray.store.workers import Workers
 from hms_ray.study_folder import FoldFolder, StudyFolder
 from hms_ray.tasks import Task
 from hms_ray.training.batches import TrainingData
@@ -36,6 +40,7 @@ class Labels:
     votes: np.ndarray
     folds: np.ndarray
     task: Task
+    windows: Mapping[str, Windows]
     data_fingerprint: str
     folds_fingerprint: str
 
@@ -49,6 +54,7 @@ class Labels:
             votes=dataset.units["votes"].to_numpy(),
             folds=table["fold"].to_numpy(),
             task=dataset.task,
+            windows=dataset.windows,
             data_fingerprint=dataset.fingerprint,
             folds_fingerprint=folds.fingerprint(table),
         )
@@ -56,7 +62,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class FoldJob:
-    """One fold of one trial: `run` as plain values, `store` the prepared feature, `saved` the checkpoint's file.
+    """One fold of one trial: `run` as plain values, `stores` what it reads, `saved` the checkpoint's file.
 
     limits: after epoch i the fold stops if its held-out score lies above limits[i]; empty: it never does
     """
@@ -64,7 +70,7 @@ class FoldJob:
     trial: str
     run: Mapping[str, Any]
     fold: int
-    store: Path
+    stores: tuple[StoreRef, ...]
     saved: Path
     limits: tuple[float, ...] = ()
 
@@ -74,8 +80,9 @@ def train_job(
 ) -> FoldResult | FoldStopped:
     """Train one fold wherever this process runs, reporting each epoch."""
     run = parse_run(job.run)
-    spec = run.feature.module.spec(run.feature.params)
-    data = TrainingData(_features(job.store), labels.targets, labels.votes, labels.folds, spec, labels.task)
+    inputs = open_run(run, job.stores, labels.windows)
+    trust = quality.trust(quality.of_units(read_quality(job.stores), labels.windows), run.quality)
+    data = TrainingData(inputs, labels.targets, labels.votes, labels.folds, trust, labels.task)
     return train_fold(recipe(run, labels.task, job.fold), data, job.fold, replica, job.saved, on_epoch, job.limits)
 
 
@@ -88,9 +95,15 @@ def recipe(run: RunConfig, task: Task, fold: int) -> Recipe:
         optim=run.optim,
         stages=run.stages,
         min_votes=run.score.min_votes,
+        test_time=variants(run),
         seed=seeds.derive(run.seed, "fold", fold),
         mark=files.fingerprint(sources.fingerprint(), own, fold),
     )
+
+
+def variants(run: RunConfig) -> tuple[ModuleType, ...]:
+    """Return the augmentations whose full versions are predicted as well."""
+    return tuple(lookup.load("augment", name) for name in run.test_time)
 
 
 def build_model(run: RunConfig, task: Task) -> nn.Module:
@@ -120,6 +133,8 @@ def rehearse(run: RunConfig, task: Task) -> None:
     x = torch.from_numpy(made_up.standard_normal((2, *spec.shape)).astype(np.float32))
     y = torch.full((2, len(task.classes)), 1 / len(task.classes))
     batch = apply_all(Batch(x, y, torch.ones(2), spec), made_up, recipe(run, task, 0).augment)
+    for module in variants(run):
+        module.variant(x, spec)
     try:
         with torch.inference_mode():
             build_model(parse_run(with_random_weights(run.content)), task).eval()(batch.x)
@@ -128,10 +143,18 @@ def rehearse(run: RunConfig, task: Task) -> None:
         raise ConfigError(f"{what}: {str(error).splitlines()[0]}") from error
 
 
-def prepare_feature(dataset: Dataset, run: RunConfig) -> Path:
-    """Return the store of the run's feature, prepared unless that is done; errors as in `_store.prepare`."""
-    feature = run.feature
-    return _store.prepare(dataset, feature.name, feature.params, Progress(f"prepare {feature.name}"))
+def prepare_inputs(dataset: Dataset, run: RunConfig, workers: Workers | None = None) -> tuple[StoreRef, ...]:
+    """Return the stores that the run reads, prepared unless that is done; errors as in `store.prepare`."""
+    return prepare(dataset, _feature(run), run.input, Progress, workers)
+
+
+def open_run(run: RunConfig, stores: Sequence[StoreRef], windows: Mapping[str, Windows]) -> Inputs:
+    """Open what the run reads."""
+    return open_inputs(stores, _feature(run), run.input, windows)
+
+
+def _feature(run: RunConfig) -> FeatureRef:
+    return FeatureRef(run.feature.name, run.feature.params)
 
 
 def write_fold(folder: FoldFolder, table: OofTable, weights: bytes) -> None:
@@ -168,9 +191,3 @@ def finished_folds(study: StudyFolder, trial: str, k: int) -> list[int]:
 def write_epochs(path: Path, rows: list[dict[str, Any]]) -> None:
     """Replace the learning curves by those rows, sorted by fold and epoch."""
     files.write_table(path, pd.DataFrame(rows).sort_values(["fold", "epoch"], ignore_index=True))
-
-
-@lru_cache(maxsize=2)
-def _features(store: Path) -> torch.Tensor:
-    """Open the prepared features once a process; trials that follow in a reused actor share them."""
-    return torch.from_numpy(_store.open_store(store))

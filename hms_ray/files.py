@@ -4,11 +4,12 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -82,17 +83,27 @@ def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     return _read_arrow(path, columns).to_pandas()
 
 
-def read_array(path: Path, columns: list[str]) -> Any:
-    """Read columns of a parquet file as one float32 array (rows, len(columns)), nulls as NaN.
+def read_channels(path: Path, columns: Sequence[str]) -> np.ndarray:
+    """Read columns of a parquet file as one float32 array (len(columns), rows), nulls as NaN.
 
     Raises:
         DataError: as in read_table, or a column does not hold numbers.
     """
     table = _read_arrow(path, columns)
-    for field in table.schema:
-        if not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_null(field.type)):
-            raise DataError(f"{path}: column {field.name!r} must hold numbers, but holds {field.type}")
-    return table.to_pandas().to_numpy(dtype="float32")
+    channels = np.empty((len(columns), table.num_rows), dtype=np.float32)
+    for i, name in enumerate(columns):
+        kind = table.schema.field(name).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
+            raise DataError(f"{path}: column {name!r} must hold numbers, but holds {kind}")
+        channels[i] = table[name].to_numpy()
+    return channels
+
+
+def count_rows(path: Path, columns: Sequence[str]) -> int:
+    """Return the rows of a parquet file that has those columns, from its footer alone; errors as in read_table."""
+    with _opened(path) as file:
+        _check_columns(path, file, columns)
+        return file.metadata.num_rows
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -157,12 +168,17 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
         raise DataError(f"{path}: broken parquet ({str(error).splitlines()[0]})") from error
 
 
-def _read_arrow(path: Path, columns: list[str] | None) -> pa.Table:
+def _read_arrow(path: Path, columns: Sequence[str] | None) -> pa.Table:
     with _opened(path) as file:
-        missing = [c for c in columns or () if c not in file.schema_arrow.names]
-        if missing:
-            raise DataError(f"{path}: missing column {', '.join(map(repr, missing[:5]))}; it has {_few(file)}")
-        return file.read(columns=columns, use_threads=False)
+        _check_columns(path, file, columns or ())
+        return file.read(columns=None if columns is None else list(columns), use_threads=False)
+
+
+def _check_columns(path: Path, file: pq.ParquetFile, columns: Sequence[str]) -> None:
+    known = set(file.schema_arrow.names)
+    missing = [name for name in columns if name not in known]
+    if missing:
+        raise DataError(f"{path}: missing column {', '.join(map(repr, missing[:5]))}; it has {_few(file)}")
 
 
 def _few(file: pq.ParquetFile) -> str:

@@ -9,11 +9,10 @@ import torch
 
 from hms_ray import files, tasks
 from hms_ray.config import RunConfig, load_yaml, parse_run
-from hms_ray.crossval import build_model, prepare_feature, with_random_weights
+from hms_ray.crossval import build_model, open_run, prepare_inputs, variants, with_random_weights
 from hms_ray.datasets import Dataset
 from hms_ray.ensemble import _pool
 from hms_ray.errors import ConfigError, raise_all
-from hms_ray.features import _store
 from hms_ray.progress import Progress
 from hms_ray.study_folder import StudyFolder
 from hms_ray.tasks import Task
@@ -79,14 +78,14 @@ def _member_probs(
     folder: StudyFolder, trial: str, run: RunConfig, dataset: Dataset, task: Task, folds: int
 ) -> np.ndarray:
     """Return (N, K), the mean over the member's fold models."""
-    x = torch.from_numpy(_store.open_store(prepare_feature(dataset, run)))
+    inputs = open_run(run, prepare_inputs(dataset, run), dataset.windows)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows, batch = np.arange(len(x)), 2 * run.optim.batch
-    total = np.zeros((len(x), len(task.classes)))
+    rows, batch = np.arange(len(inputs)), 2 * run.optim.batch
+    total = np.zeros((len(inputs), len(task.classes)))
     for k in range(folds):
         model = build_model(run, task).to(device)
         model.load_state_dict(checkpoint.unpack(folder.trial(trial).fold(k).weights))
-        total += predict_rows(model, x, rows, task, device, batch)
+        total += predict_rows(model, inputs, rows, task, device, batch, variants(run))
     return total / folds
 
 

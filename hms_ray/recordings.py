@@ -1,16 +1,21 @@
 """Kinds of recordings: what a dataset reads from its files and a feature takes."""
 
+import math
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class RecordingKind:
-    """Recordings of one kind: named channels, steps a second, and how long the window around a label is."""
+    """Recordings of one kind: named channels, steps a second, and how long the window around a label is.
+
+    outlier: values beyond it, either way, are counted as outliers, in the recording's own unit
+    """
 
     name: str
     channels: tuple[str, ...]
     rate_hz: float
     window_s: float
+    outlier: float
 
     @property
     def steps(self) -> int:
@@ -21,11 +26,13 @@ class RecordingKind:
 # Electrodes of the 10-20 system in the order of the competition's files, in microvolts.
 LEFT, MIDLINE = ("Fp1", "F3", "C3", "P3", "F7", "T3", "T5", "O1"), ("Fz", "Cz", "Pz")
 RIGHT = ("Fp2", "F4", "C4", "P4", "F8", "T4", "T6", "O2")
-EEG = RecordingKind("eeg", (*LEFT, *MIDLINE, *RIGHT, "EKG"), 200.0, 50.0)
+EEG = RecordingKind("eeg", (*LEFT, *MIDLINE, *RIGHT, "EKG"), 200.0, 50.0, outlier=1024.0)
 
 # Power of four regions at 0.59 ... 19.92 Hz; halves are rounded up in the names: 3.125 Hz is LL_3.13.
 PANELS = ("LL", "LP", "RL", "RP")
 BINS_HZ = tuple(int(k * 20000 / 1024 + 0.5) / 100 for k in range(3, 103))
-SPECTROGRAM = RecordingKind("spectrogram", tuple(f"{panel}_{hz}" for panel in PANELS for hz in BINS_HZ), 0.5, 600.0)
+SPECTROGRAM = RecordingKind(
+    "spectrogram", tuple(f"{panel}_{hz}" for panel in PANELS for hz in BINS_HZ), 0.5, 600.0, outlier=math.exp(8)
+)
 
 KINDS = {kind.name: kind for kind in (EEG, SPECTROGRAM)}

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from hms_ray import files
 
-TRAINING = ("seeds.py", "tasks", "datasets", "features", "folds.py", "augment", "models", "training", "crossval.py")
+TRAINING = (
+    *("seeds.py", "recordings.py", "specs.py", "tasks", "datasets", "features", "folds.py", "store"),
+    *("augment", "models", "training", "crossval.py"),
+)
 DECIDING = (
     *TRAINING,
     "ensemble/_mixture.py",

@@ -104,6 +104,11 @@ class StudyFolder:
         return self.root / "folds.parquet"
 
     @property
+    def quality(self) -> Path:
+        """quality.parquet: the measures of each unit's recordings."""
+        return self.root / "quality.parquet"
+
+    @property
     def journal(self) -> Path:
         """Optuna's journal."""
         return self.root / "journal.log"

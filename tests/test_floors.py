@@ -18,6 +18,7 @@ FLOORS = (
     ("simulate",),
     ("datasets", "oof", "oof_foreign"),
     ("features", "folds"),
+    ("store",),
     ("ensemble",),
     ("augment", "models"),
     ("training",),

@@ -1,5 +1,5 @@
 """Where units, targets and recordings come from."""
 
-from hms_ray.datasets._table import Dataset
+from hms_ray.datasets._table import Dataset, Windows
 
-__all__ = ["Dataset"]
+__all__ = ["Dataset", "Windows"]

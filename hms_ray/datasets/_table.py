@@ -1,6 +1,7 @@
 """What a dataset hands over: its task, its units, and a way to read their recordings."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,8 +9,40 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from hms_ray.errors import ConfigError
+from hms_ray import recordings
+from hms_ray.errors import ConfigError, DataError
 from hms_ray.tasks import Task
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows of N units begin in the files of one kind of recording, in seconds.
+
+    names: (N,) each unit's file, without its suffix
+    middle_s: (N,) the window that is scored
+    first: (N + 1,) unit i has the windows first[i] ... first[i + 1] - 1
+    start_s, slack_s: (W,) each window's start, and how much later one may begin that still is of the unit
+    """
+
+    names: np.ndarray
+    middle_s: np.ndarray
+    first: np.ndarray
+    start_s: np.ndarray
+    slack_s: np.ndarray
+
+    @property
+    def last_s(self) -> np.ndarray:
+        """The latest start of any of a unit's windows (N,)."""
+        return np.maximum.reduceat(self.start_s, self.first[:-1])
+
+    def draw(self, rows: np.ndarray, chosen: np.ndarray, shift: np.ndarray) -> np.ndarray:
+        """Return the start (B,) of a window of each of those units.
+
+        chosen, shift: (B,) numbers from 0 to 1: which of the unit's windows, and where in its slack
+        """
+        count = np.diff(self.first)[rows]
+        window = self.first[rows] + np.minimum((chosen * count).astype(int), count - 1)
+        return self.start_s[window] + shift * self.slack_s[window]
 
 
 @dataclass(frozen=True)
@@ -19,6 +52,8 @@ class Dataset(ABC):
     units: one row a unit: unit_id (str), group_id (str, what must not cross folds), votes (int, how many experts),
         stratum (str, what folds are balanced by), and columns of the dataset's own
     targets: (N, K) float64, or None for data without labels
+    windows: by kind of recording, where each unit's windows lie
+    sizes: by kind, the size of each file that was found, by the file's name without suffix
     fingerprint: changes whenever the labels, or the size of a recording's file, change
     """
 
@@ -29,22 +64,54 @@ class Dataset(ABC):
     task: Task
     units: pd.DataFrame
     targets: np.ndarray | None
+    windows: Mapping[str, Windows]
+    sizes: Mapping[str, Mapping[str, int]]
     fingerprint: str
 
     @abstractmethod
-    def files(self, kind: str) -> list[Path]:
-        """Return the file of each unit's recording of that kind, in the order of the units."""
+    def path(self, kind: str, name: str) -> Path:
+        """Return the file of a recording."""
 
     @abstractmethod
-    def recording(self, kind: str, i: int) -> np.ndarray:
-        """Return unit i's recording of that kind, float32; gaps are NaN."""
+    def read(self, kind: str, name: str) -> np.ndarray:
+        """Return a whole recording (channels, steps), float32; gaps are NaN.
+
+        Raises:
+            DataError: the file is missing, broken, or not of that kind.
+        """
+
+    @abstractmethod
+    def steps(self, kind: str, name: str) -> int:
+        """Return how long a recording is without reading its values; errors as in `read`."""
+
+    def files(self, kind: str) -> list[str]:
+        """Return the names of the files of all units, each once, in the order of the units."""
+        return list(dict.fromkeys(self.windows[kind].names.tolist()))
 
     def require(self, kind: str, who: str) -> None:
-        """Raise ConfigError unless the dataset has recordings of that kind."""
+        """Raise unless the dataset has recordings of that kind, a file for each unit.
+
+        Raises:
+            ConfigError: it has no such kind.
+            DataError: files are missing.
+        """
         if kind not in self.KINDS:
             raise ConfigError(
                 f"{who} needs recordings of kind {kind!r}; dataset {self.name!r} has {', '.join(self.KINDS)}"
             )
+        names = sorted(self.files(kind))
+        missing = [name for name in names if name not in self.sizes[kind]]
+        if missing:
+            first = self.path(kind, missing[0])
+            if not first.parent.is_dir():
+                raise DataError(f"{first.parent}: no such folder, but {who} needs its recordings")
+            few = f"{len(missing)} of the {len(names)} files that {who} needs"
+            raise DataError(f"{first.parent}: {few} are missing, the first is {first.name}")
+
+    def window(self, kind: str, i: int) -> np.ndarray:
+        """Return the window of unit i that is scored, (channels, steps) float32, NaN beyond the recording's end."""
+        windows = self.windows[kind]
+        return cut(self.read(kind, windows.names[i]), recordings.KINDS[kind], windows.middle_s[i])
 
     def identity(self) -> dict[str, Any]:
         """Return what study.json keeps of the data."""
@@ -55,3 +122,20 @@ class Dataset(ABC):
             "units": len(self.units),
             "groups": int(self.units["group_id"].nunique()),
         }
+
+
+def first_step(kind: recordings.RecordingKind, start_s: np.ndarray) -> np.ndarray:
+    """Return the step at which windows begin that start after so many seconds.
+
+    A hair is added: 2.3 s are 459.99... steps.
+    """
+    return np.floor(np.asarray(start_s) * kind.rate_hz + 1e-6).astype(np.int64)
+
+
+def cut(recording: np.ndarray, kind: recordings.RecordingKind, start_s: float) -> np.ndarray:
+    """Return the window (channels, kind.steps) that begins there, NaN beyond the recording's end."""
+    start = int(first_step(kind, start_s))
+    window = np.full((len(recording), kind.steps), np.nan, dtype=np.float32)
+    found = recording[:, start : start + kind.steps]
+    window[:, : found.shape[1]] = found
+    return window

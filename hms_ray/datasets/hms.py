@@ -5,7 +5,6 @@ Layout and traps: https://www.kaggle.com/competitions/hms-harmful-brain-activity
 
 import os
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from hms_ray import files
+from hms_ray import files, recordings
 from hms_ray.datasets import _table
 from hms_ray.errors import DataError
 from hms_ray.params import Params as Strict
@@ -25,12 +24,7 @@ KEYS = ["eeg_id", "eeg_sub_id", "spectrogram_id", "patient_id"]
 OFFSETS = ["eeg_label_offset_seconds", "spectrogram_label_offset_seconds"]
 TEST_KEYS = ["eeg_id", "spectrogram_id", "patient_id"]
 
-PANELS = ("LL", "LP", "RL", "RP")
-BINS_HZ = np.arange(3, 103) * 200 / 1024  # 0.59 ... 19.92 Hz, the grid of the supplied spectrograms
-LABELS_HZ = np.floor(BINS_HZ * 100 + 0.5) / 100  # halves go up: 3.125 Hz is the column LL_3.13
-COLUMNS = [f"{panel}_{hz}" for panel in PANELS for hz in LABELS_HZ.tolist()]
-ROW_S = 2  # one spectrogram row lasts two seconds
-ROWS = 300  # ten minutes, the labelled ten seconds in their middle
+FOLDERS = {"eeg": "eegs", "spectrogram": "spectrograms"}
 
 
 class Params(Strict):
@@ -44,24 +38,22 @@ class Params(Strict):
 
 @dataclass(frozen=True)
 class HmsDataset(_table.Dataset):
-    """Units of the competition's train or test part; recordings of kind "spectrogram" are (4, 100, 300)."""
+    """Units of the competition's train or test part, with their EEGs and spectrograms."""
 
-    KINDS: ClassVar[tuple[str, ...]] = ("spectrogram",)
+    KINDS: ClassVar[tuple[str, ...]] = ("eeg", "spectrogram")
     part: str = "train"
 
-    def files(self, kind: str) -> list[Path]:
-        """Return each unit's spectrogram file."""
-        self.require(kind, "files")
-        return [self._path(i) for i in self.units["spectrogram_id"]]
+    def path(self, kind: str, name: str) -> Path:
+        """Return the file of an EEG or a spectrogram by its id."""
+        return self.root / f"{self.part}_{FOLDERS[kind]}" / f"{int(name)}.parquet"
 
-    def recording(self, kind: str, i: int) -> np.ndarray:
-        """Return the ten minutes around unit i: (panel LL LP RL RP, frequency, time), rows that are missing are NaN."""
-        self.require(kind, "recording")
-        unit = self.units.iloc[i]
-        return _window(self._path(unit["spectrogram_id"]), unit["spectrogram_offset_s"])
+    def read(self, kind: str, name: str) -> np.ndarray:
+        """Return one file as (channels, steps); columns are found by name, in whatever order the file has them."""
+        return files.read_channels(self.path(kind, name), recordings.KINDS[kind].channels)
 
-    def _path(self, spectrogram_id: int) -> Path:
-        return self.root / f"{self.part}_spectrograms" / f"{int(spectrogram_id)}.parquet"
+    def steps(self, kind: str, name: str) -> int:
+        """Return a file's number of rows."""
+        return files.count_rows(self.path(kind, name), recordings.KINDS[kind].channels)
 
 
 def load(root: Path, params: Params) -> HmsDataset:
@@ -74,10 +66,10 @@ def load(root: Path, params: Params) -> HmsDataset:
     table = _read_csv(root / "train.csv", [*KEYS, *OFFSETS, *VOTES])
     counts = _vote_counts(table, root / "train.csv")
     _check_eegs(table, root / "train.csv")
-    units, counts = _units(table, counts, params.rows)
+    units, counts, windows = _units(table, counts, params.rows)
     units["stratum"] = [f"{CLASSES[c]}-{_panel(n)}" for c, n in zip(counts.argmax(1), units["votes"], strict=True)]
     targets = counts / counts.sum(1, keepdims=True)
-    return _dataset(root, "train", units, targets, params.rows)
+    return _dataset(root, "train", units, targets, windows, params.rows)
 
 
 def load_test(root: Path) -> HmsDataset:
@@ -88,15 +80,18 @@ def load_test(root: Path) -> HmsDataset:
         {
             "unit_id": table["eeg_id"].astype(str),
             "group_id": table["patient_id"].astype(str),
-            "spectrogram_id": table["spectrogram_id"],
-            "spectrogram_offset_s": 0.0,
         }
     )
     if units["unit_id"].duplicated().any():
         raise DataError(
             f"{root / 'test.csv'}: eeg_id {units['unit_id'][units['unit_id'].duplicated()].iat[0]} stands twice"
         )
-    return _dataset(root, "test", units, None, "test")
+    every, zero = np.arange(len(table) + 1), np.zeros(len(table))
+    windows = {
+        kind: _table.Windows(table[f"{kind}_id"].astype(str).to_numpy(dtype=str), zero, every, zero, zero)
+        for kind in FOLDERS
+    }
+    return _dataset(root, "test", units, None, windows, "test")
 
 
 def write_submission(path: Path, unit_ids: list[str], probs: np.ndarray) -> None:
@@ -106,10 +101,17 @@ def write_submission(path: Path, unit_ids: list[str], probs: np.ndarray) -> None
     files.write_text(path, table.to_csv(index=False))
 
 
-def _dataset(root: Path, part: str, units: pd.DataFrame, targets: np.ndarray | None, rows: str) -> HmsDataset:
-    sizes = _sizes(root / f"{part}_spectrograms", units["spectrogram_id"], root / f"{part}.csv")
+def _dataset(
+    root: Path,
+    part: str,
+    units: pd.DataFrame,
+    targets: np.ndarray | None,
+    windows: dict[str, _table.Windows],
+    rows: str,
+) -> HmsDataset:
+    sizes = {kind: _sizes(root / f"{part}_{folder}", windows[kind].names) for kind, folder in FOLDERS.items()}
     mark = files.fingerprint((root / f"{part}.csv").read_bytes(), rows, sizes)
-    return HmsDataset("hms", root, votes.Task(CLASSES), units.reset_index(drop=True), targets, mark, part)
+    return HmsDataset("hms", root, votes.Task(CLASSES), units, targets, windows, sizes, mark, part)
 
 
 def _folder(root: Path, table: str) -> Path:
@@ -173,23 +175,17 @@ def _check_eegs(table: pd.DataFrame, path: Path) -> None:
             raise DataError(f"{path}: eeg_id {several.idxmax()} has several values of {name}; an EEG has one")
 
 
-def _units(table: pd.DataFrame, counts: np.ndarray, rows: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """Group windows into units; return the units (unit_id ... offset) and their votes (N, K)."""
+def _units(
+    table: pd.DataFrame, counts: np.ndarray, rows: str
+) -> tuple[pd.DataFrame, np.ndarray, dict[str, _table.Windows]]:
+    """Group windows into units; return the units, their votes (N, K) and where their windows lie."""
     order = np.lexsort((table["eeg_sub_id"], table["eeg_id"]))
     table, counts = table.iloc[order].reset_index(drop=True), counts[order]
-    eeg = table["eeg_id"].to_numpy()
-    if rows == "eeg":
-        key = pd.Series(eeg)
-    elif rows == "label":
-        key = pd.Series(list(zip(eeg, map(bytes, counts.astype(np.int64)), strict=True)))
-    else:
-        starts = np.r_[True, (eeg[1:] != eeg[:-1]) | (counts[1:] != counts[:-1]).any(1)]
-        key = pd.Series(np.cumsum(starts))
-    number, _ = pd.factorize(key)
+    number = _unit_numbers(table["eeg_id"].to_numpy(), counts, rows)
     first = np.unique(number, return_index=True)[1]
     total = np.zeros((len(first), len(CLASSES)))
     np.add.at(total, number, counts)
-    head = table.iloc[first]
+    head = table.iloc[first].reset_index(drop=True)
     unit_id = head["eeg_id"].astype(str)
     units = pd.DataFrame(
         {
@@ -197,11 +193,33 @@ def _units(table: pd.DataFrame, counts: np.ndarray, rows: str) -> tuple[pd.DataF
             "group_id": head["patient_id"].astype(str),
             # the largest panel that saw one window: summing windows would make experts of laymen
             "votes": pd.Series(counts.sum(1)).groupby(number).max().to_numpy(),
-            "spectrogram_id": head["spectrogram_id"],
-            "spectrogram_offset_s": table["spectrogram_label_offset_seconds"].groupby(number).mean().to_numpy(),
         }
     )
-    return units.reset_index(drop=True), total
+    windows = {
+        kind: _windows(head[f"{kind}_id"], number, table[f"{kind}_label_offset_seconds"].to_numpy()) for kind in FOLDERS
+    }
+    return units, total, windows
+
+
+def _unit_numbers(eeg: np.ndarray, counts: np.ndarray, rows: str) -> np.ndarray:
+    """Return the number of each window's unit; units are numbered in the order of their first windows."""
+    if rows == "eeg":
+        return pd.factorize(eeg)[0]
+    if rows == "label":
+        return pd.factorize(pd.Series(list(zip(eeg, map(bytes, counts.astype(np.int64)), strict=True))))[0]
+    starts = np.r_[True, (eeg[1:] != eeg[:-1]) | (counts[1:] != counts[:-1]).any(1)]
+    return np.cumsum(starts) - 1
+
+
+def _windows(ids: pd.Series, number: np.ndarray, offset_s: np.ndarray) -> _table.Windows:
+    """Return where the units' windows lie; one may begin anywhere up to the next one of the same unit."""
+    follows = np.r_[number[1:] == number[:-1], False]
+    slack_s = np.where(follows, np.maximum(np.diff(offset_s, append=0), 0), 0)
+    order = np.argsort(number, kind="stable")  # a label's windows need not follow each other
+    count = np.bincount(number)
+    middle_s = np.bincount(number, offset_s) / count
+    first = np.r_[0, np.cumsum(count)]
+    return _table.Windows(ids.astype(str).to_numpy(dtype=str), middle_s, first, offset_s[order], slack_s[order])
 
 
 def _panel(votes_cast: int) -> str:
@@ -209,31 +227,9 @@ def _panel(votes_cast: int) -> str:
     return "1-2" if votes_cast < 3 else "3-9" if votes_cast < 10 else "10+"
 
 
-def _sizes(folder: Path, ids: pd.Series, table: Path) -> dict[str, int]:
-    """Return the size of each recording's file; ids without a file are refused."""
+def _sizes(folder: Path, names: np.ndarray) -> dict[str, int]:
+    """Return the size of each of those recordings that is there; whether one is needed, a feature decides."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
+        return {}
     found = {entry.name: entry.stat().st_size for entry in os.scandir(folder) if entry.is_file()}
-    names = [f"{i}.parquet" for i in sorted(set(ids))]
-    missing = [name for name in names if name not in found]
-    if missing:
-        few = f"{len(missing)} of the {len(names)} files that {table.name} names"
-        raise DataError(f"{folder}: {few} are missing, the first is {missing[0]}")
-    return {name: found[name] for name in names}
-
-
-@lru_cache(maxsize=16)
-def _spectrogram(path: Path) -> np.ndarray:
-    """Read one file as (rows, 4 panels x 100 bins); units of one file follow each other: one a thread is kept."""
-    return files.read_array(path, COLUMNS)
-
-
-def _window(path: Path, offset_s: float) -> np.ndarray:
-    rows = _spectrogram(path)
-    start = int(offset_s // ROW_S)
-    if not 0 <= start < len(rows):
-        raise DataError(f"{path}: it has {len(rows) * ROW_S} s, but a label's offset is {offset_s:g} s")
-    window = np.full((ROWS, len(COLUMNS)), np.nan, dtype=np.float32)
-    found = rows[start : start + ROWS]
-    window[: len(found)] = found
-    return window.T.reshape(len(PANELS), len(BINS_HZ), ROWS)
+    return {name: found[f"{name}.parquet"] for name in sorted(set(names.tolist())) if f"{name}.parquet" in found}

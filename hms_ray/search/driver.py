@@ -16,6 +16,7 @@ from hms_ray.config import RunConfig, parse_run
 from hms_ray.errors import SearchAborted
 from hms_ray.execution.packing import Shares
 from hms_ray.execution.place import Here, OnCluster, Place
+from hms_ray.execution.prepare_tasks import RayTasks
 from hms_ray.execution.resources import Node
 from hms_ray.execution.session import session
 from hms_ray.search.board import Board
@@ -72,6 +73,8 @@ def _opened(
         nothing_left = folder.study.is_file() and all(done(study, space) for space in spaces)
         with session() if not (in_process or nothing_left) else nullcontext() as nodes:
             places = {space.name: _place(study, space, nodes, in_process) for space in spaces}
+            if not nothing_left:
+                study.prepare(spaces, None if in_process else RayTasks())
             study.begin(spaces)
             yield study, places
 

@@ -165,7 +165,9 @@ def _folders() -> list[Path]:
 
 def _whole(base: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy in which the sections that a file may leave out are there to be changed and searched."""
-    base = {"augment": {}, "optim": {}, "score": {}} | copy.deepcopy(dict(base))
+    base = {"input": {}, "quality": {}, "augment": {}, "test_time": [], "optim": {}, "score": {}} | copy.deepcopy(
+        dict(base)
+    )
     if isinstance(base["augment"], dict):
         base["augment"] = {name: {} if params is None else params for name, params in base["augment"].items()}
     return base

@@ -1,7 +1,7 @@
 """Opening a study: data, folds and spaces are checked against each other before anything starts."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from hms_ray import files, folds, oof
 from hms_ray.config import RunConfig, Score, parse_run, try_run
-from hms_ray.crossval import FoldJob, Labels, prepare_feature, rehearse
+from hms_ray.crossval import FoldJob, Labels, prepare_inputs, rehearse
 from hms_ray.datasets import Dataset
 from hms_ray.errors import ConfigError, TrialFailed, raise_all
 from hms_ray.execution import loggers
@@ -18,6 +18,10 @@ from hms_ray.search import samplers, warm_start
 from hms_ray.search.paths import get, put
 from hms_ray.search.ranges import Choice
 from hms_ray.search.space import FIXED, Space
+from hms_ray.store import quality
+from hms_ray.store.inputs import read_quality
+from hms_ray.store.share import StoreRef
+from hms_ray.store.workers import Workers
 from hms_ray.study_folder import StudyFolder
 
 CHOSEN_ON = "warm_start_chosen_on"
@@ -33,6 +37,7 @@ class Study:
     score: Score
     identity: Mapping[str, Any]
     force: bool = False
+    prepared: dict[str, tuple[StoreRef, ...]] = field(default_factory=dict)
 
     @property
     def min_votes(self) -> int:
@@ -48,6 +53,30 @@ class Study:
             files.write_table(self.folder.folds, pd.DataFrame(ids))
         for space in spaces:
             self.folder.add_space(space.name, space.resolved() | {CHOSEN_ON: self.chosen_on(space)})
+
+    def prepare(self, spaces: Sequence[Space], workers: Workers | None = None) -> None:
+        """Prepare what the base runs read and each choice of a feature, and keep the quality of the recordings.
+
+        Raises:
+            DataError: a recording is missing or broken.
+        """
+        tables = [read_quality(self.stores(run, workers)) for space in spaces for run in variants(space)]
+        found = pd.concat(tables).drop_duplicates(["kind", "name"])
+        measured = [
+            quality.of_units(mine, self.dataset.windows).assign(kind=kind, unit_id=self.labels.unit_ids)
+            for kind, mine in found.groupby("kind")
+        ]
+        if self.folder.quality.is_file():  # other spaces of the study may read other recordings
+            known = files.read_table(self.folder.quality)
+            measured.append(known[~known["kind"].isin(found["kind"])])
+        files.write_table(self.folder.quality, pd.concat(measured, ignore_index=True))
+
+    def stores(self, run: RunConfig, workers: Workers | None = None) -> tuple[StoreRef, ...]:
+        """Return what a run reads, prepared unless that is done."""
+        key = files.fingerprint(run.feature.dump(), run.input.model_dump())
+        if key not in self.prepared:
+            self.prepared[key] = prepare_inputs(self.dataset, run, workers)
+        return self.prepared[key]
 
     @property
     def folds(self) -> int:
@@ -72,7 +101,7 @@ class Study:
         if not folder.config.is_file():
             files.write_yaml(folder.config, run.content)
         saved = folder.fold(fold).checkpoint.absolute()
-        return FoldJob(trial, run.content, fold, prepare_feature(self.dataset, run), saved, limits)
+        return FoldJob(trial, run.content, fold, self.stores(run), saved, limits)
 
 
 def load_dataset(root: Path, run: RunConfig) -> Dataset:
@@ -81,7 +110,7 @@ def load_dataset(root: Path, run: RunConfig) -> Dataset:
 
 
 def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path, force: bool = False) -> Study:
-    """Check everything that can be checked beforehand and prepare the features; `Study.begin` then writes a new study.
+    """Check everything that can be checked without reading recordings; `Study.begin` then writes a new study.
 
     Raises:
         ConfigError: spaces that do not go together, a run that cannot work, a study of other data or folds.
@@ -108,8 +137,6 @@ def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path, force: 
     study = Study(folder, dataset, Labels.of(dataset, table), run.score, identity, force)
     if folder.study.is_file():  # a study of something else is refused before hours of preparation
         study.begin(spaces)
-    for variant in [variant for space in spaces for variant in variants(space)]:
-        prepare_feature(dataset, variant)
     return study
 
 
@@ -143,8 +170,9 @@ def _check_runs(spaces: Sequence[Space], dataset: Dataset, votes: np.ndarray, fo
     faults = []
     for space in spaces:
         for run in variants(space):
-            dataset.require(run.feature.module.KIND, f"space {space.name}: feature {run.feature.name}")
             try:
+                for kind in run.feature.module.spec(run.feature.params).kinds:
+                    dataset.require(kind, f"feature {run.feature.name}")
                 rehearse(run, dataset.task)
                 for k in range(run.folds):
                     for stage in run.stages:

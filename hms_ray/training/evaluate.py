@@ -1,14 +1,16 @@
 """Predictions of a trained network."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from types import ModuleType
 
 import numpy as np
 import torch
 
+from hms_ray.store.inputs import Inputs
 from hms_ray.tasks import Task
 from hms_ray.training import memory
-from hms_ray.training.batches import gather
 
 
 def autocast(device: torch.device) -> AbstractContextManager[None]:
@@ -19,22 +21,32 @@ def autocast(device: torch.device) -> AbstractContextManager[None]:
 
 @torch.inference_mode()
 def predict(
-    model: torch.nn.Module, x: torch.Tensor, rows: np.ndarray, task: Task, device: torch.device, batch: int
+    model: torch.nn.Module,
+    inputs: Inputs,
+    rows: np.ndarray,
+    task: Task,
+    device: torch.device,
+    batch: int,
+    test_time: Sequence[ModuleType] = (),
 ) -> np.ndarray:
-    """Return float64 probabilities (len(rows), K) of those rows of x (N, ...), `batch` at a time or what memory allows.
+    """Return float64 probabilities (len(rows), K) of those units, `batch` at a time or what memory allows.
+
+    test_time: augmentations whose full versions are predicted as well; the probabilities are averaged
 
     Raises:
         TrialFailed: the memory does not suffice for one row.
     """
     model.eval()
-    logits, done, batch = [], 0, min(batch, len(rows))
+    probs, done, batch = [], 0, min(batch, len(rows))
 
     def forward(start: int, count: int) -> np.ndarray:
-        return model(gather(x, rows[start : start + count], device)).float().cpu().numpy()
+        x = inputs.batch(rows[start : start + count], device)
+        views = [x, *(module.variant(x, inputs.spec) for module in test_time)]
+        return np.mean([task.to_probs(model(view).float().cpu().numpy()) for view in views], axis=0)
 
     with autocast(device):
         while done < len(rows):
             part, batch = memory.attempt(partial(forward, done), batch, device)
-            logits.append(part)
+            probs.append(part)
             done += len(part)
-    return task.to_probs(np.concatenate(logits)) if logits else np.empty((0, len(task.classes)))
+    return np.concatenate(probs) if probs else np.empty((0, len(task.classes)))

@@ -17,8 +17,9 @@ from hms_ray import seeds
 from hms_ray.augment._compose import Batch, apply_all
 from hms_ray.errors import TrialFailed
 from hms_ray.params import Params
+from hms_ray.store.inputs import memory_format
 from hms_ray.training import checkpoint, memory, optim
-from hms_ray.training.batches import Epochs, TrainingData, memory_format
+from hms_ray.training.batches import Epochs, TrainingData
 from hms_ray.training.evaluate import predict
 from hms_ray.training.gradient import Gradient
 from hms_ray.training.stages import Stage
@@ -29,6 +30,7 @@ from hms_ray.training.team import Replica
 class Recipe:
     """Everything that decides the result of a fold, but the data.
 
+    test_time: augmentations whose full versions are predicted as well, and averaged
     mark: changes with anything above, so that a checkpoint of another run is never continued
     """
 
@@ -37,6 +39,7 @@ class Recipe:
     optim: optim.Params
     stages: tuple[Stage, ...]
     min_votes: int
+    test_time: tuple[ModuleType, ...]
     seed: int
     mark: str
 
@@ -119,9 +122,10 @@ class _Learner:
 
     def __init__(self, recipe: Recipe, data: TrainingData, fold: int, replica: Replica) -> None:
         self.recipe, self.data, self.replica = recipe, data, replica
-        self.train, self.held_out = np.flatnonzero(data.folds != fold), np.flatnonzero(data.folds == fold)
+        self.train = np.flatnonzero((data.folds != fold) & (data.trust > 0))
+        self.held_out = np.flatnonzero(data.folds == fold)
         torch.manual_seed(seeds.derive(recipe.seed, "weights"))
-        self.plain = recipe.build().to(replica.device, memory_format=memory_format(data.x.ndim))
+        self.plain = recipe.build().to(replica.device, memory_format=memory_format(1 + len(data.inputs.spec.shape)))
         self.share = -(-recipe.optim.batch // replica.size)  # rows of a batch
         self.gradient = Gradient(self.plain, data.task, replica, self.share)
         self.average = ModelEmaV3(self.plain, decay=recipe.optim.ema, use_warmup=True) if recipe.optim.ema else None
@@ -137,7 +141,7 @@ class _Learner:
         """Make the stage's optimiser and schedule; with `done` epochs behind it, continue the restored ones."""
         rows = stage.rows(self.data.votes, self.train)
         targets = stage.targets(self.data.targets, self.data.votes)
-        weights = stage.weights(self.data.votes, rows)
+        weights = stage.weights(self.data.votes, rows) * self.data.trust
         self.epochs = Epochs(self.data, rows, targets, weights, self.recipe.optim.batch, self.replica.device)
         if self.epochs.smallest < self.replica.size:  # an empty share has no mean
             raise TrialFailed(f"batches of {self.epochs.smallest} rows cannot be shared by {self.replica.size} workers")
@@ -160,7 +164,8 @@ class _Learner:
         rng = seeds.stream(seed, "augment", number, rank)
         total = torch.zeros((), device=self.replica.device)
         self.plain.train()
-        for batch in self.epochs.batches(seeds.stream(seed, "order", number), rank, self.replica.size):
+        order, windows = seeds.stream(seed, "order", number), seeds.stream(seed, "windows", number, rank)
+        for batch in self.epochs.batches(order, windows, rank, self.replica.size):
             total += self._update(apply_all(batch, rng, self.recipe.augment))
         loss = self.replica.team.mean(total).item() / self.epochs.steps
         if not math.isfinite(loss):
@@ -182,8 +187,9 @@ class _Learner:
 
     def predict(self) -> np.ndarray:
         """Return probabilities of the held-out units."""
-        batch = 2 * self.gradient.rows  # no gradients to hold
-        return predict(self.scored, self.data.x, self.held_out, self.data.task, self.replica.device, batch)
+        rows = 2 * self.gradient.rows  # no gradients to hold
+        data, device = self.data, self.replica.device
+        return predict(self.scored, data.inputs, self.held_out, data.task, device, rows, self.recipe.test_time)
 
     def result(self, fold: int, curve: list[dict[str, Any]]) -> FoldResult:
         """Return what a trained fold hands over."""

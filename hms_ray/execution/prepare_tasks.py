@@ -1,0 +1,44 @@
+"""Preparing with Ray: tasks read and compute recordings, as many at once as the cluster has CPUs."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import ray
+
+from hms_ray.errors import UserError
+from hms_ray.store.workers import AHEAD
+
+T = TypeVar("T")
+ITEMS = 8  # a task: starting one takes about as long as reading a recording
+
+
+class RayTasks:
+    """Workers that are Ray tasks of one CPU each; results come back through the object store."""
+
+    def imap(self, function: Callable[[str], T], items: Sequence[str]) -> Iterator[T]:
+        shared, flight = ray.put(function), deque()
+        most = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        for first in range(0, len(items), ITEMS):
+            flight.append(_apply.remote(shared, items[first : first + ITEMS]))
+            if len(flight) >= most:
+                yield from _results(flight)
+        while flight:
+            yield from _results(flight)
+
+
+@ray.remote(num_cpus=1)
+def _apply(function: Callable[[str], T], items: Sequence[str]) -> list[T] | UserError:
+    """Return the results, or what the user has to mend: an error that Ray raises carries a traceback."""
+    try:
+        return [function(item) for item in items]
+    except UserError as error:
+        return error
+
+
+def _results(flight: deque[ray.ObjectRef]) -> list[T]:
+    """Wait for the oldest task and return its results."""
+    found = ray.get(flight.popleft())
+    if isinstance(found, UserError):
+        raise found
+    return found

@@ -1,0 +1,95 @@
+"""What is done with one recording: read, measured, and kept as it is or as the features of its units."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hms_ray import lookup, recordings
+from hms_ray.datasets import Dataset
+from hms_ray.datasets._table import cut, first_step
+from hms_ray.errors import DataError
+from hms_ray.params import Params
+from hms_ray.store._writer import Piece
+from hms_ray.store.quality import measure
+
+ROWS = 16  # units whose feature is computed at once: memory does not grow with a recording's units
+
+
+@dataclass(frozen=True)
+class KeepRecording:
+    """Keeps a recording as it is."""
+
+    dataset: Dataset
+    kind: str
+    dtype: str
+
+    def __call__(self, item: str) -> Piece:
+        """Read the recording `item` and return it as one row.
+
+        Raises:
+            DataError: the file is missing or broken.
+        """
+        recording = self.dataset.read(self.kind, item)
+        quality = measure(recordings.KINDS[self.kind], item, recording)
+        return Piece(item, as_type(recording, self.dtype).reshape(1, -1), [quality])
+
+
+@dataclass(frozen=True)
+class ComputeFeature:
+    """Computes the feature of the units of a recording; where it takes several kinds, those of the first one's.
+
+    units: by item, the numbers of its units
+    """
+
+    dataset: Dataset
+    feature: str
+    params: Params
+    dtype: str
+    units: Mapping[str, np.ndarray]
+
+    def __call__(self, item: str) -> Piece:
+        """Return the features of the item's units, a row each.
+
+        Raises:
+            DataError: a file is missing or broken, or ends before a window begins.
+        """
+        module = lookup.load("features", self.feature)
+        kinds, units = module.spec(self.params).kinds, self.units[item]
+        read = {kind: self._read(kind, units) for kind in kinds}
+        rows = []
+        for part in np.array_split(units, -(-len(units) // ROWS)):
+            batch = {kind: self._windows(kind, part, read[kind]) for kind in kinds}
+            with torch.inference_mode():
+                rows.append(as_type(module.compute(batch, self.params).numpy(), self.dtype).reshape(len(part), -1))
+        quality = [measure(recordings.KINDS[kind], name, found) for kind in kinds for name, found in read[kind].items()]
+        return Piece(item, np.concatenate(rows), quality)
+
+    def _read(self, kind: str, units: np.ndarray) -> dict[str, np.ndarray]:
+        """Read the recordings of those units, each once."""
+        names = dict.fromkeys(self.dataset.windows[kind].names[units].tolist())
+        return {name: self.dataset.read(kind, name) for name in names}
+
+    def _windows(self, kind: str, units: np.ndarray, read: Mapping[str, np.ndarray]) -> torch.Tensor:
+        """Return the windows (B, channels, steps) of those units that are scored."""
+        windows = self.dataset.windows[kind]
+        names, starts = windows.names[units], windows.middle_s[units]
+        for name, start in zip(names, starts, strict=True):
+            check_start(self.dataset, kind, name, read[name].shape[1], start)
+        cuts = [cut(read[name], recordings.KINDS[kind], s) for name, s in zip(names, starts, strict=True)]
+        return torch.from_numpy(np.stack(cuts))
+
+
+def check_start(dataset: Dataset, kind: str, name: str, steps: int, start_s: float) -> None:
+    """Raise DataError where a window begins at or after its recording's end."""
+    of = recordings.KINDS[kind]
+    if first_step(of, start_s) >= steps:
+        length_s = steps / of.rate_hz
+        raise DataError(f"{dataset.path(kind, name)}: it has {length_s:g} s, but a label's offset is {start_s:g} s")
+
+
+def as_type(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Return the values as that type, NaN kept; what float16 cannot hold becomes its largest number, not infinite."""
+    limit = np.finfo(dtype).max
+    return values.clip(-limit, limit).astype(dtype)

@@ -1,0 +1,167 @@
+"""What training reads: batches of features, prepared, or computed of windows on the batch's device."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hms_ray import files, lookup, recordings
+from hms_ray.datasets import Windows
+from hms_ray.datasets._table import first_step
+from hms_ray.specs import InputSpec
+from hms_ray.store.prepare import FeatureRef, InputParams
+from hms_ray.store.share import StoreRef
+
+
+class Inputs(Protocol):
+    """The examples of a run, one a unit."""
+
+    spec: InputSpec
+
+    def __len__(self) -> int:
+        """Return the number of units."""
+
+    @property
+    def nbytes(self) -> int:
+        """What they take of memory."""
+
+    def batch(self, rows: np.ndarray, device: torch.device, rng: np.random.Generator | None = None) -> torch.Tensor:
+        """Return the examples (B, *spec.shape) of those units, float32 on the device, images channels-last.
+
+        rng: draws a window of each unit where the run trains on random ones; None: the one that is scored
+        """
+
+    def to(self, device: torch.device) -> "Inputs":
+        """Return the same with its values on the device."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Features (N, *spec.shape) that are prepared."""
+
+    x: torch.Tensor
+    spec: InputSpec
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def nbytes(self) -> int:
+        return self.x.nbytes
+
+    def batch(self, rows: np.ndarray, device: torch.device, rng: np.random.Generator | None = None) -> torch.Tensor:
+        index = torch.from_numpy(np.asarray(rows)).to(self.x.device)
+        return arranged(self.x[index].to(device, torch.float32, non_blocking=True))
+
+    def to(self, device: torch.device) -> "Prepared":
+        return replace(self, x=self.x.to(device))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The recordings of one kind behind each other, and where the units' windows lie in them.
+
+    values: all of them, (channels, steps) each; start, steps: (N,) of each unit's recording
+    """
+
+    kind: recordings.RecordingKind
+    values: torch.Tensor
+    start: np.ndarray
+    steps: np.ndarray
+    windows: Windows
+
+    def batch(self, rows: np.ndarray, starts_s: np.ndarray, device: torch.device) -> torch.Tensor:
+        """Return the windows (B, channels, steps) of those units that begin there, float32, NaN beyond the end."""
+        channels, steps = len(self.kind.channels), self.kind.steps
+        batch = torch.empty((len(rows), channels, steps), dtype=self.values.dtype, device=self.values.device)
+        for i, (row, first) in enumerate(zip(rows, first_step(self.kind, starts_s).tolist(), strict=True)):
+            start, length = self.start[row], self.steps[row]
+            recording = self.values[start : start + channels * length].view(channels, length)
+            batch[i, :, : length - first] = recording[:, first : first + steps]
+            batch[i, :, length - first :] = torch.nan
+        return batch.to(device, torch.float32, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Features that are computed of the windows of each batch."""
+
+    kept: Mapping[str, Kept]
+    feature: FeatureRef
+    random: bool
+
+    def __len__(self) -> int:
+        return len(next(iter(self.kept.values())).start)
+
+    @property
+    def spec(self) -> InputSpec:
+        return lookup.load("features", self.feature.name).spec(self.feature.params)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(kept.values.nbytes for kept in self.kept.values())
+
+    def batch(self, rows: np.ndarray, device: torch.device, rng: np.random.Generator | None = None) -> torch.Tensor:
+        chosen, shift = rng.random((2, len(rows))) if rng is not None and self.random else (None, None)
+        windows = {}
+        for name, kept in self.kept.items():  # all kinds of the same moment
+            middle = chosen is None
+            starts = kept.windows.middle_s[rows] if middle else kept.windows.draw(rows, chosen, shift)
+            windows[name] = kept.batch(rows, starts, device)
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):  # powers do not fit half precision
+            return arranged(lookup.load("features", self.feature.name).compute(windows, self.feature.params))
+
+    def to(self, device: torch.device) -> "Computed":
+        kept = {name: replace(of, values=of.values.to(device)) for name, of in self.kept.items()}
+        return replace(self, kept=kept)
+
+
+def open_inputs(
+    stores: Sequence[StoreRef], feature: FeatureRef, params: InputParams, windows: Mapping[str, Windows]
+) -> Inputs:
+    """Open what `prepare` made, in milliseconds: values are read as they are used and shared between processes.
+
+    Raises:
+        DataError: a store is not on this machine and cannot be copied to it.
+    """
+    paths = [store.local() for store in stores]
+    if params.compute == "prepared":
+        return Prepared(_values(paths[0]), lookup.load("features", feature.name).spec(feature.params))
+    kept = {kind: _kept(path, kind, windows[kind]) for kind, path in zip(feature.kinds, paths, strict=True)}
+    return Computed(kept, feature, params.window == "random")
+
+
+def read_quality(stores: Sequence[StoreRef]) -> pd.DataFrame:
+    """Return the measures of each recording that those stores are made of: kind, name, and a column for each."""
+    tables = [files.read_table(store.local() / "quality.parquet") for store in stores]
+    return pd.concat(tables, ignore_index=True)
+
+
+def arranged(batch: torch.Tensor) -> torch.Tensor:
+    """Return the batch as networks prefer it."""
+    return batch.contiguous(memory_format=memory_format(batch.ndim))
+
+
+def memory_format(ndim: int) -> torch.memory_format:
+    """Return channels-last for images (B, C, F, T), which convolutions prefer."""
+    return torch.channels_last if ndim == 4 else torch.contiguous_format
+
+
+def _kept(path: Path, kind: str, windows: Windows) -> Kept:
+    index = files.read_table(path / "index.parquet").set_index("name").loc[windows.names]
+    start, steps = index["start"].to_numpy(), index["steps"].to_numpy()
+    return Kept(recordings.KINDS[kind], _values(path), start, steps, windows)
+
+
+@lru_cache(maxsize=4)
+def _values(path: Path) -> torch.Tensor:
+    """Map a store's array once a process; trials that follow in a reused actor share it.
+
+    The map is copy-on-write: torch wants arrays it could write to, and the file must not change.
+    """
+    return torch.from_numpy(np.load(path / "x.npy", mmap_mode="c"))

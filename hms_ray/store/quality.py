@@ -1,0 +1,68 @@
+"""How good recordings are, measured as they are read, and which units are trained on by it. All units are scored."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from hms_ray.datasets import Windows
+from hms_ray.params import Params
+from hms_ray.recordings import RecordingKind
+
+MEASURES = ("nan", "flat", "outliers", "missing")
+
+
+class QualityParams(Params):
+    """What a recording may have; a unit that has more of anything is trained on with less weight, or never.
+
+    By default every recording is good enough.
+    """
+
+    nan: float = Field(1.0, ge=0, le=1, description="share of values that are missing")
+    flat: float = Field(1.0, ge=0, le=1, description="share of channels that never change or hold nothing")
+    outliers: float = Field(1.0, ge=0, le=1, description="share of values beyond the kind's limit")
+    missing: float = Field(1.0, ge=0, le=1, description="share of steps that hold nothing in any channel")
+    weight: float = Field(0.0, ge=0, lt=1, description="factor of the loss weight of other units; 0: not trained on")
+
+
+def measure(kind: RecordingKind, name: str, recording: np.ndarray) -> dict[str, Any]:
+    """Return the measures of a recording (channels, steps).
+
+    nan: share of its values that are missing
+    flat: share of its channels that never change, or hold nothing
+    outliers: share of its values beyond the kind's limit
+    missing: share of its steps that hold nothing in any channel, or that the window wants beyond its end
+    """
+    known = np.isfinite(recording)
+    low = np.where(known, recording, np.inf).min(1, initial=np.inf)
+    high = np.where(known, recording, -np.inf).max(1, initial=-np.inf)
+    steps = max(recording.shape[1], kind.steps)
+    return {
+        "kind": kind.name,
+        "name": name,
+        "seconds": recording.shape[1] / kind.rate_hz,
+        "nan": float(1 - known.mean()) if recording.size else 1.0,
+        "flat": float((low >= high).mean()),
+        "outliers": float((np.abs(recording) > kind.outlier).mean()) if recording.size else 0.0,
+        "missing": float(1 - known.any(0).sum() / steps),
+    }
+
+
+def of_units(table: pd.DataFrame, windows: Mapping[str, Windows]) -> pd.DataFrame:
+    """Return each unit's measures (N rows), the worst of its recordings'.
+
+    table: kind, name and measures of each recording
+    """
+    worst = None
+    for kind, found in table.groupby("kind"):
+        mine = found.set_index("name").loc[windows[str(kind)].names, list(MEASURES)].to_numpy()
+        worst = mine if worst is None else np.maximum(worst, mine)
+    return pd.DataFrame(worst, columns=list(MEASURES))
+
+
+def trust(units: pd.DataFrame, params: QualityParams) -> np.ndarray:
+    """Return the factor of each unit's loss weight (N,): 1, or `params.weight` where a measure exceeds its limit."""
+    good = np.all([units[name].to_numpy() <= getattr(params, name) for name in MEASURES], axis=0)
+    return np.where(good, 1.0, params.weight)

@@ -1,0 +1,115 @@
+"""Where a store lies: in this machine's cache, and, where machines share no disk, at a URL that each copies it from."""
+
+import fcntl
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import fsspec
+
+from hms_ray.errors import ConfigError, DataError
+from hms_ray.store._writer import MANIFEST, is_whole
+
+log = logging.getLogger(__name__)
+VARIABLE = "HMS_RAY_STORE"
+
+
+def cache_root() -> Path:
+    """Return where prepared data lies: $HMS_RAY_CACHE, or hms_ray below the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("HMS_RAY_CACHE") or Path(base) / "hms_ray").absolute()
+
+
+@dataclass(frozen=True)
+class StoreRef:
+    """A store by its name, as it travels to workers.
+
+    made_in: the folder that holds it where it was made
+    url: the folder, of any kind that fsspec knows, that holds a copy for other machines; None: they share a disk
+    """
+
+    name: str
+    made_in: Path
+    url: str | None
+
+    @classmethod
+    def of(cls, name: str) -> "StoreRef":
+        """Return the store of that name, made or not, in this machine's cache."""
+        return cls(name, cache_root() / "prepared", os.environ.get(VARIABLE) or None)
+
+    @property
+    def path(self) -> Path:
+        """Its folder where it is made."""
+        return self.made_in / self.name
+
+    def is_here(self) -> bool:
+        """Say whether it is whole here; one that others have made is copied first."""
+        if not is_whole(self.path) and self._is_published():
+            self._copy_to(self.path)
+        return is_whole(self.path)
+
+    def local(self) -> Path:
+        """Return its folder on this machine, copied once a machine where it lies at a URL.
+
+        Raises:
+            DataError: it is neither here nor there.
+        """
+        if is_whole(self.path):
+            return self.path
+        own = cache_root() / "prepared" / self.name
+        if not is_whole(own) and self._is_published():
+            self._copy_to(own)
+        if not is_whole(own):
+            raise DataError(
+                f"{self.path}: no prepared data here; HMS_RAY_CACHE must name a folder that every machine sees, or "
+                f"{VARIABLE} a URL that all can read"
+            )
+        return own
+
+    def publish(self) -> None:
+        """Copy it to the URL, if there is one; the manifest last, which says that it is whole.
+
+        Raises:
+            ConfigError: fsspec does not know such a URL.
+        """
+        if self.url is None:
+            return
+        system, folder = self._remote()
+        system.makedirs(folder, exist_ok=True)
+        for path in sorted(self.path.iterdir(), key=lambda path: path.name == MANIFEST):
+            system.put_file(str(path), f"{folder}/{path.name}")
+
+    def _is_published(self) -> bool:
+        if self.url is None:
+            return False
+        system, folder = self._remote()
+        return system.exists(f"{folder}/{MANIFEST}")
+
+    def _remote(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        """Return the file system of the URL, and the store's folder in it."""
+        try:
+            return fsspec.url_to_fs(f"{self.url.rstrip('/')}/{self.name}")
+        except (ImportError, ValueError) as error:
+            raise ConfigError(f"{VARIABLE}={self.url}: fsspec cannot open it: {error}") from error
+
+    def _copy_to(self, target: Path) -> None:
+        """Copy the store to a folder of this machine; processes that want it too wait for the first."""
+        partial = target.with_name(f"{target.name}.copy")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(target.with_name(f"{target.name}.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if is_whole(target):
+                return
+            log.info("copying %s from %s", self.name, self.url)
+            shutil.rmtree(partial, ignore_errors=True)
+            system, folder = self._remote()
+            partial.mkdir()
+            for entry in system.ls(folder, detail=True):
+                name = Path(entry["name"]).name
+                system.get_file(entry["name"], str(partial / name))
+                if (partial / name).stat().st_size != entry["size"]:
+                    raise DataError(f"{self.url}/{self.name}/{name}: the copy has not the size of the original")
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(partial, target)
