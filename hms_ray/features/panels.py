@@ -20,7 +20,7 @@ from hms_ray.params import Params as Strict
 from hms_ray.specs import InputSpec
 
 MOST = 4
-DEFAULT = ({"name": "kaggle_spectrogram"}, {"name": "kaggle_spectrogram", "columns": 100})
+DEFAULT = ({"name": "kaggle_spectrogram"}, {"name": "eeg_spectrogram"})
 
 
 @dataclass(frozen=True)

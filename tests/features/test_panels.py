@@ -1,5 +1,7 @@
 """Images side by side: which part stands where, what is refused, and the trip through YAML."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -153,3 +155,23 @@ def test_the_parts_can_be_searched() -> None:
     searched["feature.parts.1.columns"]["choice"][0] = 1
     with pytest.raises(ConfigError, match=r"search.feature.parts.1.columns = 1: feature.parts.1.columns: Input should"):
         space.parse("sides", {"base": RUN, "search": searched, "budget": {"trials": 2}})
+
+
+def test_by_default_the_eeg_stands_beside_the_supplied_spectrogram(
+    made_up_recordings: Callable[..., dict[str, torch.Tensor]],
+) -> None:
+    params, eeg = feature.Params(), lookup.load("features", "eeg_spectrogram")
+    assert [part.name for part in params.parts] == ["kaggle_spectrogram", "eeg_spectrogram"]
+    assert parse(feature.Params, yaml.safe_load(yaml.safe_dump(params.model_dump())), "feature") == params
+    spec, own_spec = feature.spec(params), eeg.spec(eeg.Params())
+    assert spec.kinds == ("spectrogram", "eeg") and spec.panels == own_spec.panels
+    assert spec.shape == (1, 512, 300 + own_spec.shape[2]) and sum(spec.spans) == spec.shape[2]
+    batch = made_up_recordings(spec.kinds, 2)
+    image = feature.compute(batch, params).unflatten(2, (4, 128))
+    assert torch.equal(image[:, 0, :, 14:-14, :300].flatten(1, 2), _plain(batch))
+    assert torch.equal(image[..., 300:].flatten(2, 3), eeg.compute(batch, eeg.Params()))
+
+
+def _plain(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The supplied spectrogram's stacked image, (B, 400, 300)."""
+    return kaggle_spectrogram.compute(batch, kaggle_spectrogram.Params())[:, 0]
