@@ -1,7 +1,9 @@
 """What every test shares: the repository's root, tiny competition folders, and no thread or network unasked for."""
 
+import io
 import os
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # pretrained weights are never fet
 
 CLASSES = ("seizure", "lpd", "gpd", "lrda", "grda", "other")
 FILE_ORDER = ("LL", "RL", "LP", "RP")  # of the panels' blocks in the competition's files
+ELECTRODES = ("Fp1", "F3", "C3", "P3", "F7", "T3", "T5", "O1", "Fz", "Cz", "Pz")
+ELECTRODES += ("Fp2", "F4", "C4", "P4", "F8", "T4", "T6", "O2", "EKG")
+EEG_ROWS = 13_200  # 66 s: the last window begins at 16 s
 FIRST_EEG, FIRST_SPECTROGRAM = 4_294_950_000, 2_147_483_000  # real ids pass 2^31
 
 
@@ -48,7 +53,7 @@ def made_up_recordings() -> "Callable[..., dict[str, torch.Tensor]]":
 
 @pytest.fixture(scope="session")
 def make_hms_folder() -> Callable[..., Path]:
-    """The function that writes a tiny competition folder: make_hms_folder(path, patients=6, rows=320, seed=0)."""
+    """The function that writes a tiny competition folder: make_hms_folder(path, patients=6, rows=320, eegs=True)."""
     return write_hms_folder
 
 
@@ -74,13 +79,15 @@ def _made_up_recordings(kinds: Sequence[str], rows: int, seed: int = 0) -> "dict
     return batch
 
 
-def write_hms_folder(path: Path, patients: int = 6, rows: int = 320, seed: int = 0) -> Path:
-    """Write the tables and spectrograms of so many patients, as the competition lays them out; return `path`.
+def write_hms_folder(path: Path, patients: int = 6, rows: int = 320, seed: int = 0, eegs: bool = True) -> Path:
+    """Write the tables and recordings of so many patients, as the competition lays them out; return `path`.
 
     A patient has one spectrogram of `rows` rows and two EEGs of four windows: the first with 12 votes throughout, the
     second with 5 or 2 that change to another class and back. So: 8 rows, 2 EEGs, 3 labels and 4 periods a patient.
     A patient's main class shows as power around 2 Hz to 16 Hz, so that a model can learn it. Patient 0's spectrogram
-    begins with empty rows, patient 1's has zeros; `time` is int16 or int64 by turns. EEG files are not written.
+    begins with empty rows, patient 1's has zeros; `time` is int16 or int64 by turns. Of the first EEGs, patient 0's
+    lacks five seconds of C3, and patient 1's O2 is flat. EEG files depend on the patient alone; `eegs` may leave them
+    out.
     """
     rng = np.random.default_rng(seed)
     path.mkdir(parents=True)
@@ -95,6 +102,8 @@ def write_hms_folder(path: Path, patients: int = 6, rows: int = 320, seed: int =
         file = path / "train_spectrograms" / f"{FIRST_SPECTROGRAM + 300 * p}.parquet"
         write_spectrogram(file, power, np.int16 if p % 2 else np.int64)
     write_spectrogram(path / "test_spectrograms" / "853520.parquet", _power(rng, 300, 0), np.int64)
+    if eegs:
+        _write_eegs(path, patients)
     test = pd.DataFrame({"spectrogram_id": [853520], "eeg_id": [3911565283], "patient_id": [6885]})
     test.to_csv(path / "test.csv", index=False)
     sample = test[["eeg_id"]].assign(**{f"{name}_vote": 1 / len(CLASSES) for name in CLASSES})
@@ -108,6 +117,30 @@ def write_spectrogram(path: Path, power: np.ndarray, time_dtype: type = np.int64
     names = [f"{panel}_{f}" for panel in FILE_ORDER for f in hz]
     time = np.arange(1, 2 * len(power), 2, dtype=time_dtype)
     pq.write_table(pa.table([time, *np.ascontiguousarray(power.T, np.float32)], ["time", *names]), path)
+
+
+def _write_eegs(path: Path, patients: int) -> None:
+    for part in ("train", "test"):
+        (path / f"{part}_eegs").mkdir()
+    for p in range(patients):
+        for e in range(2):
+            (path / "train_eegs" / f"{FIRST_EEG - 10 * p - e}.parquet").write_bytes(_eeg_file(p, e))
+    (path / "test_eegs" / "3911565283.parquet").write_bytes(_eeg_file(0, 1))
+
+
+@lru_cache
+def _eeg_file(p: int, e: int) -> bytes:
+    """Return an EEG file: whole microvolts, which compress, and a rhythm by class."""
+    rng = np.random.default_rng([p, e])
+    rhythm = 30 * np.sin(2 * np.pi * (2 + 2.5 * (p % len(CLASSES))) * np.arange(EEG_ROWS) / 200)
+    values = np.round(rhythm + rng.normal(0, 10, (len(ELECTRODES), EEG_ROWS))).astype(np.float32)
+    if (p, e) == (0, 0):
+        values[ELECTRODES.index("C3"), 2000:3000] = np.nan
+    if (p, e) == (1, 0):
+        values[ELECTRODES.index("O2")] = 0
+    file = io.BytesIO()
+    pq.write_table(pa.table(list(values), ELECTRODES), file)
+    return file.getvalue()
 
 
 def _power(rng: np.random.Generator, rows: int, label: int) -> np.ndarray:
