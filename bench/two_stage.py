@@ -60,11 +60,11 @@ def _score(dataset: Dataset, run: RunConfig) -> float:
     """Train every fold in this process and return the score of the held-out predictions."""
     table = folds.assign(dataset.units, run.folds, run.seed)
     labels = crossval.Labels.of(dataset, table)
-    store = crossval.prepare_feature(dataset, run)
+    stores = crossval.prepare_inputs(dataset, run)
     probs = np.empty_like(labels.targets)
     with tempfile.TemporaryDirectory() as scratch:
         for k in range(run.folds):
-            job = crossval.FoldJob("bench", run.content, k, store, Path(scratch) / f"{k}.pt")
+            job = crossval.FoldJob("bench", run.content, k, stores, Path(scratch) / f"{k}.pt")
             result = crossval.train_job(job, labels, Replica(torch.device("cpu")), lambda row: None)
             probs[result.rows] = result.probs
     scored = labels.votes >= run.score.min_votes

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -174,8 +174,9 @@ def _prepare(arguments: argparse.Namespace) -> None:
     from hms_ray.search import space
 
     spaces, data = [space.load(name) for name in arguments.space or ["demo"]], _data(arguments)
-    with nullcontext() if arguments.here else session():
-        for store in prepare(spaces, data, None if arguments.here else RayTasks()):
+    with ExitStack() as stack:
+        workers = None if arguments.here else RayTasks(lambda: stack.enter_context(session()))
+        for store in prepare(spaces, data, workers):
             print(store)
 
 

@@ -20,7 +20,7 @@ from hms_ray.oof import OofTable
 from hms_ray.progress import Progress
 from hms_ray.store import quality
 from hms_ray.store.inputs import Inputs, open_inputs, read_quality
-from hms_ray.store.prepare import FeatureRef, prepare
+from hms_ray.store.prepare import FeatureRef, check, prepare
 from hms_ray.store.share import StoreRef
 from hms_ray.store.workers import Workers
 from hms_ray.study_folder import FoldFolder, StudyFolder
@@ -146,6 +146,11 @@ def rehearse(run: RunConfig, task: Task) -> None:
 def prepare_inputs(dataset: Dataset, run: RunConfig, workers: Workers | None = None) -> tuple[StoreRef, ...]:
     """Return the stores that the run reads, prepared unless that is done; errors as in `store.prepare`."""
     return prepare(dataset, _feature(run), run.input, Progress, workers)
+
+
+def check_inputs(dataset: Dataset, run: RunConfig) -> None:
+    """Refuse recordings that the run cannot read, before any work; errors as in `store.check`."""
+    check(dataset, _feature(run), run.input)
 
 
 def open_run(run: RunConfig, stores: Sequence[StoreRef], windows: Mapping[str, Windows]) -> Inputs:

@@ -60,7 +60,7 @@ def no_study_was_begun(root):
 @pytest.mark.parametrize("verb", ["search", "train", "prepare"])
 def test_without_data_the_user_is_told_how_to_get_some(here, capsys, verb):
     said = refused(capsys, verb, "--space", "toy")
-    for part in ("--data DIR", "HMS_RAY_DATA", "kaggle competitions download", "hms-ray simulate DIR"):
+    for part in ("--data DIR", "HMS_RAY_DATA", "--data kaggle", "hms-ray simulate DIR"):
         assert part in said
     assert no_study_was_begun(here)
 
@@ -89,7 +89,7 @@ OPTIONS = [
     (["--folds", "7"], "folds must be from 2 to the number of patients, 6, but got 7"),
     (["--set", "model.widht=3"], "base.model.widht: unknown key"),
     (["--set", "model.name=basic_cn"], "Did you mean 'basic_cnn'?"),
-    (["--set", "feature.name=spectrogram"], "there are: kaggle_spectrogram"),
+    (["--set", "feature.name=spectrogram"], "there are: eeg_cwt"),
     (["--set", "data.name=hsm"], "no datasets entry named 'hsm'"),
     (["--set", "optim.name=adamx"], "timm has no optimiser of that name"),
     (["--set", "seed=-1"], "base.seed: "),
@@ -151,7 +151,7 @@ def spoil(root, name):
         ("negative", "votes must not be negative"),
         ("zero", "votes are all zero"),
         ("text", "seizure_vote must be a whole number, but is 'three'"),
-        ("missing", "1 of the 6 files that train.csv names are missing"),
+        ("missing", "1 of the 6 files that features.kaggle_spectrogram needs are missing"),
         ("truncated", "truncated parquet"),
         ("csv", "a renamed CSV?"),
         ("header", "train.csv: it has no rows"),
@@ -246,7 +246,9 @@ def test_prepare_prints_the_stores_of_the_spaces_it_is_given(here, capsys, hms_f
 
 def test_prepare_takes_the_demo_space_where_none_is_named(monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr("hms_ray.prepare.prepare", lambda spaces, root: asked.extend(s.name for s in spaces) or [])
+    monkeypatch.setattr(
+        "hms_ray.prepare.prepare", lambda spaces, root, workers: asked.extend(s.name for s in spaces) or []
+    )
     assert main(["prepare", "--data", "x"]) == 0
     assert main(["prepare", "--data", "x", "--space", "toy", "--space", "demo"]) == 0
     assert asked == ["demo", "toy", "demo"]

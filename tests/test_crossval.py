@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -18,8 +19,11 @@ from hms_ray.crossval import (
     train_job,
     with_random_weights,
 )
+from hms_ray.datasets import Windows
 from hms_ray.errors import ConfigError
 from hms_ray.seeds import stream
+from hms_ray.store import quality
+from hms_ray.store.share import StoreRef
 from hms_ray.training import checkpoint
 from hms_ray.training.team import Replica
 
@@ -42,7 +46,7 @@ def a_run(**changes):
 @pytest.fixture
 def labels():
     rng = stream(0, "labels")
-    votes = np.array([12, 4] * (UNITS // 2))
+    votes, zero = np.array([12, 4] * (UNITS // 2)), np.zeros(UNITS)
     return Labels(
         unit_ids=np.array([f"u{i}" for i in range(UNITS)]),
         group_ids=np.array([f"p{i // 2}" for i in range(UNITS)]),
@@ -50,6 +54,9 @@ def labels():
         votes=votes,
         folds=np.arange(UNITS) // 2 % 2,
         task=TASK,
+        windows={
+            "spectrogram": Windows(np.array([f"r{i}" for i in range(UNITS)]), zero, np.arange(UNITS + 1), zero, zero)
+        },
         data_fingerprint="data",
         folds_fingerprint="folds",
     )
@@ -57,27 +64,30 @@ def labels():
 
 @pytest.fixture
 def store(tmp_path):
-    """Prepared features as the store writes them."""
+    """Prepared features as they are left by `hms-ray prepare`."""
     torch.set_num_threads(1)
-    path = tmp_path / "store"
-    path.mkdir()
-    x = stream(0, "x").standard_normal((UNITS, 1, 100, 75)).astype(np.float16)
-    np.save(path / "x.npy", x)
-    files.write_json(path / "manifest.json", {})
-    return path
+    ref = StoreRef("toy", tmp_path, None)
+    ref.path.mkdir()
+    np.save(ref.path / "x.npy", stream(0, "x").standard_normal((UNITS, 1, 100, 75)).astype(np.float16))
+    files.write_json(ref.path / "manifest.json", {})
+    measures = dict.fromkeys(quality.MEASURES, np.zeros(UNITS)) | {"nan": np.linspace(0, 0.5, UNITS)}
+    names = [f"r{i}" for i in range(UNITS)]
+    files.write_table(ref.path / "quality.parquet", pd.DataFrame({"kind": "spectrogram", "name": names, **measures}))
+    files.write_table(ref.path / "items.parquet", pd.DataFrame({"item": names}))
+    return ref
 
 
 def train(run, labels, store, saved, fold=0):
-    job = FoldJob("toy-0001", run.content, fold, store, saved)
+    job = FoldJob("toy-0001", run.content, fold, (store,), saved)
     return train_job(job, labels, Replica(torch.device("cpu")), lambda row: None)
 
 
 def test_two_trainings_of_a_job_agree_and_leave_the_features_alone(labels, store, tmp_path):
-    before = (store / "x.npy").read_bytes()
+    before = (store.path / "x.npy").read_bytes()
     one, two = (train(a_run(), labels, store, tmp_path / name) for name in "ab")
     assert one.weights == two.weights
     np.testing.assert_array_equal(one.probs, two.probs)
-    assert (store / "x.npy").read_bytes() == before
+    assert (store.path / "x.npy").read_bytes() == before
 
 
 def test_folds_and_seeds_start_from_other_weights(labels, store, tmp_path):
@@ -120,7 +130,7 @@ def test_a_fold_becomes_rows_of_a_table_and_weights_that_repeat_them(labels, sto
     (tmp_path / "w").write_bytes(result.weights)
     model = build_model(a_run(), TASK).eval()
     model.load_state_dict(checkpoint.unpack(tmp_path / "w"))
-    x = torch.from_numpy(np.load(store / "x.npy")[result.rows]).float()
+    x = torch.from_numpy(np.load(store.path / "x.npy")[result.rows]).float()
     with torch.inference_mode():
         np.testing.assert_allclose(TASK.to_probs(model(x).numpy()), table.probs, atol=1e-5)
 

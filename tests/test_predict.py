@@ -10,14 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
-from hms_ray import files
+from hms_ray import crossval, files
 from hms_ray.cli import main
 from hms_ray.config import load_yaml, parse_run
-from hms_ray.crossval import build_model, train_job
+from hms_ray.crossval import build_model, prepare_inputs, train_job
 from hms_ray.ensemble import _pool, average_pool, fit_study, linear_pool, log_linear_pool
 from hms_ray.errors import ConfigError
 from hms_ray.execution.mailbox import FoldDone
-from hms_ray.features import _store
 from hms_ray.predict import predict
 from hms_ray.search.board import Board
 from hms_ray.search.ledger import Ledger
@@ -75,7 +74,8 @@ def member_probs(folder, trial, root):
     """One member's prediction (N, K) of the test part, the mean over its two folds."""
     run = parse_run(load_yaml(folder.trial(trial).config))
     dataset = run.data.module.load_test(root)
-    x = torch.from_numpy(np.load(_store.store_path(dataset, run.feature.name, run.feature.params) / "x.npy")).float()
+    (store,) = prepare_inputs(dataset, run)
+    x = torch.from_numpy(np.load(store.path / "x.npy")).float()
     found = []
     for k in range(2):
         model = build_model(run, dataset.task).eval()
@@ -188,7 +188,7 @@ def test_a_study_that_cannot_predict_says_why_and_writes_nothing(
 
 def test_missing_weights_are_told_before_any_recording_is_read(folder, hms_folder, tmp_path, monkeypatch):
     lost_weights(folder)
-    monkeypatch.setattr(_store, "prepare", lambda *_: pytest.fail("recordings were read"))
+    monkeypatch.setattr(crossval, "prepare", lambda *_: pytest.fail("recordings were read"))
     with pytest.raises(ConfigError, match=r"two-base/folds/1/model.safetensors is missing"):
         predict(folder, hms_folder, tmp_path / "a.csv")
 

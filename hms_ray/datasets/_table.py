@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -67,6 +68,7 @@ class Dataset(ABC):
     windows: Mapping[str, Windows]
     sizes: Mapping[str, Mapping[str, int]]
     fingerprint: str
+    _lengths: dict[str, dict[str, int]] = field(default_factory=dict, repr=False, compare=False)
 
     @abstractmethod
     def path(self, kind: str, name: str) -> Path:
@@ -83,6 +85,19 @@ class Dataset(ABC):
     @abstractmethod
     def steps(self, kind: str, name: str) -> int:
         """Return how long a recording is without reading its values; errors as in `read`."""
+
+    def lengths(self, kind: str) -> dict[str, int]:
+        """Return how many steps each recording of the units has, by its name, from the files' footers.
+
+        Raises:
+            DataError: a file is missing, broken, or not of that kind.
+        """
+        if kind not in self._lengths:
+            names = sorted(self.files(kind))
+            with ThreadPoolExecutor() as pool:
+                steps = pool.map(lambda name: self.steps(kind, name), names)
+                self._lengths[kind] = dict(zip(names, steps, strict=True))
+        return self._lengths[kind]
 
     def files(self, kind: str) -> list[str]:
         """Return the names of the files of all units, each once, in the order of the units."""

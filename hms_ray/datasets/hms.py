@@ -111,7 +111,7 @@ def _dataset(
 ) -> HmsDataset:
     sizes = {kind: _sizes(root / f"{part}_{folder}", windows[kind].names) for kind, folder in FOLDERS.items()}
     mark = files.fingerprint((root / f"{part}.csv").read_bytes(), rows, sizes)
-    return HmsDataset("hms", root, votes.Task(CLASSES), units, targets, windows, sizes, mark, part)
+    return HmsDataset("hms", root, votes.Task(CLASSES), units, targets, windows, sizes, mark, part=part)
 
 
 def _folder(root: Path, table: str) -> Path:

@@ -7,16 +7,29 @@ from typing import TypeVar
 import ray
 
 from hms_ray.errors import UserError
-from hms_ray.store.workers import AHEAD
+from hms_ray.store.workers import AHEAD, Threads
 
 T = TypeVar("T")
 ITEMS = 8  # a task: starting one takes about as long as reading a recording
+FEW = 256  # recordings that are read here before the first task's process has started
 
 
 class RayTasks:
-    """Workers that are Ray tasks of one CPU each; results come back through the object store."""
+    """Workers that are Ray tasks of one CPU each; results come back through the object store.
+
+    start: starts Ray where it is not running, once it is worth its while
+    """
+
+    def __init__(self, start: Callable[[], object] | None = None) -> None:
+        self.start = start
 
     def imap(self, function: Callable[[str], T], items: Sequence[str]) -> Iterator[T]:
+        if len(items) < FEW:
+            yield from Threads().imap(function, items)
+            return
+        if self.start is not None:
+            self.start()
+            self.start = None
         shared, flight = ray.put(function), deque()
         most = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
         for first in range(0, len(items), ITEMS):

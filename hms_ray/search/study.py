@@ -10,7 +10,7 @@ import pandas as pd
 
 from hms_ray import files, folds, oof
 from hms_ray.config import RunConfig, Score, parse_run, try_run
-from hms_ray.crossval import FoldJob, Labels, prepare_inputs, rehearse
+from hms_ray.crossval import FoldJob, Labels, check_inputs, prepare_inputs, rehearse
 from hms_ray.datasets import Dataset
 from hms_ray.errors import ConfigError, TrialFailed, raise_all
 from hms_ray.execution import loggers
@@ -171,8 +171,7 @@ def _check_runs(spaces: Sequence[Space], dataset: Dataset, votes: np.ndarray, fo
     for space in spaces:
         for run in variants(space):
             try:
-                for kind in run.feature.module.spec(run.feature.params).kinds:
-                    dataset.require(kind, f"feature {run.feature.name}")
+                check_inputs(dataset, run)
                 rehearse(run, dataset.task)
                 for k in range(run.folds):
                     for stage in run.stages:

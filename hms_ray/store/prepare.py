@@ -5,7 +5,7 @@
                                             index.parquet says where each begins
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,6 +57,27 @@ class FeatureRef:
         """The kinds of recordings that it takes."""
         return lookup.load("features", self.name).spec(self.params).kinds
 
+    def described(self) -> dict[str, object]:
+        """Return name and parameters as plain values."""
+        return {"feature": self.name, "params": self.params.model_dump()}
+
+
+def check(dataset: Dataset, feature: FeatureRef, params: InputParams) -> None:
+    """Look into every file that a run reads, unless what it reads is prepared, and refuse what cannot be.
+
+    Raises:
+        ConfigError: the dataset has no such recordings.
+        DataError: a recording is missing, or its file broken, or it ends before a window begins.
+    """
+    for kind in feature.kinds:
+        dataset.require(kind, f"features.{feature.name}")
+    for store, kinds in _stores(dataset, feature, params).items():
+        for kind in kinds:
+            if not store.is_here():
+                _check_windows(dataset, kind, dataset.lengths(kind))
+            elif params.compute == "batch":  # the recordings are as they were, but labels may have changed
+                _check_windows(dataset, kind, recorded_steps(store))
+
 
 def prepare(
     dataset: Dataset,
@@ -74,50 +95,69 @@ def prepare(
         DataError: a recording is missing or broken; what was prepared before it stays.
         OSError: the disk is full; what was prepared before that stays.
     """
-    for kind in feature.kinds:
-        dataset.require(kind, f"features.{feature.name}")
-    workers = workers or Threads()
+    check(dataset, feature, params)
+    stores, workers = _stores(dataset, feature, params), workers or Threads()
+    for store, kinds in stores.items():
+        if store.is_here():
+            continue
+        if params.compute == "prepared":
+            _prepare_feature(store, dataset, feature, params.dtype, progress(f"prepare {feature.name}"), workers)
+        else:
+            label = f"prepare recordings: {kinds[0]}"
+            _prepare_recordings(store, dataset, kinds[0], params.dtype, progress(label), workers)
+    return tuple(stores)
+
+
+def recorded_steps(store: StoreRef) -> dict[str, int]:
+    """Return how many steps each recording of a store has, by its name."""
+    index = files.read_table(store.local() / "index.parquet")
+    return dict(zip(index["name"], index["steps"].tolist(), strict=True))
+
+
+def _stores(dataset: Dataset, feature: FeatureRef, params: InputParams) -> dict[StoreRef, tuple[str, ...]]:
+    """Return a run's stores, made or not, and the kinds of recordings in each.
+
+    Recordings are the same for every feature and every choice of units.
+    """
     if params.compute == "prepared":
-        return (_prepare_feature(dataset, feature, params.dtype, progress, workers),)
-    return tuple(_prepare_recordings(dataset, kind, params.dtype, progress, workers) for kind in feature.kinds)
+        code = sources.files_of_code(("features", "datasets"))
+        mark = files.fingerprint(VERSION, params.dtype, dataset.fingerprint, feature.described(), code)
+        return {StoreRef.of(f"{feature.name}-{mark}"): feature.kinds}
+    stores = {}
+    for kind in feature.kinds:
+        mark = files.fingerprint(VERSION, params.dtype, dataset.name, kind, _sizes(dataset, kind))
+        stores[StoreRef.of(f"recordings-{kind}-{mark}")] = (kind,)
+    return stores
+
+
+def _sizes(dataset: Dataset, kind: str) -> dict[str, int]:
+    return {name: dataset.sizes[kind][name] for name in sorted(dataset.files(kind))}
 
 
 def _prepare_feature(
-    dataset: Dataset, feature: FeatureRef, dtype: str, progress: Callable[[str], Progress], workers: Workers
-) -> StoreRef:
-    described = {"feature": feature.name, "params": feature.params.model_dump()}
-    code = sources.files_of_code(("features", "datasets"))
-    store = StoreRef.of(f"{feature.name}-{files.fingerprint(VERSION, dtype, dataset.fingerprint, described, code)}")
-    if store.is_here():
-        return store
-    for kind in feature.kinds:
-        _check_files(dataset, kind)
+    store: StoreRef, dataset: Dataset, feature: FeatureRef, dtype: str, progress: Progress, workers: Workers
+) -> None:
     shape = lookup.load("features", feature.name).spec(feature.params).shape
     values = int(np.prod(shape))
     units = _by_item(dataset, feature.kinds)
     places = {item: rows * values for item, rows in units.items()}
     plan = Plan(dtype, (len(dataset.units), *shape), places, dict.fromkeys(places, values))
     work = ComputeFeature(dataset, feature.name, feature.params, dtype, units)
-    _fill(store, plan, work, workers, progress(f"prepare {feature.name}"), described, {})
-    return store
+    _fill(store, plan, work, workers, progress, feature.described(), {})
 
 
 def _prepare_recordings(
-    dataset: Dataset, kind: str, dtype: str, progress: Callable[[str], Progress], workers: Workers
-) -> StoreRef:
+    store: StoreRef, dataset: Dataset, kind: str, dtype: str, progress: Progress, workers: Workers
+) -> None:
     names = sorted(dataset.files(kind))
-    sizes = {name: dataset.sizes[kind][name] for name in names}
-    store = StoreRef.of(f"recordings-{kind}-{files.fingerprint(VERSION, dtype, dataset.name, kind, sizes)}")
-    if not store.is_here():
-        steps = _check_files(dataset, kind)
-        values = steps["steps"].to_numpy() * len(recordings.KINDS[kind].channels)
-        start = np.r_[0, np.cumsum(values)]
-        places = {name: start[i : i + 1] for i, name in enumerate(steps["name"])}
-        plan = Plan(dtype, (int(start[-1]),), places, dict(zip(steps["name"], values.tolist(), strict=True)))
-        index = {"index": steps.assign(start=start[:-1])}
-        work = KeepRecording(dataset, kind, dtype)
-        _fill(store, plan, work, workers, progress(f"prepare recordings: {kind}"), {"kind": kind}, index)
-    return store
+    steps = np.array([dataset.lengths(kind)[name] for name in names])
+    values = steps * len(recordings.KINDS[kind].channels)
+    end = np.cumsum(values)
+    places = {name: np.array([e - v]) for name, e, v in zip(names, end, values, strict=True)}
+    plan = Plan(dtype, (int(end[-1]),), places, dict(zip(names, values.tolist(), strict=True)))
+    index = pd.DataFrame({"name": names, "steps": steps, "start": end - values})
+    work = KeepRecording(dataset, kind, dtype)
+    _fill(store, plan, work, workers, progress, {"kind": kind}, {"index": index})
 
 
 def _by_item(dataset: Dataset, kinds: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -127,18 +167,11 @@ def _by_item(dataset: Dataset, kinds: tuple[str, ...]) -> dict[str, np.ndarray]:
     return {str(name): rows.to_numpy() for name, rows in names.groupby(names, sort=False).groups.items()}
 
 
-def _check_files(dataset: Dataset, kind: str) -> pd.DataFrame:
-    """Look into every file before any work, and return how long each is: name, steps.
-
-    Raises:
-        DataError: one is broken, or ends before a window begins.
-    """
+def _check_windows(dataset: Dataset, kind: str, steps: Mapping[str, int]) -> None:
+    """Raise DataError where a recording ends before a window of a unit begins."""
     windows = dataset.windows[kind]
-    names = sorted(dataset.files(kind))
-    steps = dict(zip(names, Threads().imap(lambda name: dataset.steps(kind, name), names), strict=True))
     for name, start in zip(windows.names, np.maximum(windows.middle_s, windows.last_s), strict=True):
         check_start(dataset, kind, name, steps[name], start)
-    return pd.DataFrame({"name": names, "steps": [steps[name] for name in names]})
 
 
 def _fill(

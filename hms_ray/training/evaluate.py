@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from hms_ray.store.inputs import Inputs
+from hms_ray.store.inputs import Inputs, arranged
 from hms_ray.tasks import Task
 from hms_ray.training import memory
 
@@ -41,7 +41,7 @@ def predict(
 
     def forward(start: int, count: int) -> np.ndarray:
         x = inputs.batch(rows[start : start + count], device)
-        views = [x, *(module.variant(x, inputs.spec) for module in test_time)]
+        views = [x, *(arranged(module.variant(x, inputs.spec)) for module in test_time)]
         return np.mean([task.to_probs(model(view).float().cpu().numpy()) for view in views], axis=0)
 
     with autocast(device):

@@ -12,6 +12,7 @@ from hms_ray import tasks
 from hms_ray.augment import mixup, xy_mask
 from hms_ray.seeds import stream
 from hms_ray.specs import InputSpec
+from hms_ray.store.inputs import Prepared
 from hms_ray.training import optim
 from hms_ray.training.batches import TrainingData
 from hms_ray.training.loop import Recipe, train_fold
@@ -44,7 +45,8 @@ def make_data(units: int = 60, seed: int = 0, dtype: torch.dtype = torch.float16
     targets[np.arange(units), label] = 0.75
     votes = np.where(np.arange(units) % 2, 12, 4)
     task = tasks.from_dict({"kind": "votes", "classes": CLASSES})
-    return TrainingData(torch.from_numpy(x).to(dtype), targets, votes, np.arange(units) // 2 % 3, SPEC, task)
+    inputs, trust = Prepared(torch.from_numpy(x).to(dtype), SPEC), np.ones(units)
+    return TrainingData(inputs, targets, votes, np.arange(units) // 2 % 3, trust, task)
 
 
 def build() -> nn.Module:
@@ -69,6 +71,7 @@ def make_recipe(**changes) -> Recipe:
         "optim": optim.Params(**params),
         "stages": (Stage(epochs=2, lr=0.02, weight="linear", smooth=0.02), Stage(epochs=2, lr=0.01, schedule="cosine")),
         "min_votes": 10,
+        "test_time": (),
         "seed": 7,
         "mark": "run",
     }

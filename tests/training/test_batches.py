@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.training.batches import Epochs, gather, memory_format
+from hms_ray.specs import InputSpec
+from hms_ray.store.inputs import Prepared, memory_format
+from hms_ray.training.batches import Epochs
 
 CPU = torch.device("cpu")
+WINDOWS = np.random.default_rng(0)  # prepared features have one window a unit
 
 
 def epochs(data, rows, size, targets=None, weights=None):
@@ -29,7 +32,7 @@ def rows_of(batch):
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 39, 40, 41, 4096])
 def test_an_epoch_holds_each_row_once_in_batches_of_near_equal_size(toy, size):
     rows = np.flatnonzero(toy.data.folds != 0)
-    batches = list(epochs(toy.data, rows, size, marked(toy.data)).batches(np.random.default_rng(0)))
+    batches = list(epochs(toy.data, rows, size, marked(toy.data)).batches(np.random.default_rng(0), WINDOWS))
     assert sorted(row for batch in batches for row in rows_of(batch)) == rows.tolist()
     sizes = [len(batch.x) for batch in batches]
     assert max(sizes) <= size
@@ -40,8 +43,8 @@ def test_an_epoch_holds_each_row_once_in_batches_of_near_equal_size(toy, size):
 @pytest.mark.parametrize("workers", [2, 3])
 def test_shares_of_several_workers_partition_each_batch(toy, workers):
     stage = epochs(toy.data, np.arange(40), 12, marked(toy.data))
-    whole = list(stage.batches(np.random.default_rng(5)))
-    shares = [list(stage.batches(np.random.default_rng(5), rank, workers)) for rank in range(workers)]
+    whole = list(stage.batches(np.random.default_rng(5), WINDOWS))
+    shares = [list(stage.batches(np.random.default_rng(5), WINDOWS, rank, workers)) for rank in range(workers)]
     for batch, *parts in zip(whole, *shares, strict=True):
         assert sorted(row for part in parts for row in rows_of(part)) == sorted(rows_of(batch))
         sizes = [len(part.x) for part in parts]
@@ -51,7 +54,7 @@ def test_shares_of_several_workers_partition_each_batch(toy, workers):
 def test_order_comes_from_the_generator_alone(toy):
     stage = epochs(toy.data, np.arange(40), 8, marked(toy.data))
     first, again, other = (
-        [rows_of(batch) for batch in stage.batches(np.random.default_rng(seed))] for seed in (1, 1, 2)
+        [rows_of(batch) for batch in stage.batches(np.random.default_rng(seed), WINDOWS)] for seed in (1, 1, 2)
     )
     assert first == again != other
 
@@ -59,25 +62,26 @@ def test_order_comes_from_the_generator_alone(toy):
 def test_a_batch_holds_its_rows_images_targets_and_weights(toy):
     weights = np.arange(60) / 10
     stage = epochs(toy.data, [3, 11, 42], 3, weights=weights)
-    batch = next(stage.batches(np.random.default_rng(0)))
+    batch = next(stage.batches(np.random.default_rng(0), WINDOWS))
     order = [int(np.flatnonzero(np.isclose(weights, w))[0]) for w in batch.weight.numpy()]
     assert sorted(order) == [3, 11, 42]
-    np.testing.assert_array_equal(batch.x.numpy(), toy.data.x[order].float().numpy())
+    np.testing.assert_array_equal(batch.x.numpy(), toy.data.inputs.x[order].float().numpy())
     np.testing.assert_allclose(batch.y.numpy(), toy.data.targets[order], rtol=1e-7)
     assert {batch.x.dtype, batch.y.dtype, batch.weight.dtype} == {torch.float32}
-    assert batch.spec is toy.data.spec
+    assert batch.spec is toy.data.inputs.spec
 
 
 def test_images_are_gathered_channels_last_and_waves_are_not():
-    images, waves = torch.zeros(5, 3, 4, 4, dtype=torch.float16), torch.zeros(5, 3, 8)
-    assert gather(images, np.array([4, 0]), CPU).is_contiguous(memory_format=torch.channels_last)
-    assert gather(waves, np.array([4, 0]), CPU).is_contiguous()
+    images = Prepared(torch.zeros(5, 3, 4, 4, dtype=torch.float16), InputSpec("image", (3, 4, 4), 1.0))
+    waves = Prepared(torch.zeros(5, 3, 8), InputSpec("wave", (3, 8), 1.0))
+    assert images.batch(np.array([4, 0]), CPU).is_contiguous(memory_format=torch.channels_last)
+    assert waves.batch(np.array([4, 0]), CPU).is_contiguous()
     assert memory_format(3) == torch.contiguous_format
 
 
 def test_gathering_changes_nothing_but_the_type(toy):
-    rows = np.array([5, 5, 0])
-    np.testing.assert_array_equal(gather(toy.data.x, rows, CPU).numpy(), toy.data.x[rows].float().numpy())
+    rows, inputs = np.array([5, 5, 0]), toy.data.inputs
+    np.testing.assert_array_equal(inputs.batch(rows, CPU).numpy(), inputs.x[rows].float().numpy())
 
 
 def test_data_stays_where_it_is_on_a_cpu(toy):
@@ -87,5 +91,5 @@ def test_data_stays_where_it_is_on_a_cpu(toy):
 @pytest.mark.parametrize(("rows", "size", "workers"), [(40, 12, 1), (40, 12, 3), (41, 8, 2), (7, 100, 2)])
 def test_the_largest_share_has_the_rows_of_the_largest_that_any_worker_gets(toy, rows, size, workers):
     stage = epochs(toy.data, np.arange(rows), size)
-    shares = [batch for r in range(workers) for batch in stage.batches(np.random.default_rng(0), r, workers)]
+    shares = [batch for r in range(workers) for batch in stage.batches(np.random.default_rng(0), WINDOWS, r, workers)]
     assert len(stage.largest(workers).x) == max(len(batch.x) for batch in shares)

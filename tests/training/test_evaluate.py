@@ -19,27 +19,27 @@ def model(toy):
 @pytest.mark.parametrize("batch", [1, 7, 59, 60, 1000])
 def test_predictions_are_independent_of_the_batch_size(toy, model, batch):
     rows = np.arange(60)
-    whole = predict(model, toy.data.x, rows, toy.data.task, CPU, 60)
-    np.testing.assert_allclose(predict(model, toy.data.x, rows, toy.data.task, CPU, batch), whole, atol=1e-6)
+    whole = predict(model, toy.data.inputs, rows, toy.data.task, CPU, 60)
+    np.testing.assert_allclose(predict(model, toy.data.inputs, rows, toy.data.task, CPU, batch), whole, atol=1e-6)
 
 
 def test_rows_are_predicted_in_their_order(toy, model):
     rows = np.array([9, 3, 9, 0])
-    whole = predict(model, toy.data.x, np.arange(60), toy.data.task, CPU, 60)
-    np.testing.assert_allclose(predict(model, toy.data.x, rows, toy.data.task, CPU, 3), whole[rows], atol=1e-6)
+    whole = predict(model, toy.data.inputs, np.arange(60), toy.data.task, CPU, 60)
+    np.testing.assert_allclose(predict(model, toy.data.inputs, rows, toy.data.task, CPU, 3), whole[rows], atol=1e-6)
 
 
 def test_predictions_are_float64_rows_that_sum_to_one_and_no_rows_give_none(toy, model):
-    probs = predict(model, toy.data.x, np.arange(10), toy.data.task, CPU, 4)
+    probs = predict(model, toy.data.inputs, np.arange(10), toy.data.task, CPU, 4)
     assert (probs.dtype, probs.shape) == (np.float64, (10, 3))
     np.testing.assert_allclose(probs.sum(1), 1, atol=1e-12)
-    assert predict(model, toy.data.x, np.arange(0), toy.data.task, CPU, 4).shape == (0, 3)
+    assert predict(model, toy.data.inputs, np.arange(0), toy.data.task, CPU, 4).shape == (0, 3)
 
 
 def test_predicting_changes_nothing(toy, model):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.train()
-    predict(model, toy.data.x, np.arange(10), toy.data.task, CPU, 4)
+    predict(model, toy.data.inputs, np.arange(10), toy.data.task, CPU, 4)
     assert not model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -58,9 +58,9 @@ def test_predictions_go_on_in_halves_where_memory_is_short(toy, model, most):
         if seen[-1] > most:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    whole = predict(model, toy.data.x, np.arange(60), toy.data.task, CPU, 60)
+    whole = predict(model, toy.data.inputs, np.arange(60), toy.data.task, CPU, 60)
     model.register_forward_pre_hook(limited)
-    probs = predict(model, toy.data.x, np.arange(60), toy.data.task, CPU, 64)
+    probs = predict(model, toy.data.inputs, np.arange(60), toy.data.task, CPU, 64)
     np.testing.assert_allclose(probs, whole, atol=1e-6)
     assert sorted(seen, reverse=True) == seen  # no batch is larger again
     assert sum(rows for rows in seen if rows <= most) == 60
@@ -72,4 +72,4 @@ def test_where_not_one_row_fits_the_prediction_fails(toy, model):
 
     model.register_forward_pre_hook(limited)
     with pytest.raises(TrialFailed, match="not even one example fits"):
-        predict(model, toy.data.x, np.arange(60), toy.data.task, CPU, 64)
+        predict(model, toy.data.inputs, np.arange(60), toy.data.task, CPU, 64)

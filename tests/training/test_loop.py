@@ -85,9 +85,9 @@ def test_the_network_learns(toy, tmp_path):
 def test_what_is_held_out_does_not_change_the_weights(toy, tmp_path):
     data, recipe = toy.data, toy.recipe()
     held_out = data.folds == 1
-    x, targets, votes = data.x.clone(), data.targets.copy(), data.votes.copy()
+    x, targets, votes = data.inputs.x.clone(), data.targets.copy(), data.votes.copy()
     x[held_out], targets[held_out], votes[held_out] = float("nan"), 1 / 3, 7
-    poisoned = replace(data, x=x, targets=targets, votes=votes)
+    poisoned = replace(data, inputs=replace(data.inputs, x=x), targets=targets, votes=votes)
     clean, other = (toy.train(recipe, d, tmp_path / n, fold=1) for d, n in ((data, "a"), (replace(data), "b")))
     assert_same(clean, other)
     trained = loop._Learner(recipe, poisoned, 1, Replica(torch.device("cpu")))
@@ -133,7 +133,7 @@ def test_the_kept_weights_are_those_that_are_scored(toy, tmp_path):
     model = recipe.build().eval()
     model.load_state_dict(load(result.weights))
     with torch.inference_mode():
-        logits = model(toy.data.x[torch.from_numpy(result.rows)].float()).numpy()
+        logits = model(toy.data.inputs.x[torch.from_numpy(result.rows)].float()).numpy()
     np.testing.assert_allclose(toy.data.task.to_probs(logits), result.probs, atol=1e-6)
 
 
@@ -147,7 +147,7 @@ def test_the_average_follows_its_own_law(toy):
     learner = loop._Learner(recipe, toy.data, 0, Replica(torch.device("cpu")))
     learner.begin(recipe.stages[0], 0)
     seen = []
-    for batch in learner.epochs.batches(np.random.default_rng(0)):
+    for batch in learner.epochs.batches(np.random.default_rng(0), np.random.default_rng(0)):
         learner._update(batch)
         seen.append(learner.plain[0].weight.detach().clone())
     expected = seen[0]  # timm's warm-up: the first update copies, then the decay grows to its limit
@@ -161,7 +161,7 @@ def test_gradients_are_clipped(toy):
     recipe = toy.recipe(optim={"name": "sgd", "clip_grad": 1e-3, "weight_decay": 0.0, "ema": 0.0}, augment=())
     learner = loop._Learner(recipe, toy.data, 0, Replica(torch.device("cpu")))
     learner.begin(recipe.stages[0], 0)
-    learner._update(next(learner.epochs.batches(np.random.default_rng(0))))
+    learner._update(next(learner.epochs.batches(np.random.default_rng(0), np.random.default_rng(0))))
     norm = torch.linalg.vector_norm(torch.stack([p.grad.norm() for p in learner.plain.parameters()]))
     assert norm.item() == pytest.approx(1e-3, rel=1e-2)
 
@@ -230,7 +230,7 @@ def test_two_shares_see_the_batch_that_one_worker_sees(toy):
         learner = loop._Learner(recipe, toy.data, 0, Replica(torch.device("cpu"), rank, size))
         learner.begin(stage, 0)
         learner.plain.eval()  # no batch norm over a share, no dropout
-        learner._update(next(learner.epochs.batches(np.random.default_rng(0), rank, size)))
+        learner._update(next(learner.epochs.batches(np.random.default_rng(0), np.random.default_rng(0), rank, size)))
         return [p.grad.clone() for p in learner.plain.parameters()]
 
     whole, halves = gradients(0, 1), (gradients(0, 2), gradients(1, 2))
