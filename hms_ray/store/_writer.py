@@ -133,9 +133,9 @@ class Writer:
         mark = files.fingerprint(items["hash"].tolist())
         array = {"dtype": self.plan.dtype, "shape": self.plan.shape, "hash": mark}
         files.write_json(self.partial / MANIFEST, {**manifest, **array})
-        self.written.unlink()
         shutil.rmtree(self.target, ignore_errors=True)  # one that is not whole
         os.replace(self.partial, self.target)
+        (self.target / self.written.name).unlink()  # last: a kill before it would cost every piece
 
     def _allocate(self) -> None:
         """Make the file at its full size unless it is there; without content it takes no room yet."""
@@ -160,7 +160,7 @@ class Writer:
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         """Yield the lines that were written whole; a kill may have cut the last one."""
-        text = self.written.read_text() if self.written.is_file() else ""
+        text = self.written.read_text(errors="replace") if self.written.is_file() else ""
         for line in text.splitlines():
             try:
                 yield json.loads(line)
