@@ -1,0 +1,172 @@
+"""Spectrograms of the electrode pairs, as the competition's notebooks compute them with librosa, many times faster.
+
+Frames are centred at multiples of the hop, zeros before and after; only the band is transformed; a picture's decibels
+are relative to its pair's largest value.
+"""
+
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+
+from hms_ray.features import _filterbank, _montage
+from hms_ray.features._feature import Recordings
+from hms_ray.params import Params as Strict
+from hms_ray.recordings import EEG, PANELS
+from hms_ray.specs import InputSpec
+from hms_ray.specs import Panels as PanelAxis
+
+AMIN, TOP_DB = 1e-10, 80.0  # librosa's: the smallest power, and how far below the largest a picture reaches
+CHUNK = 2  # rows at a time on a CPU: what they need stays in its cache
+CHUNK_CUDA = 128
+
+
+class Params(Strict):
+    """From waves to one image."""
+
+    bank: Literal["mel", "stft"] = Field("mel", description="mel: triangles over the band; stft: the bins themselves")
+    montage: Literal["chains", _montage.Banana] = Field(
+        "chains", description="chains: four panels, the mean of each chain's spectrograms; else a panel for each pair"
+    )
+    windows_s: tuple[float, ...] = Field(
+        (50.0,), min_length=1, max_length=3, description="pictures side by side: the middle so many seconds of each"
+    )
+    n_fft: int = Field(1024, ge=16, le=2048, multiple_of=2, description="samples of the transform, which sets its bins")
+    window: int = Field(128, ge=8, le=2048, description="samples that a frame sees, under a Hann taper")
+    frames: int = Field(256, ge=8, le=1024, description="columns of a picture; the hop is its steps // frames")
+    n_bins: int = Field(128, ge=8, le=256, description="rows of a mel panel; stft has its bins and leaves this alone")
+    low_hz: float = Field(0.0, ge=0, le=100, description="lower edge of the band")
+    high_hz: float = Field(20.0, gt=0, description="upper edge of the band, at most 100")
+    amplitude: Literal["db", "log1p"] = Field(
+        "db",
+        description="db: decibels below the pair's largest value, +40, / 40; log1p: log(1 + density / (uV^2/Hz)) / 4",
+    )
+    arrange: Literal["stack", "channels"] = Field("stack", description="panels below each other, or each a channel")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Params":
+        if faults := _faults(self):
+            raise ValueError("; ".join(faults))
+        return self
+
+
+def _faults(params: Params) -> list[str]:
+    """Say what does not go together; the bank is looked at where its band makes sense."""
+    nyquist, steps = EEG.rate_hz / 2, min(_steps(seconds) for seconds in params.windows_s)
+    rules = {
+        f"high_hz={params.high_hz:g} must be at most the Nyquist frequency {nyquist:g}": params.high_hz <= nyquist,
+        f"low_hz={params.low_hz:g} must be below high_hz={params.high_hz:g}": params.low_hz < params.high_hz,
+        f"window={params.window} must be at most n_fft={params.n_fft}": params.window <= params.n_fft,
+        f"windows_s={params.windows_s} must be above 0 and at most {EEG.window_s:g}": all(
+            0 < seconds <= EEG.window_s for seconds in params.windows_s
+        ),
+        f"window={params.window} must be at most the {steps} steps of the shortest of windows_s": params.window
+        <= steps,
+        f"frames={params.frames} must be at most the {steps} steps of the shortest of windows_s": params.frames
+        <= steps,
+        f"n_bins={params.n_bins} must stay at {_default('n_bins')} with bank=stft, whose rows are its bins": (
+            params.bank == "mel" or params.n_bins == _default("n_bins")
+        ),
+    }
+    return [fault for fault, kept in rules.items() if not kept] or _empty_rows(params)
+
+
+def _empty_rows(params: Params) -> list[str]:
+    """Say if rows of the bank see no bin: librosa only warns, and they would be black."""
+    weights = _bank(params).weights
+    if not len(weights):
+        return [f"no bin of n_fft={params.n_fft} lies in {params.low_hz:g} to {params.high_hz:g} Hz; widen the band"]
+    empty = int((~weights.any(1)).sum())
+    most = int(2 * (params.high_hz - params.low_hz) * params.n_fft / EEG.rate_hz - 1)
+    right = f"n_bins of at most {most}" if most >= 8 else "a wider band"
+    return [f"{empty} of the n_bins={params.n_bins} rows are empty; right would be {right}, or more n_fft"] * bool(
+        empty
+    )
+
+
+def spec(params: Params) -> InputSpec:
+    """Return the shape of one image; the rate is that of the first picture."""
+    names = PANELS if params.montage == "chains" else _montage.names(params.montage)
+    rows, columns = len(_bank(params).weights), params.frames * len(params.windows_s)
+    stacked = params.arrange == "stack"
+    shape = (1, len(names) * rows, columns) if stacked else (len(names), rows, columns)
+    spans = (params.frames,) * len(params.windows_s) if len(params.windows_s) > 1 else ()
+    rate_hz = EEG.rate_hz / _hop(_steps(params.windows_s[0]), params)
+    return InputSpec("image", shape, rate_hz, PanelAxis("F" if stacked else "C", names), (EEG.name,), spans)
+
+
+def compute(recordings: Recordings, params: Params) -> torch.Tensor:
+    """Return images (B, C, F, T) of EEG (B, 20, 10000) in microvolts, float32."""
+    eeg = recordings[EEG.name]
+    images = [_images(rows, params) for rows in eeg.split(CHUNK if eeg.device.type == "cpu" else CHUNK_CUDA)]
+    return torch.cat(images).reshape(-1, *spec(params).shape)
+
+
+def _images(eeg: torch.Tensor, params: Params) -> torch.Tensor:
+    """Return (B, panels, rows, columns): the pictures of each window side by side."""
+    return torch.cat([_picture(eeg, _steps(seconds), params) for seconds in params.windows_s], -1)
+
+
+def _picture(eeg: torch.Tensor, steps: int, params: Params) -> torch.Tensor:
+    """Return (B, panels, rows, frames) of the middle `steps`."""
+    middle = eeg.narrow(-1, (eeg.shape[-1] - steps) // 2, steps)
+    waves = _montage.fill_gaps(_montage.apply(middle, "banana_16" if params.montage == "chains" else params.montage))
+    size = 4 if params.montage == "chains" else 1
+    power = _power(waves, params).unflatten(1, (-1, size))  # (B, panels, size, rows, frames)
+    return _decibels(power, params.frames) if params.amplitude == "db" else _log1p(power, params)
+
+
+def _power(waves: torch.Tensor, params: Params) -> torch.Tensor:
+    """Return the bank's power (B, P, rows, frames) of waves (B, P, T): librosa.feature.melspectrogram.
+
+    By matrix products and not by a convolution, which CUDA computes in TF32 by default: too coarse for 80 dB.
+    """
+    basis, weights = _filterbank.constants(_bank(params), waves.device)
+    before = (params.window + 1) // 2
+    padded = torch.nn.functional.pad(waves, (before, params.window - before))
+    frames = padded.unfold(-1, params.window, _hop(waves.shape[-1], params))  # (B, P, frames, W)
+    bins = (frames.reshape(-1, params.window) @ basis).square_().view(*frames.shape[:-1], 2, -1)
+    return weights @ (bins[..., 0, :] + bins[..., 1, :]).mT
+
+
+def _decibels(power: torch.Tensor, frames: int) -> torch.Tensor:
+    """Return the mean over a panel's pairs of their decibels: (B, panels, size, rows, T) -> (B, panels, rows, frames).
+
+    A pair's ratios are in [1e-8, 1], so the product of four is no less than 1e-32: one logarithm instead of four.
+    """
+    power = power.clamp(min=AMIN)
+    ratio = power.div_(power.amax((-2, -1), keepdim=True)).clamp_(min=10 ** (-TOP_DB / 10))
+    return ratio[..., :frames].prod(2).log10_().mul_(10 / power.shape[2] / 40).add_(1)
+
+
+def _log1p(power: torch.Tensor, params: Params) -> torch.Tensor:
+    """Return the mean over a panel's pairs of log(1 + density / (uV^2/Hz)) / 4, which reaches about 2."""
+    return power[..., : params.frames].clamp(min=0).mul(_density(params)).log1p_().mean(2).div_(4)
+
+
+@lru_cache
+def _density(params: Params) -> float:
+    """Return what makes uV^2/Hz, one-sided, of the bank's power; librosa's triangles have area 1 in Hz."""
+    per_bin = 2 / (EEG.rate_hz * (_bank(params).taper ** 2).sum())
+    return float(per_bin * (EEG.rate_hz / params.n_fft if params.bank == "mel" else 1))
+
+
+@lru_cache
+def _bank(params: Params) -> _filterbank.Bank:
+    """Return the filters that the parameters describe."""
+    return _filterbank.Bank(
+        params.bank, EEG.rate_hz, params.n_fft, params.window, params.n_bins, params.low_hz, params.high_hz
+    )
+
+
+def _default(key: str) -> object:
+    return Params.model_fields[key].default
+
+
+def _steps(seconds: float) -> int:
+    return round(seconds * EEG.rate_hz)
+
+
+def _hop(steps: int, params: Params) -> int:
+    return steps // params.frames

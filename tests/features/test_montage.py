@@ -1,0 +1,83 @@
+"""Montages: which electrode is subtracted from which, how pairs are named and mirrored, and what a gap reaches."""
+
+from itertools import pairwise
+from typing import get_args
+
+import pytest
+import torch
+
+from hms_ray.features import _montage
+from hms_ray.recordings import EEG, LEFT, RIGHT
+from hms_ray.specs import Panels
+
+CHAINS = {
+    "banana_16": ("Fp1 F7 T3 T5 O1", "Fp1 F3 C3 P3 O1", "Fp2 F8 T4 T6 O2", "Fp2 F4 C4 P4 O2"),
+    "banana_18": ("Fp1 F7 T3 T5 O1", "Fp1 F3 C3 P3 O1", "Fp2 F8 T4 T6 O2", "Fp2 F4 C4 P4 O2", "Fz Cz Pz"),
+    "half_chains": ("Fp1 T3 O1", "Fp1 C3 O1", "Fp2 T4 O2", "Fp2 C4 O2"),
+}
+PAIRS = {montage: [pair for chain in chains for pair in pairwise(chain.split())] for montage, chains in CHAINS.items()}
+each = pytest.mark.parametrize("montage", get_args(_montage.Montage))
+
+
+@pytest.fixture
+def eeg() -> torch.Tensor:
+    """Two recordings (2, 20, 50) of noise."""
+    return torch.randn(2, len(EEG.channels), 50, generator=torch.Generator().manual_seed(0))
+
+
+def swapped(eeg: torch.Tensor) -> torch.Tensor:
+    """The recordings as a mirror shows them: each electrode of one side has its homologue's values."""
+    twin = dict(zip(LEFT + RIGHT, RIGHT + LEFT, strict=True))
+    return eeg[:, [EEG.channels.index(twin.get(name, name)) for name in EEG.channels]]
+
+
+@pytest.mark.parametrize("montage", PAIRS)
+def test_a_pair_is_the_difference_of_its_electrodes(montage: _montage.Montage, eeg: torch.Tensor) -> None:
+    waves = _montage.apply(eeg, montage)
+    assert waves.shape[1] == len(PAIRS[montage]) == len(_montage.names(montage))
+    for i, pair in enumerate(PAIRS[montage]):
+        plus, minus = (EEG.channels.index(name) for name in pair)
+        torch.testing.assert_close(waves[:, i], eeg[:, plus] - eeg[:, minus])
+
+
+def test_a_pair_is_named_by_its_chain_and_place() -> None:
+    chains = [f"{chain}{i}" for chain in ("LL", "LP", "RL", "RP") for i in range(1, 5)]
+    assert _montage.names("banana_18") == (*chains, "ZC1", "ZC2")
+    assert _montage.names("half_chains") == ("LL1", "LL2", "LP1", "LP2", "RL1", "RL2", "RP1", "RP2")
+
+
+def test_an_electrode_is_named_by_its_side_and_the_left_one_of_its_kind() -> None:
+    named = dict(zip(EEG.channels, _montage.names("referential"), strict=False))
+    assert len(named) == 19 and "EKG" not in named
+    assert [named[name] for name in ("F7", "F8", "T6", "O2", "Fz")] == ["LF7", "RF7", "RT5", "RO1", "ZF"]
+
+
+def test_the_electrodes_as_recorded_and_against_their_mean(eeg: torch.Tensor) -> None:
+    torch.testing.assert_close(_montage.apply(eeg, "referential"), eeg[:, :19])
+    eeg[0, 3] = torch.nan
+    average = _montage.apply(eeg, "average")
+    present = [i for i in range(19) if i != 3]
+    torch.testing.assert_close(average[0, present], eeg[0, present] - eeg[0, present].mean(0))
+    assert average[0, 3].isnan().all() and not average[1].isnan().any()
+
+
+@each
+def test_a_mirrored_head_gives_the_mirrored_channels(montage: _montage.Montage, eeg: torch.Tensor) -> None:
+    order = Panels("C", _montage.names(montage)).mirrored()
+    torch.testing.assert_close(_montage.apply(swapped(eeg), montage), _montage.apply(eeg, montage)[:, list(order)])
+
+
+@each
+def test_an_electrode_without_values_takes_only_its_channels_along(
+    montage: _montage.Montage, eeg: torch.Tensor
+) -> None:
+    eeg[:, EEG.channels.index("T3"), :20] = torch.nan
+    lost = _montage.apply(eeg, montage).isnan().any(-1)[0]
+    channels = PAIRS.get(montage, [(name,) for name in EEG.channels[:19]])
+    assert lost.tolist() == ["T3" in electrodes for electrodes in channels]
+
+
+def test_gaps_become_the_channels_mean() -> None:
+    wave = torch.tensor([[1.0, torch.nan, 3.0], [torch.nan] * 3])
+    assert _montage.fill_gaps(wave).tolist() == [[1, 2, 3], [0, 0, 0]]
+    assert wave[0].isnan().any(), "what was given stays as it was"
