@@ -34,3 +34,13 @@ def test_nothing_done_and_nothing_to_do_divide_by_nothing(clock: list[float], ca
     Progress("a")(0, 5)
     Progress("b")(0, 0)
     assert caplog.messages == ["a: 0 of 5", "b: 0 of 0 in 0.0 s"]
+
+
+def test_steps_of_an_earlier_run_do_not_quicken_the_estimate(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    progress = Progress("prepare", every_s=5)
+    clock[0] += 10
+    progress(81, 100)
+    assert caplog.messages == ["prepare: 81 of 100, about 190 s left"]

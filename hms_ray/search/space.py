@@ -16,7 +16,7 @@ from hms_ray.config import RunConfig, load_yaml, parse_run, parse_value, try_run
 from hms_ray.errors import ConfigError, raise_all
 from hms_ray.params import faults
 from hms_ray.search.paths import covers, get, put, replaced
-from hms_ray.search.ranges import Range, parse_range
+from hms_ray.search.ranges import Choice, Range, parse_range
 from hms_ray.search.settings import SETTINGS, Budget, Log, Race, Resources, Sampler
 from hms_ray.study_folder import check_id
 
@@ -206,6 +206,9 @@ def _range_faults(item: Range, ranges: tuple[Range, ...], base: Mapping[str, Any
     if item.path.split(".")[0] in FIXED:
         yield f"{where}: {', '.join(FIXED)} belong to the study and cannot be searched"
         return
+    if item.path.startswith("feature.") and not isinstance(item, Choice) and _is_prepared(base):
+        yield f"{where}: each value would be prepared anew; set input.compute to batch, or name a few values as choice"
+        return
     number = ranges.index(item)
     late = [r.path for r in ranges[number + 1 :] if any(covers(r.path, path) for path in (item.path, *item.when))]
     if late:
@@ -223,6 +226,12 @@ def _range_faults(item: Range, ranges: tuple[Range, ...], base: Mapping[str, Any
                 yield f"{where}: the run has no such place: {error.args[0]}"
                 return
             yield from (fault if fault in known else f"{where} = {value!r}: {fault}" for fault in run_faults)
+
+
+def _is_prepared(base: Mapping[str, Any]) -> bool:
+    """Whether the feature is computed before training; what is no run has faults of its own."""
+    run, _ = try_run(base)
+    return run is not None and run.input.compute == "prepared"
 
 
 def _contexts(item: Range, above: tuple[Range, ...], base: Mapping[str, Any]) -> list[Mapping[str, Any]]:
