@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from hms_ray import files
-from hms_ray.errors import ConfigError
+from hms_ray.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
@@ -60,7 +60,12 @@ class Plan:
 
 def is_whole(store: Path) -> bool:
     """Say whether the store's files are all there: cleaners of temporary folders take one and leave the other."""
-    return all((store / name).is_file() for name in FILES)
+    if not all((store / name).is_file() for name in FILES):
+        return False
+    try:
+        return all((store / name).is_file() for name in files.read_json(store / MANIFEST).get("files", ()))
+    except DataError:
+        return False
 
 
 @contextmanager
@@ -72,7 +77,7 @@ def writer(target: Path, plan: Plan) -> Iterator["Writer | None"]:
     """
     partial = target.with_name(f"{target.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
-    with open(target.with_name(f"{target.name}.lock"), "w") as lock:
+    with open(target.with_name(f".{target.name}.lock"), "w") as lock:
         _lock(lock, target)
         if is_whole(target):
             yield None
@@ -128,10 +133,12 @@ class Writer:
         lines = [self.kept[item] for item in self.plan.places]
         items = pd.DataFrame({"item": [line["item"] for line in lines], "hash": [line["hash"] for line in lines]})
         quality = pd.DataFrame([row for line in lines for row in line["quality"]])
-        for name, table in {"items": items, "quality": quality.drop_duplicates(["kind", "name"]), **tables}.items():
+        tables = {"items": items, "quality": quality.drop_duplicates(["kind", "name"]), **tables}
+        for name, table in tables.items():
             files.write_table(self.partial / f"{name}.parquet", table.reset_index(drop=True))
         mark = files.fingerprint(items["hash"].tolist())
         array = {"dtype": self.plan.dtype, "shape": self.plan.shape, "hash": mark}
+        array["files"] = ["x.npy", *(f"{name}.parquet" for name in tables)]
         files.write_json(self.partial / MANIFEST, {**manifest, **array})
         shutil.rmtree(self.target, ignore_errors=True)  # one that is not whole
         os.replace(self.partial, self.target)

@@ -1,5 +1,7 @@
 """What training reads: batches of features, prepared, or computed of windows on the batch's device."""
 
+import mmap
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,6 +18,8 @@ from hms_ray.datasets._table import first_step
 from hms_ray.specs import InputSpec
 from hms_ray.store.prepare import FeatureRef, InputParams
 from hms_ray.store.share import StoreRef
+
+NORESERVE = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE: Python names it from 3.13 on
 
 
 class Inputs(Protocol):
@@ -162,6 +166,11 @@ def _kept(path: Path, kind: str, windows: Windows) -> Kept:
 def _values(path: Path) -> torch.Tensor:
     """Map a store's array once a process; trials that follow in a reused actor share it.
 
-    The map is copy-on-write: torch wants arrays it could write to, and the file must not change.
+    The map is copy-on-write: torch wants arrays it could write to, and the file must not change. No memory is set
+    aside for such copies, or Linux would refuse to map more than the machine has.
     """
-    return torch.from_numpy(np.load(path / "x.npy", mmap_mode="c"))
+    array = np.load(path / "x.npy", mmap_mode="r")
+    with open(path / "x.npy", "rb") as file:
+        flags, access = mmap.MAP_PRIVATE | NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE
+        pages = mmap.mmap(file.fileno(), 0, flags=flags, prot=access)
+    return torch.from_numpy(np.ndarray(array.shape, array.dtype, pages, array.offset))

@@ -99,6 +99,7 @@ def prepare(
     stores, workers = _stores(dataset, feature, params), workers or Threads()
     for store, kinds in stores.items():
         if store.is_here():
+            store.publish()  # it may have been made when there was no URL
             continue
         if params.compute == "prepared":
             _prepare_feature(store, dataset, feature, params.dtype, progress(f"prepare {feature.name}"), workers)

@@ -10,7 +10,7 @@ from pathlib import Path
 import fsspec
 
 from hms_ray.errors import ConfigError, DataError
-from hms_ray.store._writer import MANIFEST, is_whole
+from hms_ray.store._writer import FILES, MANIFEST, is_whole
 
 log = logging.getLogger(__name__)
 VARIABLE = "HMS_RAY_STORE"
@@ -69,12 +69,12 @@ class StoreRef:
         return own
 
     def publish(self) -> None:
-        """Copy it to the URL, if there is one; the manifest last, which says that it is whole.
+        """Copy it to the URL, if there is one and it is not there; the manifest last, which says that it is whole.
 
         Raises:
             ConfigError: fsspec does not know such a URL.
         """
-        if self.url is None:
+        if self.url is None or self._is_published():
             return
         system, folder = self._remote()
         system.makedirs(folder, exist_ok=True)
@@ -85,7 +85,7 @@ class StoreRef:
         if self.url is None:
             return False
         system, folder = self._remote()
-        return system.exists(f"{folder}/{MANIFEST}")
+        return all(system.exists(f"{folder}/{name}") for name in FILES)
 
     def _remote(self) -> tuple[fsspec.AbstractFileSystem, str]:
         """Return the file system of the URL, and the store's folder in it."""
@@ -98,7 +98,7 @@ class StoreRef:
         """Copy the store to a folder of this machine; processes that want it too wait for the first."""
         partial = target.with_name(f"{target.name}.copy")
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(target.with_name(f"{target.name}.lock"), "w") as lock:
+        with open(target.with_name(f".{target.name}.lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if is_whole(target):
                 return

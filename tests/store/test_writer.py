@@ -163,10 +163,19 @@ def test_what_was_begun_for_another_plan_is_begun_anew(target: Path, other: Plan
     np.testing.assert_array_equal(np.load(target / "x.npy"), np.arange(1, 9).reshape(4, 2))
 
 
-@pytest.mark.parametrize("lost", FILES)
+@pytest.mark.parametrize("lost", [*FILES, "index.parquet"])
 def test_a_store_that_lost_a_file_is_made_again(target: Path, lost: str) -> None:
+    tables = {"index": pd.DataFrame({"start": [0]})}
+    _finish(target, tables=tables)
+    assert is_whole(target)
+    (target / lost).unlink()  # as cleaners of temporary folders do
+    assert not is_whole(target)
+    assert _finish(target, tables=tables) == ["a", "b", "c"] and is_whole(target)
+
+
+def test_a_store_whose_manifest_is_cut_off_is_made_again(target: Path) -> None:
     _finish(target)
-    (target / lost).unlink()
+    (target / "manifest.json").write_text('{"made": ')
     assert not is_whole(target)
     assert _finish(target) == ["a", "b", "c"] and is_whole(target)
 
