@@ -19,6 +19,7 @@ from hms_ray.recordings import EEG
 from hms_ray.specs import InputSpec, Panels
 
 REACH = 4.0  # deviations of the longest wavelet's Gaussian that are reflected at either end
+NEGLIGIBLE = 1e-9  # gain below which a wavelet does not reach a frequency
 CHUNK = 4  # rows at a time: a row needs about 20 MB at the defaults
 
 
@@ -66,11 +67,12 @@ def amplitude(eeg: torch.Tensor, params: Params) -> torch.Tensor:
     after = blocks * params.stride - EEG.steps - before
     waves = _montage.fill_gaps(_montage.apply(eeg, params.montage))
     spectrum = torch.fft.rfft(torch.nn.functional.pad(waves, (before, after), mode="reflect"))
-    gains = _gains(params, eeg.device)  # (folds, scales, blocks)
-    missing = gains.shape[0] * blocks - spectrum.shape[-1]
-    folds = torch.nn.functional.pad(spectrum, (0, missing)).unflatten(-1, (-1, blocks))  # (B, P, folds, blocks)
-    folded = torch.einsum("bpfnc,fsn->bpsnc", torch.view_as_real(folds), gains)
-    analytic = torch.fft.ifft(torch.view_as_complex(folded.contiguous()))
+    gains = _gains(params, eeg.device)
+    folds = torch.nn.functional.pad(spectrum, (0, len(gains) * blocks - spectrum.shape[-1])).unflatten(-1, (-1, blocks))
+    folded = spectrum.new_zeros(*spectrum.shape[:2], params.scales, blocks)
+    for (first, gain), fold in zip(gains, folds.unbind(2), strict=True):
+        folded[:, :, first:].addcmul_(fold[:, :, None], gain)
+    analytic = torch.fft.ifft(folded)
     start = before // params.stride
     return analytic[..., start : start + EEG.steps // params.stride].abs()
 
@@ -82,16 +84,20 @@ def _padding(params: Params) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=32)
-def _gains(params: Params, device: torch.device) -> torch.Tensor:
-    """Return the wavelets' gains (folds, scales, blocks) at the frequencies from 0 to Nyquist, zeros after.
+def _gains(params: Params, device: torch.device) -> tuple[tuple[int, torch.Tensor], ...]:
+    """Return for each fold of the spectrum the first wavelet that reaches it, and the gains from there on.
 
-    A Gaussian less what it has at 0 Hz, so that no offset is seen; twice, for the negative half of an analytic
-    signal is zero; over the stride, for the shorter transform.
+    A gain (scales, blocks) is a Gaussian less what it has at 0 Hz, so that no offset is seen; twice, for the negative
+    half of an analytic signal is zero; over the stride, for the shorter transform.
     """
     _, blocks = _padding(params)
-    folds = params.stride // 2 + 1
-    hz = np.arange(folds * blocks) * EEG.rate_hz / (blocks * params.stride)
+    hz = np.arange((params.stride // 2 + 1) * blocks) * EEG.rate_hz / (blocks * params.stride)
     ratio = hz / np.geomspace(params.low_hz, params.high_hz, params.scales)[:, None]
     gauss, offset = (np.exp(-0.5 * params.cycles**2 * square) for square in ((ratio - 1) ** 2, ratio**2 + 1))
-    gains = 2 / params.stride * (gauss - offset) * (hz <= EEG.rate_hz / 2)
-    return torch.tensor(gains.reshape(-1, folds, blocks).swapaxes(0, 1), dtype=torch.float32, device=device)
+    gains = (gauss - offset) * (hz <= EEG.rate_hz / 2)
+    folds = gains.reshape(params.scales, -1, blocks).swapaxes(0, 1)
+    firsts = [int(np.argmax([*(fold > NEGLIGIBLE).any(1), True])) for fold in folds]  # or none: an empty rest
+    return tuple(
+        (first, torch.tensor(2 / params.stride * fold[first:], dtype=torch.complex64, device=device))
+        for first, fold in zip(firsts, folds, strict=True)
+    )
