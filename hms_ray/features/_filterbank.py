@@ -7,6 +7,7 @@ fewer bins, near its band, by weights that are fitted here; where the fit is not
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ class Bank:
     n_rows: filters of a "mel" bank
     """
 
-    kind: str
+    kind: Literal["mel", "stft"]
     rate_hz: float
     n_fft: int
     window: int

@@ -14,13 +14,14 @@ from scipy.fft import next_fast_len
 
 from hms_ray.features import _montage
 from hms_ray.features._feature import Recordings
+from hms_ray.features._pieces import in_pieces
 from hms_ray.params import Params as Strict
 from hms_ray.recordings import EEG
 from hms_ray.specs import InputSpec, Panels
 
 REACH = 4.0  # deviations of the longest wavelet's Gaussian that are reflected at either end
 NEGLIGIBLE = 1e-9  # gain below which a wavelet does not reach a frequency
-CHUNK = 4  # rows at a time: a row needs about 20 MB at the defaults
+ROWS = 2  # at a time: a row needs about 20 MB
 
 
 class Params(Strict):
@@ -53,8 +54,8 @@ def spec(params: Params) -> InputSpec:
 
 def compute(recordings: Recordings, params: Params) -> torch.Tensor:
     """Return images (B, C, F, T) of EEG (B, 20, 10000) in microvolts, float32: log(1 + amplitude / uV) / 2."""
-    images = [amplitude(rows, params).log1p_().div_(2) for rows in recordings[EEG.name].split(CHUNK)]
-    return torch.cat(images).reshape(-1, *spec(params).shape)
+    images = in_pieces(recordings[EEG.name], ROWS, lambda eeg: amplitude(eeg, params).log1p_().div_(2))
+    return images.reshape(-1, *spec(params).shape)
 
 
 def amplitude(eeg: torch.Tensor, params: Params) -> torch.Tensor:

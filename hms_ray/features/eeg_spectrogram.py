@@ -4,6 +4,7 @@ Frames are centred at multiples of the hop, zeros before and after; only the ban
 are relative to its pair's largest value.
 """
 
+import math
 from functools import lru_cache
 from typing import Literal
 
@@ -12,14 +13,14 @@ from pydantic import Field, model_validator
 
 from hms_ray.features import _filterbank, _montage
 from hms_ray.features._feature import Recordings
+from hms_ray.features._pieces import in_pieces
 from hms_ray.params import Params as Strict
 from hms_ray.recordings import EEG, PANELS
 from hms_ray.specs import InputSpec
 from hms_ray.specs import Panels as PanelAxis
 
 AMIN, TOP_DB = 1e-10, 80.0  # librosa's: the smallest power, and how far below the largest a picture reaches
-CHUNK = 2  # rows at a time on a CPU: what they need stays in its cache
-CHUNK_CUDA = 128
+ROWS = 2  # at a time
 
 
 class Params(Strict):
@@ -53,36 +54,34 @@ class Params(Strict):
 
 def _faults(params: Params) -> list[str]:
     """Say what does not go together; the bank is looked at where its band makes sense."""
-    nyquist, steps = EEG.rate_hz / 2, min(_steps(seconds) for seconds in params.windows_s)
-    rules = {
-        f"high_hz={params.high_hz:g} must be at most the Nyquist frequency {nyquist:g}": params.high_hz <= nyquist,
-        f"low_hz={params.low_hz:g} must be below high_hz={params.high_hz:g}": params.low_hz < params.high_hz,
-        f"window={params.window} must be at most n_fft={params.n_fft}": params.window <= params.n_fft,
-        f"windows_s={params.windows_s} must be above 0 and at most {EEG.window_s:g}": all(
-            0 < seconds <= EEG.window_s for seconds in params.windows_s
+    low, high, nyquist = params.low_hz, params.high_hz, EEG.rate_hz / 2
+    steps = min(_steps(seconds) for seconds in params.windows_s)
+    shortest, n_bins = f"at most the {steps} steps of the shortest of windows_s", Params.model_fields["n_bins"].default
+    inside = all(0 < seconds <= EEG.window_s for seconds in params.windows_s)
+    rules = (
+        (high <= nyquist, f"high_hz={high:g} must be at most the Nyquist frequency {nyquist:g}"),
+        (low < high, f"low_hz={low:g} must be below high_hz={high:g}"),
+        (params.window <= params.n_fft, f"window={params.window} must be at most n_fft={params.n_fft}"),
+        (inside, f"windows_s={params.windows_s} must be above 0 and at most {EEG.window_s:g}"),
+        (params.window <= steps, f"window={params.window} must be {shortest}"),
+        (params.frames <= steps, f"frames={params.frames} must be {shortest}"),
+        (
+            params.bank == "mel" or params.n_bins == n_bins,
+            f"n_bins={params.n_bins} must stay at {n_bins} with bank=stft, whose rows are its bins",
         ),
-        f"window={params.window} must be at most the {steps} steps of the shortest of windows_s": params.window
-        <= steps,
-        f"frames={params.frames} must be at most the {steps} steps of the shortest of windows_s": params.frames
-        <= steps,
-        f"n_bins={params.n_bins} must stay at {_default('n_bins')} with bank=stft, whose rows are its bins": (
-            params.bank == "mel" or params.n_bins == _default("n_bins")
-        ),
-    }
-    return [fault for fault, kept in rules.items() if not kept] or _empty_rows(params)
+    )
+    return [fault for kept, fault in rules if not kept] or _empty_rows(params)
 
 
 def _empty_rows(params: Params) -> list[str]:
     """Say if rows of the bank see no bin: librosa only warns, and they would be black."""
-    weights = _bank(params).weights
+    weights, n_fft, width = _bank(params).weights, params.n_fft, params.high_hz - params.low_hz
     if not len(weights):
-        return [f"no bin of n_fft={params.n_fft} lies in {params.low_hz:g} to {params.high_hz:g} Hz; widen the band"]
-    empty = int((~weights.any(1)).sum())
-    most = int(2 * (params.high_hz - params.low_hz) * params.n_fft / EEG.rate_hz - 1)
+        return [f"no bin of n_fft={n_fft} lies in {params.low_hz:g} to {params.high_hz:g} Hz; widen the band"]
+    empty, most = int((~weights.any(1)).sum()), int(2 * width * n_fft / EEG.rate_hz - 1)
     right = f"n_bins of at most {most}" if most >= 8 else "a wider band"
-    return [f"{empty} of the n_bins={params.n_bins} rows are empty; right would be {right}, or more n_fft"] * bool(
-        empty
-    )
+    fault = f"{empty} of the n_bins={params.n_bins} rows are empty; right would be {right}, or more n_fft"
+    return [fault] if empty else []
 
 
 def spec(params: Params) -> InputSpec:
@@ -98,9 +97,8 @@ def spec(params: Params) -> InputSpec:
 
 def compute(recordings: Recordings, params: Params) -> torch.Tensor:
     """Return images (B, C, F, T) of EEG (B, 20, 10000) in microvolts, float32."""
-    eeg = recordings[EEG.name]
-    images = [_images(rows, params) for rows in eeg.split(CHUNK if eeg.device.type == "cpu" else CHUNK_CUDA)]
-    return torch.cat(images).reshape(-1, *spec(params).shape)
+    images = in_pieces(recordings[EEG.name], ROWS, lambda eeg: _images(eeg, params))
+    return images.reshape(-1, *spec(params).shape)
 
 
 def _images(eeg: torch.Tensor, params: Params) -> torch.Tensor:
@@ -135,9 +133,9 @@ def _decibels(power: torch.Tensor, frames: int) -> torch.Tensor:
 
     A pair's ratios are in [1e-8, 1], so the product of four is no less than 1e-32: one logarithm instead of four.
     """
-    power = power.clamp(min=AMIN)
+    power = power.clamp_(min=AMIN)
     ratio = power.div_(power.amax((-2, -1), keepdim=True)).clamp_(min=10 ** (-TOP_DB / 10))
-    return ratio[..., :frames].prod(2).log10_().mul_(10 / power.shape[2] / 40).add_(1)
+    return ratio[..., :frames].prod(2).log_().mul_(10 / math.log(10) / power.shape[2] / 40).add_(1)
 
 
 def _log1p(power: torch.Tensor, params: Params) -> torch.Tensor:
@@ -145,7 +143,6 @@ def _log1p(power: torch.Tensor, params: Params) -> torch.Tensor:
     return power[..., : params.frames].clamp(min=0).mul(_density(params)).log1p_().mean(2).div_(4)
 
 
-@lru_cache
 def _density(params: Params) -> float:
     """Return what makes uV^2/Hz, one-sided, of the bank's power; librosa's triangles have area 1 in Hz."""
     per_bin = 2 / (EEG.rate_hz * (_bank(params).taper ** 2).sum())
@@ -158,10 +155,6 @@ def _bank(params: Params) -> _filterbank.Bank:
     return _filterbank.Bank(
         params.bank, EEG.rate_hz, params.n_fft, params.window, params.n_bins, params.low_hz, params.high_hz
     )
-
-
-def _default(key: str) -> object:
-    return Params.model_fields[key].default
 
 
 def _steps(seconds: float) -> int:

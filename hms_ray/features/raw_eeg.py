@@ -10,12 +10,14 @@ from scipy import signal
 
 from hms_ray.features import _montage
 from hms_ray.features._feature import Recordings
+from hms_ray.features._pieces import in_pieces
 from hms_ray.params import Params as Strict
 from hms_ray.recordings import EEG
 from hms_ray.specs import InputSpec, Panels
 
 ORDER = 2
 NOTCH_QUALITY = 30.0  # the notch's frequency over its width
+ROWS = 4  # at a time
 PAD = 2000  # steps of odd extension at either end, in which the filter settles
 
 
@@ -50,7 +52,12 @@ def spec(params: Params) -> InputSpec:
 
 def compute(recordings: Recordings, params: Params) -> torch.Tensor:
     """Return waves (B, C, T) of EEG (B, 20, 10000) in microvolts, float32 in units of `scale_uv`."""
-    waves = _montage.fill_gaps(_montage.apply(recordings[EEG.name], params.montage))
+    return in_pieces(recordings[EEG.name], ROWS, lambda eeg: _waves(eeg, params))
+
+
+def _waves(eeg: torch.Tensor, params: Params) -> torch.Tensor:
+    """Return the waves (B, C, T) of a few recordings."""
+    waves = _montage.fill_gaps(_montage.apply(eeg, params.montage))
     waves = _filtered(waves.clamp_(-params.clip_uv, params.clip_uv), params)
     steps = round(params.seconds * EEG.rate_hz)
     middle = waves.narrow(-1, (EEG.steps - steps) // 2, steps)
