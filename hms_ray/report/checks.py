@@ -23,7 +23,7 @@ class Check:
 
 def run_checks(study: Study, finalists: list[Scored], verdict: Verdict | None, trials: pd.DataFrame) -> list[Check]:
     """Return every check that applies to what the study holds; trials: at least trial, state."""
-    found = [_no_leak(study)]
+    found = [_no_leak(study), *_all_measured(study)]
     if finalists:
         found += [_same_rows(finalists), _same_origin(study, finalists), *_none_stopped(finalists, trials)]
     if verdict:
@@ -37,6 +37,16 @@ def _no_leak(study: Study) -> Check:
     split = folds[folds > 1]
     detail = f"{len(folds):,} patients, {len(split):,} of them in several folds"
     return Check("No patient is in more than one fold", split.empty, detail)
+
+
+def _all_measured(study: Study) -> list[Check]:
+    if study.quality is None:
+        return []
+    wanted = sorted(study.units["unit_id"])
+    measured = {kind: sorted(rows["unit_id"]) for kind, rows in study.quality.groupby("kind")}
+    passed = all(found == wanted for found in measured.values())
+    detail = "; ".join(f"{kind}: {len(found):,} of {len(wanted):,} units" for kind, found in measured.items())
+    return [Check("The recordings of every unit were measured, once a kind", passed, detail)]
 
 
 def _same_rows(finalists: list[Scored]) -> Check:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from hms_ray import __version__, files
 from hms_ray.oof import OofTable
-from hms_ray.report import diagnostics, figures, pools, tables, words
+from hms_ray.report import diagnostics, figures, pools, quality, tables, words
 from hms_ray.report.checks import run_checks
 from hms_ray.report.tables import Population, Scored, Study
 from hms_ray.report.verdict import Verdict, read_verdict
@@ -94,6 +94,7 @@ def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
             fold_figure=_fold_figure(study, finalists),
             verdict=verdict,
             members=_members(finalists, verdict) if verdict else [],
+            inputs_shown=any(path in f.params for f in finalists for path in tables.INPUTS),
             score=words.score_name(study.task),
             scores=words.scores_side_by_side(finalists, verdict) if verdict else [],
             correction=words.correction_sentence(study, verdict) if verdict else "",
@@ -107,6 +108,7 @@ def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
             other_curves=[figure for final, figure in curves if not final],
             classes=_classes(folder, study, finalists, verdict),
             folds=tables.fold_sizes(study, finalists).to_dict("records"),
+            quality=quality.look(study, finalists),
             open_trials=OPEN_TRIALS,
         )
     )
@@ -117,7 +119,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {name: getattr(words, name) for name in FILTERS}
+    environment.filters |= {name: getattr(words, name) for name in FILTERS} | {"share": quality.share}
     environment.globals |= {"bar": figures.bar, "short_names": tables.short_names, "pools": pools}
     return environment
 

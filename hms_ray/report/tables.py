@@ -12,12 +12,14 @@ import yaml
 from hms_ray import files, tasks
 from hms_ray.errors import ConfigError, DataError
 from hms_ray.oof import OofTable
+from hms_ray.store.quality import MEASURES
 from hms_ray.study_folder import StudyFolder
 
 ENSEMBLE_KEYS = (  # what this report reads and earlier versions did not write
     *("fitted", "limits", "interval", "selection", "methods", "kl_selection_corrected", "notes"),
     *("baselines.differences", "baselines.best_single_corrected", "members.0.without", "members.0.most_alike"),
 )
+INPUTS = ("input.compute", "input.window", "test_time")  # what the network is given; shown whether searched or not
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Population:
     @property
     def size(self) -> str:
         """How many there are."""
-        return f"{_count(self.units, 'unit')} · {_count(self.groups, 'patient')}"
+        return f"{count(self.units, 'unit')} · {count(self.groups, 'patient')}"
 
     def __str__(self) -> str:
         return f"{self.rule} · {self.size}"
@@ -47,6 +49,7 @@ class Study:
     """study.json with its task rebuilt, folds.parquet, and ensemble.json (None while there is none).
 
     units: unit_id, group_id, fold
+    quality: unit_id, kind and the measures of each unit's recordings; None where they were not measured
     """
 
     name: str
@@ -58,6 +61,7 @@ class Study:
     versions: dict[str, str]
     units: pd.DataFrame
     ensemble: dict[str, Any] | None
+    quality: pd.DataFrame | None
 
     @property
     def min_votes(self) -> int:
@@ -85,7 +89,8 @@ class Scored:
     """One out-of-fold table, scored on the study's population.
 
     rows: unit_id, group_id, fold, score of each unit of the population
-    params: the searched values of this configuration, dotted path -> value
+    config: the full run; {} for a foreign table: nobody here knows how it was trained
+    params: its searched values and those of INPUTS, dotted path -> value
     origin: fingerprints of the data and the folds it was made from
     """
 
@@ -94,6 +99,7 @@ class Scored:
     origin: tuple[str, str]
     selected_on: tuple[int, ...]
     rows: pd.DataFrame
+    config: dict[str, Any]
     params: dict[str, Any]
 
     @property
@@ -125,8 +131,13 @@ def rule(min_votes: int) -> str:
     return f"≥ {min_votes} votes" if min_votes > 1 else "any number of votes"
 
 
+def count(n: int, noun: str) -> str:
+    """Word a number of things."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def read_study(folder: StudyFolder) -> Study:
-    """Read study.json, folds.parquet, and ensemble.json if there is one.
+    """Read study.json, folds.parquet, and ensemble.json and quality.parquet if there are such.
 
     Raises:
         ConfigError: the folder is no study, or its ensemble was written by an earlier version.
@@ -143,6 +154,7 @@ def read_study(folder: StudyFolder) -> Study:
         versions=content["versions"],
         units=files.read_table(folder.folds, ["unit_id", "group_id", "fold"]),
         ensemble=_read_ensemble(folder) if folder.ensemble.is_file() else None,
+        quality=_read_quality(folder) if folder.quality.is_file() else None,
     )
 
 
@@ -212,10 +224,6 @@ def short_names(paths: Iterable[str]) -> dict[str, str]:
 _ABSENT = object()
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
 def _read_ensemble(folder: StudyFolder) -> dict[str, Any]:
     content = files.read_json(folder.ensemble)
     missing = [key for key in ENSEMBLE_KEYS if _dig(content, key) is _ABSENT]
@@ -227,23 +235,28 @@ def _read_ensemble(folder: StudyFolder) -> dict[str, Any]:
     return content
 
 
+def _read_quality(folder: StudyFolder) -> pd.DataFrame:
+    return files.read_table(folder.quality, ["unit_id", "kind", *MEASURES])
+
+
 def _read_finalist(folder: StudyFolder, study: Study, trial: str) -> Scored:
     table = OofTable.read(folder.oof(trial))
+    config = _config_of(folder, study, trial, table.space)
+    searched = study.spaces[table.space]["search"] if config else ()
     return Scored(
         trial=trial,
         space=table.space,
         origin=(table.data_fingerprint, table.folds_fingerprint),
         selected_on=table.selected_on,
         rows=score_rows(table, study.min_votes),
-        params=_params_of(folder, study, trial, table.space),
+        config=config,
+        params=searched_params(config, dict.fromkeys([*searched, *INPUTS])),
     )
 
 
-def _params_of(folder: StudyFolder, study: Study, trial: str, space: str) -> dict[str, Any]:
+def _config_of(folder: StudyFolder, study: Study, trial: str, space: str) -> dict[str, Any]:
     config = folder.trial(trial).config
-    if space not in study.spaces or not config.is_file():
-        return {}  # a foreign table: nobody here knows how it was trained
-    return searched_params(_read_yaml(config), study.spaces[space]["search"])
+    return (_read_yaml(config) or {}) if space in study.spaces and config.is_file() else {}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

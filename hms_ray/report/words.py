@@ -116,7 +116,7 @@ def value(content: Any) -> str:
     """A hyper-parameter in few characters: floats with four digits, the rest as YAML in one line."""
     if isinstance(content, float):
         return f"{content:.4g}"
-    return one_line(content)
+    return "none" if content == [] else one_line(content)
 
 
 def one_line(content: Any) -> str:

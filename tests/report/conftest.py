@@ -12,6 +12,7 @@ import pytest
 from hms_ray import files, seeds, tasks
 from hms_ray.ensemble import _bootstrap
 from hms_ray.oof import OofTable
+from hms_ray.store.quality import MEASURES
 from hms_ray.study_folder import StudyFolder
 
 CLASSES = ("seizure", "lpd", "gpd", "lrda", "grda", "other")
@@ -129,6 +130,22 @@ class FakeStudy:
                 loss = 0.2 + 0.9 * np.exp(-epoch / 2.5) + self.rng.normal(0, 0.01)
                 rows.append((fold, int(epoch > 5), epoch, loss, score if scored else np.nan, 1e-3, 12.5))
         return pd.DataFrame(rows, columns=["fold", "stage", "epoch", "train_loss", "score", "lr", "seconds"])
+
+    def add_quality(self, **kinds: dict[str, dict[int, float]]) -> "FakeStudy":
+        """Write quality.parquet; by kind and measure the units, by number, that have any of it, and how much."""
+        tables = []
+        for kind, found in kinds.items():
+            table = pd.DataFrame({"unit_id": self.units, "kind": kind} | dict.fromkeys(MEASURES, 0.0))
+            for measure, units in found.items():
+                table.loc[list(units), measure] = list(units.values())
+            tables.append(table)
+        files.write_table(self.folder.quality, pd.concat(tables, ignore_index=True))
+        return self
+
+    def change_run(self, trial: str, **sections: Any) -> "FakeStudy":
+        """Replace sections of a trial's run."""
+        files.write_yaml(self.folder.trial(trial).config, self.run(0.001, 0.1) | sections)
+        return self
 
     def add_fold_tables(self) -> "FakeStudy":
         """Write each trial's predictions of fold 0, where configurations were chosen, and those of one not kept."""

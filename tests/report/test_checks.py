@@ -95,6 +95,16 @@ def test_a_patient_in_two_folds(complete):
     assert one(failed(complete), "more than one fold") == "60 patients, 1 of them in several folds"
 
 
+def test_recordings_that_were_not_measured(complete):
+    complete.add_quality(eeg={}, spectrogram={})
+    assert failed(complete) == []
+    table = files.read_table(complete.folder.quality)
+    files.write_table(complete.folder.quality, table.iloc[1:])
+    assert one(failed(complete), "every unit were measured") == "eeg: 359 of 360 units; spectrogram: 360 of 360 units"
+    files.write_table(complete.folder.quality, pd.concat([table, table.iloc[:1]]))
+    assert one(failed(complete), "every unit were measured").startswith("eeg: 361 of 360 units")
+
+
 @pytest.mark.parametrize("field", ["data_fingerprint", "folds_fingerprint"])
 def test_a_table_of_other_data_or_folds(complete, field):
     table = complete.table("eeg-base", complete.probs["eeg-base"])

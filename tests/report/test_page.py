@@ -226,6 +226,12 @@ def test_missing_parts_leave_a_whole_page(fake, page, no_trials, variant):
     assert not re.search(r"\bnan\b|\bNone\b|Undefined", text)
 
 
+def test_measured_recordings_leave_a_whole_page(complete, page, no_trials):
+    complete.add_quality(eeg={"nan": {0: 0.5}}, spectrogram={}).change_run("eeg-0002", quality={"gone": 0.1})
+    tags = Tags(page(complete, no_trials))
+    assert tags.faults == [] and tags.open == [] and tags.seen.count("section") == 10
+
+
 def test_nothing_is_fetched_and_nothing_runs(complete, page):
     text = page(complete, complete.search())
     tags = Tags(text)
@@ -332,6 +338,7 @@ def test_the_page_never_scrolls_sideways(complete, tmp_path, width):
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("needs Chromium to lay the page out")
+    complete.add_quality(eeg={"nan": {0: 0.5}}).change_run("eeg-0002", quality={"nan": 0.1, "flat": 0.1})
     page = write_report(complete.folder, complete.search(), tmp_path / "out")
     measure = "document.body.dataset.width = document.getElementById('f').contentDocument.documentElement.scrollWidth"
     frame = f'<iframe id="f" src="{page.as_uri()}" style="width:{width}px;border:0" onload="{measure}"></iframe>'

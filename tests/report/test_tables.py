@@ -52,6 +52,18 @@ def test_params_are_the_searched_values_of_the_trials_own_config(complete):
     assert found["eeg-0005"] == expected
 
 
+def test_how_inputs_are_computed_stands_among_the_params_whether_searched_or_not(complete):
+    inputs = {"compute": "batch", "window": "random", "dtype": "float16"}
+    complete.change_run("eeg-0005", input=inputs, test_time=["mirror_sides"])
+    params = {f.trial: f.params for f in finalists_of(complete)}["eeg-0005"]
+    shown = {"input.compute": "batch", "input.window": "random", "test_time": ["mirror_sides"]}
+    assert {path: params[path] for path in tables.INPUTS} == shown and len(params) == 6
+
+
+def test_a_foreign_table_has_no_run(fake):
+    assert all((f.config, f.params) == ({}, {}) for f in finalists_of(fake("foreign", foreign=True).write()))
+
+
 def test_paths_that_a_config_lacks_are_left_out():
     assert tables.searched_params({"a": [{"b": 1}]}, ["a.0.b", "a.1.b", "a.x", "c"]) == {"a.0.b": 1}
 

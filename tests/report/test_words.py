@@ -40,7 +40,15 @@ def test_margin_says_which_way():
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(0.000123456, "0.0001235"), (16, "16"), ("stack", "stack"), ([1, 2], "[1, 2]"), (True, "true"), (None, "null")],
+    [
+        (0.000123456, "0.0001235"),
+        (16, "16"),
+        ("stack", "stack"),
+        ([1, 2], "[1, 2]"),
+        (True, "true"),
+        (None, "null"),
+        ([], "none"),
+    ],
 )
 def test_hyper_parameters_in_few_characters(content, expected):
     assert words.value(content) == expected
