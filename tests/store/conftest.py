@@ -101,7 +101,8 @@ def in_another_process(cache: Path) -> Callable[..., subprocess.Popen]:
         code = PREPARE.format(progress=progress, compute=compute, then=textwrap.dedent(then))
         env = os.environ | {"HMS_RAY_CACHE": str(cache), "PYTHONPATH": os.pathsep.join(sys.path)} | env
         command = [sys.executable, "-c", code, str(folder)]
-        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        return subprocess.Popen(command, env=env, text=True, **pipes)
 
     return begin
 
@@ -109,14 +110,10 @@ def in_another_process(cache: Path) -> Callable[..., subprocess.Popen]:
 @pytest.fixture
 def timed_folder(make_hms_folder: Callable[..., Path], tmp_path: Path) -> Path:
     """Two patients whose recordings hold the time in seconds in each channel."""
-    return write_time(make_hms_folder(tmp_path / "timed", patients=2))
-
-
-def write_time(folder: Path) -> Path:
-    """Replace each recording by the time since its beginning, in seconds."""
+    folder = make_hms_folder(tmp_path / "timed", patients=2)
     for kind, rate_hz in (("eegs", 200), ("spectrograms", 0.5)):
         for path in (folder / f"train_{kind}").iterdir():
-            table = pd.read_parquet(path).astype(np.float32)
-            table.loc[:] = (np.arange(len(table), dtype=np.float32) / np.float32(rate_hz))[:, None]
-            table.to_parquet(path)
+            table = pd.read_parquet(path)
+            seconds = (np.arange(len(table)) / rate_hz).astype(np.float32)
+            pd.DataFrame(dict.fromkeys(table.columns, seconds)).to_parquet(path)
     return folder

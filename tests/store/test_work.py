@@ -1,0 +1,98 @@
+"""What becomes of one recording: kept as it is, or the features of its units."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from hms_ray.datasets import hms
+from hms_ray.errors import DataError
+from hms_ray.features import kaggle_spectrogram, panels, raw_eeg
+from hms_ray.store import _work
+from hms_ray.store._work import ComputeFeature, KeepRecording, as_type
+
+FIRST, SECOND, SHARED = "4294950000", "4294949999", "2147483000"  # patient 0's EEGs, and the spectrogram of both
+
+
+def test_a_kept_recording_is_the_files_values(dataset: hms.HmsDataset) -> None:
+    piece = KeepRecording(dataset, "eeg", "float32")(FIRST)
+    assert piece.item == FIRST and piece.rows.dtype == np.float32
+    np.testing.assert_array_equal(piece.rows.reshape(20, 13_200), dataset.read("eeg", FIRST))
+    assert [(row["kind"], row["name"]) for row in piece.quality] == [("eeg", FIRST)]
+
+
+def test_halves_keep_gaps_and_never_become_infinite() -> None:
+    values = np.array([np.nan, 33_403.0, -11_014.0, 206_415.0, -np.inf, 0.0], dtype=np.float32)
+    np.testing.assert_array_equal(as_type(values, "float16"), [np.nan, 33_408, -11_016, 65_504, -65_504, 0])
+    whole = as_type(values, "float32")
+    assert whole.dtype == np.float32 and np.isfinite(whole[1:]).all()
+    np.testing.assert_array_equal(whole[:4], values[:4])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_recording_with_outliers_is_kept_in_halves(dataset: hms.HmsDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.full((400, 300), 206_415, np.float32)
+    monkeypatch.setattr(hms.HmsDataset, "read", lambda self, kind, name: values)
+    piece = KeepRecording(dataset, "spectrogram", "float16")(SHARED)
+    assert (piece.rows == 65_504).all() and piece.quality[0]["outliers"] == 1
+
+
+def test_a_spectrogram_serves_the_units_of_several_eegs(dataset: hms.HmsDataset, reads: list[str]) -> None:
+    params = kaggle_spectrogram.Params(pool=4)
+    mine = np.flatnonzero(dataset.windows["spectrogram"].names == SHARED)
+    assert sorted(dataset.units["unit_id"].iloc[mine]) == [SECOND, FIRST]
+    piece = ComputeFeature(dataset, "kaggle_spectrogram", params, "float32", {SHARED: mine})(SHARED)
+    assert reads == [SHARED] and piece.rows.shape == (2, 100 * 75)
+    for i, row in zip(mine, piece.rows, strict=True):
+        window = torch.from_numpy(dataset.window("spectrogram", int(i)))[None]
+        expected = kaggle_spectrogram.compute({"spectrogram": window}, params)
+        np.testing.assert_allclose(row, expected.flatten(), atol=1e-5)
+
+
+def test_a_feature_of_both_kinds_reads_each_file_once(dataset: hms.HmsDataset, reads: list[str]) -> None:
+    mine = np.flatnonzero(dataset.windows["spectrogram"].names == SHARED)
+    piece = ComputeFeature(dataset, "panels", panels.Params(), "float16", {SHARED: mine})(SHARED)
+    assert sorted(reads) == sorted([FIRST, SECOND, SHARED])
+    assert sorted((row["kind"], row["name"]) for row in piece.quality) == [
+        ("eeg", SECOND),
+        ("eeg", FIRST),
+        ("spectrogram", SHARED),
+    ]
+
+
+def test_many_units_of_a_recording_are_computed_a_few_at_a_time(
+    hms_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, params = hms.load(hms_folder, hms.Params(rows="period")), raw_eeg.Params()
+    mine = np.flatnonzero(dataset.windows["eeg"].names == SECOND)
+    assert len(mine) == 3
+    together = ComputeFeature(dataset, "raw_eeg", params, "float32", {SECOND: mine})(SECOND)
+    sizes, compute = [], raw_eeg.compute
+    monkeypatch.setattr(_work, "ROWS", 2)
+    monkeypatch.setattr(
+        raw_eeg, "compute", lambda batch, params: sizes.append(len(batch["eeg"])) or compute(batch, params)
+    )
+    apart = ComputeFeature(dataset, "raw_eeg", params, "float32", {SECOND: mine})(SECOND)
+    assert sizes == [2, 1]
+    np.testing.assert_allclose(apart.rows, together.rows, atol=1e-4)
+
+
+def test_a_window_beyond_the_end_is_named(make_hms_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_hms_folder(tmp_path / "hms", patients=1)
+    table = pd.read_csv(folder / "train.csv")
+    table["eeg_label_offset_seconds"] += 70.5
+    table.to_csv(folder / "train.csv", index=False)
+    dataset = hms.load(folder, hms.Params(rows="eeg"))
+    work = ComputeFeature(dataset, "raw_eeg", raw_eeg.Params(), "float16", {FIRST: np.array([1])})
+    with pytest.raises(DataError) as caught:
+        work(FIRST)
+    assert str(caught.value) == f"{dataset.path('eeg', FIRST)}: it has 66 s, but a label's offset is 79 s"
+
+
+def test_it_travels_to_other_processes(dataset: hms.HmsDataset) -> None:
+    work = pickle.loads(pickle.dumps(KeepRecording(dataset, "eeg", "float16")))
+    assert work(FIRST).rows.shape == (1, 20 * 13_200)
