@@ -3,6 +3,7 @@
 runs/<study>/
   study.json        versions, code, task, data and folds fingerprints, score definition, the resolved spaces
   folds.parquet     unit_id, group_id, fold
+  quality.parquet   the measures of each unit's recordings
   journal.log       Optuna JournalStorage
   gpu_memory.json   what each architecture needs of a GPU, as measured
   trials/<id>/      config.yaml, epochs.parquet, folds/<k>/{oof.parquet, model.safetensors, checkpoint.pt}
