@@ -20,30 +20,29 @@ class Params(Strict):
 
 
 def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
-    """Shuffle the chains of rows (C, F, T) or (C, T) among those of equal size; the midline stays."""
+    """Shuffle the chains of rows (C, F, T) or (C, T); the midline stays."""
     spec = batch.spec
     need(spec.panels is not None, "permute_chains", "a feature whose panels form chains; this one names none")
-    groups = _groups(spec.panels.names)
-    need(bool(groups), "permute_chains", "two chains of equal size beside the midline")
-    return change_some(batch, rng, params.p, lambda x: _placed(x, spec, _orders(rng, len(x), spec, groups)))
+    chains = _chains(spec.panels.names)
+    alike = len(chains) > 1 and len({len(chain) for chain in chains}) == 1
+    need(alike, "permute_chains", "chains of equal length beside the midline, which single electrodes do not form")
+    return change_some(batch, rng, params.p, lambda x: _placed(x, spec, _orders(rng, len(x), spec, np.array(chains))))
 
 
-def _groups(names: tuple[str, ...]) -> list[np.ndarray]:
-    """Return, for each size that two or more chains have, the panels (chains, size) that they are made of."""
+def _chains(names: tuple[str, ...]) -> list[list[int]]:
+    """Return the panels of each chain but the midline's."""
     chains: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         if name[0] != "Z":
             chains.setdefault(name[:2], []).append(i)
-    sizes = [len(chain) for chain in chains.values()]
-    return [np.array([c for c in chains.values() if len(c) == n]) for n in sorted(set(sizes)) if sizes.count(n) > 1]
+    return list(chains.values())
 
 
-def _orders(rng: np.random.Generator, rows: int, spec: InputSpec, groups: list[np.ndarray]) -> np.ndarray:
-    """Return (rows, panels): which panel comes to each place."""
+def _orders(rng: np.random.Generator, rows: int, spec: InputSpec, chains: np.ndarray) -> np.ndarray:
+    """Return (rows, panels): which panel comes to each place. chains: (chains, length)"""
     order = np.tile(np.arange(len(spec.panels.names)), (rows, 1))
-    for group in groups:
-        chains = rng.permuted(np.tile(np.arange(len(group)), (rows, 1)), axis=1)
-        order[:, group.ravel()] = group[chains].reshape(rows, -1)
+    drawn = rng.permuted(np.tile(np.arange(len(chains)), (rows, 1)), axis=1)
+    order[:, chains.ravel()] = chains[drawn].reshape(rows, -1)
     return order
 
 
