@@ -56,14 +56,32 @@ def test_tables_come_back_with_their_metadata(tmp_path: Path) -> None:
 def test_columns_come_in_the_order_asked_for(tmp_path: Path) -> None:
     files.write_table(tmp_path / "t.parquet", TABLE)
     assert list(files.read_table(tmp_path / "t.parquet", ["x", "unit_id"])) == ["x", "unit_id"]
-    array = files.read_array(tmp_path / "t.parquet", ["x", "fold"])
-    assert array.dtype == np.float32
-    np.testing.assert_array_equal(array, [[0.5, 0], [np.nan, 1]])
+    channels = files.read_channels(tmp_path / "t.parquet", ["x", "fold"])
+    assert channels.dtype == np.float32 and channels.flags.c_contiguous
+    np.testing.assert_array_equal(channels, [[0.5, np.nan], [0, 1]])
 
 
-def test_nulls_are_nan_in_arrays(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"x": pa.array([1.0, None]), "n": pa.array([None, 2], pa.int16())}), tmp_path / "t.parquet")
-    np.testing.assert_array_equal(files.read_array(tmp_path / "t.parquet", ["n", "x"]), [[np.nan, 1], [2, np.nan]])
+@pytest.mark.parametrize("kind", [pa.int8(), pa.int64(), pa.float16(), pa.float32(), pa.float64(), pa.null()], ids=str)
+def test_nulls_are_nan_in_channels_of_any_type(tmp_path: Path, kind: pa.DataType) -> None:
+    values = [None, None] if kind == pa.null() else [None, 2]
+    pq.write_table(pa.table({"x": pa.array([1.0, None]), "n": pa.array(values, kind)}), tmp_path / "t.parquet")
+    expected = [[np.nan, np.nan if kind == pa.null() else 2], [1, np.nan]]
+    np.testing.assert_array_equal(files.read_channels(tmp_path / "t.parquet", ["n", "x"]), expected)
+
+
+def test_channels_in_several_row_groups_are_joined(tmp_path: Path) -> None:
+    table = pa.table({"x": np.arange(10.0), "n": np.arange(10)})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=3)
+    np.testing.assert_array_equal(files.read_channels(tmp_path / "t.parquet", ["n", "x"]), [np.arange(10)] * 2)
+    assert files.count_rows(tmp_path / "t.parquet", ["x"]) == 10
+
+
+def test_rows_are_counted_without_reading_the_values(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    files.write_table(path, pd.DataFrame({"x": np.random.default_rng(0).random(1000)}))
+    _spoil_pages(path)
+    assert files.count_rows(path, ["x"]) == 1000
+    assert files.count_rows(path, []) == 1000
 
 
 def _truncate(path: Path) -> None:
@@ -92,7 +110,15 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize("read", [files.read_table, files.read_metadata], ids=["table", "metadata"])
+READS = {
+    "table": files.read_table,
+    "metadata": files.read_metadata,
+    "channels": lambda path: files.read_channels(path, ["x"]),
+    "rows": lambda path: files.count_rows(path, ["x"]),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
 @pytest.mark.parametrize(("spoil", "sentence"), BROKEN, ids=[sentence[:20] for _, sentence in BROKEN])
 def test_a_broken_parquet_is_named(
     spoil: Callable[[Path], object], sentence: str, read: Callable[[Path], object], tmp_path: Path
@@ -109,21 +135,23 @@ def test_broken_pages_are_named(tmp_path: Path) -> None:
     path = tmp_path / "123.parquet"
     files.write_table(path, pd.DataFrame({"x": np.random.default_rng(0).random(1000)}))
     _spoil_pages(path)
-    with pytest.raises(DataError, match="broken parquet"):
-        files.read_table(path)
+    for read in (files.read_table, READS["channels"]):
+        with pytest.raises(DataError, match="broken parquet"):
+            read(path)
 
 
 def test_a_missing_column_is_named_with_what_there_is(tmp_path: Path) -> None:
     path = tmp_path / "1.parquet"
     files.write_table(path, TABLE)
-    with pytest.raises(DataError, match=r"1\.parquet: missing column 'LL_0.59', 'y'; it has unit_id, fold, x$"):
-        files.read_table(path, ["x", "LL_0.59", "y"])
+    for read in (files.read_table, files.read_channels, files.count_rows):
+        with pytest.raises(DataError, match=r"1\.parquet: missing column 'LL_0.59', 'y'; it has unit_id, fold, x$"):
+            read(path, ["x", "LL_0.59", "y"])
 
 
 def test_text_where_numbers_should_be_is_named(tmp_path: Path) -> None:
     files.write_table(tmp_path / "1.parquet", TABLE)
     with pytest.raises(DataError, match=r"1\.parquet: .*unit_id.*number"):
-        files.read_array(tmp_path / "1.parquet", ["x", "unit_id"])
+        files.read_channels(tmp_path / "1.parquet", ["x", "unit_id"])
 
 
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe\x00"])

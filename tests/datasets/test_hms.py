@@ -10,6 +10,7 @@ import pytest
 from hms_ray import files
 from hms_ray.datasets import hms
 from hms_ray.errors import ConfigError
+from hms_ray.recordings import EEG, SPECTROGRAM
 
 FIRST = "4294950000"  # patient 0's first EEG: 12 votes for seizure in all four windows
 SECOND = "4294949999"  # its second: 1 seizure and 1 other, in the third window 1 lpd and 1 other
@@ -46,7 +47,9 @@ def test_the_units_of_one_patient(
     units = dataset.units[mine]
     assert units["unit_id"].tolist() == unit_ids
     np.testing.assert_allclose(dataset.targets[mine, 0], seizure)
-    np.testing.assert_allclose(units["spectrogram_offset_s"], offsets)
+    np.testing.assert_allclose(dataset.windows["spectrogram"].middle_s[mine], offsets)
+    first = 24 * np.array([unit.startswith(SECOND) for unit in unit_ids])  # the second EEG begins 24 s later
+    np.testing.assert_allclose(dataset.windows["eeg"].middle_s[mine], offsets - first)
     assert units["votes"].tolist() == [2] * (len(units) - 1) + [12]
     assert units["stratum"].iloc[-1] == "seizure-10+" and units["stratum"].iloc[0].endswith("-1-2")
 
@@ -60,7 +63,9 @@ def test_a_period_ends_with_its_eeg(make_hms_folder: Callable[..., Path], tmp_pa
 def test_units_are_what_the_contract_says(dataset: hms.HmsDataset) -> None:
     units = dataset.units
     assert units["unit_id"].is_unique and units.index.tolist() == list(range(len(units)))
-    assert units["votes"].dtype == np.int64 and units["spectrogram_id"].dtype == np.int64
+    assert units["votes"].dtype == np.int64 and all(
+        units[name].map(type).eq(str).all() for name in ("unit_id", "group_id")
+    )
     assert dataset.targets.shape == (len(units), 6) and dataset.targets.dtype == np.float64
     dataset.task.check_targets(dataset.targets, "tiny")
     assert dataset.task.classes == ("seizure", "lpd", "gpd", "lrda", "grda", "other")
@@ -71,8 +76,9 @@ def test_units_are_what_the_contract_says(dataset: hms.HmsDataset) -> None:
 def test_ids_above_31_bits_keep_every_digit(hms_folder: Path) -> None:
     dataset = _load(hms_folder, "eeg")
     assert dataset.units["unit_id"].astype(np.int64).max() == 4_294_950_000
-    assert (dataset.units["spectrogram_id"] > 2**31).any()
-    assert all(path.is_file() for path in dataset.files("spectrogram"))
+    assert dataset.windows["eeg"].names.tolist() == dataset.units["unit_id"].tolist()
+    assert (dataset.windows["spectrogram"].names.astype(np.int64) > 2**31).any()
+    assert all(dataset.path(kind, name).is_file() for kind in dataset.KINDS for name in dataset.files(kind))
 
 
 def test_the_order_of_the_csv_does_not_matter(make_hms_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -104,68 +110,101 @@ def test_the_fingerprint_follows_labels_rule_and_recordings(
     _edit(folder, lambda table: table.assign(lpd_vote=table["lpd_vote"] + 1))
     prints.append(_load(folder).fingerprint)
     make_hms_folder(tmp_path / "longer", patients=2, rows=340)
-    for file in (tmp_path / "longer" / "train_spectrograms").iterdir():
-        files.write_bytes(folder / "train_spectrograms" / file.name, file.read_bytes())
-    prints.append(_load(folder).fingerprint)
-    assert len(set(prints)) == 4
+    for part in ("train_spectrograms", "train_eegs"):
+        first = sorted((folder / part).iterdir())[0]
+        files.write_bytes(first, (tmp_path / "longer" / part / first.name).read_bytes() + b" " * (part == "train_eegs"))
+        prints.append(_load(folder).fingerprint)
+    assert len(set(prints)) == 5
 
 
-def _panel(path: Path, panel: str) -> np.ndarray:
-    """Read one panel (frequency, time) by its columns' names."""
-    table = pd.read_parquet(path)
-    return table[[name for name in table.columns if name.startswith(f"{panel}_")]].to_numpy().T
-
-
-def test_a_window_is_300_rows_from_half_the_offset_in_panel_order(hms_folder: Path) -> None:
+def test_a_spectrograms_window_is_300_rows_from_half_the_offset_in_panel_order(hms_folder: Path) -> None:
     dataset = _load(hms_folder)
     for i in (0, 3, 9):
-        start = int(dataset.units["spectrogram_offset_s"].iat[i] // 2)
-        window = dataset.recording("spectrogram", i)
-        assert window.shape == (4, 100, 300) and window.dtype == np.float32
-        for panel, image in zip(("LL", "LP", "RL", "RP"), window, strict=True):
-            expected = _panel(dataset.files("spectrogram")[i], panel)[:, start : start + 300]
+        start = int(dataset.windows["spectrogram"].middle_s[i] // 2)
+        window = dataset.window("spectrogram", i)
+        assert window.shape == (400, 300) and window.dtype == np.float32
+        table = pd.read_parquet(dataset.path("spectrogram", dataset.windows["spectrogram"].names[i]))
+        for panel, image in zip(("LL", "LP", "RL", "RP"), window.reshape(4, 100, 300), strict=True):
+            expected = table[[name for name in table.columns if name.startswith(f"{panel}_")]].to_numpy().T
+            expected = expected[:, start : start + 300]
             np.testing.assert_array_equal(image[:, : expected.shape[1]], expected)
 
 
-def test_frequencies_rise_as_the_columns_say(hms_folder: Path) -> None:
-    assert hms.COLUMNS[0] == "LL_0.59" and hms.COLUMNS[-1] == "RP_19.92" and "LL_4.1" in hms.COLUMNS
-    names = pd.read_parquet(_load(hms_folder).files("spectrogram")[0]).columns
-    assert set(hms.COLUMNS) == set(names) - {"time"} and len(hms.COLUMNS) == 400
-    assert names[0] == "time" and names[101] == "RL_0.59", "the file's own order is another"
+def test_an_eegs_window_is_50_s_from_the_offset_in_the_order_of_electrodes(hms_folder: Path) -> None:
+    dataset = _load(hms_folder)
+    for i in (0, 3, 9):
+        start = round(200 * dataset.windows["eeg"].middle_s[i])
+        window = dataset.window("eeg", i)
+        assert window.shape == (20, 10_000) and window.dtype == np.float32
+        table = pd.read_parquet(dataset.path("eeg", dataset.windows["eeg"].names[i]))
+        expected = table[list(EEG.channels)].to_numpy().T[:, start : start + 10_000]
+        np.testing.assert_array_equal(window, expected)
+
+
+def test_columns_are_named_as_in_the_files(hms_folder: Path) -> None:
+    names = SPECTROGRAM.channels
+    assert names[0] == "LL_0.59" and names[-1] == "RP_19.92" and "LL_4.1" in names and len(names) == 400
+    dataset = _load(hms_folder)
+    found = pd.read_parquet(dataset.path("spectrogram", dataset.files("spectrogram")[0])).columns
+    assert set(names) == set(found) - {"time"}
+    assert found[0] == "time" and found[101] == "RL_0.59", "the file's own order is another"
+    assert " ".join(EEG.channels) == "Fp1 F3 C3 P3 F7 T3 T5 O1 Fz Cz Pz Fp2 F4 C4 P4 F8 T4 T6 O2 EKG"
+    assert pd.read_parquet(dataset.path("eeg", FIRST)).columns.tolist() == list(EEG.channels)
+
+
+def test_a_spectrogram_serves_several_eegs(hms_folder: Path) -> None:
+    dataset = _load(hms_folder, "eeg")
+    assert len(dataset.files("eeg")) == 12 and len(dataset.files("spectrogram")) == 6
+    mine = (dataset.units["group_id"] == "40000").to_numpy()
+    assert dataset.windows["eeg"].names[mine].tolist() == [SECOND, FIRST]
+    assert dataset.windows["spectrogram"].names[mine].tolist() == ["2147483000"] * 2
+    for i in np.flatnonzero(mine):
+        assert not np.array_equal(dataset.window("spectrogram", i), dataset.window("spectrogram", 5))
 
 
 def test_gaps_are_nan_and_zeros_stay(hms_folder: Path) -> None:
     dataset = _load(hms_folder, "eeg")
     of = {(row.group_id, row.unit_id[-1]): i for i, row in enumerate(dataset.units.itertuples())}
-    gap = np.isnan(dataset.recording("spectrogram", of["40000", "0"])).all((0, 1))
+    gap = np.isnan(dataset.window("spectrogram", of["40000", "0"])).all(0)
     np.testing.assert_array_equal(np.flatnonzero(gap), np.arange(6))  # rows 0-9 are empty, the window starts at row 4
-    zeros = dataset.recording("spectrogram", of["40001", "0"])
-    assert (zeros[:, :, 16:26] == 0).all() and not (zeros[:, :, 26:] == 0).any()
+    zeros = dataset.window("spectrogram", of["40001", "0"])
+    assert (zeros[:, 16:26] == 0).all() and not (zeros[:, 26:] == 0).any()
+    gap = np.isnan(dataset.window("eeg", of["40000", "0"]))
+    assert gap[2, 300:1300].all() and gap.sum() == 1000  # C3 from 10 s to 15 s, the window starts at 8.5 s
+    flat = dataset.window("eeg", of["40001", "0"])
+    assert (flat[18] == 0).all() and not (flat[:18] == 0).all(1).any()
 
 
-def test_a_recording_shorter_than_ten_minutes_ends_in_nan(make_hms_folder: Callable[..., Path], tmp_path: Path) -> None:
-    dataset = _load(make_hms_folder(tmp_path / "a", patients=2, rows=50), "eeg")
-    window = dataset.recording("spectrogram", 1)  # offset 8.5 s: rows 4 to 49
-    assert np.isfinite(window[:, :, :46]).any() and np.isnan(window[:, :, 46:]).all()
+def test_what_a_recording_lacks_of_a_window_is_nan(make_hms_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_hms_folder(tmp_path / "a", patients=1, rows=50)
+    path = folder / "train_eegs" / f"{FIRST}.parquet"
+    pd.read_parquet(path).iloc[:6000].to_parquet(path)  # 30 s
+    dataset = _load(folder, "eeg")
+    for kind, found in (("spectrogram", 46), ("eeg", 4300)):  # offset 8.5 s: row 4, sample 1700
+        window = dataset.window(kind, 1)
+        assert np.isfinite(window[:, found - 1]).any() and np.isnan(window[:, found:]).all()
 
 
 def test_both_types_of_time_are_read(hms_folder: Path) -> None:
     dataset = _load(hms_folder, "eeg")
-    types = {pd.read_parquet(path)["time"].dtype.name for path in dataset.files("spectrogram")}
+    names = dataset.files("spectrogram")
+    types = {pd.read_parquet(dataset.path("spectrogram", name))["time"].dtype.name for name in names}
     assert types == {"int16", "int64"}
-    assert all(np.isfinite(dataset.recording("spectrogram", i)).any() for i in range(len(dataset.units)))
+    assert all(np.isfinite(dataset.read("spectrogram", name)).any() for name in names)
 
 
 def test_another_kind_of_recording_is_refused(hms_folder: Path) -> None:
-    for ask in (lambda d: d.files("eeg"), lambda d: d.recording("eeg", 0)):
-        with pytest.raises(ConfigError, match="needs recordings of kind 'eeg'; dataset 'hms' has spectrogram"):
-            ask(_load(hms_folder))
+    with pytest.raises(ConfigError, match=r"^who needs recordings of kind 'mri'; dataset 'hms' has eeg, spectrogram$"):
+        _load(hms_folder).require("mri", "who")
 
 
 def test_the_test_part_has_a_unit_a_row_and_no_targets(hms_folder: Path) -> None:
     dataset = hms.load_test(hms_folder)
     assert dataset.units["unit_id"].tolist() == ["3911565283"] and dataset.targets is None
-    assert np.isfinite(dataset.recording("spectrogram", 0)).all()
+    for kind in dataset.KINDS:
+        dataset.require(kind, "a test")
+        assert np.isfinite(dataset.window(kind, 0)).all()
+        np.testing.assert_array_equal(dataset.window(kind, 0), dataset.read(kind, dataset.files(kind)[0])[:, :10_000])
     assert dataset.fingerprint != _load(hms_folder).fingerprint
 
 

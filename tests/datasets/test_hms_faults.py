@@ -1,16 +1,23 @@
 """Whatever is wrong with the competition's folder is said in one sentence that names the file."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 
+from hms_ray import lookup, recordings
 from hms_ray.datasets import hms
 from hms_ray.errors import DataError
-from hms_ray.features import _store, kaggle_spectrogram
+from hms_ray.store import prepare as preparing
+from hms_ray.store.inputs import open_inputs
+from hms_ray.store.prepare import FeatureRef, InputParams
 
 Edit = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -57,6 +64,8 @@ CELLS = [
     ("patient_id", "", "row 5: patient_id must be a whole number, but is nan"),
     ("patient_id", 7, "eeg_id 4294950000 has several values of patient_id; an EEG has one"),
     ("spectrogram_id", 7, "eeg_id 4294950000 has several values of spectrogram_id; an EEG has one"),
+    ("eeg_label_offset_seconds", "x", "row 5: eeg_label_offset_seconds must be a number from 0 on, but is 'x'"),
+    ("eeg_label_offset_seconds", "-0.5", "must be a number from 0 on, but is -0.5"),
     ("spectrogram_label_offset_seconds", "", "must be a number from 0 on, but is nan"),
     ("spectrogram_label_offset_seconds", "inf", "must be a number from 0 on, but is inf"),
     ("spectrogram_label_offset_seconds", "-2.0", "must be a number from 0 on, but is -2.0"),
@@ -105,22 +114,45 @@ def test_a_folder_of_something_else_is_named(tmp_path: Path) -> None:
     assert "nowhere: no train.csv there; --data names the competition's folder" in message
 
 
-def test_ids_without_a_file_are_counted_and_named(folder: Path) -> None:
-    (folder / "train_spectrograms" / "2147483300.parquet").unlink()
-    message = _message(lambda: hms.load(folder, hms.Params()))
-    assert "1 of the 2 files that train.csv names are missing, the first is 2147483300.parquet" in message
+FOLDERS = {"eeg": "train_eegs", "spectrogram": "train_spectrograms"}
+FEATURES = {"eeg": "raw_eeg", "spectrogram": "kaggle_spectrogram"}
+NAMES = {"eeg": "4294949990", "spectrogram": "2147483300"}  # recordings of patient 1
+both_kinds = pytest.mark.parametrize("kind", FOLDERS)
+both_places = pytest.mark.parametrize("compute", ["prepared", "batch"])
 
 
-def test_a_link_to_nowhere_is_a_missing_file(folder: Path) -> None:
-    path = folder / "train_spectrograms" / "2147483300.parquet"
+def _prepare(folder: Path, kind: str, compute: str = "prepared", rows: str = "eeg") -> None:
+    """Prepare the simplest feature of that kind of recordings."""
+    module = lookup.load("features", FEATURES[kind])
+    dataset = hms.load(folder, hms.Params(rows=rows))
+    quiet = lambda label: lambda done, total: None  # noqa: E731
+    preparing.prepare(dataset, FeatureRef(FEATURES[kind], module.Params()), InputParams(compute=compute), quiet)
+
+
+@both_kinds
+def test_ids_without_a_file_are_counted_and_named(folder: Path, kind: str) -> None:
+    path = folder / FOLDERS[kind] / f"{NAMES[kind]}.parquet"
     path.unlink()
+    few = {"eeg": "1 of the 4 files", "spectrogram": "1 of the 2 files"}[kind]
+    expected = f"{path.parent}: {few} that features.{FEATURES[kind]} needs are missing, the first is {path.name}"
+    assert _message(lambda: _prepare(folder, kind)) == expected
     path.symlink_to(folder / "not" / "fetched")
-    assert "the first is 2147483300.parquet" in _message(lambda: hms.load(folder, hms.Params()))
+    assert _message(lambda: _prepare(folder, kind)) == expected, "a link to nowhere is a missing file"
 
 
-def test_a_missing_folder_is_named(folder: Path) -> None:
-    (folder / "train_spectrograms").rename(folder / "spectrograms")
-    assert _message(lambda: hms.load(folder, hms.Params())) == f"{folder / 'train_spectrograms'}: no such folder"
+@both_kinds
+def test_a_missing_folder_is_named(folder: Path, kind: str) -> None:
+    (folder / FOLDERS[kind]).rename(folder / "elsewhere")
+    expected = f"{folder / FOLDERS[kind]}: no such folder, but features.{FEATURES[kind]} needs its recordings"
+    assert _message(lambda: _prepare(folder, kind)) == expected
+
+
+@both_kinds
+def test_recordings_of_one_kind_are_enough_for_its_features(folder: Path, kind: str) -> None:
+    (other,) = set(FOLDERS) - {kind}
+    shutil.rmtree(folder / FOLDERS[other])
+    _prepare(folder, kind)
+    _prepare(folder, kind, "batch")
 
 
 def test_a_test_row_given_twice_is_named(folder: Path) -> None:
@@ -129,7 +161,7 @@ def test_a_test_row_given_twice_is_named(folder: Path) -> None:
 
 
 def _not_parquet(path: Path) -> None:
-    path.write_text("time,LL_0.59\n1,2.5\n")
+    path.write_text("time,LL_0.59\n1,2.5\n")  # a CSV that was renamed
 
 
 def _truncated(path: Path) -> None:
@@ -142,11 +174,18 @@ def _spoilt_inside(path: Path) -> None:
 
 
 def _without_a_column(path: Path) -> None:
-    pd.read_parquet(path).drop(columns="RP_19.92").to_parquet(path)
+    table = pd.read_parquet(path)
+    table.drop(columns=table.columns[-1]).to_parquet(path)
 
 
 def _with_text(path: Path) -> None:
-    pd.read_parquet(path).assign(**{"RP_19.92": "x"}).to_parquet(path)
+    table = pd.read_parquet(path)
+    table.assign(**{table.columns[-1]: "x"}).to_parquet(path)
+
+
+def _with_truths(path: Path) -> None:
+    table = pd.read_parquet(path)
+    table.assign(**{table.columns[-1]: True}).to_parquet(path)
 
 
 def _without_rows(path: Path) -> None:
@@ -154,49 +193,174 @@ def _without_rows(path: Path) -> None:
 
 
 def _too_short(path: Path) -> None:
-    pd.read_parquet(path).iloc[:10].to_parquet(path)
+    table = pd.read_parquet(path)
+    table.iloc[: 10 if "time" in table else 1000].to_parquet(path)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+BROKEN: list[tuple[Callable[[Path], None], dict[str, str]]] = [
+    (_not_parquet, dict.fromkeys(FOLDERS, "not a parquet file: it begins with b'time', not b'PAR1' (a renamed CSV?)")),
+    (_empty, dict.fromkeys(FOLDERS, "not a parquet file: it begins with b''")),
+    (_truncated, dict.fromkeys(FOLDERS, "truncated parquet")),
+    (_spoilt_inside, dict.fromkeys(FOLDERS, "broken parquet")),
+    (_without_a_column, {"eeg": "missing column 'EKG'; it has Fp1, F3", "spectrogram": "missing column 'RP_19.92'"}),
+    (_with_text, {"eeg": "column 'EKG' must hold numbers", "spectrogram": "column 'RP_19.92' must hold numbers"}),
+    (
+        _with_truths,
+        {"eeg": "'EKG' must hold numbers, but holds bool", "spectrogram": "must hold numbers, but holds bool"},
+    ),
+    (_without_rows, dict.fromkeys(FOLDERS, "it has 0 s, but a label's offset is")),
+    (_too_short, {"eeg": "it has 5 s, but a label's", "spectrogram": "it has 20 s, but a label's offset is"}),
+]
+
+
+@both_places
+@both_kinds
+@pytest.mark.parametrize(("spoil", "sentence"), BROKEN, ids=[spoil.__name__ for spoil, _ in BROKEN])
+def test_a_broken_recording_is_named_and_leaves_no_store(
+    folder: Path, tmp_path: Path, spoil: Callable[[Path], None], sentence: dict[str, str], kind: str, compute: str
+) -> None:
+    path = folder / FOLDERS[kind] / f"{NAMES[kind]}.parquet"
+    spoil(path)
+    message = _message(lambda: _prepare(folder, kind, compute))
+    assert message.startswith(f"{path}: ") and sentence[kind] in message
+    assert list((tmp_path / "cache").rglob("manifest.json")) == []
+
+
+@both_kinds
+@pytest.mark.parametrize("spoil", [_not_parquet, _truncated, _without_a_column, _with_text])
+def test_reading_a_broken_file_names_it_as_well(folder: Path, spoil: Callable[[Path], None], kind: str) -> None:
+    path = folder / FOLDERS[kind] / f"{NAMES[kind]}.parquet"
+    spoil(path)
+    dataset = hms.load(folder, hms.Params())
+    assert _message(lambda: dataset.read(kind, NAMES[kind])).startswith(f"{path}: ")
+
+
+@both_places
+@pytest.mark.parametrize("rows", ["period", "label", "eeg"])
+@both_kinds
+def test_an_offset_beyond_the_files_end_is_named(folder: Path, kind: str, rows: str, compute: str) -> None:
+    length = {"eeg": 66, "spectrogram": 640}[kind]
+    _edit(folder / "train.csv", _set(f"{kind}_label_offset_seconds", float(length), row=7))  # the last of its EEG
+    name = {"eeg": "4294949999", "spectrogram": "2147483000"}[kind]
+    path = folder / FOLDERS[kind] / f"{name}.parquet"
+    message = _message(lambda: _prepare(folder, kind, compute, rows))
+    assert message == f"{path}: it has {length} s, but a label's offset is {length} s"
+    other = {"eeg": "spectrogram", "spectrogram": "eeg"}[kind]
+    _prepare(folder, other, compute, rows)
+
+
+@both_kinds
+def test_columns_stand_in_any_order_among_others(folder: Path, kind: str) -> None:
+    dataset = hms.load(folder, hms.Params())
+    before, path = dataset.read(kind, NAMES[kind]), dataset.path(kind, NAMES[kind])
+    table = pd.read_parquet(path)
+    table[[*table.columns[::-1]]].assign(remark="x").to_parquet(path)
+    np.testing.assert_array_equal(dataset.read(kind, NAMES[kind]), before)
+
+
+@both_kinds
+def test_whole_numbers_doubles_and_nulls_are_read(folder: Path, kind: str) -> None:
+    dataset, channels = hms.load(folder, hms.Params()), recordings.KINDS[kind].channels
+    path = dataset.path(kind, NAMES[kind])
+    table = pd.read_parquet(path)
+    rows = len(table)
+    kinds = [pa.int16(), pa.int64(), pa.float64(), pa.float32(), pa.float16()]
+    columns = [pa.array([None, *np.arange(1, rows) % 1000], kinds[i % len(kinds)]) for i in range(len(channels))]
+    columns[1] = pa.nulls(rows)  # a column without any value has no type
+    pq.write_table(pa.table(columns, list(channels)), path)
+    found = dataset.read(kind, NAMES[kind])
+    assert found.dtype == np.float32 and np.isnan(found[:, 0]).all() and np.isnan(found[1]).all()
+    np.testing.assert_array_equal(
+        np.delete(found, 1, 0)[:, 1:], np.tile(np.arange(1.0, rows) % 1000, (len(found) - 1, 1))
+    )
+
+
+def _overwrite(folder: Path, kind: str, change: Callable[[np.ndarray], None]) -> None:
+    path = folder / FOLDERS[kind] / f"{NAMES[kind]}.parquet"
+    table = pd.read_parquet(path)
+    values = table[list(recordings.KINDS[kind].channels)].to_numpy(copy=True)
+    change(values)
+    pd.DataFrame(values, columns=list(recordings.KINDS[kind].channels)).to_parquet(path)
+
+
+def _example(folder: Path, kind: str, compute: str, dtype: str) -> np.ndarray:
+    """The example that training sees of the unit of `NAMES[kind]`."""
+    module = lookup.load("features", FEATURES[kind])
+    dataset, feature = hms.load(folder, hms.Params(rows="eeg")), FeatureRef(FEATURES[kind], module.Params())
+    params = InputParams(compute=compute, dtype=dtype)
+    stores = preparing.prepare(dataset, feature, params, lambda label: lambda done, total: None)
+    unit = np.flatnonzero(dataset.windows[kind].names == NAMES[kind])[-1:]
+    return open_inputs(stores, feature, params, dataset.windows).batch(unit, torch.device("cpu")).numpy()[0]
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@both_places
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@both_kinds
+def test_outliers_are_kept_and_examples_stay_finite(folder: Path, kind: str, dtype: str, compute: str) -> None:
+    extremes = {"eeg": (33_403, -11_014, 4_960), "spectrogram": (206_415, 0, 65_505)}[kind]
+
+    def spoil(values: np.ndarray) -> None:
+        values[100:103, -1] = extremes
+
+    _overwrite(folder, kind, spoil)
+    dataset = hms.load(folder, hms.Params())
+    np.testing.assert_array_equal(dataset.read(kind, NAMES[kind])[-1, 100:103], extremes)
+    assert np.isfinite(_example(folder, kind, compute, dtype)).all()
+
+
+@both_places
+@both_kinds
+def test_channels_and_recordings_without_values_make_finite_examples(folder: Path, kind: str, compute: str) -> None:
+    def lose_a_channel(values: np.ndarray) -> None:
+        values[:, 3] = np.nan
+        values[20:200, 5] = np.nan
+
+    _overwrite(folder, kind, lose_a_channel)
+    some = _example(folder, kind, compute, "float16")
+    assert np.isfinite(some).all() and some.std() > 0.05
+    for path in (folder.parent / "cache").rglob("x.npy"):
+        path.unlink()
+    _overwrite(folder, kind, lambda values: values.fill(np.nan))
+    nothing = _example(folder, kind, compute, "float16")
+    assert np.isfinite(nothing).all() and nothing.std() == 0
 
 
 @pytest.mark.parametrize(
-    ("spoil", "sentence"),
+    ("kind", "offset_s", "step"),
     [
-        (_not_parquet, "not a parquet file: it begins with b'time'"),
-        (_truncated, "truncated parquet"),
-        (_spoilt_inside, "broken parquet"),
-        (_without_a_column, "missing column 'RP_19.92'"),
-        (_with_text, "column 'RP_19.92' must hold numbers, but holds"),
-        (_without_rows, "it has 0 s, but a label's offset is"),
-        (_too_short, "it has 20 s, but a label's offset is"),
+        ("eeg", 2.3, 460),  # 459.99... in binary
+        ("eeg", 0.0049, 0),
+        ("eeg", 0.29, 58),
+        ("eeg", 15.995, 3199),
+        ("spectrogram", 5.0, 2),
+        ("spectrogram", 5.999, 2),
+        ("spectrogram", 6.0, 3),
     ],
 )
-def test_a_broken_recording_is_named_and_leaves_no_store(
-    folder: Path, tmp_path: Path, spoil: Callable[[Path], None], sentence: str
-) -> None:
-    path = folder / "train_spectrograms" / "2147483300.parquet"
-    spoil(path)
-    dataset, params = hms.load(folder, hms.Params()), kaggle_spectrogram.Params()
-    message = _message(lambda: _store.prepare(dataset, "kaggle_spectrogram", params, lambda done, total: None))
-    assert message.startswith(f"{path}: ") and sentence in message
-    assert list((tmp_path / "cache").rglob("*.npy")) == []
-    assert not _store.store_path(dataset, "kaggle_spectrogram", params).exists()
-
-
-def test_an_offset_outside_the_file_is_named(folder: Path) -> None:
+def test_odd_offsets_begin_at_the_step_they_fall_in(folder: Path, kind: str, offset_s: float, step: int) -> None:
     def change(table: pd.DataFrame) -> pd.DataFrame:
-        table.loc[table["eeg_id"] == 4294950000, "spectrogram_label_offset_seconds"] = 99999.0
-        return table
+        return table.assign(**{f"{kind}_label_offset_seconds": offset_s})
 
     _edit(folder / "train.csv", change)
-    dataset = hms.load(folder, hms.Params(rows="eeg"))  # sorted by eeg_id: the last unit is the edited one
-    message = _message(lambda: dataset.recording("spectrogram", 3))
-    assert message == f"{dataset.files('spectrogram')[3]}: it has 640 s, but a label's offset is 99999 s"
+    dataset = hms.load(folder, hms.Params())
+    recording = dataset.read(kind, dataset.windows[kind].names[0])
+    np.testing.assert_array_equal(dataset.window(kind, 0), recording[:, step : step + recordings.KINDS[kind].steps])
 
 
-def test_a_recording_without_any_value_is_an_empty_image(folder: Path) -> None:
-    path = folder / "train_spectrograms" / "2147483000.parquet"
-    table = pd.read_parquet(path)
-    table.loc[:, table.columns != "time"] = np.nan
-    table.to_parquet(path)
-    dataset = hms.load(folder, hms.Params(rows="eeg"))
-    image = kaggle_spectrogram.compute(dataset, 3, kaggle_spectrogram.Params())
-    np.testing.assert_array_equal(image, np.zeros((1, 400, 300)))
+def test_an_eeg_shorter_than_a_window_is_read_to_its_end(folder: Path) -> None:
+    path = folder / "train_eegs" / f"{NAMES['eeg']}.parquet"
+    pd.read_parquet(path).iloc[:4000].to_parquet(path)  # 20 s, offsets up to 16 s
+    example = _example(folder, "eeg", "prepared", "float32")
+    assert np.isfinite(example).all() and example.std() > 0
+    np.testing.assert_allclose(_example(folder, "eeg", "batch", "float32"), example, atol=1e-4)
+
+
+def test_an_eeg_whose_consensus_changes_has_several_units(folder: Path) -> None:
+    units = {rows: hms.load(folder, hms.Params(rows=rows)).units["unit_id"] for rows in ("period", "label", "eeg")}
+    of_one = {rows: [name[11:] for name in ids if name.startswith("4294949999")] for rows, ids in units.items()}
+    assert of_one == {"period": ["0", "2", "3"], "label": ["0", "2"], "eeg": [""]}
