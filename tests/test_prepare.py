@@ -23,15 +23,24 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-def a_space(name="toy", **search):
-    return parse(name, {"base": BASE, "search": search})
+def a_space(name="toy", base=None, **search):
+    return parse(name, {"base": BASE | (base or {}), "search": search})
 
 
 def test_each_feature_of_a_space_is_prepared_once(hms_folder, cache):
     search = {"feature.arrange": {"choice": ["stack", "channels"]}, "model.width": {"choice": [4, 8]}}
     stores = prepare([a_space(**search), a_space("other")], hms_folder)
     assert sorted(np.load(path / "x.npy").shape for path in stores) == [(24, 1, 100, 75), (24, 4, 25, 75)]
-    assert sorted(path.name for path in (cache / "prepared").iterdir()) == sorted(path.name for path in stores)
+    assert sorted(path for path in (cache / "prepared").iterdir() if path.is_dir()) == sorted(stores)
+
+
+def test_recordings_are_prepared_once_for_every_feature_of_a_space(hms_folder, cache):
+    spaces = [a_space("computed", base={"input": {"compute": "batch"}}, **{"feature.pool": {"choice": [2, 4]}})]
+    spaces.append(a_space("joined", base={"input": {"compute": "batch"}, "feature": {"name": "panels"}}))
+    spaces.append(a_space("of eegs", base={"input": {"compute": "batch"}, "feature": {"name": "raw_eeg"}}))
+    stores = prepare(spaces, hms_folder)
+    assert [path.name.split("-")[1] for path in stores] == ["spectrogram", "eeg"]
+    assert np.load(stores[1] / "x.npy").shape == (12 * 20 * 13_200,)
 
 
 def test_what_is_prepared_is_not_read_again(hms_folder, tmp_path, cache):
