@@ -37,7 +37,7 @@ def test_each_feature_of_a_space_is_prepared_once(hms_folder, cache):
 def test_recordings_are_prepared_once_for_every_feature_of_a_space(hms_folder, cache):
     spaces = [a_space("computed", base={"input": {"compute": "batch"}}, **{"feature.pool": {"choice": [2, 4]}})]
     spaces.append(a_space("joined", base={"input": {"compute": "batch"}, "feature": {"name": "panels"}}))
-    spaces.append(a_space("of eegs", base={"input": {"compute": "batch"}, "feature": {"name": "eeg_spectrogram"}}))
+    spaces.append(a_space("of-eegs", base={"input": {"compute": "batch"}, "feature": {"name": "eeg_spectrogram"}}))
     stores = prepare(spaces, hms_folder)
     assert [path.name.split("-")[1] for path in stores] == ["spectrogram", "eeg"]
     assert np.load(stores[1] / "x.npy").shape == (12 * 20 * 13_200,)
