@@ -37,7 +37,10 @@ class StoreRef:
     @classmethod
     def of(cls, name: str) -> "StoreRef":
         """Return the store of that name, made or not, in this machine's cache."""
-        return cls(name, cache_root() / "prepared", os.environ.get(VARIABLE) or None)
+        url = os.environ.get(VARIABLE) or None
+        if url and "://" not in url:
+            url = str(Path(url).absolute())  # workers run elsewhere
+        return cls(name, cache_root() / "prepared", url)
 
     @property
     def path(self) -> Path:

@@ -35,6 +35,14 @@ def test_the_number_of_units(voted: Path, rows: str, units: int) -> None:
     assert dataset.units["group_id"].nunique() == 1_945
 
 
+@pytest.mark.parametrize("rows", ["eeg", "label", "period"])
+def test_windows_that_follow_each_other_overlap_and_are_of_one_moment_in_both_kinds(voted: Path, rows: str) -> None:
+    eeg, spectrogram = (hms.load(voted, hms.Params(rows=rows)).windows[kind] for kind in ("eeg", "spectrogram"))
+    assert eeg.slack_s.max() < recordings.EEG.window_s, "a random window shows some of what the experts saw"
+    np.testing.assert_array_equal(eeg.slack_s, spectrogram.slack_s)
+    assert len(eeg.start_s) == len(spectrogram.start_s) == 106_519
+
+
 def test_periods_by_panel_and_five_folds_of_them(voted: Path) -> None:
     dataset = hms.load(voted, hms.Params(rows="period"))
     votes = dataset.units["votes"]

@@ -192,6 +192,12 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert cache_root() == tmp_path / ".cache" / "hms_ray"
 
 
-def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(share.VARIABLE, "")
-    assert StoreRef.of("x").url is None
+@pytest.mark.parametrize(
+    ("value", "url"), [("", None), ("shared", "{}/shared"), ("/a/b", "/a/b"), ("s3://bucket/a", "s3://bucket/a")]
+)
+def test_a_folder_is_named_absolutely_as_workers_run_elsewhere(
+    value: str, url: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(share.VARIABLE, value)
+    assert StoreRef.of("x").url == (url and url.format(Path.cwd()))
