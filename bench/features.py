@@ -6,6 +6,9 @@ prepare   making a store against only reading the same files
 input     gathered and augmented batches against a dataset with a loader
 pipeline  training against the bare steps of the network on one batch
 memory    the peak of preparing so many recordings, and four times as many
+
+Timings of two threads mean nothing while others use the processor: threads wait for each other. Workers of a search run
+with glibc's MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ at 1073741824; set them here to have their memory.
 """
 
 import argparse
@@ -54,8 +57,9 @@ from hms_ray.training.stages import Stage
 from hms_ray.training.team import Replica
 
 PARTS = ("mel", "read", "prepare", "input", "pipeline", "memory")
-THREADS = 2  # of torch
 COMPARED = 4  # windows whose numbers are compared with SciPy's
+SCALOGRAM = eeg_cwt.Params(arrange="channels")  # of the first of them
+STORES = {"recordings": "batch", "eeg_spectrogram": "prepared"}  # what is prepared, and input.compute for it
 PASSES = 10  # over the units for what is fast
 ARCH = "mobilenetv3_small_050"
 STAGE = Stage(epochs=1000, lr=1e-3)
@@ -103,14 +107,18 @@ class Place:
 def run(arguments: list[str]) -> Iterator[str]:
     """Yield the lines of each part."""
     options = _options(arguments)
-    with tempfile.TemporaryDirectory() as scratch, _environment(Path(scratch) / "cache"), _torch_threads(THREADS):
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        _environment(Path(scratch) / "cache"),
+        _torch_threads(options.threads),
+    ):
         root = Path(scratch)
         if options.data is None:
             simulate(root / "simulated", eegs=options.simulate, patients=max(6, options.simulate // 2))
         place = Place(root, options.data or root / "simulated", options)
         yield (
             f"{'simulated' if options.data is None else options.data}: {options.eegs} EEGs, {options.rounds} rounds in "
-            f"turns, ratios of medians, {THREADS} torch threads"
+            f"turns, ratios of medians, {options.threads} torch threads"
         )
         for part in options.part:
             yield part
@@ -154,6 +162,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--simulate", type=int, default=24, metavar="EEGS", help="recordings to simulate without data")
     parser.add_argument("--batch", type=int, default=32, help="windows or images at once")
     parser.add_argument("--steps", type=int, default=4, help="training steps a round")
+    parser.add_argument("--threads", type=int, default=2, help="of torch")
     options = parser.parse_args(arguments)
     options.part = options.part.split(",")
     for part in options.part:
@@ -167,7 +176,7 @@ def _mel(place: Place) -> Iterator[str]:
     dataset = place.dataset()
     units = np.resize(np.arange(len(dataset.units)), place.options.batch)
     eeg = torch.from_numpy(np.stack([dataset.window("eeg", i) for i in units]))
-    if importlib.util.find_spec("librosa"):
+    if _has_librosa():
         yield from _against_librosa(place, eeg)
     else:
         yield NO_LIBROSA
@@ -175,6 +184,10 @@ def _mel(place: Place) -> Iterator[str]:
     yield f"  stft bank from scipy's ShortTimeFFT, of the density: {_differs(_stft_difference(few))}"
     yield f"  eeg_cwt from convolution in time, of the amplitude: {_differs(_cwt_difference(few[:1]))}"
     yield f"  raw_eeg from scipy's sosfiltfilt, of the channel's deviation: {_differs(_filter_difference(few))}"
+
+
+def _has_librosa() -> bool:
+    return importlib.util.find_spec("librosa") is not None
 
 
 def _against_librosa(place: Place, eeg: torch.Tensor) -> Iterator[str]:
@@ -215,9 +228,8 @@ def _stft_difference(eeg: torch.Tensor) -> np.ndarray:
 
 
 def _cwt_difference(eeg: torch.Tensor) -> np.ndarray:
-    p = eeg_cwt.Params(arrange="channels")
-    ours = np.expm1(2 * eeg_cwt.compute({"eeg": eeg}, p).double().numpy())
-    theirs = np.stack([_notebook.morlet_amplitude(waves, p) for waves in _pairs(eeg, p.montage)])
+    ours = np.expm1(2 * eeg_cwt.compute({"eeg": eeg}, SCALOGRAM).double().numpy())
+    theirs = np.stack([_notebook.morlet_amplitude(waves, SCALOGRAM) for waves in _pairs(eeg, SCALOGRAM.montage)])
     return _relative(ours, theirs)
 
 
@@ -288,15 +300,13 @@ def _prepare(place: Place) -> Iterator[str]:
     methods = {
         "reading": lambda: _in_threads(dataset, lambda name: len(dataset.read("eeg", name))),
         "reading and computing": lambda: _in_threads(dataset, partial(_features_of, dataset)),
-        "recordings": partial(_prepare_afresh, place, dataset, "batch"),
-        "eeg_spectrogram": partial(_prepare_afresh, place, dataset, "prepared"),
-    }
+    } | {store: partial(_prepare_afresh, place, dataset, compute) for store, compute in STORES.items()}
     rates = place.rates(methods)
     count, units = len(dataset.files("eeg")), len(dataset.units)
     yield f"  {count} EEGs with {units} windows, in the page cache, {workers.THREADS} threads: " + _per_second(
         rates, "EEGs"
     )
-    for store in ("recordings", "eeg_spectrogram"):
+    for store in STORES:
         yield _ratio(f"preparing {store} / reading the files", rates["reading"] / rates[store], "at most 1.5")
     besides = rates["reading and computing"] / rates["eeg_spectrogram"]
     yield _ratio("preparing eeg_spectrogram / reading the files and computing", besides)
@@ -382,7 +392,8 @@ def _pipeline(place: Place) -> Iterator[str]:
 
 def _learner(data: TrainingData, device: torch.device, options: argparse.Namespace) -> _Learner:
     """Return what trains a fold, its epochs of so many batches, all full."""
-    build = partial(timm_image.build, data.inputs.spec, len(data.task.classes), timm_image.Params(arch=ARCH))
+    network = timm_image.Params(arch=ARCH, pretrained=False)
+    build = partial(timm_image.build, data.inputs.spec, len(data.task.classes), network)
     recipe = Recipe(build, AUGMENT, optim.Params(batch=options.batch), (STAGE,), 1, (), 0, "bench")
     learner = _Learner(recipe, data.to(device), -1, Replica(device))
     learner.begin(STAGE, 0)
@@ -423,7 +434,7 @@ class _Bare:
 
 def _memory(place: Place) -> Iterator[str]:
     """Compare the peaks of two processes that prepare, one of them four times as many recordings."""
-    for name, compute in (("recordings", "batch"), ("eeg_spectrogram", "prepared")):
+    for name, compute in STORES.items():
         few, many = (_peak(place, place.folder(n), compute) for n in (place.options.eegs, 4 * place.options.eegs))
         yield (
             f"  preparing {name}: peak of {place.options.eegs} EEGs {few:.0f} MB, of {4 * place.options.eegs} "
