@@ -22,11 +22,18 @@ from hms_ray.store.prepare import FeatureRef, InputParams
 Edit = Callable[[pd.DataFrame], pd.DataFrame]
 
 
+@pytest.fixture(scope="module")
+def whole(make_hms_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two patients."""
+    return make_hms_folder(tmp_path_factory.mktemp("whole") / "hms", patients=2)
+
+
 @pytest.fixture
-def folder(make_hms_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of two patients to spoil, and an empty cache."""
+def folder(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it to spoil, and an empty cache."""
     monkeypatch.setenv("HMS_RAY_CACHE", str(tmp_path / "cache"))
-    return make_hms_folder(tmp_path / "hms", patients=2)
+    monkeypatch.delenv("HMS_RAY_STORE", raising=False)
+    return shutil.copytree(whole, tmp_path / "hms")
 
 
 def _edit(path: Path, change: Edit) -> None:
