@@ -8,7 +8,7 @@ pipeline  training against the bare steps of the network on one batch
 memory    the peak of preparing so many recordings, and four times as many
 
 Timings of two threads mean nothing while others use the processor: threads wait for each other. Workers of a search run
-with glibc's MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ at 1073741824; set them here to have their memory.
+with MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ at 1073741824 (glibc keeps memory); set both to time as they run.
 """
 
 import argparse
