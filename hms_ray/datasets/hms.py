@@ -212,14 +212,26 @@ def _unit_numbers(eeg: np.ndarray, counts: np.ndarray, rows: str) -> np.ndarray:
 
 
 def _windows(ids: pd.Series, number: np.ndarray, offset_s: np.ndarray) -> _table.Windows:
-    """Return where the units' windows lie; one may begin anywhere up to the next one of the same unit."""
+    """Return where the units' windows lie; one may begin anywhere up to the next one of the same unit.
+
+    The middle is the mean offset of a unit's longest run of windows: between two runs others had been voted for.
+    """
     follows = np.r_[number[1:] == number[:-1], False]
     slack_s = np.where(follows, np.maximum(np.diff(offset_s, append=0), 0), 0)
     order = np.argsort(number, kind="stable")  # a label's windows need not follow each other
-    count = np.bincount(number)
-    middle_s = np.bincount(number, offset_s) / count
-    first = np.r_[0, np.cumsum(count)]
+    first = np.r_[0, np.cumsum(np.bincount(number))]
+    middle_s = _middle_s(number, offset_s)
     return _table.Windows(ids.astype(str).to_numpy(dtype=str), middle_s, first, offset_s[order], slack_s[order])
+
+
+def _middle_s(number: np.ndarray, offset_s: np.ndarray) -> np.ndarray:
+    """Return the mean offset of each unit's longest run of windows, the first of several."""
+    starts = np.r_[True, number[1:] != number[:-1]]
+    run, of_unit = np.cumsum(starts) - 1, number[starts]
+    length = np.bincount(run)
+    longest_first = np.lexsort((-length, of_unit))
+    chosen = longest_first[np.unique(of_unit[longest_first], return_index=True)[1]]
+    return (np.bincount(run, offset_s) / length)[chosen]
 
 
 def _panel(votes_cast: int) -> str:

@@ -38,7 +38,7 @@ class KeepRecording:
 
 @dataclass(frozen=True)
 class ComputeFeature:
-    """Computes the feature of the units of a recording; where it takes several kinds, those of the first one's.
+    """Computes the feature of the units of a recording; where it takes several kinds, of the one with fewest files.
 
     units: by item, the numbers of its units
     """

@@ -121,7 +121,7 @@ def _stores(dataset: Dataset, feature: FeatureRef, params: InputParams) -> dict[
     Recordings are the same for every feature and every choice of units.
     """
     if params.compute == "prepared":
-        code = sources.files_of_code(("features", "datasets"))
+        code = sources.files_of_code(("recordings.py", "features", "datasets", "store/_work.py"))
         mark = files.fingerprint(VERSION, params.dtype, dataset.fingerprint, feature.described(), code)
         return {StoreRef.of(f"{feature.name}-{mark}"): feature.kinds}
     stores = {}

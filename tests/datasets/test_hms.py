@@ -35,7 +35,7 @@ def _edit(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     ("rows", "unit_ids", "seizure", "offsets"),
     [
         ("period", [f"{SECOND}-0", f"{SECOND}-2", f"{SECOND}-3", f"{FIRST}-0"], [0.5, 0, 0.5, 1], [27, 36, 40, 8.5]),
-        ("label", [f"{SECOND}-0", f"{SECOND}-2", f"{FIRST}-0"], [0.5, 0, 1], [94 / 3, 36, 8.5]),
+        ("label", [f"{SECOND}-0", f"{SECOND}-2", f"{FIRST}-0"], [0.5, 0, 1], [27, 36, 8.5]),
         ("eeg", [SECOND, FIRST], [3 / 8, 1], [32.5, 8.5]),
     ],
 )
