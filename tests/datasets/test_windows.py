@@ -66,7 +66,7 @@ def test_a_labels_windows_need_not_follow_each_other(tmp_path: Path) -> None:
     np.testing.assert_array_equal(windows.first, [0, 4, 5])
     np.testing.assert_array_equal(windows.start_s, [0, 6, 30, 33, 10.5])
     np.testing.assert_array_equal(windows.slack_s, [6, 0, 3, 0, 0], "none from 6 s to 30 s: others lie between")
-    np.testing.assert_allclose(windows.middle_s, [3, 10.5], err_msg="of the first of its longest runs, not between them")
+    np.testing.assert_allclose(windows.middle_s, [3, 10.5], err_msg="of its first longest run")
     later = _load(tmp_path / "b", {11: [0, 6, 30, 33, 39]}, {11: [0, 1, 0, 0, 0]}, "label").windows["eeg"]
     np.testing.assert_allclose(later.middle_s, [34, 6], err_msg="of its longest run")
 
