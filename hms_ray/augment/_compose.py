@@ -32,12 +32,6 @@ def apply_all(batch: Batch, rng: np.random.Generator, recipe: Iterable[tuple[Mod
     return batch
 
 
-def chosen(batch: Batch, rng: np.random.Generator, p: float) -> torch.Tensor:
-    """Return a mask (B, 1, ...) that is true for each row with probability p and broadcasts over x."""
-    mask = torch.from_numpy(rng.random(len(batch.x)) < p).to(batch.x.device)
-    return mask.view(-1, *[1] * (batch.x.ndim - 1))
-
-
 def change_some(
     batch: Batch, rng: np.random.Generator, p: float, change: Callable[[torch.Tensor], torch.Tensor]
 ) -> Batch:

@@ -27,7 +27,7 @@ def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
     share = torch.from_numpy(share).to(batch.x)  # (B,), what each row keeps of itself
 
     def blend(values: torch.Tensor) -> torch.Tensor:
-        kept = share.to(values.dtype).view(-1, *[1] * (values.ndim - 1))
-        return kept * values + (1 - kept) * values[partner]
+        given = (1 - share).to(values.dtype).view(-1, *[1] * (values.ndim - 1))
+        return torch.lerp(values, values.index_select(0, partner), given)
 
     return replace(batch, x=blend(batch.x), y=blend(batch.y), weight=blend(batch.weight))

@@ -60,7 +60,7 @@ class Prepared:
 
     def batch(self, rows: np.ndarray, device: torch.device, rng: np.random.Generator | None = None) -> torch.Tensor:
         index = torch.from_numpy(np.asarray(rows)).to(self.x.device)
-        return arranged(self.x[index].to(device, torch.float32, non_blocking=True))
+        return arranged(self.x.index_select(0, index).to(device, torch.float32, non_blocking=True))
 
     def to(self, device: torch.device) -> "Prepared":
         return replace(self, x=self.x.to(device))
@@ -82,7 +82,8 @@ class Kept:
     def batch(self, rows: np.ndarray, starts_s: np.ndarray, device: torch.device) -> torch.Tensor:
         """Return the windows (B, channels, steps) of those units that begin there, float32, NaN beyond the end."""
         channels, steps = len(self.kind.channels), self.kind.steps
-        batch = torch.empty((len(rows), channels, steps), dtype=self.values.dtype, device=self.values.device)
+        dtype = torch.float32 if self.values.device == device else self.values.dtype  # less to send to a GPU
+        batch = torch.empty((len(rows), channels, steps), dtype=dtype, device=self.values.device)
         for i, (row, first) in enumerate(zip(rows, first_step(self.kind, starts_s).tolist(), strict=True)):
             start, length = self.start[row], self.steps[row]
             recording = self.values[start : start + channels * length].view(channels, length)

@@ -8,7 +8,7 @@ import torch
 
 from hms_ray import seeds
 from hms_ray.augment import mirror_sides, mixup, xy_mask
-from hms_ray.augment._compose import Batch, apply_all, change_some, chosen, need
+from hms_ray.augment._compose import Batch, apply_all, change_some, need
 from hms_ray.errors import ConfigError
 
 RECIPE = ((mirror_sides, mirror_sides.Params()), (xy_mask, xy_mask.Params()), (mixup, mixup.Params()))
@@ -40,14 +40,6 @@ def test_torchs_own_generator_is_neither_used_nor_moved(make_batch: Callable[...
     assert torch.equal(*results)
 
 
-@pytest.mark.parametrize(("p", "share"), [(0.0, 0.0), (1.0, 1.0), (0.25, 0.25)])
-def test_chosen_rows(make_batch: Callable[..., Batch], p: float, share: float) -> None:
-    batch = make_batch("wave", rows=4000)
-    mask = chosen(batch, seeds.stream(0), p)
-    assert mask.shape == (4000, 1, 1) and mask.dtype == torch.bool
-    assert mask.float().mean().item() == pytest.approx(share, abs=0.035)
-
-
 def test_only_the_chosen_rows_are_computed_and_changed(make_batch: Callable[..., Batch]) -> None:
     batch, seen = make_batch("wave", rows=2000), []
 
@@ -59,7 +51,6 @@ def test_only_the_chosen_rows_are_computed_and_changed(make_batch: Callable[...,
     changed = (done.x == -batch.x).flatten(1).all(1)
     assert seen == [changed.sum()] and changed.float().mean().item() == pytest.approx(0.3, abs=0.05)
     assert torch.equal(done.x[~changed], batch.x[~changed])
-    assert torch.equal(changed, chosen(batch, seeds.stream(0), 0.3).view(-1)), "the same rows as a mask would choose"
     assert done.y is batch.y and done.weight is batch.weight
 
 

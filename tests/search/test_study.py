@@ -12,6 +12,7 @@ from hms_ray.errors import ConfigError, DataError
 from hms_ray.search.journal import Journal
 from hms_ray.search.settings import Sampler
 from hms_ray.search.study import open_study, variants
+from hms_ray.store._writer import is_whole
 from hms_ray.study_folder import StudyFolder
 
 
@@ -199,7 +200,7 @@ def test_folds_with_scored_units_come_first(toy):
 
 def test_a_job_names_its_checkpoint_and_a_prepared_feature(toy):
     job = toy.study.job("toy-0000", toy.space.run, 1)
-    assert (job.store / "manifest.json").is_file()
+    assert [is_whole(store.path) for store in job.stores] == [True]
     assert job.saved == toy.folder.trial("toy-0000").fold(1).checkpoint.absolute()
     assert job.run == toy.space.run.content
 

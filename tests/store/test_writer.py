@@ -21,7 +21,7 @@ PLAN = Plan("float32", (4, 2), PLACES, dict.fromkeys(PLACES, 2))
 
 
 def _piece(item: str) -> Piece:
-    return Piece(item, np.array(VALUES[item], dtype=np.float32), [{"kind": "eeg", "name": item, "nan": 0.5}])
+    return Piece.of(item, np.array(VALUES[item], dtype=np.float32), [{"kind": "eeg", "name": item, "nan": 0.5}])
 
 
 def _write(target: Path, items: str, plan: Plan = PLAN) -> None:
@@ -73,7 +73,7 @@ def test_what_describes_the_array_is_written_with_it(target: Path) -> None:
 def test_a_recording_that_two_pieces_read_is_measured_once(target: Path) -> None:
     with writer(target, PLAN) as into:
         for item in "abc":
-            into.write(Piece(item, _piece(item).rows, [{"kind": "eeg", "name": "shared", "nan": 0.5}]))
+            into.write(Piece.of(item, _piece(item).rows, [{"kind": "eeg", "name": "shared", "nan": 0.5}]))
         into.finish({}, {})
     assert files.read_table(target / "quality.parquet").to_dict("records") == [
         {"kind": "eeg", "name": "shared", "nan": 0.5}
@@ -158,7 +158,7 @@ def test_what_was_begun_for_another_plan_is_begun_anew(target: Path, other: Plan
     with writer(target, other) as into:
         for item in other.places:
             rows = len(other.places[item])
-            into.write(Piece(item, np.full((rows, 2), 9, dtype=other.dtype), []))
+            into.write(Piece.of(item, np.full((rows, 2), 9, dtype=other.dtype), []))
     assert _finish(target) == ["a", "b", "c"]
     np.testing.assert_array_equal(np.load(target / "x.npy"), np.arange(1, 9).reshape(4, 2))
 
@@ -219,7 +219,7 @@ def test_room_that_is_taken_already_is_not_asked_for_again(target: Path, monkeyp
     plan = Plan("uint8", (size,), {"a": np.array([0]), "b": np.array([size // 2])}, dict.fromkeys("ab", size // 2))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=size))
     with writer(target, plan) as into:
-        into.write(Piece("a", np.ones((1, size // 2), np.uint8), []))
+        into.write(Piece.of("a", np.ones((1, size // 2), np.uint8), []))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=size * 3 // 5))
     with writer(target, plan) as into:
         assert into.missing == ["b"]
@@ -237,7 +237,7 @@ def test_the_file_takes_no_room_before_it_is_filled(target: Path) -> None:
 def test_places_beyond_four_gigabytes_are_written(target: Path) -> None:
     far = (1 << 32) + 8
     with writer(target, Plan("uint8", (far + 2,), {"a": np.array([far])}, {"a": 2})) as into:
-        into.write(Piece("a", np.array([[3, 4]], np.uint8), []))
+        into.write(Piece.of("a", np.array([[3, 4]], np.uint8), []))
         assert into._is_intact(into.kept["a"])
         assert np.load(into.array, mmap_mode="r")[far:].tolist() == [3, 4]
 
