@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from hms_ray.augment._compose import Batch
+from hms_ray.augment._compose import Batch, put, select
 from hms_ray.params import Params as Strict
 
 
@@ -19,15 +19,16 @@ class Params(Strict):
 
 def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
     """Blend x, y and the loss weight with those of a partner row."""
-    rows = len(batch.x)
-    partner = torch.from_numpy(rng.permutation(rows)).to(batch.x.device)
-    share = np.where(rng.random(rows) < params.p, rng.beta(params.alpha, params.alpha, rows), 1.0)
-    if (share == 1).all():
+    partner = rng.permutation(len(batch.x))
+    given = np.where(rng.random(len(partner)) < params.p, 1 - rng.beta(params.alpha, params.alpha, len(partner)), 0.0)
+    rows = np.flatnonzero(given)
+    if len(rows) == 0:
         return batch
-    share = torch.from_numpy(share).to(batch.x)  # (B,), what each row keeps of itself
 
     def blend(values: torch.Tensor) -> torch.Tensor:
-        given = (1 - share).to(values.dtype).view(-1, *[1] * (values.ndim - 1))
-        return torch.lerp(values, values.index_select(0, partner), given)
+        share = torch.from_numpy(given[rows]).to(values).view(-1, *[1] * (values.ndim - 1))
+        return torch.lerp(select(values, rows), select(values, partner[rows]), share)
 
-    return replace(batch, x=blend(batch.x), y=blend(batch.y), weight=blend(batch.weight))
+    y, weight = batch.y.clone(), batch.weight.clone()
+    y[rows], weight[rows] = blend(y), blend(weight)
+    return replace(put(batch, rows, blend(batch.x)), y=y, weight=weight)

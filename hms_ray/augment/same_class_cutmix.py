@@ -49,6 +49,7 @@ def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
         x=torch.where(pasted, batch.x[partner], batch.x),
         y=batch.y.lerp(batch.y[partner], share[:, None]),
         weight=batch.weight.lerp(batch.weight[partner], share.to(batch.weight)),
+        owned=True,
     )
 
 

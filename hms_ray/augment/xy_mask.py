@@ -1,12 +1,10 @@
 """XY masking: blank a few stripes of frequency and of time (SpecAugment, Park et al., 2019, arXiv:1904.08779)."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from pydantic import Field
 
-from hms_ray.augment._compose import Batch
+from hms_ray.augment._compose import Batch, change_some
 from hms_ray.params import Params as Strict
 
 
@@ -20,14 +18,17 @@ class Params(Strict):
 
 def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
     """Set stripes along every axis but the channels to 0, the mean of a standardised image."""
-    rows = rng.random(len(batch.x)) < params.p
-    x = batch.x.clone()
+    return change_some(batch, rng, params.p, lambda x: _masked(x, rng, params))
+
+
+def _masked(x: torch.Tensor, rng: np.random.Generator, params: Params) -> torch.Tensor:
+    """Mask rows (n, ...) in place, an axis at a time: no mask is as large as they are."""
     for axis in range(2, x.ndim):
-        stripes = _stripes(rng, len(x), x.shape[axis], params) & rows[:, None]
+        kept = ~_stripes(rng, len(x), x.shape[axis], params)
         shape = [1] * x.ndim
-        shape[0], shape[axis] = stripes.shape
-        x.mul_(torch.from_numpy(~stripes).to(x).view(shape))  # an axis at a time: no mask as large as the batch
-    return replace(batch, x=x)
+        shape[0], shape[axis] = kept.shape
+        x.mul_(torch.from_numpy(kept).to(x).view(shape))
+    return x
 
 
 def _stripes(rng: np.random.Generator, rows: int, length: int, params: Params) -> np.ndarray:

@@ -90,7 +90,10 @@ def check_start(dataset: Dataset, kind: str, name: str, steps: int, start_s: flo
 
 
 def as_type(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Return the values as that type, NaN kept; what float16 cannot hold becomes its largest number, not infinite."""
+    """Return the values as that type, NaN kept; what float16 cannot hold becomes its largest number, not infinite.
+
+    The values given are clipped in place: a copy of a recording costs as much as reading it.
+    """
     kind = getattr(torch, dtype)  # torch is ten times as fast as NumPy here
     limit = torch.finfo(kind).max
-    return torch.from_numpy(values).clamp(-limit, limit).to(kind).numpy()
+    return torch.from_numpy(values).clamp_(-limit, limit).to(kind).numpy()

@@ -12,10 +12,10 @@ import json
 import logging
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
@@ -200,5 +200,5 @@ class Writer:
 
 
 def hash_of(rows: np.ndarray) -> str:
-    """Return 16 hex digits that identify the values of a piece."""
-    return sha256(np.ascontiguousarray(rows).data).hexdigest()[:16]  # which processors have an instruction for
+    """Return 8 hex digits by which damage to a piece is seen: CRC-32, the fastest there is."""
+    return f"{zlib.crc32(np.ascontiguousarray(rows).data):08x}"

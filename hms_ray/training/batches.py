@@ -77,4 +77,5 @@ class Epochs:
 
     def _batch(self, rows: np.ndarray, windows: np.random.Generator | None = None) -> Batch:
         y, weight = (torch.from_numpy(v[rows].astype(np.float32)).to(self.device) for v in (self.targets, self.weights))
-        return Batch(self.data.inputs.batch(rows, self.device, windows), y, weight, self.data.inputs.spec)
+        x = self.data.inputs.batch(rows, self.device, windows)
+        return Batch(x, y, weight, self.data.inputs.spec, owned=True)

@@ -8,7 +8,7 @@ import torch
 
 from hms_ray import seeds
 from hms_ray.augment import mirror_sides, mixup, xy_mask
-from hms_ray.augment._compose import Batch, apply_all, change_some, need
+from hms_ray.augment._compose import Batch, apply_all, change_some, need, put
 from hms_ray.errors import ConfigError
 
 RECIPE = ((mirror_sides, mirror_sides.Params()), (xy_mask, xy_mask.Params()), (mixup, mixup.Params()))
@@ -58,6 +58,14 @@ def test_a_batch_without_chosen_rows_is_not_copied(make_batch: Callable[..., Bat
     batch = make_batch()
     assert change_some(batch, seeds.stream(0), 0, torch.neg) is batch
     assert mixup.apply(batch, seeds.stream(0), mixup.Params(p=0)) is batch
+
+
+def test_only_a_batch_that_owns_its_x_is_written_to(make_batch: Callable[..., Batch]) -> None:
+    batch, rows = make_batch(), np.array([0, 2])
+    done = put(batch, rows, torch.zeros_like(batch.x[rows]))
+    assert done.x is not batch.x and done.owned and not (batch.x[rows] == 0).any()
+    assert put(done, rows, batch.x[rows]).x is done.x, "no second copy"
+    assert torch.equal(done.x, batch.x)
 
 
 def test_a_need_is_worded_with_the_name() -> None:

@@ -98,6 +98,12 @@ def test_the_batch_given_is_not_written_to(name: str, spec: InputSpec) -> None:
 
 
 @each_taken
+def test_a_batch_that_owns_its_x_becomes_the_same(name: str, spec: InputSpec) -> None:
+    kept, owned = _apply(name, _batch(spec), p=1), _apply(name, replace(_batch(spec), owned=True), p=1)
+    assert all(torch.equal(getattr(kept, key), getattr(owned, key)) for key in ("x", "y", "weight"))
+
+
+@each_taken
 def test_the_seed_decides(name: str, spec: InputSpec) -> None:
     first, *others = (_apply(name, _batch(spec), seed).x for seed in range(8))
     assert torch.equal(first, _apply(name, _batch(spec), 0).x)
