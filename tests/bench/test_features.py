@@ -13,9 +13,8 @@ PERCENTILE = re.compile(r"99\.9 % differ by at most ([0-9.e+-]+), all by at most
 def lines_of(bench_named, hms_folder, tmp_path, monkeypatch):
     """Return the lines of one part: few recordings, small batches, one round."""
     features = bench_named("features")
-    monkeypatch.setattr(features, "PASSES", 1)
-    monkeypatch.setattr(features, "COMPARED", 2)
-    monkeypatch.setattr(features.workers, "THREADS", 2)
+    monkeypatch.setattr(bench_named("_mel"), "COMPARED", 2)
+    monkeypatch.setattr(bench_named("_preparing").workers, "THREADS", 2)
     small = [
         "--data",
         str(hms_folder),
@@ -26,6 +25,8 @@ def lines_of(bench_named, hms_folder, tmp_path, monkeypatch):
         "--batch",
         "4",
         "--steps",
+        "1",
+        "--passes",
         "1",
         "--threads",
         "1",
@@ -62,13 +63,13 @@ def test_the_image_is_that_of_librosa(lines_of):
 
 
 def test_without_librosa_it_says_how_to_get_it(bench_named, lines_of, monkeypatch):
-    monkeypatch.setattr(bench_named("features"), "_has_librosa", lambda: False)
+    monkeypatch.setattr(bench_named("_mel"), "_has_librosa", lambda: False)
     lines = lines_of("mel")
     assert "librosa is not installed" in lines[2] and "pip install" in lines[2]
     assert len(lines) == 6
 
 
-@pytest.mark.parametrize(("part", "count"), [("read", 8), ("prepare", 3), ("input", 2)])
+@pytest.mark.parametrize(("part", "count"), [("read", 8), ("prepare", 12), ("input", 2)])
 def test_a_part_has_its_ratios(lines_of, part, count):
     lines = lines_of(part)
     assert lines[1] == part
@@ -81,7 +82,7 @@ def test_training_is_set_beside_bare_steps(lines_of):
 
 
 def test_memory_has_the_peaks_of_few_and_of_many(bench_named, lines_of, monkeypatch):
-    monkeypatch.setattr(bench_named("features"), "STORES", {"recordings": "batch"})
+    monkeypatch.setattr(bench_named("_preparing"), "PEAKS", {"recordings": "batch"})
     lines = lines_of("memory")
     assert len(lines) == 3 and lines[2].startswith("  preparing recordings: peak of 4 EEGs")
     few, more = re.search(r"EEGs ([0-9]+) MB, .* ([+-][0-9]+) MB", lines[2]).groups()
@@ -89,11 +90,18 @@ def test_memory_has_the_peaks_of_few_and_of_many(bench_named, lines_of, monkeypa
 
 
 def test_a_linked_folder_repeats_the_recordings(bench_named, hms_folder, tmp_path):
-    features = bench_named("features")
-    dataset = features.hms.load(features.linked(hms_folder, tmp_path / "linked", 15), features.hms.Params())
+    place = bench_named("_place")
+    dataset = place.hms.load(place.linked(hms_folder, tmp_path / "linked", 15), place.hms.Params())
     assert len(dataset.files("eeg")) == 15
     assert dataset.lengths("eeg")["14"] == 13_200
     assert len(set(dataset.units["unit_id"])) == len(dataset.units)
+
+
+def test_a_folder_of_different_recordings_repeats_none(bench_named, hms_folder, tmp_path):
+    folder = bench_named("_place").linked(hms_folder, tmp_path / "linked", 15, different=True)
+    for kind in ("eeg", "spectrogram"):
+        files = [link.resolve() for link in (folder / f"train_{kind}s").iterdir()]
+        assert len(files) == len(set(files)) == 6, "a spectrogram of each patient, an EEG of each spectrogram"
 
 
 def test_an_unknown_part_is_refused(bench_named):

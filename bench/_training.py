@@ -1,0 +1,134 @@
+"""What training reads beside a dataset with a loader, and whole epochs beside the bare steps of their network."""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.utils.data import DataLoader
+
+from bench import _notebook
+from bench._place import Place
+from bench._words import per_second, ratio
+from hms_ray import lookup
+from hms_ray.augment._compose import Batch, apply_all
+from hms_ray.datasets import Dataset
+from hms_ray.datasets._table import first_step
+from hms_ray.models import timm_image
+from hms_ray.recordings import SPECTROGRAM
+from hms_ray.store.inputs import memory_format
+from hms_ray.tasks import Task
+from hms_ray.training import optim
+from hms_ray.training.batches import Epochs, TrainingData
+from hms_ray.training.evaluate import autocast
+from hms_ray.training.loop import Recipe, _Learner
+from hms_ray.training.stages import Stage
+from hms_ray.training.team import Replica
+
+ARCH = "mobilenetv3_small_050"
+STAGE = Stage(epochs=1000, lr=1e-3)
+AUGMENT = tuple(
+    (lookup.load("augment", name), lookup.load("augment", name).Params(p=0.5))
+    for name in ("mirror_sides", "xy_mask", "mixup")
+)
+
+
+def batches(place: Place) -> Iterator[str]:
+    """Compare batches as training takes them with those of a loader; only ours are mixed up as well."""
+    dataset = place.dataset()
+    epochs = _epochs(place, dataset)
+    images = _images(dataset)
+    loaders = {
+        n: DataLoader(images, place.options.batch, True, num_workers=n, persistent_workers=n > 0) for n in (0, 2)
+    }
+    rng = np.random.default_rng(0)
+
+    def ours() -> int:
+        passes = range(place.options.passes)
+        return sum(len(apply_all(batch, rng, AUGMENT).x) for _ in passes for batch in epochs.batches(rng, rng))
+
+    def theirs(loader: DataLoader) -> int:
+        return sum(len(x) for x, _ in loader)
+
+    rates = place.rates({"ours": ours} | {f"{n} workers": partial(theirs, loader) for n, loader in loaders.items()})
+    yield f"  {len(images)} images of 400 x 300, {place.options.batch} a batch: {per_second(rates, 'images')}"
+    for n in loaders:
+        goal = "at least 7" if n == 0 else None
+        yield ratio(
+            f"dataset and loader, {n} workers / gathered and augmented", rates["ours"] / rates[f"{n} workers"], goal
+        )
+
+
+def _images(dataset: Dataset) -> _notebook.Images:
+    """Hold every spectrogram in memory as notebooks do, its columns in the order of the regions."""
+    windows = dataset.windows["spectrogram"]
+    held = {name: np.ascontiguousarray(dataset.read("spectrogram", name).T) for name in dataset.files("spectrogram")}
+    return _notebook.Images(held, windows.names, first_step(SPECTROGRAM, windows.middle_s), dataset.targets)
+
+
+def _epochs(place: Place, dataset: Dataset) -> Epochs:
+    data = _training_data(place, dataset)
+    rows = np.arange(len(dataset.units))
+    return Epochs(data, rows, data.targets, data.trust, place.options.batch, torch.device("cpu"))
+
+
+def _training_data(place: Place, dataset: Dataset) -> TrainingData:
+    inputs, votes = place.inputs(dataset, "kaggle_spectrogram"), dataset.units["votes"].to_numpy()
+    return TrainingData(inputs, dataset.targets, votes, np.zeros(len(votes)), np.ones(len(votes)), dataset.task)
+
+
+def pipeline(place: Place) -> Iterator[str]:
+    """Compare epochs as folds are trained with as many steps of the same network on one batch, on each device."""
+    data = _training_data(place, place.dataset())
+    for device in ["cpu", *["cuda"] * torch.cuda.is_available()]:
+        learner = _learner(data, torch.device(device), place.options)
+        bare = _Bare(learner, next(learner.epochs.batches(*np.random.default_rng(0).spawn(2))))
+        rates = place.rates({"ours": partial(_epoch, learner), "bare": partial(bare, place.options.steps)})
+        yield f"  {ARCH}, {tuple(data.inputs.spec.shape)}, {device}: {per_second(rates, 'images')}"
+        yield ratio(f"training / bare steps, {device}", rates["bare"] / rates["ours"], "at most 1.05")
+
+
+def _learner(data: TrainingData, device: torch.device, options: argparse.Namespace) -> _Learner:
+    """Return what trains a fold, its epochs of so many batches, all full."""
+    network = timm_image.Params(arch=ARCH, pretrained=False)
+    build = partial(timm_image.build, data.inputs.spec, len(data.task.classes), network)
+    recipe = Recipe(build, AUGMENT, optim.Params(batch=options.batch), (STAGE,), 1, (), 0, "bench")
+    learner = _Learner(recipe, data.to(device), -1, Replica(device))
+    learner.begin(STAGE, 0)
+    learner.epochs = replace(learner.epochs, rows=np.resize(learner.train, options.batch * options.steps))
+    return learner
+
+
+def _epoch(learner: _Learner) -> int:
+    """Train an epoch and return its images."""
+    learner.epoch(learner.step // learner.epochs.steps)
+    return len(learner.epochs.rows)
+
+
+class _Bare:
+    """The steps of another network of the same kind, written out, always on the same batch."""
+
+    def __init__(self, learner: _Learner, batch: Batch) -> None:
+        self.device, self.batch, self.settings = learner.replica.device, batch, learner.recipe.optim
+        self.task: Task = learner.data.task
+        self.network = learner.recipe.build().to(self.device, memory_format=memory_format(4)).train()
+        self.average = ModelEmaV3(self.network, decay=self.settings.ema, use_warmup=True)
+        self.optimizer = optim.optimizer(self.network, self.settings, STAGE)
+
+    def __call__(self, steps: int) -> int:
+        """Take so many steps and return the images that went through."""
+        for _ in range(steps):
+            self.optimizer.zero_grad(set_to_none=True)
+            with autocast(self.device):
+                logits = self.network(self.batch.x)
+            loss = self.task.loss(logits, self.batch.y).mean()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_grad)
+            self.optimizer.step()
+            self.average.update(self.network, step=1)
+        loss.item()  # waits for the device
+        return steps * len(self.batch.x)
