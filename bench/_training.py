@@ -1,9 +1,10 @@
 """What training reads beside a dataset with a loader, and whole epochs beside the bare steps of their network."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from hms_ray.augment._compose import Batch, apply_all
 from hms_ray.datasets import Dataset
 from hms_ray.datasets._table import first_step
 from hms_ray.models import timm_image
+from hms_ray.params import Params
 from hms_ray.recordings import SPECTROGRAM
 from hms_ray.store.inputs import memory_format
 from hms_ray.tasks import Task
@@ -38,7 +40,7 @@ AUGMENT = tuple(
 
 
 def batches(place: Place) -> Iterator[str]:
-    """Compare batches as training takes them with those of a loader; only ours are mixed up as well."""
+    """Compare batches as training takes them with those of a loader: the same augmentations, and with mixup besides."""
     dataset = place.dataset()
     epochs = _epochs(place, dataset)
     images = _images(dataset)
@@ -47,20 +49,23 @@ def batches(place: Place) -> Iterator[str]:
     }
     rng = np.random.default_rng(0)
 
-    def ours() -> int:
+    def ours(recipe: Sequence[tuple[ModuleType, Params]]) -> int:
         passes = range(place.options.passes)
-        return sum(len(apply_all(batch, rng, AUGMENT).x) for _ in passes for batch in epochs.batches(rng, rng))
+        return sum(len(apply_all(batch, rng, recipe).x) for _ in passes for batch in epochs.batches(rng, rng))
 
     def theirs(loader: DataLoader) -> int:
         return sum(len(x) for x, _ in loader)
 
-    rates = place.rates({"ours": ours} | {f"{n} workers": partial(theirs, loader) for n, loader in loaders.items()})
+    methods = {"ours": partial(ours, AUGMENT[:2]), "ours with mixup": partial(ours, AUGMENT)}
+    rates = place.rates(methods | {f"{n} workers": partial(theirs, loader) for n, loader in loaders.items()})
     yield f"  {len(images)} images of 400 x 300, {place.options.batch} a batch: {per_second(rates, 'images')}"
     for n in loaders:
         goal = "at least 7" if n == 0 else None
         yield ratio(
             f"dataset and loader, {n} workers / gathered and augmented", rates["ours"] / rates[f"{n} workers"], goal
         )
+    mixed = rates["ours with mixup"] / rates["0 workers"]
+    yield ratio("dataset and loader, 0 workers / gathered, augmented and mixed up", mixed)
 
 
 def _images(dataset: Dataset) -> _notebook.Images:
