@@ -80,8 +80,7 @@ def train_job(
 ) -> FoldResult | FoldStopped:
     """Train one fold wherever this process runs, reporting each epoch."""
     run = parse_run(job.run)
-    inputs = open_run(run, job.stores, labels.windows)
-    trust = quality.trust(quality.of_units(read_quality(job.stores), labels.windows), run.quality)
+    inputs, trust = open_run(run, job.stores, labels.windows), unit_trust(run, job.stores, labels.windows)
     data = TrainingData(inputs, labels.targets, labels.votes, labels.folds, trust, labels.task)
     return train_fold(recipe(run, labels.task, job.fold), data, job.fold, replica, job.saved, on_epoch, job.limits)
 
@@ -95,13 +94,13 @@ def recipe(run: RunConfig, task: Task, fold: int) -> Recipe:
         optim=run.optim,
         stages=run.stages,
         min_votes=run.score.min_votes,
-        test_time=variants(run),
+        test_time=test_time(run),
         seed=seeds.derive(run.seed, "fold", fold),
         mark=files.fingerprint(sources.fingerprint(), own, fold),
     )
 
 
-def variants(run: RunConfig) -> tuple[ModuleType, ...]:
+def test_time(run: RunConfig) -> tuple[ModuleType, ...]:
     """Return the augmentations whose full versions are predicted as well."""
     return tuple(lookup.load("augment", name) for name in run.test_time)
 
@@ -133,7 +132,7 @@ def rehearse(run: RunConfig, task: Task) -> None:
     x = torch.from_numpy(made_up.standard_normal((2, *spec.shape)).astype(np.float32))
     y = torch.full((2, len(task.classes)), 1 / len(task.classes))
     batch = apply_all(Batch(x, y, torch.ones(2), spec), made_up, recipe(run, task, 0).augment)
-    for module in variants(run):
+    for module in test_time(run):
         module.variant(x, spec)
     try:
         with torch.inference_mode():
@@ -156,6 +155,11 @@ def check_inputs(dataset: Dataset, run: RunConfig) -> None:
 def open_run(run: RunConfig, stores: Sequence[StoreRef], windows: Mapping[str, Windows]) -> Inputs:
     """Open what the run reads."""
     return open_inputs(stores, _feature(run), run.input, windows)
+
+
+def unit_trust(run: RunConfig, stores: Sequence[StoreRef], windows: Mapping[str, Windows]) -> np.ndarray:
+    """Return the factor of each unit's loss weight (N,) by the quality of its recordings."""
+    return quality.trust(quality.of_units(read_quality(stores), windows), run.quality)
 
 
 def _feature(run: RunConfig) -> FeatureRef:

@@ -9,7 +9,7 @@ import torch
 
 from hms_ray import files, tasks
 from hms_ray.config import RunConfig, load_yaml, parse_run
-from hms_ray.crossval import build_model, open_run, prepare_inputs, variants, with_random_weights
+from hms_ray.crossval import build_model, open_run, prepare_inputs, test_time, with_random_weights
 from hms_ray.datasets import Dataset
 from hms_ray.ensemble import _pool
 from hms_ray.errors import ConfigError, raise_all
@@ -85,7 +85,7 @@ def _member_probs(
     for k in range(folds):
         model = build_model(run, task).to(device)
         model.load_state_dict(checkpoint.unpack(folder.trial(trial).fold(k).weights))
-        total += predict_rows(model, inputs, rows, task, device, batch, variants(run))
+        total += predict_rows(model, inputs, rows, task, device, batch, test_time(run))
     return total / folds
 
 

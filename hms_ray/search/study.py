@@ -10,7 +10,7 @@ import pandas as pd
 
 from hms_ray import files, folds, oof
 from hms_ray.config import RunConfig, Score, parse_run, try_run
-from hms_ray.crossval import FoldJob, Labels, check_inputs, prepare_inputs, rehearse
+from hms_ray.crossval import FoldJob, Labels, check_inputs, prepare_inputs, rehearse, unit_trust
 from hms_ray.datasets import Dataset
 from hms_ray.errors import ConfigError, TrialFailed, raise_all
 from hms_ray.execution import loggers
@@ -59,8 +59,14 @@ class Study:
 
         Raises:
             DataError: a recording is missing or broken.
+            ConfigError: hardly a recording is as good as a run demands.
         """
-        tables = [read_quality(self.stores(run, workers)) for space in spaces for run in variants(space)]
+        tables = []
+        for space in spaces:
+            for run in variants(space):
+                stores = self.stores(run, workers)
+                self._check_quality(space, run, stores)
+                tables.append(read_quality(stores))
         found = pd.concat(tables).drop_duplicates(["kind", "name"])
         measured = [
             quality.of_units(mine, self.dataset.windows).assign(kind=kind, unit_id=self.labels.unit_ids)
@@ -70,6 +76,17 @@ class Study:
             known = files.read_table(self.folder.quality)
             measured.append(known[~known["kind"].isin(found["kind"])])
         files.write_table(self.folder.quality, pd.concat(measured, ignore_index=True))
+
+    def _check_quality(self, space: Space, run: RunConfig, stores: tuple[StoreRef, ...]) -> None:
+        """Raise ConfigError where a stage of a fold has nothing left to train on."""
+        trusted = unit_trust(run, stores, self.dataset.windows) > 0
+        try:
+            for k in range(self.folds):
+                for stage in run.stages:
+                    stage.rows(self.labels.votes, np.flatnonzero(trusted & (self.labels.folds != k)))
+        except TrialFailed as error:
+            kept = f"{trusted.sum()} of {len(trusted)} units are good enough"
+            raise ConfigError(f"space {space.name}: quality: {kept}: {error}") from error
 
     def stores(self, run: RunConfig, workers: Workers | None = None) -> tuple[StoreRef, ...]:
         """Return what a run reads, prepared unless that is done."""

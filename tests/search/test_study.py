@@ -220,3 +220,23 @@ def test_what_a_warm_start_was_chosen_on_outlives_the_other_study(toy, tmp_path)
     assert toy.open(folder, [warm], toy.root).chosen_on(warm) == [0, 1, 2]
     with pytest.raises(ConfigError, match=r"sampler\.warm_start"):
         toy.open(StudyFolder(tmp_path / "new"), [warm], toy.root)
+
+
+def test_the_quality_of_each_units_recordings_is_kept(toy):
+    toy.study.prepare([toy.space])
+    table = files.read_table(toy.folder.quality)
+    assert table["unit_id"].tolist() == toy.study.labels.unit_ids.tolist() and set(table["kind"]) == {"spectrogram"}
+    assert (table.loc[table["nan"] > 0, "unit_id"].str[:10].nunique()) == 2, "patient 0's two EEGs: empty rows"
+    toy.study.prepare([toy.make_space("waves", feature={"name": "raw_image"}, input={"compute": "batch"})])
+    table = files.read_table(toy.folder.quality)
+    assert table["kind"].value_counts().to_dict() == {"spectrogram": 24, "eeg": 24}, "each command adds its kinds"
+
+
+def test_limits_that_leave_nothing_to_train_on_are_refused(toy, make_hms_folder, tmp_path):
+    root = make_hms_folder(tmp_path / "two", patients=2)  # only patient 1 has no gap
+    strict = toy.make_space("strict", quality={"nan": 0.0}, folds=2)
+    study = open_study(StudyFolder(tmp_path / "new"), [strict], root)
+    with pytest.raises(ConfigError, match=r"space strict: quality: 4 of 8 units are good enough: a stage with"):
+        study.prepare([strict])
+    assert not study.folder.root.exists()
+    study.prepare([toy.make_space("light", quality={"nan": 0.0, "weight": 0.1}, folds=2)])
