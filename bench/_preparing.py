@@ -15,15 +15,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bench._place import Place, environment, feature_ref, silent, torch_threads
+from bench._place import Place, environment, feature_ref, silent
 from bench._timing import side_by_side
 from bench._words import per_second, ratio
 from hms_ray import lookup
-from hms_ray.datasets import Dataset, hms
-from hms_ray.datasets._table import cut
+from hms_ray.datasets import Dataset, cut, hms
 from hms_ray.recordings import KINDS
 from hms_ray.store import workers
 from hms_ray.store.prepare import InputParams, prepare
+from hms_ray.store.workers import torch_threads
 
 FEATURES = {"eeg": "eeg_spectrogram", "spectrogram": "kaggle_spectrogram"}  # what is made of each kind of recording
 GOAL = "at most 1.5"

@@ -17,8 +17,7 @@ from bench._place import Place
 from bench._words import per_second, ratio
 from hms_ray import lookup
 from hms_ray.augment._compose import Batch, apply_all
-from hms_ray.datasets import Dataset
-from hms_ray.datasets._table import first_step
+from hms_ray.datasets import Dataset, first_step
 from hms_ray.models import timm_image
 from hms_ray.params import Params
 from hms_ray.recordings import SPECTROGRAM

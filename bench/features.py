@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench import _mel, _preparing, _reading, _training
-from bench._place import Place, environment, torch_threads
+from bench._place import Place, environment
 from hms_ray import lookup
 from hms_ray.errors import ConfigError
 from hms_ray.simulate import simulate
+from hms_ray.store.workers import torch_threads
 
 PARTS: dict[str, Callable[[Place], Iterator[str]]] = {
     "mel": _mel.mel,

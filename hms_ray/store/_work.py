@@ -7,8 +7,7 @@ import numpy as np
 import torch
 
 from hms_ray import lookup, recordings
-from hms_ray.datasets import Dataset
-from hms_ray.datasets._table import cut, first_step
+from hms_ray.datasets import Dataset, cut, first_step
 from hms_ray.errors import DataError
 from hms_ray.params import Params
 from hms_ray.store._writer import Piece

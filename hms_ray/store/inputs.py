@@ -13,8 +13,7 @@ import pandas as pd
 import torch
 
 from hms_ray import files, lookup, recordings
-from hms_ray.datasets import Windows
-from hms_ray.datasets._table import first_step
+from hms_ray.datasets import Windows, first_step
 from hms_ray.specs import InputSpec
 from hms_ray.store.prepare import FeatureRef, InputParams
 from hms_ray.store.share import StoreRef

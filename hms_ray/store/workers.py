@@ -25,7 +25,7 @@ class Threads:
     """Threads of this process: reading and computing release Python's lock."""
 
     def imap(self, function: Callable[[str], T], items: Sequence[str]) -> Iterator[T]:
-        with _torch_threads(1), ThreadPoolExecutor(THREADS) as pool:
+        with torch_threads(1), ThreadPoolExecutor(THREADS) as pool:
             flight = deque()
             try:
                 for item in items:
@@ -40,8 +40,8 @@ class Threads:
 
 
 @contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads meanwhile: each of ours computes another recording."""
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads meanwhile."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
