@@ -65,6 +65,14 @@ def test_without_data_the_user_is_told_how_to_get_some(here, capsys, verb):
     assert no_study_was_begun(here)
 
 
+@pytest.mark.parametrize("verb", ["search", "train", "prepare"])
+def test_kaggle_as_data_is_fetched_or_refused_in_one_sentence(here, capsys, monkeypatch, verb):
+    monkeypatch.setitem(sys.modules, "kagglehub", None)  # as where it is not installed
+    said = refused(capsys, verb, "--space", "toy", "--data", "kaggle")
+    assert "data from Kaggle: kagglehub is not installed; run `pip install kagglehub`" in said
+    assert no_study_was_begun(here)
+
+
 def test_smoke_sets_its_own_trials_and_folds(here, capsys):
     said = refused(capsys, "search", "--space", "toy", "--smoke", "--trials", 5)
     assert "--smoke sets the number of trials and folds itself" in said
