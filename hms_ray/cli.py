@@ -136,7 +136,7 @@ def _add_spaces(verb: argparse.ArgumentParser, required: bool) -> None:
 
 def _add_data(verb: argparse.ArgumentParser) -> None:
     text = "default: $HMS_RAY_DATA; kaggle: fetched with kagglehub"
-    verb.add_argument("--data", type=Path, metavar="DIR|kaggle", help=text)
+    verb.add_argument("--data", metavar="DIR|kaggle", help=text)
 
 
 def _add_study(verb: argparse.ArgumentParser, required: bool) -> None:
@@ -253,7 +253,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _data(arguments: argparse.Namespace) -> Path:
-    data = str(arguments.data or os.environ.get("HMS_RAY_DATA") or "")
+    data = arguments.data or os.environ.get("HMS_RAY_DATA")
     if not data:
         raise ConfigError(NO_DATA)
     if data == "kaggle":

@@ -15,7 +15,7 @@ from hms_ray import files, folds, lookup, seeds, sources
 from hms_ray.augment._compose import Batch, apply_all
 from hms_ray.config import RunConfig, parse_run
 from hms_ray.datasets import Dataset, Windows
-from hms_ray.errors import ConfigError
+from hms_ray.errors import ConfigError, TrialFailed, UserError
 from hms_ray.oof import OofTable
 from hms_ray.progress import Progress
 from hms_ray.store import quality
@@ -80,9 +80,22 @@ def train_job(
 ) -> FoldResult | FoldStopped:
     """Train one fold wherever this process runs, reporting each epoch."""
     run = parse_run(job.run)
-    inputs, trust = open_run(run, job.stores, labels.windows), unit_trust(run, job.stores, labels.windows)
+    with replica.together():
+        inputs, trust = _opened(run, job.stores, labels.windows)
     data = TrainingData(inputs, labels.targets, labels.votes, labels.folds, trust, labels.task)
     return train_fold(recipe(run, labels.task, job.fold), data, job.fold, replica, job.saved, on_epoch, job.limits)
+
+
+def _opened(run: RunConfig, stores: Sequence[StoreRef], windows: Mapping[str, Windows]) -> tuple[Inputs, np.ndarray]:
+    """Open what the run reads, and the trust in its units.
+
+    Raises:
+        TrialFailed: this machine cannot have a store; then the fold's workers on other machines stop as well.
+    """
+    try:
+        return open_run(run, stores, windows), unit_trust(run, stores, windows)
+    except UserError as error:
+        raise TrialFailed(str(error)) from error
 
 
 def recipe(run: RunConfig, task: Task, fold: int) -> Recipe:

@@ -84,7 +84,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
 
 
 def read_channels(path: Path, columns: Sequence[str]) -> np.ndarray:
-    """Read columns of a parquet file as one float32 array (len(columns), rows), nulls as NaN.
+    """Read columns of a parquet file as one float32 array (len(columns), rows), nulls and infinite values as NaN.
 
     Raises:
         DataError: as in read_table, or a column does not hold numbers.
@@ -96,6 +96,10 @@ def read_channels(path: Path, columns: Sequence[str]) -> np.ndarray:
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
             raise DataError(f"{path}: column {name!r} must hold numbers, but holds {kind}")
         channels[i] = table[name].to_numpy()
+    with np.errstate(invalid="ignore"):
+        total = channels.sum()
+    if not np.isfinite(total):  # a sum is quickly had, and nearly always finite
+        channels[np.isinf(channels)] = np.nan
     return channels
 
 

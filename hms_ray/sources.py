@@ -7,7 +7,7 @@ from pathlib import Path
 from hms_ray import files
 
 TRAINING = (
-    *("seeds.py", "recordings.py", "specs.py", "tasks", "datasets", "features", "folds.py", "store"),
+    *("seeds.py", "files.py", "recordings.py", "specs.py", "tasks", "datasets", "features", "folds.py", "store"),
     *("augment", "models", "training", "crossval.py"),
 )
 DECIDING = (

@@ -30,6 +30,7 @@ class InputSpec:
     panels: blocks of scalp regions along an axis, where the feature has them
     kinds: the recordings that it is made of, keys of `recordings.KINDS`
     spans: where pictures of different time stand side by side along T, the width of each; empty: one picture
+    folded: time runs down the rows as well, so that a step along T is several of a wave
     """
 
     layout: Layout
@@ -38,6 +39,7 @@ class InputSpec:
     panels: Panels | None = None
     kinds: tuple[str, ...] = ()
     spans: tuple[int, ...] = ()
+    folded: bool = False
 
     def __post_init__(self) -> None:
         assert len(self.shape) == len(AXES[self.layout]), f"{self.layout=} does not fit {self.shape=}"

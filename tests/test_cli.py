@@ -70,6 +70,7 @@ def test_kaggle_as_data_is_fetched_or_refused_in_one_sentence(here, capsys, monk
     monkeypatch.setitem(sys.modules, "kagglehub", None)  # as where it is not installed
     said = refused(capsys, verb, "--space", "toy", "--data", "kaggle")
     assert "data from Kaggle: kagglehub is not installed; run `pip install kagglehub`" in said
+    assert "kaggle: no train.csv there" in refused(capsys, verb, "--space", "toy", "--data", "./kaggle"), "a folder"
     assert no_study_was_begun(here)
 
 

@@ -69,11 +69,11 @@ def store(tmp_path):
     ref = StoreRef("toy", tmp_path, None)
     ref.path.mkdir()
     np.save(ref.path / "x.npy", stream(0, "x").standard_normal((UNITS, 1, 100, 75)).astype(np.float16))
-    files.write_json(ref.path / "manifest.json", {})
     measures = dict.fromkeys(quality.MEASURES, np.zeros(UNITS)) | {"nan": np.linspace(0, 0.5, UNITS)}
     names = [f"r{i}" for i in range(UNITS)]
     files.write_table(ref.path / "quality.parquet", pd.DataFrame({"kind": "spectrogram", "name": names, **measures}))
-    files.write_table(ref.path / "items.parquet", pd.DataFrame({"item": names}))
+    sizes = {path.name: path.stat().st_size for path in ref.path.iterdir()}
+    files.write_json(ref.path / "manifest.json", {"files": sizes})
     return ref
 
 

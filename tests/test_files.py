@@ -16,6 +16,12 @@ from hms_ray.errors import DataError
 TABLE = pd.DataFrame({"unit_id": ["a", "b"], "fold": [0, 1], "x": [0.5, np.nan]})
 
 
+def test_what_is_infinite_is_missing(tmp_path: Path) -> None:
+    pd.DataFrame({"a": [1.0, np.inf, -np.inf], "b": [1e38, 1e38, 1e38]}).to_parquet(tmp_path / "a.parquet")
+    channels = files.read_channels(tmp_path / "a.parquet", ["a", "b"])
+    np.testing.assert_allclose(channels, np.float32([[1, np.nan, np.nan], [1e38, 1e38, 1e38]]))
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "study.json"
     files.write_json(path, {"a": 1})

@@ -62,6 +62,11 @@ def put(batch: Batch, rows: np.ndarray, values: torch.Tensor) -> Batch:
     return replace(batch, x=x, owned=True)
 
 
+def need_unfolded(spec: InputSpec, name: str) -> None:
+    """Raise ConfigError where time does not run along T alone: flipped or stretched, waves would fall to pieces."""
+    need(not spec.folded, name, "an image whose rows are frequencies; this one's are steps of a folded wave")
+
+
 def need(holds: bool, name: str, what: str) -> None:
     """Raise the ConfigError "augment.NAME needs ..." of an augmentation that cannot take a feature."""
     if not holds:

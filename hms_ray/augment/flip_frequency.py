@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from hms_ray.augment._compose import Batch, change_some, need
+from hms_ray.augment._compose import Batch, change_some, need, need_unfolded
 from hms_ray.params import Params as Strict
 from hms_ray.specs import InputSpec
 
@@ -31,3 +31,4 @@ def variant(x: torch.Tensor, spec: InputSpec) -> torch.Tensor:
 
 def _check(spec: InputSpec) -> None:
     need(spec.layout == "image", "flip_frequency", "images; waves have no axis of frequencies")
+    need_unfolded(spec, "flip_frequency")

@@ -17,6 +17,8 @@ FEW = 256  # recordings that are read here before the first task's process has s
 class RayTasks:
     """Workers that are Ray tasks of one CPU each; results come back through the object store.
 
+    A node that does not see the recordings costs time only: what fails in a task is tried here.
+
     start: starts Ray where it is not running, once it is worth its while
     """
 
@@ -33,25 +35,28 @@ class RayTasks:
         shared, flight = ray.put(function), deque()
         most = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
         for first in range(0, len(items), ITEMS):
-            flight.append(_apply.remote(shared, items[first : first + ITEMS]))
+            some = items[first : first + ITEMS]
+            flight.append((some, _apply.remote(shared, some)))
             if len(flight) >= most:
-                yield from _results(flight)
+                yield from _results(function, *flight.popleft())
         while flight:
-            yield from _results(flight)
+            yield from _results(function, *flight.popleft())
 
 
 @ray.remote(num_cpus=1)
-def _apply(function: Callable[[str], T], items: Sequence[str]) -> list[T] | UserError:
-    """Return the results, or what the user has to mend: an error that Ray raises carries a traceback."""
+def _apply(function: Callable[[str], T], items: Sequence[str]) -> list[T] | None:
+    """Return the results, or None where a recording is missing or broken as this node sees it."""
     try:
         return [function(item) for item in items]
-    except UserError as error:
-        return error
+    except UserError:
+        return None
 
 
-def _results(flight: deque[ray.ObjectRef]) -> list[T]:
-    """Wait for the oldest task and return its results."""
-    found = ray.get(flight.popleft())
-    if isinstance(found, UserError):
-        raise found
-    return found
+def _results(function: Callable[[str], T], items: Sequence[str], task: ray.ObjectRef) -> Iterator[T]:
+    """Yield a task's results, computed here where it had none.
+
+    Raises:
+        DataError: a recording is missing or broken here as well.
+    """
+    found = ray.get(task)
+    yield from map(function, items) if found is None else found

@@ -7,6 +7,7 @@ fewer bins, near its band, by weights that are fitted here; where the fit is not
 
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,8 @@ SPACING = 0.7  # of the fitted bins, relative to the coarsest that could tell tw
 MARGIN = 9  # fitted bins beyond the band on either side
 TOLERANCE = 1e-3  # relative error of a filter's response to a sine of any frequency: .004 dB
 NOISE = 1e-5  # of a bin's power, what float32 may get wrong: a quiet filter must not lean on loud bins that cancel
+LARGEST = 2**25  # values of the problem that is solved for the fit: 256 MB, a few seconds
+FITTING = Lock()  # one thread fits, the others wait for what it finds
 FLOOR = 1e-12  # of its largest response, below which an error does not count
 
 
@@ -59,9 +62,14 @@ class Bank:
         return np.maximum(0, np.minimum(bins - edges[:-2], edges[2:] - bins) / width) / width
 
 
-@lru_cache(maxsize=32)
 def constants(bank: Bank, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the basis (W, 2 J) and the weights (rows, J): weights @ (re^2 + im^2) of frame @ basis."""
+    with FITTING:
+        return _constants(bank, device)
+
+
+@lru_cache(maxsize=32)
+def _constants(bank: Bank, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     bins, weights = _fitted(bank) or (bank.bins_hz, bank.weights)
     angle = 2 * np.pi / bank.rate_hz * np.outer(np.arange(bank.window) - bank.window / 2, bins)
     basis = bank.taper[:, None] * np.concatenate([np.cos(angle), np.sin(angle)], 1)
@@ -76,11 +84,11 @@ def _fitted(bank: Bank) -> tuple[np.ndarray, np.ndarray] | None:
     if 4 * bank.window > bank.n_fft or len(bins) >= len(bank.bins_hz):
         return None
     sines = np.linspace(0, bank.rate_hz / 2, 3 * bank.window + 1)
+    if len(bank.weights) * (len(sines) + len(bins)) * len(bins) > LARGEST:
+        return None
     wanted, given = _response(bank, sines, bank.bins_hz) @ bank.weights.T, _response(bank, sines, bins)
     near = np.lib.stride_tricks.sliding_window_view(np.pad(wanted, ((8, 8), (0, 0)), mode="reflect"), 17, axis=0)
-    scale = (
-        near.max(-1) + FLOOR * wanted.max(0)
-    ).T  # (rows, sines): errors are relative, but not at a response's zeros
+    scale = (near.max(-1) + FLOOR * wanted.max(0)).T  # (rows, sines): errors are relative, but not at zeros
     noise = NOISE * given.max() * np.stack([np.diag(1 / np.interp(bins, sines, row)) for row in scale])
     design = torch.from_numpy(np.concatenate([given / scale[..., None], noise], 1))  # (rows, sines + J, J)
     target = torch.from_numpy(np.pad(wanted.T / scale, ((0, 0), (0, len(bins)))))[..., None]

@@ -55,7 +55,7 @@ class Params(Strict):
 def _faults(params: Params) -> list[str]:
     """Say what does not go together; the bank is looked at where its band makes sense."""
     low, high, nyquist = params.low_hz, params.high_hz, EEG.rate_hz / 2
-    steps = min(_steps(seconds) for seconds in params.windows_s)
+    steps = min(_steps(min(max(seconds, 0), EEG.window_s)) for seconds in params.windows_s)
     shortest, n_bins = f"at most the {steps} steps of the shortest of windows_s", Params.model_fields["n_bins"].default
     inside = all(0 < seconds <= EEG.window_s for seconds in params.windows_s)
     rules = (

@@ -96,7 +96,8 @@ def spec(params: Params) -> InputSpec:
     widths = tuple(picture.stop - picture.start for part in parts for picture in part.pictures)
     kinds = tuple(dict.fromkeys(kind for part in parts for kind in part.kinds))
     shape = (channels, blocks * _rows(parts), sum(widths))
-    return InputSpec("image", shape, parts[0].rate_hz, parts[0].panels, kinds, widths)
+    folded = any(part.folded for part in parts)
+    return InputSpec("image", shape, parts[0].rate_hz, parts[0].panels, kinds, widths, folded)
 
 
 def compute(recordings: Recordings, params: Params) -> torch.Tensor:

@@ -25,7 +25,7 @@ class Params(Strict):
     """From electrodes to channels of a wave."""
 
     montage: _montage.Montage = Field("banana_16", description="which electrodes are subtracted from which")
-    low_hz: float | None = Field(0.5, ge=0.1, le=100, description="lower edge of the band; none: open")
+    low_hz: float | None = Field(0.5, ge=0.1, lt=100, description="lower edge of the band; none: open")
     high_hz: float | None = Field(20.0, gt=0, lt=100, description="upper edge of the band; none: open")
     notch_hz: Literal[50, 60] | None = Field(None, description="mains frequency to take out")
     clip_uv: float = Field(1024.0, ge=10, le=50_000, description="values beyond are clipped, before the filter")

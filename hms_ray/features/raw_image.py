@@ -30,7 +30,8 @@ def spec(params: Params) -> InputSpec:
     wave = raw_eeg.spec(params)
     channels, steps = wave.shape
     shape = (1, channels * params.rows, steps // params.rows)
-    return InputSpec("image", shape, wave.rate_hz / params.rows, Panels("F", wave.panels.names), wave.kinds)
+    panels, rate_hz = Panels("F", wave.panels.names), wave.rate_hz / params.rows
+    return InputSpec("image", shape, rate_hz, panels, wave.kinds, folded=True)
 
 
 def compute(recordings: Recordings, params: Params) -> torch.Tensor:

@@ -206,6 +206,9 @@ def _range_faults(item: Range, ranges: tuple[Range, ...], base: Mapping[str, Any
     if item.path.split(".")[0] in FIXED:
         yield f"{where}: {', '.join(FIXED)} belong to the study and cannot be searched"
         return
+    if covers(item.path, "input.compute"):
+        yield f"{where}: where a feature is computed changes no score; set it in the base, and search input.window"
+        return
     if item.path.startswith("feature.") and not isinstance(item, Choice) and _is_prepared(base):
         yield f"{where}: each value would be prepared anew; set input.compute to batch, or name a few values as choice"
         return

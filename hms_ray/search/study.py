@@ -72,7 +72,7 @@ class Study:
             quality.of_units(mine, self.dataset.windows).assign(kind=kind, unit_id=self.labels.unit_ids)
             for kind, mine in found.groupby("kind")
         ]
-        if self.folder.quality.is_file():  # other spaces of the study may read other recordings
+        if self.folder.study.is_file() and self.folder.quality.is_file():  # its other spaces may read other recordings
             known = files.read_table(self.folder.quality)
             measured.append(known[~known["kind"].isin(found["kind"])])
         files.write_table(self.folder.quality, pd.concat(measured, ignore_index=True))

@@ -13,6 +13,7 @@ from hms_ray.params import Params
 from hms_ray.store._writer import Piece
 from hms_ray.store.quality import measure
 
+LIMIT = torch.finfo(torch.float16).max
 ROWS = 16  # units whose feature is computed at once: memory does not grow with a recording's units
 
 
@@ -68,7 +69,7 @@ class ComputeFeature:
     def _read(self, kind: str, units: np.ndarray) -> dict[str, np.ndarray]:
         """Read the recordings of those units, each once."""
         names = dict.fromkeys(self.dataset.windows[kind].names[units].tolist())
-        return {name: self.dataset.read(kind, name) for name in names}
+        return {name: clipped(self.dataset.read(kind, name)) for name in names}
 
     def _windows(self, kind: str, units: np.ndarray, read: Mapping[str, np.ndarray]) -> torch.Tensor:
         """Return the windows (B, channels, steps) of those units that are scored."""
@@ -88,11 +89,15 @@ def check_start(dataset: Dataset, kind: str, name: str, steps: int, start_s: flo
         raise DataError(f"{dataset.path(kind, name)}: it has {length_s:g} s, but a label's offset is {start_s:g} s")
 
 
-def as_type(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Return the values as that type, NaN kept; what float16 cannot hold becomes its largest number, not infinite.
+def clipped(values: np.ndarray) -> np.ndarray:
+    """Clip values in place to what float16 can hold, NaN kept; a copy of a recording costs as much as reading it.
 
-    The values given are clipped in place: a copy of a recording costs as much as reading it.
+    Recordings are clipped before anything is made of them, so that a feature is the same wherever it is computed.
     """
-    kind = getattr(torch, dtype)  # torch is ten times as fast as NumPy here
-    limit = torch.finfo(kind).max
-    return torch.from_numpy(values).clamp_(-limit, limit).to(kind).numpy()
+    torch.from_numpy(values).clamp_(-LIMIT, LIMIT)  # torch is ten times as fast as NumPy here
+    return values
+
+
+def as_type(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Return the values as that type, those that float16 cannot hold clipped, in place as well."""
+    return torch.from_numpy(clipped(values)).to(getattr(torch, dtype)).numpy()

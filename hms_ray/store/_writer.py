@@ -27,7 +27,6 @@ from hms_ray.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
-FILES = (MANIFEST, "x.npy", "items.parquet", "quality.parquet")
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,16 @@ class Plan:
 
 
 def is_whole(store: Path) -> bool:
-    """Say whether the store's files are all there: cleaners of temporary folders take one and leave the other."""
-    if not all((store / name).is_file() for name in FILES):
-        return False
+    """Say whether the store's files are all there, each of its size: cleaners of temporary folders take some."""
     try:
-        return all((store / name).is_file() for name in files.read_json(store / MANIFEST).get("files", ()))
-    except DataError:
+        sizes = files.read_json(store / MANIFEST)["files"]
+    except (DataError, KeyError):
         return False
+    return all(_size(store / name) == size for name, size in sizes.items())
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
 
 
 @contextmanager
@@ -87,6 +89,7 @@ def writer(target: Path, plan: Plan) -> Iterator["Writer | None"]:
     with open(target.with_name(f".{target.name}.lock"), "w") as lock:
         _lock(lock, target)
         if is_whole(target):
+            shutil.rmtree(partial, ignore_errors=True)  # empty, or gone
             yield None
             return
         partial.mkdir(exist_ok=True)  # the other process may have failed and cleared it away
@@ -145,7 +148,8 @@ class Writer:
             files.write_table(self.partial / f"{name}.parquet", table.reset_index(drop=True))
         mark = files.fingerprint(items["hash"].tolist())
         array = {"dtype": self.plan.dtype, "shape": self.plan.shape, "hash": mark}
-        array["files"] = ["x.npy", *(f"{name}.parquet" for name in tables)]
+        names = ["x.npy", *(f"{name}.parquet" for name in tables)]
+        array["files"] = {name: (self.partial / name).stat().st_size for name in names}
         files.write_json(self.partial / MANIFEST, {**manifest, **array})
         shutil.rmtree(self.target, ignore_errors=True)  # one that is not whole
         os.replace(self.partial, self.target)

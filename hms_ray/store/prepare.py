@@ -5,6 +5,7 @@
                                             index.parquet says where each begins
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -15,13 +16,16 @@ from pydantic import Field, model_validator
 
 from hms_ray import files, lookup, recordings, sources
 from hms_ray.datasets import Dataset
+from hms_ray.errors import ConfigError
 from hms_ray.params import Params
 from hms_ray.store._work import ComputeFeature, KeepRecording, check_start
 from hms_ray.store._writer import Plan, is_whole, writer
 from hms_ray.store.share import StoreRef
 from hms_ray.store.workers import Threads, Workers
 
-VERSION = 2  # raise it when the numbers of a store change
+VERSION = 2  # raise it when the layout of a store changes
+CODE = ("files.py", "recordings.py", "datasets", "store/_work.py")  # what decides about a recording's numbers
+log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
 
@@ -66,12 +70,14 @@ def check(dataset: Dataset, feature: FeatureRef, params: InputParams) -> None:
     """Look into every file that a run reads, unless what it reads is prepared, and refuse what cannot be.
 
     Raises:
-        ConfigError: the dataset has no such recordings.
+        ConfigError: the dataset has no such recordings, or HMS_RAY_STORE cannot be written to.
         DataError: a recording is missing, or its file broken, or it ends before a window begins.
     """
     for kind in feature.kinds:
         dataset.require(kind, f"features.{feature.name}")
     for store, kinds in _stores(dataset, feature, params).items():
+        if not store.is_here():
+            store.check_url()
         for kind in kinds:
             if not store.is_here():
                 _check_windows(dataset, kind, dataset.lengths(kind))
@@ -99,7 +105,7 @@ def prepare(
     stores, workers = _stores(dataset, feature, params), workers or Threads()
     for store, kinds in stores.items():
         if store.is_here():
-            store.publish()  # it may have been made when there was no URL
+            _share(store)
             continue
         if params.compute == "prepared":
             _prepare_feature(store, dataset, feature, params.dtype, progress(f"prepare {feature.name}"), workers)
@@ -107,6 +113,14 @@ def prepare(
             label = f"prepare recordings: {kinds[0]}"
             _prepare_recordings(store, dataset, kinds[0], params.dtype, progress(label), workers)
     return tuple(stores)
+
+
+def _share(store: StoreRef) -> None:
+    """Publish a store that may have been made when there was no URL; what is here works without."""
+    try:
+        store.publish()
+    except ConfigError as error:
+        log.warning("%s; other machines cannot copy %s", error, store.name)
 
 
 def recorded_steps(store: StoreRef) -> dict[str, int]:
@@ -121,12 +135,12 @@ def _stores(dataset: Dataset, feature: FeatureRef, params: InputParams) -> dict[
     Recordings are the same for every feature and every choice of units.
     """
     if params.compute == "prepared":
-        code = sources.files_of_code(("recordings.py", "features", "datasets", "store/_work.py"))
+        code = sources.files_of_code((*CODE, "features"))
         mark = files.fingerprint(VERSION, params.dtype, dataset.fingerprint, feature.described(), code)
         return {StoreRef.of(f"{feature.name}-{mark}"): feature.kinds}
-    stores = {}
+    stores, made_by = {}, sources.files_of_code(CODE)
     for kind in feature.kinds:
-        mark = files.fingerprint(VERSION, params.dtype, dataset.name, kind, _sizes(dataset, kind))
+        mark = files.fingerprint(VERSION, params.dtype, dataset.name, kind, _sizes(dataset, kind), made_by)
         stores[StoreRef.of(f"recordings-{kind}-{mark}")] = (kind,)
     return stores
 

@@ -1,16 +1,20 @@
 """Where a store lies: in this machine's cache, and, where machines share no disk, at a URL that each copies it from."""
 
+import errno
 import fcntl
+import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
 
 from hms_ray.errors import ConfigError, DataError
-from hms_ray.store._writer import FILES, MANIFEST, is_whole
+from hms_ray.store._writer import MANIFEST, is_whole
 
 log = logging.getLogger(__name__)
 VARIABLE = "HMS_RAY_STORE"
@@ -71,31 +75,50 @@ class StoreRef:
             )
         return own
 
+    def check_url(self) -> None:
+        """Raise ConfigError if the store could not be copied to the URL once it is made."""
+        if self.url is not None:
+            with self._remote() as (system, folder):
+                system.makedirs(folder, exist_ok=True)
+
     def publish(self) -> None:
         """Copy it to the URL, if there is one and it is not there; the manifest last, which says that it is whole.
 
         Raises:
-            ConfigError: fsspec does not know such a URL.
+            ConfigError: the URL cannot be written to.
         """
         if self.url is None or self._is_published():
             return
-        system, folder = self._remote()
-        system.makedirs(folder, exist_ok=True)
-        for path in sorted(self.path.iterdir(), key=lambda path: path.name == MANIFEST):
-            system.put_file(str(path), f"{folder}/{path.name}")
+        with self._remote() as (system, folder):
+            system.makedirs(folder, exist_ok=True)
+            for path in sorted(self.path.iterdir(), key=lambda path: path.name == MANIFEST):
+                system.put_file(str(path), f"{folder}/{path.name}")
 
     def _is_published(self) -> bool:
+        """Say whether all files that the manifest names are at the URL, each of its size."""
         if self.url is None:
             return False
-        system, folder = self._remote()
-        return all(system.exists(f"{folder}/{name}") for name in FILES)
+        with self._remote() as (system, folder):
+            if not system.exists(f"{folder}/{MANIFEST}"):
+                return False
+            try:
+                sizes = json.loads(system.cat_file(f"{folder}/{MANIFEST}"))["files"]
+            except (json.JSONDecodeError, UnicodeDecodeError, KeyError):
+                return False
+            paths = {f"{folder}/{name}": size for name, size in sizes.items()}
+            return all(system.exists(path) and system.size(path) == size for path, size in paths.items())
 
-    def _remote(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        """Return the file system of the URL, and the store's folder in it."""
+    @contextmanager
+    def _remote(self) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
+        """Yield the file system of the URL and the store's folder in it; what fails there is the user's to mend."""
         try:
-            return fsspec.url_to_fs(f"{self.url.rstrip('/')}/{self.name}")
+            yield fsspec.url_to_fs(f"{self.url.rstrip('/')}/{self.name}")
         except (ImportError, ValueError) as error:
             raise ConfigError(f"{VARIABLE}={self.url}: fsspec cannot open it: {error}") from error
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise ConfigError(f"{VARIABLE}={self.url}: {' '.join(str(error).split())}") from error
 
     def _copy_to(self, target: Path) -> None:
         """Copy the store to a folder of this machine; processes that want it too wait for the first."""
@@ -107,12 +130,11 @@ class StoreRef:
                 return
             log.info("copying %s from %s", self.name, self.url)
             shutil.rmtree(partial, ignore_errors=True)
-            system, folder = self._remote()
             partial.mkdir()
-            for entry in system.ls(folder, detail=True):
-                name = Path(entry["name"]).name
-                system.get_file(entry["name"], str(partial / name))
-                if (partial / name).stat().st_size != entry["size"]:
-                    raise DataError(f"{self.url}/{self.name}/{name}: the copy has not the size of the original")
+            with self._remote() as (system, folder):
+                for path in system.ls(folder, detail=False):
+                    system.get_file(path, str(partial / Path(path).name))
+            if not is_whole(partial):
+                raise DataError(f"{self.url}/{self.name}: the copy has not the sizes of the original; try again")
             shutil.rmtree(target, ignore_errors=True)
             os.replace(partial, target)

@@ -1,15 +1,17 @@
 """Augmentations one after another, from one stream of numbers."""
 
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
 from hms_ray import seeds
-from hms_ray.augment import mirror_sides, mixup, xy_mask
+from hms_ray.augment import flip_frequency, mirror_sides, mixup, time_reverse, xy_mask, zoom_time
 from hms_ray.augment._compose import Batch, apply_all, change_some, need, put
 from hms_ray.errors import ConfigError
+from hms_ray.features import raw_image
 
 RECIPE = ((mirror_sides, mirror_sides.Params()), (xy_mask, xy_mask.Params()), (mixup, mixup.Params()))
 
@@ -72,3 +74,12 @@ def test_a_need_is_worded_with_the_name() -> None:
     need(True, "zoom_time", "time")
     with pytest.raises(ConfigError, match=r"^augment\.zoom_time needs time$"):
         need(False, "zoom_time", "time")
+
+
+@pytest.mark.parametrize("module", [time_reverse, zoom_time, flip_frequency])
+def test_a_folded_wave_is_neither_flipped_nor_stretched(module: ModuleType) -> None:
+    """Its rows are steps: a block of them would run forwards in a wave that runs backwards."""
+    spec = raw_image.spec(raw_image.Params())
+    batch = Batch(torch.zeros(2, *spec.shape), torch.ones(2, 6) / 6, torch.ones(2), spec)
+    with pytest.raises(ConfigError, match=r"needs an image whose rows are frequencies"):
+        module.apply(batch, seeds.stream(0), module.Params(p=0))

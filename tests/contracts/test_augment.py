@@ -22,6 +22,7 @@ SPECS = {
     "image": InputSpec("image", (1, 40, 30), 0.5),
     "two pictures": InputSpec("image", (1, 40, 50), 0.5, Panels("F", REGIONS), spans=(30, 20)),
     "image of pairs": InputSpec("image", (1, 64, 30), 4.0, Panels("F", PAIRS)),
+    "folded wave": InputSpec("image", (1, 64, 30), 50.0, Panels("F", PAIRS), folded=True),
     "wave": InputSpec("wave", (4, 200), 200.0, Panels("C", REGIONS)),
     "wave of pairs": InputSpec("wave", (16, 200), 50.0, Panels("C", PAIRS)),
     "plain wave": InputSpec("wave", (4, 200), 200.0),

@@ -1,5 +1,6 @@
 """Preparing with Ray tasks: the same store as with threads, and a user's mistake stays one sentence."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,18 @@ def test_a_broken_recording_is_one_sentence(cluster, into, hms_folder, tmp_path,
     with pytest.raises(DataError, match=f"^{path}: broken parquet") as caught:
         prepare(dataset, FEATURE, InputParams(), _quiet, RayTasks())
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_node_cannot_see_is_read_here(cluster, monkeypatch) -> None:
+    here = os.getpid()
+
+    def read(item: str) -> str:
+        if os.getpid() != here:
+            raise DataError(f"{item}: no such file")
+        return item
+
+    monkeypatch.setattr(prepare_tasks, "FEW", 1)
+    assert list(RayTasks().imap(read, ["a", "b"])) == ["a", "b"]
 
 
 def test_ray_starts_only_where_it_is_worth_it(into, hms_folder) -> None:

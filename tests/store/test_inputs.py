@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from hms_ray import lookup
+from hms_ray import files, lookup
 from hms_ray.datasets import hms
 from hms_ray.errors import DataError
 from hms_ray.features import kaggle_spectrogram, panels
@@ -164,6 +164,9 @@ def test_an_array_larger_than_memory_is_opened_at_once(
     (store,) = prepare(dataset, small)
     rows = 1 << 28  # of 15 kB each: 4 TB, without content
     np.lib.format.open_memmap(store.path / "x.npy", mode="w+", dtype="float16", shape=(rows, 1, 100, 75))
+    manifest = files.read_json(store.path / "manifest.json")
+    manifest["files"]["x.npy"] = (store.path / "x.npy").stat().st_size
+    files.write_json(store.path / "manifest.json", manifest)
     inputs = open_inputs([store], small, InputParams(), dataset.windows)
     assert len(inputs) == rows and not _batch(inputs, [0, rows - 1]).any()
 

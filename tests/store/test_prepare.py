@@ -22,9 +22,10 @@ from hms_ray.datasets import hms
 from hms_ray.errors import ConfigError, DataError
 from hms_ray.params import parse
 from hms_ray.store import _writer, workers
-from hms_ray.store._writer import FILES
 from hms_ray.store.prepare import FeatureRef, InputParams
 from hms_ray.store.share import StoreRef
+
+FILES = ("manifest.json", "x.npy", "items.parquet", "quality.parquet")
 
 Prepare = Callable[..., tuple[StoreRef, ...]]
 Begin = Callable[..., subprocess.Popen]
@@ -442,6 +443,7 @@ def test_only_a_few_recordings_are_in_memory_at_once(
 
 PEAK = """
 import resource
+
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 few = peak()

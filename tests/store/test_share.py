@@ -12,8 +12,9 @@ import pytest
 from hms_ray.datasets.hms import HmsDataset
 from hms_ray.errors import ConfigError, DataError
 from hms_ray.store import share
-from hms_ray.store._writer import FILES
 from hms_ray.store.share import StoreRef, cache_root
+
+FILES = ("manifest.json", "x.npy", "items.parquet", "quality.parquet")
 
 Prepare = Callable[..., tuple[StoreRef, ...]]
 
@@ -146,9 +147,42 @@ def test_a_store_that_was_made_without_a_url_is_published_later(
 def test_what_is_published_is_not_published_again(url: str, dataset: HmsDataset, prepare: Prepare) -> None:
     (store,) = prepare(dataset)
     system, folder = fsspec.url_to_fs(f"{url}/{store.name}")
-    system.pipe_file(f"{folder}/x.npy", b"as it was")
+    marked = b"as it was".ljust(system.size(f"{folder}/x.npy"))
+    system.pipe_file(f"{folder}/x.npy", marked)
     prepare(dataset)
-    assert _published(url, store.name)["x.npy"] == b"as it was"
+    assert _published(url, store.name)["x.npy"] == marked
+
+
+def test_a_publication_that_lost_its_end_is_mended(
+    url: str, dataset: HmsDataset, prepare: Prepare, another_machine: Callable[[], Path]
+) -> None:
+    (store,) = prepare(dataset)
+    system, folder = fsspec.url_to_fs(f"{url}/{store.name}")
+    whole = _published(url, store.name)["x.npy"]
+    system.pipe_file(f"{folder}/x.npy", whole[:-1000])
+    another_machine()
+    with pytest.raises(DataError, match="no prepared data here"):
+        StoreRef(store.name, Path("/nowhere"), store.url).local()
+    prepare(dataset)
+    assert _published(url, store.name)["x.npy"] == whole
+
+
+def test_a_url_that_cannot_be_written_to_is_refused_before_any_work(
+    dataset: HmsDataset, prepare: Prepare, monkeypatch: pytest.MonkeyPatch, reads: list[str]
+) -> None:
+    monkeypatch.setenv("HMS_RAY_STORE", "/proc/nowhere")
+    with pytest.raises(ConfigError, match=r"^HMS_RAY_STORE=/proc/nowhere: [^\n]+$"):
+        prepare(dataset)
+    assert not reads
+
+
+def test_what_is_here_needs_no_url(
+    dataset: HmsDataset, prepare: Prepare, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (store,) = prepare(dataset)
+    monkeypatch.setenv("HMS_RAY_STORE", "/proc/nowhere")
+    assert [again.path for again in prepare(dataset)] == [store.path]
+    assert "HMS_RAY_STORE=/proc/nowhere" in caplog.text and "other machines cannot copy" in caplog.text
 
 
 def test_a_copy_of_another_size_is_refused_and_leaves_no_store(
@@ -162,7 +196,7 @@ def test_a_copy_of_another_size_is_refused_and_leaves_no_store(
     (store,) = prepare(dataset)
     other = another_machine()
     system = type(fsspec.filesystem("file"))
-    with monkeypatch.context() as patch, pytest.raises(DataError, match="has not the size of the original"):
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="has not the sizes of the original"):
         patch.setattr(system, "get_file", lambda self, source, target, **kwargs: Path(target).write_bytes(b"cut"))
         store.local()
     assert not (other / "prepared" / store.name).exists()

@@ -13,7 +13,9 @@ import pytest
 from hms_ray import files
 from hms_ray.errors import ConfigError
 from hms_ray.store import _writer
-from hms_ray.store._writer import FILES, Piece, Plan, Writer, is_whole, writer
+from hms_ray.store._writer import Piece, Plan, Writer, is_whole, writer
+
+FILES = ("manifest.json", "x.npy", "items.parquet", "quality.parquet")
 
 VALUES = {"a": [[1, 2], [5, 6]], "b": [[3, 4]], "c": [[7, 8]]}  # a's rows are the first and the third
 PLACES = {"a": np.array([0, 4]), "b": np.array([2]), "c": np.array([6])}
