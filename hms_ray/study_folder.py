@@ -170,7 +170,14 @@ class StudyFolder:
             for key in IDENTITY
             if _dig(known, key) != _dig(identity, key)
         ]
+        ours, theirs = (content["data"].get("recordings", {}) for content in (known, identity))
+        faults += [
+            f"its {kind} recordings are others" for kind in sorted(ours.keys() & theirs) if ours[kind] != theirs[kind]
+        ]
         raise_all(faults, ConfigError, f"{self.root} is a study of something else; choose another --study")
+        if theirs.keys() - ours:  # fetched since the study began
+            known = known | {"data": known["data"] | {"recordings": theirs | ours}}
+            files.write_json(self.study, known)
         if changed := known["spaces"] and self._other_code(known):
             if not force:
                 raise ConfigError(

@@ -52,6 +52,18 @@ def test_a_claim_writes_identity_and_versions(study: StudyFolder) -> None:
     assert content["code"] == sources.files_of_code()
 
 
+def test_recordings_may_be_fetched_later_but_not_change(study: StudyFolder) -> None:
+    def claim(**recordings: str) -> dict[str, str]:
+        study.claim(_changed("data.recordings", recordings))
+        return study.read_study()["data"]["recordings"]
+
+    assert claim(spectrogram="s1") == {"spectrogram": "s1"}
+    assert claim(spectrogram="s1", eeg="e1") == {"spectrogram": "s1", "eeg": "e1"}
+    assert claim(eeg="e1") == {"spectrogram": "s1", "eeg": "e1"}, "what a command does not read may be elsewhere"
+    with pytest.raises(ConfigError, match="its eeg recordings are others"):
+        claim(spectrogram="s1", eeg="e2")
+
+
 @pytest.mark.parametrize(("dotted", "value"), [("data.root", "/moved"), ("data.units", 5), ("folds.seed", None)])
 def test_the_same_data_elsewhere_is_the_same_study(study: StudyFolder, dotted: str, value: object) -> None:
     before = study.study.read_bytes()

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from hms_ray import recordings
+from hms_ray import files, recordings
 from hms_ray.errors import ConfigError, DataError
 from hms_ray.tasks import Task
 
@@ -55,7 +55,7 @@ class Dataset(ABC):
     targets: (N, K) float64, or None for data without labels
     windows: by kind of recording, where each unit's windows lie
     sizes: by kind, the size of each file that was found, by the file's name without suffix
-    fingerprint: changes whenever the labels, or the size of a recording's file, change
+    fingerprint: changes whenever the labels or the units change
     """
 
     KINDS: ClassVar[tuple[str, ...]] = ()
@@ -123,6 +123,10 @@ class Dataset(ABC):
             few = f"{len(missing)} of the {len(names)} files that {who} needs"
             raise DataError(f"{first.parent}: {few} are missing, the first is {first.name}")
 
+    def recordings_fingerprint(self, kind: str) -> str:
+        """Return what changes whenever a recording of that kind comes, goes, or changes its size."""
+        return files.fingerprint(dict(self.sizes[kind]))
+
     def window(self, kind: str, i: int) -> np.ndarray:
         """Return the window of unit i that is scored, (channels, steps) float32, NaN beyond the recording's end."""
         windows = self.windows[kind]
@@ -134,6 +138,7 @@ class Dataset(ABC):
             "name": self.name,
             "root": str(self.root),
             "fingerprint": self.fingerprint,
+            "recordings": {kind: self.recordings_fingerprint(kind) for kind in self.KINDS if self.sizes[kind]},
             "units": len(self.units),
             "groups": int(self.units["group_id"].nunique()),
         }

@@ -110,7 +110,7 @@ def _dataset(
     rows: str,
 ) -> HmsDataset:
     sizes = {kind: _sizes(root / f"{part}_{folder}", windows[kind].names) for kind, folder in FOLDERS.items()}
-    mark = files.fingerprint((root / f"{part}.csv").read_bytes(), rows, sizes)
+    mark = files.fingerprint((root / f"{part}.csv").read_bytes(), rows)
     return HmsDataset("hms", root, votes.Task(CLASSES), units, targets, windows, sizes, mark, part=part)
 
 

@@ -136,17 +136,16 @@ def _stores(dataset: Dataset, feature: FeatureRef, params: InputParams) -> dict[
     """
     if params.compute == "prepared":
         code = sources.files_of_code((*CODE, "features"))
-        mark = files.fingerprint(VERSION, params.dtype, dataset.fingerprint, feature.described(), code)
+        data = [dataset.fingerprint, *map(dataset.recordings_fingerprint, feature.kinds)]
+        mark = files.fingerprint(VERSION, params.dtype, data, feature.described(), code)
         return {StoreRef.of(f"{feature.name}-{mark}"): feature.kinds}
     stores, made_by = {}, sources.files_of_code(CODE)
     for kind in feature.kinds:
-        mark = files.fingerprint(VERSION, params.dtype, dataset.name, kind, _sizes(dataset, kind), made_by)
+        mark = files.fingerprint(
+            VERSION, params.dtype, dataset.name, kind, dataset.recordings_fingerprint(kind), made_by
+        )
         stores[StoreRef.of(f"recordings-{kind}-{mark}")] = (kind,)
     return stores
-
-
-def _sizes(dataset: Dataset, kind: str) -> dict[str, int]:
-    return {name: dataset.sizes[kind][name] for name in sorted(dataset.files(kind))}
 
 
 def _prepare_feature(

@@ -99,7 +99,7 @@ def test_label_id_may_be_absent(make_hms_folder: Callable[..., Path], tmp_path: 
     assert len(_load(folder).units) == 8
 
 
-def test_the_fingerprint_follows_labels_rule_and_recordings(
+def test_fingerprints_follow_labels_and_rule_and_each_kind_of_recording(
     make_hms_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = make_hms_folder(tmp_path / "a", patients=2)
@@ -109,12 +109,14 @@ def test_the_fingerprint_follows_labels_rule_and_recordings(
     prints.append(_load(folder, "eeg").fingerprint)
     _edit(folder, lambda table: table.assign(lpd_vote=table["lpd_vote"] + 1))
     prints.append(_load(folder).fingerprint)
-    make_hms_folder(tmp_path / "longer", patients=2, rows=340)
-    for part in ("train_spectrograms", "train_eegs"):
-        first = sorted((folder / part).iterdir())[0]
-        files.write_bytes(first, (tmp_path / "longer" / part / first.name).read_bytes() + b" " * (part == "train_eegs"))
-        prints.append(_load(folder).fingerprint)
-    assert len(set(prints)) == 5
+    assert len(set(prints)) == 3
+    before = _load(folder).identity()["recordings"]
+    first = sorted((folder / "train_eegs").iterdir())[0]
+    files.write_bytes(first, first.read_bytes() + b" ")
+    after = _load(folder).identity()["recordings"]
+    assert after["eeg"] != before["eeg"] and after["spectrogram"] == before["spectrogram"]
+    (folder / "train_eegs").rename(folder / "not_fetched")
+    assert _load(folder).identity()["recordings"] == {"spectrogram": before["spectrogram"]}
 
 
 def test_a_spectrograms_window_is_300_rows_from_half_the_offset_in_panel_order(hms_folder: Path) -> None:

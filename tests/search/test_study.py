@@ -68,7 +68,7 @@ def test_what_differs_from_the_study_is_named_and_nothing_is_written(toy, change
 
 def test_other_data_is_refused(toy, tmp_path, make_hms_folder):
     other = make_hms_folder(tmp_path / "other", seed=1, rows=330)
-    with pytest.raises(ConfigError, match=r"its data.fingerprint is"):
+    with pytest.raises(ConfigError, match=r"its spectrogram recordings are others"):
         toy.open(toy.folder, [toy.space], other)
 
 
