@@ -30,10 +30,10 @@ class _Stores:
         """Return the ways to read the windows of some units."""
         image, spectrogram, kept, cpu = self.image, self.spectrogram, self.eeg.kept["eeg"], torch.device("cpu")
         return {
-            "image as kept": lambda rows: image.x[torch.from_numpy(rows)],
+            "image as kept": lambda rows: image.x.index_select(0, torch.from_numpy(rows)),
             "image in float32": lambda rows: image.batch(rows, cpu),
             "EEG window in float32": lambda rows: kept.batch(rows, kept.windows.middle_s[rows], cpu),
-            "spectrogram as kept": lambda rows: spectrogram.x[torch.from_numpy(rows)],
+            "spectrogram as kept": lambda rows: spectrogram.x.index_select(0, torch.from_numpy(rows)),
             "spectrogram in float32": lambda rows: spectrogram.batch(rows, cpu),
         }
 
