@@ -1,5 +1,6 @@
 """Montages: which electrode is subtracted from which, how pairs are named and mirrored, and what a gap reaches."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import get_args
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from hms_ray.features import _montage
-from hms_ray.recordings import EEG, LEFT, RIGHT
+from hms_ray.recordings import EEG
 from hms_ray.specs import Panels
 
 CHAINS = {
@@ -23,12 +24,6 @@ each = pytest.mark.parametrize("montage", get_args(_montage.Montage))
 def eeg() -> torch.Tensor:
     """Two recordings (2, 20, 50) of noise."""
     return torch.randn(2, len(EEG.channels), 50, generator=torch.Generator().manual_seed(0))
-
-
-def swapped(eeg: torch.Tensor) -> torch.Tensor:
-    """The recordings as a mirror shows them: each electrode of one side has its homologue's values."""
-    twin = dict(zip(LEFT + RIGHT, RIGHT + LEFT, strict=True))
-    return eeg[:, [EEG.channels.index(twin.get(name, name)) for name in EEG.channels]]
 
 
 @pytest.mark.parametrize("montage", PAIRS)
@@ -62,9 +57,13 @@ def test_the_electrodes_as_recorded_and_against_their_mean(eeg: torch.Tensor) ->
 
 
 @each
-def test_a_mirrored_head_gives_the_mirrored_channels(montage: _montage.Montage, eeg: torch.Tensor) -> None:
+def test_a_mirrored_head_gives_the_mirrored_channels(
+    montage: _montage.Montage, eeg: torch.Tensor, mirrored_head: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
     order = Panels("C", _montage.names(montage)).mirrored()
-    torch.testing.assert_close(_montage.apply(swapped(eeg), montage), _montage.apply(eeg, montage)[:, list(order)])
+    torch.testing.assert_close(
+        _montage.apply(mirrored_head(eeg), montage), _montage.apply(eeg, montage)[:, list(order)]
+    )
 
 
 @each
