@@ -12,9 +12,10 @@ import pandas as pd
 from bench._timing import side_by_side
 from hms_ray import lookup
 from hms_ray.datasets import Dataset, hms
+from hms_ray.features._feature import FeatureRef
 from hms_ray.params import Params
 from hms_ray.store.inputs import Inputs, open_inputs
-from hms_ray.store.prepare import FeatureRef, InputParams, prepare
+from hms_ray.store.prepare import InputParams, prepare
 
 
 @dataclass(frozen=True)

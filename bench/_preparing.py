@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from hms_ray.datasets import Dataset, cut, hms
 from hms_ray.recordings import KINDS
 from hms_ray.store import workers
 from hms_ray.store.prepare import InputParams, prepare
-from hms_ray.store.workers import torch_threads
 
 FEATURES = {"eeg": "eeg_spectrogram", "spectrogram": "kaggle_spectrogram"}  # what is made of each kind of recording
 GOAL = "at most 1.5"
@@ -79,8 +77,7 @@ class _Ways:
 
     def _in_threads(self, work: Callable[[str], int]) -> int:
         """Do the work for each recording, with as many threads as preparing has, each with one of torch's."""
-        with torch_threads(1), ThreadPoolExecutor(workers.THREADS) as pool:
-            return sum(result > 0 for result in pool.map(work, self.dataset.files(self.kind)))
+        return sum(result > 0 for result in workers.Threads().imap(work, self.dataset.files(self.kind)))
 
     def _compute(self, name: str) -> int:
         module, windows = lookup.load("features", self.feature), self.dataset.windows[self.kind]

@@ -16,11 +16,12 @@ from hms_ray.augment._compose import Batch, apply_all
 from hms_ray.config import RunConfig, parse_run
 from hms_ray.datasets import Dataset, Windows
 from hms_ray.errors import ConfigError, TrialFailed, UserError
+from hms_ray.features._feature import FeatureRef
 from hms_ray.oof import OofTable
 from hms_ray.progress import Progress
 from hms_ray.store import quality
 from hms_ray.store.inputs import Inputs, open_inputs, read_quality
-from hms_ray.store.prepare import FeatureRef, check, prepare
+from hms_ray.store.prepare import check, prepare
 from hms_ray.store.share import StoreRef
 from hms_ray.store.workers import Workers
 from hms_ray.study_folder import FoldFolder, StudyFolder
@@ -93,7 +94,8 @@ def _opened(run: RunConfig, stores: Sequence[StoreRef], windows: Mapping[str, Wi
         TrialFailed: this machine cannot have a store; then the fold's workers on other machines stop as well.
     """
     try:
-        return open_run(run, stores, windows), unit_trust(run, stores, windows)
+        measures = quality.of_units(read_quality(stores), windows)
+        return open_run(run, stores, windows), quality.trust(measures, run.quality)
     except UserError as error:
         raise TrialFailed(str(error)) from error
 
@@ -168,11 +170,6 @@ def check_inputs(dataset: Dataset, run: RunConfig) -> None:
 def open_run(run: RunConfig, stores: Sequence[StoreRef], windows: Mapping[str, Windows]) -> Inputs:
     """Open what the run reads."""
     return open_inputs(stores, _feature(run), run.input, windows)
-
-
-def unit_trust(run: RunConfig, stores: Sequence[StoreRef], windows: Mapping[str, Windows]) -> np.ndarray:
-    """Return the factor of each unit's loss weight (N,) by the quality of its recordings."""
-    return quality.trust(quality.of_units(read_quality(stores), windows), run.quality)
 
 
 def _feature(run: RunConfig) -> FeatureRef:

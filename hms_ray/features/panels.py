@@ -6,8 +6,6 @@ of the EEG: https://www.kaggle.com/code/cdeotte/efficientnetb2-starter-lb-0-57
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import ModuleType
 from typing import Annotated, Any
 
 import torch
@@ -15,34 +13,12 @@ from pydantic import Field, PlainSerializer, PlainValidator, field_validator
 
 from hms_ray import lookup
 from hms_ray.features._bins import pad_bins
-from hms_ray.features._feature import Recordings
+from hms_ray.features._feature import FeatureRef, Recordings
 from hms_ray.params import Params as Strict
 from hms_ray.specs import InputSpec
 
 MOST = 4
 DEFAULT = ({"name": "kaggle_spectrogram"}, {"name": "eeg_spectrogram"})
-
-
-@dataclass(frozen=True)
-class Part:
-    """A feature and its parameters, checked; written as {name: ..., and the parameters}."""
-
-    name: str
-    params: Strict
-
-    @property
-    def module(self) -> ModuleType:
-        """The file that implements it."""
-        return lookup.load("features", self.name)
-
-    @property
-    def spec(self) -> InputSpec:
-        """The shape of one image."""
-        return self.module.spec(self.params)
-
-    def dump(self) -> dict[str, Any]:
-        """Return name and parameters as plain values, defaults included."""
-        return {"name": self.name, **self.params.model_dump()}
 
 
 class _Name(Strict):
@@ -59,21 +35,21 @@ class _Name(Strict):
         return name
 
 
-def _part(value: Any) -> Part:
+def _part(value: Any) -> FeatureRef:
     """Check one part; faults below it keep their path."""
-    if isinstance(value, Part):
+    if isinstance(value, FeatureRef):
         return value
     if not isinstance(value, Mapping):
         raise ValueError("must be a mapping: the name of a feature and its parameters")
     name = _Name.model_validate({key: value[key] for key in ("name",) if key in value}).name
     kind = lookup.load("features", name).Params
-    return Part(name, kind.model_validate({key: value[key] for key in value if key != "name"}))
+    return FeatureRef(name, kind.model_validate({key: value[key] for key in value if key != "name"}))
 
 
 class Params(Strict):
     """Which images stand side by side."""
 
-    parts: tuple[Annotated[Part, PlainValidator(_part), PlainSerializer(Part.dump)], ...] = Field(
+    parts: tuple[Annotated[FeatureRef, PlainValidator(_part), PlainSerializer(FeatureRef.dump)], ...] = Field(
         DEFAULT,
         validate_default=True,
         description="2 to 4 image features with the same regions, left to right: each {name: ..., its parameters}",
@@ -81,7 +57,7 @@ class Params(Strict):
 
     @field_validator("parts")
     @classmethod
-    def _fit(cls, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    def _fit(cls, parts: tuple[FeatureRef, ...]) -> tuple[FeatureRef, ...]:
         if not 2 <= len(parts) <= MOST:
             raise ValueError(f"must be 2 to {MOST} features")
         for part in parts:
@@ -103,12 +79,12 @@ def spec(params: Params) -> InputSpec:
 def compute(recordings: Recordings, params: Params) -> torch.Tensor:
     """Return images (B, C, F, T): those of the parts, each padded to the tallest, float32."""
     parts = [part.spec for part in params.parts]
-    images = [part.module.compute(recordings, part.params) for part in params.parts]
+    images = [part.compute(recordings) for part in params.parts]
     rows, blocks = _rows(parts), _blocks(parts[0])
     return torch.cat([pad_bins(image.unflatten(2, (blocks, -1)), rows).flatten(2, 3) for image in images], -1)
 
 
-def _check_pair(first: Part, part: Part) -> None:
+def _check_pair(first: FeatureRef, part: FeatureRef) -> None:
     """Raise ValueError unless a part can stand beside the first."""
     if part.spec.layout != "image" or (part.spec.panels and part.spec.panels.axis == "T"):
         raise ValueError(f"{part.name} is no image that others can stand beside")
@@ -129,7 +105,7 @@ def _rows(parts: list[InputSpec]) -> int:
     return max(part.shape[1] // _blocks(part) for part in parts)
 
 
-def _regions(part: Part) -> str:
+def _regions(part: FeatureRef) -> str:
     """Word the regions and channels of a part."""
     panels = part.spec.panels
     regions = f"regions {' '.join(panels.names)} along {panels.axis}" if panels else "no regions"

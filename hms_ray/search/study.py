@@ -10,7 +10,7 @@ import pandas as pd
 
 from hms_ray import files, folds, oof
 from hms_ray.config import RunConfig, Score, parse_run, try_run
-from hms_ray.crossval import FoldJob, Labels, check_inputs, prepare_inputs, rehearse, unit_trust
+from hms_ray.crossval import FoldJob, Labels, check_inputs, prepare_inputs, rehearse
 from hms_ray.datasets import Dataset
 from hms_ray.errors import ConfigError, TrialFailed, raise_all
 from hms_ray.execution import loggers
@@ -65,8 +65,8 @@ class Study:
         for space in spaces:
             for run in variants(space):
                 stores = self.stores(run, workers)
-                self._check_quality(space, run, stores)
                 tables.append(read_quality(stores))
+                self._check_quality(space, run, tables[-1])
         found = pd.concat(tables).drop_duplicates(["kind", "name"])
         measured = [
             quality.of_units(mine, self.dataset.windows).assign(kind=kind, unit_id=self.labels.unit_ids)
@@ -77,9 +77,9 @@ class Study:
             measured.append(known[~known["kind"].isin(found["kind"])])
         files.write_table(self.folder.quality, pd.concat(measured, ignore_index=True))
 
-    def _check_quality(self, space: Space, run: RunConfig, stores: tuple[StoreRef, ...]) -> None:
+    def _check_quality(self, space: Space, run: RunConfig, table: pd.DataFrame) -> None:
         """Raise ConfigError where a stage of a fold has nothing left to train on."""
-        trusted = unit_trust(run, stores, self.dataset.windows) > 0
+        trusted = quality.trust(quality.of_units(table, self.dataset.windows), run.quality) > 0
         try:
             for k in range(self.folds):
                 for stage in run.stages:

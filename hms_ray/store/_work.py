@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hms_ray import lookup, recordings
+from hms_ray import recordings
 from hms_ray.datasets import Dataset, cut, first_step
 from hms_ray.errors import DataError
-from hms_ray.params import Params
+from hms_ray.features._feature import FeatureRef
 from hms_ray.store._writer import Piece
 from hms_ray.store.quality import measure
 
@@ -44,8 +44,7 @@ class ComputeFeature:
     """
 
     dataset: Dataset
-    feature: str
-    params: Params
+    feature: FeatureRef
     dtype: str
     units: Mapping[str, np.ndarray]
 
@@ -55,14 +54,13 @@ class ComputeFeature:
         Raises:
             DataError: a file is missing or broken, or ends before a window begins.
         """
-        module = lookup.load("features", self.feature)
-        kinds, units = module.spec(self.params).kinds, self.units[item]
+        kinds, units = self.feature.spec.kinds, self.units[item]
         read = {kind: self._read(kind, units) for kind in kinds}
         rows = []
         for part in np.array_split(units, -(-len(units) // ROWS)):
             batch = {kind: self._windows(kind, part, read[kind]) for kind in kinds}
             with torch.inference_mode():
-                rows.append(as_type(module.compute(batch, self.params).numpy(), self.dtype).reshape(len(part), -1))
+                rows.append(as_type(self.feature.compute(batch).numpy(), self.dtype).reshape(len(part), -1))
         quality = [measure(recordings.KINDS[kind], name, found) for kind in kinds for name, found in read[kind].items()]
         return Piece.of(item, np.concatenate(rows), quality)
 

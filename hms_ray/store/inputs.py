@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hms_ray import files, lookup, recordings
+from hms_ray import files, recordings
 from hms_ray.datasets import Windows, first_step
+from hms_ray.features._feature import FeatureRef
 from hms_ray.specs import InputSpec
-from hms_ray.store.prepare import FeatureRef, InputParams
+from hms_ray.store.prepare import InputParams
 from hms_ray.store.share import StoreRef
 
 NORESERVE = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE: Python names it from 3.13 on
@@ -104,7 +105,7 @@ class Computed:
 
     @property
     def spec(self) -> InputSpec:
-        return lookup.load("features", self.feature.name).spec(self.feature.params)
+        return self.feature.spec
 
     @property
     def nbytes(self) -> int:
@@ -118,7 +119,7 @@ class Computed:
             starts = kept.windows.middle_s[rows] if middle else kept.windows.draw(rows, chosen, shift)
             windows[name] = kept.batch(rows, starts, device)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):  # powers do not fit half precision
-            return arranged(lookup.load("features", self.feature.name).compute(windows, self.feature.params))
+            return arranged(self.feature.compute(windows))
 
     def to(self, device: torch.device) -> "Computed":
         kept = {name: replace(of, values=of.values.to(device)) for name, of in self.kept.items()}
@@ -135,8 +136,8 @@ def open_inputs(
     """
     paths = [store.local() for store in stores]
     if params.compute == "prepared":
-        return Prepared(_values(paths[0]), lookup.load("features", feature.name).spec(feature.params))
-    kept = {kind: _kept(path, kind, windows[kind]) for kind, path in zip(feature.kinds, paths, strict=True)}
+        return Prepared(_values(paths[0]), feature.spec)
+    kept = {kind: _kept(path, kind, windows[kind]) for kind, path in zip(feature.spec.kinds, paths, strict=True)}
     return Computed(kept, feature, params.window == "random")
 
 

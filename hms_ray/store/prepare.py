@@ -7,16 +7,16 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from hms_ray import files, lookup, recordings, sources
-from hms_ray.datasets import Dataset
+from hms_ray import files, recordings, sources
+from hms_ray.datasets import Dataset, first_step
 from hms_ray.errors import ConfigError
+from hms_ray.features._feature import FeatureRef
 from hms_ray.params import Params
 from hms_ray.store._work import ComputeFeature, KeepRecording, check_start
 from hms_ray.store._writer import Plan, is_whole, writer
@@ -49,23 +49,6 @@ class InputParams(Params):
         return self
 
 
-@dataclass(frozen=True)
-class FeatureRef:
-    """A feature by its name, with its parameters."""
-
-    name: str
-    params: Params
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds of recordings that it takes."""
-        return lookup.load("features", self.name).spec(self.params).kinds
-
-    def described(self) -> dict[str, object]:
-        """Return name and parameters as plain values."""
-        return {"feature": self.name, "params": self.params.model_dump()}
-
-
 def check(dataset: Dataset, feature: FeatureRef, params: InputParams) -> None:
     """Look into every file that a run reads, unless what it reads is prepared, and refuse what cannot be.
 
@@ -73,13 +56,14 @@ def check(dataset: Dataset, feature: FeatureRef, params: InputParams) -> None:
         ConfigError: the dataset has no such recordings, or HMS_RAY_STORE cannot be written to.
         DataError: a recording is missing, or its file broken, or it ends before a window begins.
     """
-    for kind in feature.kinds:
+    for kind in feature.spec.kinds:
         dataset.require(kind, f"features.{feature.name}")
     for store, kinds in _stores(dataset, feature, params).items():
-        if not store.is_here():
+        here = store.is_here()
+        if not here:
             store.check_url()
         for kind in kinds:
-            if not store.is_here():
+            if not here:
                 _check_windows(dataset, kind, dataset.lengths(kind))
             elif params.compute == "batch":  # the recordings are as they were, but labels may have changed
                 _check_windows(dataset, kind, recorded_steps(store))
@@ -136,11 +120,11 @@ def _stores(dataset: Dataset, feature: FeatureRef, params: InputParams) -> dict[
     """
     if params.compute == "prepared":
         code = sources.files_of_code((*CODE, "features"))
-        data = [dataset.fingerprint, *map(dataset.recordings_fingerprint, feature.kinds)]
-        mark = files.fingerprint(VERSION, params.dtype, data, feature.described(), code)
-        return {StoreRef.of(f"{feature.name}-{mark}"): feature.kinds}
+        data = [dataset.fingerprint, *map(dataset.recordings_fingerprint, feature.spec.kinds)]
+        mark = files.fingerprint(VERSION, params.dtype, data, feature.dump(), code)
+        return {StoreRef.of(f"{feature.name}-{mark}"): feature.spec.kinds}
     stores, made_by = {}, sources.files_of_code(CODE)
-    for kind in feature.kinds:
+    for kind in feature.spec.kinds:
         mark = files.fingerprint(
             VERSION, params.dtype, dataset.name, kind, dataset.recordings_fingerprint(kind), made_by
         )
@@ -151,13 +135,13 @@ def _stores(dataset: Dataset, feature: FeatureRef, params: InputParams) -> dict[
 def _prepare_feature(
     store: StoreRef, dataset: Dataset, feature: FeatureRef, dtype: str, progress: Progress, workers: Workers
 ) -> None:
-    shape = lookup.load("features", feature.name).spec(feature.params).shape
+    shape = feature.spec.shape
     values = int(np.prod(shape))
-    units = _by_item(dataset, feature.kinds)
+    units = _by_item(dataset, feature.spec.kinds)
     places = {item: rows * values for item, rows in units.items()}
     plan = Plan(dtype, (len(dataset.units), *shape), places, dict.fromkeys(places, values))
-    work = ComputeFeature(dataset, feature.name, feature.params, dtype, units)
-    _fill(store, plan, work, workers, progress, feature.described(), {})
+    manifest = {"feature": feature.name, "params": feature.params.model_dump()}
+    _fill(store, plan, ComputeFeature(dataset, feature, dtype, units), workers, progress, manifest, {})
 
 
 def _prepare_recordings(
@@ -184,8 +168,10 @@ def _by_item(dataset: Dataset, kinds: tuple[str, ...]) -> dict[str, np.ndarray]:
 def _check_windows(dataset: Dataset, kind: str, steps: Mapping[str, int]) -> None:
     """Raise DataError where a recording ends before a window of a unit begins."""
     windows = dataset.windows[kind]
-    for name, start in zip(windows.names, np.maximum(windows.middle_s, windows.last_s), strict=True):
-        check_start(dataset, kind, name, steps[name], start)
+    latest_s = np.maximum(windows.middle_s, windows.last_s)
+    lengths = np.array([steps[name] for name in windows.names.tolist()])
+    for i in np.flatnonzero(first_step(recordings.KINDS[kind], latest_s) >= lengths)[:1]:
+        check_start(dataset, kind, windows.names[i], lengths[i], latest_s[i])
 
 
 def _fill(

@@ -15,9 +15,10 @@ import torch
 from hms_ray import lookup, recordings
 from hms_ray.datasets import hms
 from hms_ray.errors import DataError
+from hms_ray.features._feature import FeatureRef
 from hms_ray.store import prepare as preparing
 from hms_ray.store.inputs import open_inputs
-from hms_ray.store.prepare import FeatureRef, InputParams
+from hms_ray.store.prepare import InputParams
 
 Edit = Callable[[pd.DataFrame], pd.DataFrame]
 

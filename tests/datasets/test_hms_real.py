@@ -11,8 +11,9 @@ import torch
 from hms_ray import folds, lookup, recordings
 from hms_ray.datasets import hms
 from hms_ray.features import kaggle_spectrogram, raw_eeg
+from hms_ray.features._feature import FeatureRef
 from hms_ray.store.inputs import open_inputs
-from hms_ray.store.prepare import FeatureRef, InputParams, prepare
+from hms_ray.store.prepare import InputParams, prepare
 from hms_ray.store.quality import measure
 
 

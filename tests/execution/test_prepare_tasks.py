@@ -12,7 +12,8 @@ from hms_ray.errors import DataError
 from hms_ray.execution import prepare_tasks
 from hms_ray.execution.prepare_tasks import RayTasks
 from hms_ray.features import kaggle_spectrogram
-from hms_ray.store.prepare import FeatureRef, InputParams, prepare
+from hms_ray.features._feature import FeatureRef
+from hms_ray.store.prepare import InputParams, prepare
 
 FEATURE = FeatureRef("kaggle_spectrogram", kaggle_spectrogram.Params(pool=4))
 

@@ -13,8 +13,9 @@ import pytest
 
 from hms_ray.datasets import hms
 from hms_ray.features import kaggle_spectrogram
+from hms_ray.features._feature import FeatureRef
 from hms_ray.store import prepare as preparing
-from hms_ray.store.prepare import FeatureRef, InputParams
+from hms_ray.store.prepare import InputParams
 from hms_ray.store.share import StoreRef
 
 SMALL = FeatureRef("kaggle_spectrogram", kaggle_spectrogram.Params(pool=4))
@@ -76,7 +77,8 @@ from pathlib import Path
 from hms_ray.datasets import hms
 from hms_ray.features import kaggle_spectrogram
 from hms_ray.store import workers
-from hms_ray.store.prepare import FeatureRef, InputParams, prepare
+from hms_ray.features._feature import FeatureRef
+from hms_ray.store.prepare import InputParams, prepare
 
 workers.THREADS = 1
 data = hms.load(Path(sys.argv[1]), hms.Params(rows="eeg"))

@@ -13,8 +13,9 @@ from hms_ray import files, lookup
 from hms_ray.datasets import hms
 from hms_ray.errors import DataError
 from hms_ray.features import kaggle_spectrogram, panels
+from hms_ray.features._feature import FeatureRef
 from hms_ray.store.inputs import Computed, Inputs, Prepared, open_inputs, read_quality
-from hms_ray.store.prepare import FeatureRef, InputParams
+from hms_ray.store.prepare import InputParams
 from hms_ray.store.share import StoreRef
 
 CPU = torch.device("cpu")

@@ -20,9 +20,10 @@ import torch
 from hms_ray import files, lookup
 from hms_ray.datasets import hms
 from hms_ray.errors import ConfigError, DataError
+from hms_ray.features._feature import FeatureRef
 from hms_ray.params import parse
 from hms_ray.store import _writer, workers
-from hms_ray.store.prepare import FeatureRef, InputParams
+from hms_ray.store.prepare import InputParams
 from hms_ray.store.share import StoreRef
 
 FILES = ("manifest.json", "x.npy", "items.parquet", "quality.parquet")
@@ -51,7 +52,7 @@ def test_the_store_holds_what_compute_gives(name: str, dtype: str, hms_folder: P
     dataset, feature = hms.load(hms_folder, hms.Params(rows="eeg")), _feature(name)
     (store,) = prepare(dataset, feature, dtype=dtype)
     units = [0, 5, 11]
-    batch = {kind: torch.from_numpy(np.stack([dataset.window(kind, i) for i in units])) for kind in feature.kinds}
+    batch = {kind: torch.from_numpy(np.stack([dataset.window(kind, i) for i in units])) for kind in feature.spec.kinds}
     expected = lookup.load("features", name).compute(batch, feature.params)
     x = _x(store)
     assert x.shape == (12, *expected.shape[1:]) and x.dtype == dtype

@@ -11,9 +11,9 @@ from hms_ray import files
 from hms_ray.datasets import Windows
 from hms_ray.datasets.hms import HmsDataset
 from hms_ray.errors import ConfigError
+from hms_ray.features._feature import FeatureRef
 from hms_ray.params import parse
 from hms_ray.recordings import EEG, SPECTROGRAM, RecordingKind
-from hms_ray.store.prepare import FeatureRef
 from hms_ray.store.quality import MEASURES, QualityParams, measure, of_units, trust
 
 TINY = RecordingKind("eeg", ("a", "b", "c", "d"), rate_hz=2.0, window_s=5.0, outlier=100.0)  # 10 steps

@@ -12,6 +12,7 @@ import torch
 from hms_ray.datasets import hms
 from hms_ray.errors import DataError
 from hms_ray.features import kaggle_spectrogram, panels, raw_eeg
+from hms_ray.features._feature import FeatureRef
 from hms_ray.store import _work
 from hms_ray.store._work import ComputeFeature, KeepRecording, as_type
 
@@ -45,7 +46,7 @@ def test_a_spectrogram_serves_the_units_of_several_eegs(dataset: hms.HmsDataset,
     params = kaggle_spectrogram.Params(pool=4)
     mine = np.flatnonzero(dataset.windows["spectrogram"].names == SHARED)
     assert sorted(dataset.units["unit_id"].iloc[mine]) == [SECOND, FIRST]
-    piece = ComputeFeature(dataset, "kaggle_spectrogram", params, "float32", {SHARED: mine})(SHARED)
+    piece = ComputeFeature(dataset, FeatureRef("kaggle_spectrogram", params), "float32", {SHARED: mine})(SHARED)
     assert reads == [SHARED] and piece.rows.shape == (2, 100 * 75)
     for i, row in zip(mine, piece.rows, strict=True):
         window = torch.from_numpy(dataset.window("spectrogram", int(i)))[None]
@@ -55,7 +56,7 @@ def test_a_spectrogram_serves_the_units_of_several_eegs(dataset: hms.HmsDataset,
 
 def test_a_feature_of_both_kinds_reads_each_file_once(dataset: hms.HmsDataset, reads: list[str]) -> None:
     mine = np.flatnonzero(dataset.windows["spectrogram"].names == SHARED)
-    piece = ComputeFeature(dataset, "panels", panels.Params(), "float16", {SHARED: mine})(SHARED)
+    piece = ComputeFeature(dataset, FeatureRef("panels", panels.Params()), "float16", {SHARED: mine})(SHARED)
     assert sorted(reads) == sorted([FIRST, SECOND, SHARED])
     assert sorted((row["kind"], row["name"]) for row in piece.quality) == [
         ("eeg", SECOND),
@@ -70,13 +71,13 @@ def test_many_units_of_a_recording_are_computed_a_few_at_a_time(
     dataset, params = hms.load(hms_folder, hms.Params(rows="period")), raw_eeg.Params()
     mine = np.flatnonzero(dataset.windows["eeg"].names == SECOND)
     assert len(mine) == 3
-    together = ComputeFeature(dataset, "raw_eeg", params, "float32", {SECOND: mine})(SECOND)
+    together = ComputeFeature(dataset, FeatureRef("raw_eeg", params), "float32", {SECOND: mine})(SECOND)
     sizes, compute = [], raw_eeg.compute
     monkeypatch.setattr(_work, "ROWS", 2)
     monkeypatch.setattr(
         raw_eeg, "compute", lambda batch, params: sizes.append(len(batch["eeg"])) or compute(batch, params)
     )
-    apart = ComputeFeature(dataset, "raw_eeg", params, "float32", {SECOND: mine})(SECOND)
+    apart = ComputeFeature(dataset, FeatureRef("raw_eeg", params), "float32", {SECOND: mine})(SECOND)
     assert sizes == [2, 1]
     np.testing.assert_allclose(apart.rows, together.rows, atol=1e-4)
 
@@ -87,7 +88,7 @@ def test_a_window_beyond_the_end_is_named(make_hms_folder: Callable[..., Path], 
     table["eeg_label_offset_seconds"] += 70.5
     table.to_csv(folder / "train.csv", index=False)
     dataset = hms.load(folder, hms.Params(rows="eeg"))
-    work = ComputeFeature(dataset, "raw_eeg", raw_eeg.Params(), "float16", {FIRST: np.array([1])})
+    work = ComputeFeature(dataset, FeatureRef("raw_eeg", raw_eeg.Params()), "float16", {FIRST: np.array([1])})
     with pytest.raises(DataError) as caught:
         work(FIRST)
     assert str(caught.value) == f"{dataset.path('eeg', FIRST)}: it has 66 s, but a label's offset is 79 s"
