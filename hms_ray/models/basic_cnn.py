@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from hms_ray.models._heads import Classifier
 from hms_ray.params import Params as Strict
 from hms_ray.specs import InputSpec
 
@@ -24,8 +25,8 @@ def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
     """Return blocks of convolution, batch norm and GELU, then the mean and the maximum over the image, then a head."""
     widths = [spec.shape[0], *(params.width * 2**i for i in range(params.depth))]
     blocks = [_block(a, b, stride=4 if i == 0 else 2) for i, (a, b) in enumerate(pairwise(widths))]
-    head = nn.Sequential(nn.Dropout(params.drop_rate), nn.Linear(2 * widths[-1], n_outputs))
-    return nn.Sequential(*blocks, _MeanMax(), head)
+    body = nn.Sequential(*blocks, _MeanMax())
+    return Classifier(body, 2 * widths[-1], n_outputs, params.drop_rate, {"blocks": r"(\d+)"})
 
 
 def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.models import group_parameters
 
 from hms_ray import lookup
 from hms_ray.errors import ConfigError
@@ -90,4 +91,32 @@ def test_it_says_what_it_is(name: str) -> None:
     module = lookup.load("models", name)
     assert module.LAYOUT in AXES
     assert inspect.getdoc(module) and inspect.getdoc(module.build) and inspect.getdoc(module.Params)
-    assert list(inspect.signature(module.build).parameters) == ["spec", "n_outputs", "params"]
+    given = ["weights"] if "pretrained" in module.Params.model_fields else []
+    assert list(inspect.signature(module.build).parameters) == ["spec", "n_outputs", "params", *given]
+
+
+@each
+def test_published_weights_have_a_place(name: str) -> None:
+    module = lookup.load("models", name)
+    if "pretrained" not in module.Params.model_fields:
+        pytest.skip("it has no published weights")
+    assert module.source(module.Params(pretrained=False)) is None
+    assert module.source(module.Params(pretrained="hf-hub:owner/name")).key == "hf-hub:owner/name"
+    assert module.source(module.Params()).key.startswith(("hf-hub:", "https:"))
+
+
+@each_spec
+def test_layers_are_found(name: str, spec: InputSpec) -> None:
+    """For layer-wise rates every parameter has a layer, the head the last, and the first layers come first."""
+    model = _build(name, spec)
+    layers = group_parameters(model, model.group_matcher(), reverse=True)
+    assert set(layers) == {key for key, _ in model.named_parameters()}
+    head = {id(p) for p in model.get_classifier().parameters()}
+    last = max(layers.values())
+    assert last > 0 and all(layers[key] == last for key, p in model.named_parameters() if id(p) in head)
+
+
+@each_spec
+def test_it_can_be_rehearsed_without_any_memory(name: str, spec: InputSpec) -> None:
+    with torch.device("meta"):
+        assert _build(name, spec).eval()(torch.empty(2, *spec.shape)).shape == (2, 6)

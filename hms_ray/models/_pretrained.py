@@ -1,0 +1,114 @@
+"""Published weights: where they are, how they are fetched, and what is said where they cannot be had.
+
+A model that has such weights has a parameter `pretrained`, a function `source(params)` that says where they are, and
+takes them in `build(spec, n_outputs, params, weights)`. Whoever searches fetches them once (`hms_ray.weights`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+from pydantic import Field, field_validator
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from hms_ray.errors import ConfigError
+from hms_ray.params import Params as Strict
+
+HUB = "hf-hub:"  # how timm spells it, too
+SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"
+State = dict[str, torch.Tensor]
+
+
+class Pretrained(Strict):
+    """The parameter that says from which weights a network begins."""
+
+    pretrained: bool | str = Field(
+        True,
+        description="true: the published weights, from the hub or its cache; false: random ones; hf-hub:owner/name: "
+        "those; a path: a .safetensors file, or a folder with a model.safetensors",
+    )
+
+    @field_validator("pretrained")
+    @classmethod
+    def _exists(cls, pretrained: bool | str) -> bool | str:
+        if not isinstance(pretrained, str) or pretrained.startswith(HUB):
+            return pretrained
+        path = Path(pretrained).absolute() / (SAFE if Path(pretrained).is_dir() else "")  # workers run elsewhere
+        if path.suffix != ".safetensors" or not path.is_file():
+            raise ValueError(f"{SPELLINGS}; there is no such file")
+        return str(path)
+
+
+SPELLINGS = (
+    f"pretrained must be true, false, {HUB}owner/name, or the path of a .safetensors file or a folder with a {SAFE}"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights are: `key` names them for good; `load` fetches them as they are published."""
+
+    key: str
+    load: Callable[[], State]
+
+
+def source(params: Pretrained, published: Callable[[], Source]) -> Source | None:
+    """Return where a network's weights are, None for random ones; published: those that `pretrained: true` means."""
+    if params.pretrained is True:
+        return published()
+    if params.pretrained is False:
+        return None
+    if params.pretrained.startswith(HUB):
+        return from_hub(params.pretrained.removeprefix(HUB))
+    return from_file(Path(params.pretrained))
+
+
+def from_hub(repository: str) -> Source:
+    """Return the weights of a repository of the Hugging Face hub."""
+    return Source(f"{HUB}{repository}", lambda: fetched(f"{HUB}{repository}", lambda: _download(repository)))
+
+
+def from_file(path: Path) -> Source:
+    """Return the weights of a .safetensors file."""
+    return Source(f"file:{path}", lambda: _read(path))
+
+
+def fetched(name: str, load: Callable[[], State]) -> State:
+    """Return what `load` fetches.
+
+    Raises:
+        ConfigError: it is neither in the cache nor to be had, or broken; the message says what to do.
+    """
+    try:
+        return load()
+    except (OSError, HFValidationError) as error:
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(
+            f"model.pretrained: {name} is neither in the hub's local cache nor to be had from the hub "
+            f"({cause[:200]}); fetch it where there is a network (HF_HOME names the cache), or name a "
+            "file, or say false"
+        ) from error
+
+
+def misfit(name: str, network: str, cause: str) -> ConfigError:
+    """Return the error for weights of another network."""
+    return ConfigError(f"model.pretrained: the weights {name} do not fit {network}: {' '.join(cause.split())[:300]}")
+
+
+def _download(repository: str) -> State:
+    """Fetch the safe format where there is one, else what torch reads without running it."""
+    try:
+        return _read(Path(hf_hub_download(repository, SAFE)))
+    except EntryNotFoundError:
+        return torch.load(hf_hub_download(repository, PICKLED), map_location="cpu", weights_only=True)
+
+
+def _read(path: Path) -> State:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ConfigError(f"model.pretrained: {path} is broken: {error}") from error
