@@ -4,8 +4,9 @@ from typing import Any
 
 from hms_ray import lookup
 from hms_ray.tasks._base import CLIP, Task
+from hms_ray.tasks._metrics import Metrics, calibration_bins
 
-__all__ = ["CLIP", "Task", "from_dict"]
+__all__ = ["CLIP", "Metrics", "Task", "calibration_bins", "from_dict"]
 
 
 def from_dict(content: dict[str, Any]) -> Task:

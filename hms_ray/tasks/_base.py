@@ -1,4 +1,4 @@
-"""The contract of a task: targets, probabilities, and a score of which lower is better."""
+"""The contract of a task: targets, probabilities, a score of which lower is better, and metrics beside it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from scipy.special import rel_entr
+from scipy.special import entr, rel_entr
 
 from hms_ray.errors import ConfigError, DataError
+from hms_ray.tasks import _metrics
+from hms_ray.tasks._metrics import Metrics
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +66,14 @@ class Task(ABC):
         """Return each unit's score, (N, K) and (N, K) -> (N,); lower is better."""
 
     @abstractmethod
+    def decide(self, rows: np.ndarray) -> np.ndarray:
+        """Return which classes each row of targets or probabilities (N, K) stands for, bool (N, K)."""
+
+    @abstractmethod
+    def confusion(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
+        """Return counts of decisions, the true by the predicted, (K, K) or, of K questions, (K, 2, 2)."""
+
+    @abstractmethod
     def prior(self, targets: np.ndarray) -> np.ndarray:
         """Return the constant prediction (K,) that scores best on these targets."""
 
@@ -78,6 +88,22 @@ class Task(ABC):
     def score(self, targets: np.ndarray, probs: np.ndarray) -> float:
         """Return the mean score over units."""
         return float(self.row_scores(targets, probs).mean())
+
+    def metrics(self, targets: np.ndarray, probs: np.ndarray) -> Metrics:
+        """Return what else is to be said of predictions, (N, K) and (N, K); N is at least 1."""
+        assert len(targets), "metrics need a unit"
+        score, outcomes = self.score(targets, probs), self.outcomes(targets)
+        tied = np.isclose(outcomes, outcomes.max(-1, keepdims=True)).sum(-1) > 1  # (N,) or, of questions, (N, K)
+        return Metrics(
+            classes=self.classes,
+            units=len(targets),
+            ties=int(tied.reshape(len(targets), -1).any(-1).sum()),
+            score=score,
+            log_loss=score + float(entr(outcomes).sum(-1).mean()),
+            confusion=self.confusion(targets, probs),
+            class_calibration=_metrics.calibration_errors(targets, probs),
+            **_metrics.one_against_rest(self.decide(targets), self.decide(probs)),
+        )
 
     def _divergences(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
         """Return KL(targets || probs) of each question; predictions are clipped, outcomes of target 0 count 0."""

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import expit
 
-from hms_ray.tasks import _base
+from hms_ray.tasks import _base, _metrics
 
 if TYPE_CHECKING:
     import torch
+
+HALF = 0.5
 
 
 class Task(_base.Task):
@@ -43,6 +45,15 @@ class Task(_base.Task):
     def row_scores(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
         """KL of each label, mean over the labels of a unit; for labels of 0 and 1 this is the log loss."""
         return self._divergences(targets, probs).mean(-1)
+
+    def decide(self, rows: np.ndarray) -> np.ndarray:
+        """A label above one half holds."""
+        return rows > HALF
+
+    def confusion(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
+        """Return counts (K, 2, 2), a table a label: rows are whether it holds, columns whether it was predicted to."""
+        columns = zip(self.decide(targets).T, self.decide(probs).T, strict=True)
+        return np.stack([_metrics.confusion(truth, predicted, 2) for truth, predicted in columns])
 
     def prior(self, targets: np.ndarray) -> np.ndarray:
         """The share of units that hold each label, which minimises the mean log loss among constants."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import softmax
 
-from hms_ray.tasks import _base
+from hms_ray.tasks import _base, _metrics
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +43,14 @@ class Task(_base.Task):
     def row_scores(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
         """KL of each row."""
         return self._divergences(targets, probs)
+
+    def decide(self, rows: np.ndarray) -> np.ndarray:
+        """Each row stands for the class with the largest share, the first of several that tie."""
+        return np.arange(len(self.classes)) == rows.argmax(-1)[:, None]
+
+    def confusion(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
+        """Return counts (K, K): rows are the class with most votes, columns the most probable class."""
+        return _metrics.confusion(targets.argmax(-1), probs.argmax(-1), len(self.classes))
 
     def prior(self, targets: np.ndarray) -> np.ndarray:
         """The mean vote share of each class, which minimises the mean KL among constants."""

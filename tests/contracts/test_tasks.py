@@ -1,5 +1,7 @@
 """What every task promises, also one nobody has written yet."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,42 @@ def test_the_score_is_0_of_the_targets_and_more_of_anything_else(task: Task) -> 
     assert task.score(targets, targets) == pytest.approx(0, abs=1e-14)
     assert (task.row_scores(targets, draw(task, 1)) > 0).all()
     assert np.isfinite(task.row_scores(targets.round(), 1 - targets.round())).all()
+
+
+def test_targets_as_predictions_are_right_in_every_metric(task: Task) -> None:
+    targets = task.decide(draw(task, 0)).astype(float)
+    found = task.metrics(targets, targets)
+    assert (found.accuracy, found.macro_f1, found.calibration_error) == (1, 1, 0)
+    assert found.log_loss == pytest.approx(0, abs=1e-13)
+
+
+def test_metrics_agree_with_each_other_and_with_the_score(task: Task) -> None:
+    targets, probs = draw(task, 0), draw(task, 1)
+    found, size = task.metrics(targets, probs), len(task.classes)
+    assert (found.classes, found.units, found.score) == (task.classes, N, task.score(targets, probs))
+    assert found.log_loss == pytest.approx(cross_entropy(task, targets, probs), rel=1e-12)
+    assert found.log_loss >= task.metrics(targets, targets).log_loss, "no prediction beats the targets themselves"
+    assert found.confusion.shape in {(size, size), (size, 2, 2)} and found.confusion.sum() % N == 0
+    for name in ("support", "precision", "recall", "specificity", "f1", "class_calibration"):
+        assert getattr(found, name).shape == (size,)
+    np.testing.assert_array_equal(found.support, task.decide(targets).sum(0))
+    np.testing.assert_allclose(found.f1, 2 / (1 / found.precision + 1 / found.recall))
+    assert 0 < found.accuracy < 1 and 0 < found.calibration_error < 1
+
+
+def test_metrics_do_not_depend_on_the_order_of_units(task: Task) -> None:
+    targets, probs, order = draw(task, 0), draw(task, 1), np.random.default_rng(2).permutation(N)
+    one, other = (task.metrics(targets[rows], probs[rows]).to_dict() for rows in (np.arange(N), order))
+    assert one["confusion"] == other["confusion"]
+    for name in ("log_loss", "accuracy", "macro_f1", "calibration_error"):
+        assert one[name] == pytest.approx(other[name], rel=1e-12)
+
+
+def test_metrics_of_one_unit_can_be_written_down(task: Task) -> None:
+    for unit in range(5):
+        content = task.metrics(draw(task, 0)[[unit]], draw(task, 1)[[unit]]).to_dict()
+        assert content["units"] == 1 and set(content["per_class"]) == set(task.classes)
+        assert json.loads(json.dumps(content, allow_nan=False)) == content
 
 
 def test_the_prior_beats_other_constants(task: Task) -> None:
