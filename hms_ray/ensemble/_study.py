@@ -23,6 +23,7 @@ from hms_ray.study_folder import StudyFolder
 log = logging.getLogger(__name__)
 
 SEED = 0  # of the bootstrap; fits have nothing random
+VOTE_THRESHOLDS = (1, 3, 5, 8, 10, 15, 20)
 
 
 @on_one_thread
@@ -38,7 +39,8 @@ def fit_study(
     min_votes: units with fewer votes are predicted but neither fitted on nor scored; None takes the study's own.
     pool, limits, progress: as in `fit`; the members' families are their spaces.
     Returns what ensemble.json holds: members, certificate, in-sample, cross-fitted and selection-corrected scores,
-    baselines, a table of all methods, and `notes`, sentences on anything that did not go as it should.
+    baselines, a table of all methods, metrics beside the score, and `notes`, sentences on anything that did not go as
+    it should.
 
     Raises:
         ConfigError: no study, no tables, tables of other data or folds, one fold only, nobody has `min_votes`, no such
@@ -64,6 +66,8 @@ def fit_study(
         "candidates": rows.n_members,
         "folds_fingerprint": members.folds_fingerprint,
     }
+    best_single = members.trials.index(result["baselines"]["best_single_trial"])
+    result["metrics"] = _metric_figures(members, rows, ours.nested, best_single, min_votes)
     result["notes"] = [*study["data"].get("notes", ()), *result["notes"]]  # rows that an import left out, if any
     for note in result["notes"]:
         log.warning(note)
@@ -193,11 +197,35 @@ def _outside_selection(rows: Rows, selected_on: tuple[int, ...], nested: CrossFi
     predictions = {"kl_cross_fitted": nested.probs, "mean": _baselines.mean(rows), "prior": _baselines.prior(rows)}
     return {
         "folds": [int(fold) for fold in np.unique(rows.folds[mask])],
-        "units": int(mask.sum()),
-        "groups": len(np.unique(rows.groups[mask])),
         "best_single": float(members.mean(0).min()),
-        **{name: float(rows.losses(probs[mask], mask).mean()) for name, probs in predictions.items()},
+        **_part(rows, mask, predictions),
     }
+
+
+def _metric_figures(members: Stack, rows: Rows, nested: CrossFit, best_single: int, min_votes: int) -> dict[str, Any]:
+    """Return the metrics of the cross-fitted predictions, and their score on units with few votes and with many."""
+    probs = rows.task.from_outcomes(nested.probs)
+    found = rows.task.metrics(members.targets[rows.scored], probs[rows.scored])
+    predictions = {"kl": nested.probs, "best_single": rows.probs[:, best_single], "prior": _baselines.prior(rows)}
+    by_min_votes = [
+        {"min_votes": threshold, **_part(rows, members.votes >= threshold, predictions)}
+        for threshold in _vote_thresholds(members.votes, min_votes)
+    ]
+    return {**found.to_dict(), "score_by_min_votes": by_min_votes}
+
+
+def _part(rows: Rows, mask: np.ndarray, predictions: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Score predictions (N, ..., K) on the units of the mask (N,), be they fitted on or not."""
+    size = {"units": int(mask.sum()), "groups": len(np.unique(rows.groups[mask]))}
+    return size | {name: float(rows.losses(probs[mask], mask).mean()) for name, probs in predictions.items()}
+
+
+def _vote_thresholds(votes: np.ndarray, own: int) -> list[int]:
+    """Return the study's own threshold, and of VOTE_THRESHOLDS those that keep units, each a population of its own."""
+    by_size: dict[int, int] = {}  # populations are nested, so those of one size are one
+    for threshold in (own, *VOTE_THRESHOLDS):
+        by_size.setdefault(int((votes >= threshold).sum()), threshold)
+    return sorted(threshold for size, threshold in by_size.items() if size)
 
 
 def _table(members: Stack, rows: Rows, nested: CrossFit) -> OofTable:

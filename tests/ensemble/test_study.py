@@ -10,7 +10,7 @@ import pytest
 
 from hms_ray import files
 from hms_ray.cli import main
-from hms_ray.ensemble import Limits, _methods, _mixture, _pool, fit_study, linear_pool
+from hms_ray.ensemble import Limits, _methods, _mixture, _pool, _study, fit_study, linear_pool
 from hms_ray.errors import ConfigError, DataError
 from hms_ray.oof import OofTable
 from hms_ray.oof_foreign import import_foreign
@@ -179,6 +179,41 @@ def test_folds_that_chose_nothing_are_scored_apart(fitted):
 def test_nothing_is_set_apart_where_every_fold_chose(make_study, tmp_path):
     folder = make_study(tmp_path, selected_on=(0, 1, 2))
     assert fit_study(folder, pool="linear")["outside_selection"] is None
+
+
+def test_metrics_are_those_of_the_written_predictions_on_the_scored_rows(fitted):
+    folder, result = fitted
+    table = OofTable.read(folder.ensemble_oof)
+    rows = table.rows(10)
+    expected = table.task.metrics(table.targets[rows], table.probs[rows]).to_dict()
+    metrics = {name: value for name, value in result["metrics"].items() if name != "score_by_min_votes"}
+    assert metrics == expected
+    assert metrics["units"] == result["population"]["units"] == np.sum(metrics["confusion"])
+
+
+def test_the_score_stands_at_several_thresholds_of_votes_each_with_its_population(make_study, tmp_path):
+    votes = np.tile([2, 4, 9, 12, 12, 12], 20)
+    folder = make_study(tmp_path, votes=votes)
+    result = fit_study(folder, pool="linear")
+    table, task = OofTable.read(folder.ensemble_oof), OofTable.read(folder.ensemble_oof).task
+    best = OofTable.read(folder.oof(result["baselines"]["best_single_trial"]))
+    found = result["metrics"]["score_by_min_votes"]
+    assert [row["min_votes"] for row in found] == [1, 3, 5, 10], "8 keeps the units of 5, nobody has 15"
+    for row in found:
+        rows = votes >= row["min_votes"]
+        assert (row["units"], row["groups"]) == (rows.sum(), len(set(table.group_ids[rows])))
+        assert row["kl"] == pytest.approx(task.score(table.targets[rows], table.probs[rows]), rel=1e-12)
+        assert row["best_single"] == pytest.approx(task.score(best.targets[rows], best.probs[rows]), rel=1e-12)
+    assert found[-1]["kl"] == pytest.approx(result["kl_cross_fitted"], rel=1e-12)
+    assert found[-1]["prior"] == pytest.approx(result["baselines"]["prior"], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("votes", "own", "expected"),
+    [([2, 4, 9, 12], 10, [1, 3, 5, 10]), ([1, 1, 1], 1, [1]), ([3, 30], 7, [1, 7]), ([2, 25], 22, [1, 22])],
+)
+def test_thresholds_change_the_population_and_hold_the_studys_own(votes, own, expected):
+    assert _study._vote_thresholds(np.array(votes), own) == expected
 
 
 def test_min_votes_of_the_call_wins_over_the_study(linear, make_study, tmp_path):

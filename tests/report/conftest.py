@@ -222,6 +222,7 @@ class FakeStudy:
             "population": {"units": int(kept.sum()), "groups": len(set(self.groups[kept])), "min_votes": MIN_VOTES},
             "candidates": len(self.probs),
             "folds_fingerprint": "f" * 16,
+            "metrics": self._metrics({"kl": blend, "best_single": self.probs[best], "prior": prior}),
             "outside_selection": None if self.foreign else self._outside(figures | {"kl_cross_fitted": blend}),
             "notes": [],
         }
@@ -273,6 +274,17 @@ class FakeStudy:
         scores = {name: self.score(probs, self.kept) for name, probs in figures.items()}
         honest = {"best_single_corrected": scores["best_single"] + 0.0015}
         return {"differences": dict(zip(figures, differences, strict=True))} | scores | honest
+
+    def _metrics(self, figures: dict[str, np.ndarray]) -> dict[str, Any]:
+        found = self.task.metrics(self.targets[self.kept], figures["kl"][self.kept])
+        rows = {n: self.votes >= n for n in (1, 5, MIN_VOTES, 15)}
+        by_min_votes = [
+            {"min_votes": n, "units": int(mask.sum()), "groups": len(set(self.groups[mask]))}
+            | {name: self.score(probs, mask) for name, probs in figures.items()}
+            for n, mask in rows.items()
+            if mask.any()
+        ]
+        return {**found.to_dict(), "score_by_min_votes": by_min_votes}
 
     def _selection(self) -> dict[str, Any] | None:
         """Twelve configurations tried on fold 0; those kept are the finalists of trials."""
