@@ -1,0 +1,64 @@
+"""EEGNet (Lawhern et al. 2018): a filter bank, what each filter looks like on the scalp, and how it goes on in time.
+
+Its kernels and pools are those of the paper in seconds, whatever the rate. A long wave is averaged to a few pieces
+before the head, where the paper's one or two seconds kept every step.
+"""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from hms_ray.specs import InputSpec
+
+SPATIAL = 2  # filters on the scalp for each one in time: the paper's D
+MAX_NORM = 1.0
+COARSE_HZ = 32  # after the first pool; the second leaves an eighth of it
+PIECES = 16  # of time, at most, that the head tells apart
+
+
+class EegNet(nn.Module):
+    """Waves (B, C, T) -> features (B, width x pieces). width: the paper's F2, twice its F1."""
+
+    LAYERS: ClassVar = {"temporal": "temporal", "spatial": "spatial", "blocks": r"separable\.(\d+)"}
+
+    def __init__(self, spec: InputSpec, width: int, depth: int, drop_rate: float) -> None:
+        super().__init__()
+        filters, half_second = width // SPATIAL, int(spec.rate_hz) // 2 | 1
+        pool = max(1, round(spec.rate_hz / COARSE_HZ))
+        self.temporal = nn.Sequential(_along_time(1, filters, half_second), nn.BatchNorm2d(filters))
+        self.spatial = nn.Sequential(_Spatial(filters, spec.shape[0]), *_end(width, pool, drop_rate))
+        self.separable = nn.Sequential(*(_separable(width, 8 if i == 0 else 1, drop_rate) for i in range(depth)))
+        steps = math.ceil(math.ceil(spec.shape[-1] / pool) / 8)
+        piece = math.ceil(steps / PIECES)
+        self.pieces = nn.AvgPool2d((1, piece), ceil_mode=True)
+        self.features = width * math.ceil(steps / piece)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.spatial(self.temporal(x.unsqueeze(1)))  # (B, width, 1, steps)
+        return self.pieces(self.separable(x)).flatten(1)
+
+
+class _Spatial(nn.Conv2d):
+    """Weights over the channels, for each filter its own; no filter's norm exceeds `MAX_NORM`, as in the paper."""
+
+    def __init__(self, filters: int, channels: int) -> None:
+        super().__init__(filters, SPATIAL * filters, (channels, 1), groups=filters, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(x, torch.renorm(self.weight, 2, 0, MAX_NORM), None)
+
+
+def _separable(width: int, pool: int, drop_rate: float) -> nn.Sequential:
+    kernel = COARSE_HZ // 2 | 1  # half a second again
+    depthwise = _along_time(width, width, kernel, groups=width)
+    return nn.Sequential(depthwise, nn.Conv2d(width, width, 1, bias=False), *_end(width, pool, drop_rate))
+
+
+def _along_time(inputs: int, outputs: int, kernel: int, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, (1, kernel), padding=(0, kernel // 2), groups=groups, bias=False)
+
+
+def _end(width: int, pool: int, drop_rate: float) -> tuple[nn.Module, ...]:
+    return nn.BatchNorm2d(width), nn.ELU(), nn.AvgPool2d((1, pool), ceil_mode=True), nn.Dropout(drop_rate)
