@@ -26,7 +26,8 @@ from hms_ray.tasks import Task
 from hms_ray.training import optim
 from hms_ray.training.batches import Epochs, TrainingData
 from hms_ray.training.evaluate import autocast
-from hms_ray.training.loop import Recipe, _Learner
+from hms_ray.training.learner import Learner
+from hms_ray.training.loop import Recipe
 from hms_ray.training.stages import Stage
 from hms_ray.training.team import Replica
 
@@ -96,32 +97,33 @@ def pipeline(place: Place) -> Iterator[str]:
         yield ratio(f"training / bare steps, {device}", rates["bare"] / rates["ours"], "at most 1.05")
 
 
-def _learner(data: TrainingData, device: torch.device, options: argparse.Namespace) -> _Learner:
+def _learner(data: TrainingData, device: torch.device, options: argparse.Namespace) -> Learner:
     """Return what trains a fold, its epochs of so many batches, all full."""
     network = timm_image.Params(arch=ARCH, pretrained=False)
     build = partial(timm_image.build, data.inputs.spec, len(data.task.classes), network)
-    recipe = Recipe(build, AUGMENT, optim.Params(batch=options.batch), (STAGE,), 1, (), 0, "bench")
-    learner = _Learner(recipe, data.to(device), -1, Replica(device))
-    learner.begin(STAGE, 0)
-    learner.epochs = replace(learner.epochs, rows=np.resize(learner.train, options.batch * options.steps))
+    recipe = Recipe(build, (AUGMENT,), optim.Params(batch=options.batch), (STAGE,), "last", 1, (), 0, "bench")
+    learner = Learner(recipe, data.to(device), -1, Replica(device))
+    learner.begin(0, 0, data.targets)
+    learner.epochs = replace(learner.epochs, rows=np.resize(learner.rows, options.batch * options.steps))
     return learner
 
 
-def _epoch(learner: _Learner) -> int:
+def _epoch(learner: Learner) -> int:
     """Train an epoch and return its images."""
-    learner.epoch(learner.step // learner.epochs.steps)
+    done = learner.step // learner.epochs.steps
+    learner.train(done, done)
     return len(learner.epochs.rows)
 
 
 class _Bare:
     """The steps of another network of the same kind, written out, always on the same batch."""
 
-    def __init__(self, learner: _Learner, batch: Batch) -> None:
+    def __init__(self, learner: Learner, batch: Batch) -> None:
         self.device, self.batch, self.settings = learner.replica.device, batch, learner.recipe.optim
         self.task: Task = learner.data.task
         self.network = learner.recipe.build().to(self.device, memory_format=memory_format(4)).train()
         self.average = ModelEmaV3(self.network, decay=self.settings.ema, use_warmup=True)
-        self.optimizer = optim.optimizer(self.network, self.settings, STAGE)
+        self.optimizer = optim.optimizer(self.network, self.settings, STAGE.lr)
 
     def __call__(self, steps: int) -> int:
         """Take so many steps and return the images that went through."""

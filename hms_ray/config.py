@@ -1,5 +1,6 @@
 """The full run: every component's parameters composed, strict, with all faults reported at once."""
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from hms_ray.params import Params, faults
 from hms_ray.seeds import MAX_SEED
 from hms_ray.store.prepare import InputParams
 from hms_ray.store.quality import QualityParams
+from hms_ray.training.epochs import Rule
 from hms_ray.training.optim import Params as OptimParams
-from hms_ray.training.stages import Stage
+from hms_ray.training.stages import Stage, defaulted, order_faults
 
 KINDS = {"data": "datasets", "feature": "features", "model": "models"}
 
@@ -41,6 +43,9 @@ class _Sections(Params):
     test_time: list[str] = Field(default_factory=list)
     optim: OptimParams = Field(default_factory=OptimParams)
     stages: list[Stage] = Field(min_length=1)
+    epoch: Rule = Field(
+        "cross_fitted", description="a fold's epoch: best on the other folds, the last, or best (then scores flatter)"
+    )
     score: Score = Field(default_factory=Score)
     folds: int = Field(5, ge=2, le=100)
     seed: int = Field(0, ge=0, le=MAX_SEED)
@@ -48,8 +53,7 @@ class _Sections(Params):
     @field_validator("augment", mode="before")
     @classmethod
     def _empty_is_default(cls, value: Any) -> Any:
-        """`mixup:` without anything below is read as None and means the defaults."""
-        return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
+        return defaulted(value)
 
     @field_validator("test_time")
     @classmethod
@@ -91,17 +95,19 @@ class RunConfig:
     input: InputParams
     quality: QualityParams
     augment: tuple[Component, ...]
+    stage_augment: tuple[tuple[Component, ...], ...]
     test_time: tuple[str, ...]
     optim: OptimParams
     stages: tuple[Stage, ...]
+    epoch: Rule
     score: Score
     folds: int
     seed: int
 
     @property
     def epochs(self) -> int:
-        """Epochs of a fold, over all stages."""
-        return sum(stage.epochs for stage in self.stages)
+        """Rows of a fold's learning curve: its epochs over all stages, each evaluation counted as one."""
+        return sum(stage.rounds for stage in self.stages)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -114,6 +120,7 @@ class RunConfig:
             "test_time": list(self.test_time),
             "optim": self.optim.model_dump(),
             "stages": [stage.model_dump() for stage in self.stages],
+            "epoch": self.epoch,
             "score": self.score.model_dump(),
             "folds": self.folds,
             "seed": self.seed,
@@ -141,18 +148,23 @@ def try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
     except ValidationError as error:
         return None, faults(error) + [fault for fault, _ in _components(content) if fault]
     found = list(_components(content))
-    faulty = [fault for fault, _ in found if fault]
-    if faulty:
+    own = [stage.augment for stage in sections.stages]
+    in_stages = [None if a is None else list(_augments(a, f"stages.{i}.augment")) for i, a in enumerate(own)]
+    faulty = [fault for fault, _ in itertools.chain(found, *filter(None, in_stages)) if fault]
+    if faulty := faulty + order_faults(sections.stages):
         return None, faulty
     components = {c.kind: c for _, c in found if c and c.kind != "augment"}
+    augment = tuple(c for _, c in found if c and c.kind == "augment")
     run = RunConfig(
         **{key: components[kind] for key, kind in KINDS.items()},
         input=sections.input,
         quality=sections.quality,
-        augment=tuple(c for _, c in found if c and c.kind == "augment"),
+        augment=augment,
+        stage_augment=tuple(augment if a is None else tuple(c for _, c in a if c) for a in in_stages),
         test_time=tuple(sections.test_time),
         optim=sections.optim,
         stages=tuple(sections.stages),
+        epoch=sections.epoch,
         score=sections.score,
         folds=sections.folds,
         seed=sections.seed,
@@ -206,9 +218,13 @@ def _components(content: Mapping[str, Any]) -> Iterator[tuple[str, None] | tuple
             params = {k: v for k, v in section.items() if k != "name"}
             yield from _component(kind, section.get("name"), params, key, f"{key}.name")
     augment = content.get("augment")
-    for name, params in augment.items() if isinstance(augment, Mapping) else ():
+    yield from _augments(augment if isinstance(augment, Mapping) else {}, "augment")
+
+
+def _augments(section: Mapping[str, Any], where: str) -> Iterator[tuple[str, None] | tuple[None, Component]]:
+    for name, params in section.items():
         if isinstance(params, Mapping | None):
-            yield from _component("augment", name, params or {}, f"augment.{name}", "augment")
+            yield from _component("augment", name, params or {}, f"{where}.{name}", where)
 
 
 def _component(

@@ -29,6 +29,7 @@ from hms_ray.tasks import Task
 from hms_ray.training.batches import TrainingData
 from hms_ray.training.loop import FoldResult, FoldStopped, Recipe, train_fold
 from hms_ray.training.team import Replica
+from hms_ray.weights import read as read_weights
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Labels:
 class FoldJob:
     """One fold of one trial: `run` as plain values, `stores` what it reads, `saved` the checkpoint's file.
 
+    weights: the published ones from which the network begins; None: random ones
     limits: after epoch i the fold stops if its held-out score lies above limits[i]; empty: it never does
     """
 
@@ -73,6 +75,7 @@ class FoldJob:
     fold: int
     stores: tuple[StoreRef, ...]
     saved: Path
+    weights: StoreRef | None = None
     limits: tuple[float, ...] = ()
 
 
@@ -82,36 +85,40 @@ def train_job(
     """Train one fold wherever this process runs, reporting each epoch."""
     run = parse_run(job.run)
     with replica.together():
-        inputs, trust = _opened(run, job.stores, labels.windows)
-    data = TrainingData(inputs, labels.targets, labels.votes, labels.folds, trust, labels.task)
-    return train_fold(recipe(run, labels.task, job.fold), data, job.fold, replica, job.saved, on_epoch, job.limits)
+        inputs, trust = _opened(run, job, labels.windows)
+    data = TrainingData(inputs, labels.targets, labels.votes, labels.folds, labels.group_ids, trust, labels.task)
+    how = recipe(run, labels.task, job.fold, job.weights)
+    return train_fold(how, data, job.fold, replica, job.saved, on_epoch, job.limits)
 
 
-def _opened(run: RunConfig, stores: Sequence[StoreRef], windows: Mapping[str, Windows]) -> tuple[Inputs, np.ndarray]:
-    """Open what the run reads, and the trust in its units.
+def _opened(run: RunConfig, job: FoldJob, windows: Mapping[str, Windows]) -> tuple[Inputs, np.ndarray]:
+    """Open what the run reads, and the trust in its units; see that its weights are here.
 
     Raises:
         TrialFailed: this machine cannot have a store; then the fold's workers on other machines stop as well.
     """
     try:
-        measures = quality.of_units(read_quality(stores), windows)
-        return open_run(run, stores, windows), quality.trust(measures, run.quality)
+        if job.weights is not None:
+            job.weights.local()
+        measures = quality.of_units(read_quality(job.stores), windows)
+        return open_run(run, job.stores, windows), quality.trust(measures, run.quality)
     except UserError as error:
         raise TrialFailed(str(error)) from error
 
 
-def recipe(run: RunConfig, task: Task, fold: int) -> Recipe:
+def recipe(run: RunConfig, task: Task, fold: int, weights: StoreRef | None = None) -> Recipe:
     """Return what training needs of a run; the seed differs from fold to fold."""
     own = {k: v for k, v in run.content.items() if k not in ("data", "folds")}  # a study has one of these
     return Recipe(
-        build=lambda: build_model(run, task),
-        augment=tuple((component.module, component.params) for component in run.augment),
+        build=lambda: build_model(run, task, weights),
+        augment=tuple(tuple((own.module, own.params) for own in stage) for stage in run.stage_augment),
         optim=run.optim,
         stages=run.stages,
+        epoch=run.epoch,
         min_votes=run.score.min_votes,
         test_time=test_time(run),
         seed=seeds.derive(run.seed, "fold", fold),
-        mark=files.fingerprint(sources.fingerprint(), own, fold),
+        mark=files.fingerprint(sources.fingerprint(), own, fold, weights and weights.name),
     )
 
 
@@ -120,10 +127,16 @@ def test_time(run: RunConfig) -> tuple[ModuleType, ...]:
     return tuple(lookup.load("augment", name) for name in run.test_time)
 
 
-def build_model(run: RunConfig, task: Task) -> nn.Module:
-    """Build the run's network."""
-    spec = run.feature.module.spec(run.feature.params)
-    return run.model.module.build(spec, len(task.classes), run.model.params)
+def build_model(run: RunConfig, task: Task, weights: StoreRef | None = None) -> nn.Module:
+    """Build the run's network, from published weights where there are some.
+
+    Raises:
+        ConfigError: they are another network's.
+        DataError: they are not on this machine.
+    """
+    spec, params = run.feature.module.spec(run.feature.params), run.model.params
+    published = [] if weights is None else [read_weights(weights)]
+    return run.model.module.build(spec, len(task.classes), params, *published)
 
 
 def with_random_weights(content: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -146,12 +159,13 @@ def rehearse(run: RunConfig, task: Task) -> None:
     spec, made_up = run.feature.module.spec(run.feature.params), seeds.stream(0, "rehearsal")
     x = torch.from_numpy(made_up.standard_normal((2, *spec.shape)).astype(np.float32))
     y = torch.full((2, len(task.classes)), 1 / len(task.classes))
-    batch = apply_all(Batch(x, y, torch.ones(2), spec), made_up, recipe(run, task, 0).augment)
+    for augment in dict.fromkeys(recipe(run, task, 0).augment):
+        apply_all(Batch(x, y, torch.ones(2), spec), made_up, augment)
     for module in test_time(run):
         module.variant(x, spec)
     try:
-        with torch.inference_mode():
-            build_model(parse_run(with_random_weights(run.content)), task).eval()(batch.x)
+        with torch.inference_mode(), torch.device("meta"):  # shapes alone, whatever the network's size
+            build_model(run, task).eval()(torch.empty(2, *spec.shape))
     except (RuntimeError, AssertionError, ValueError) as error:
         what = f"model {run.model.name} cannot take {spec.layout} inputs of shape {spec.shape}"
         raise ConfigError(f"{what}: {str(error).splitlines()[0]}") from error
@@ -176,15 +190,15 @@ def _feature(run: RunConfig) -> FeatureRef:
     return FeatureRef(run.feature.name, run.feature.params)
 
 
-def write_fold(folder: FoldFolder, table: OofTable, weights: bytes) -> None:
-    """Write a finished fold: the weights first, since the table is what says that it is finished."""
-    files.write_bytes(folder.weights, weights)
+def write_fold(folder: FoldFolder, table: OofTable, by_epoch: np.ndarray) -> None:
+    """Write a finished fold, whose weights are there: the table last, since it is what says that it is finished."""
+    files.write_array(folder.by_epoch, by_epoch)
     table.write(folder.oof)
-    folder.checkpoint.unlink(missing_ok=True)
+    folder.drop_checkpoint()
 
 
 def fold_table(result: FoldResult, labels: Labels, trial: str, space: str, selected_on: tuple[int, ...]) -> OofTable:
-    """Return the out-of-fold rows of one finished fold."""
+    """Return the out-of-fold rows of one finished fold, after its last epoch."""
     rows = result.rows
     return OofTable(
         unit_ids=labels.unit_ids[rows],
@@ -192,13 +206,15 @@ def fold_table(result: FoldResult, labels: Labels, trial: str, space: str, selec
         folds=labels.folds[rows],
         votes=labels.votes[rows],
         targets=labels.targets[rows],
-        probs=result.probs,
+        probs=result.probs[-1],
         task=labels.task,
         trial=trial,
         space=space,
         data_fingerprint=labels.data_fingerprint,
         folds_fingerprint=labels.folds_fingerprint,
         selected_on=selected_on,
+        epoch_rule="last",
+        epochs=(len(result.probs),),
     )
 
 

@@ -14,7 +14,7 @@ from hms_ray import files, tasks
 from hms_ray.errors import ConfigError, DataError, raise_all
 from hms_ray.tasks import Task
 
-METADATA = ("trial", "space", "task", "data_fingerprint", "folds_fingerprint", "selected_on")
+METADATA = ("trial", "space", "task", "data_fingerprint", "folds_fingerprint", "selected_on", "epoch_rule", "epochs")
 TARGET_TOLERANCE = 1e-9  # the same shares computed on two machines may differ in their last digits
 
 
@@ -38,6 +38,9 @@ class OofTable:
     unit_ids, group_ids: strings (N,); folds, votes: whole numbers (N,)
     targets, probs: float64 (N, K)
     selected_on: the folds whose scores chose this configuration; the score on them is optimistic
+    epoch_rule: how the epoch of each fold was chosen: "cross_fitted" on the other folds, "last", or "best" on the very
+        rows, which makes the score optimistic; "given": nothing is known of it
+    epochs: the epoch of each fold, counted from 1; () where nothing is known of it
     """
 
     unit_ids: np.ndarray
@@ -52,6 +55,8 @@ class OofTable:
     data_fingerprint: str
     folds_fingerprint: str
     selected_on: tuple[int, ...] = ()
+    epoch_rule: str = "given"
+    epochs: tuple[int, ...] = ()
 
     def rows(self, min_votes: int) -> np.ndarray:
         """Return the mask (N,) of the scored population; errors as in `population`."""
@@ -67,6 +72,8 @@ class OofTable:
             "data_fingerprint": self.data_fingerprint,
             "folds_fingerprint": self.folds_fingerprint,
             "selected_on": [int(fold) for fold in self.selected_on],
+            "epoch_rule": self.epoch_rule,
+            "epochs": [int(epoch) for epoch in self.epochs],
         }
         files.write_table(path, pd.DataFrame(columns).astype(kinds), metadata)
 
@@ -91,11 +98,16 @@ class OofTable:
             votes=frame["votes"].to_numpy(dtype=np.int64),
             targets=frame[targets].to_numpy(dtype=np.float64),
             probs=frame[probs].to_numpy(dtype=np.float64),
-            **{**metadata, "task": task, "selected_on": tuple(metadata["selected_on"])},
+            **metadata | {"task": task} | {name: tuple(metadata[name]) for name in ("selected_on", "epochs")},
         )
         task.check_targets(table.targets, str(path))
         task.check_probs(table.probs, str(path))
         return table
+
+
+def epochs_of(path: Path) -> tuple[int, ...]:
+    """Return the epoch of each fold of a table that `OofTable.write` made; errors as in `OofTable.read`."""
+    return tuple(_read_provenance(path)["epochs"])
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,7 @@ class Stack:
 
     unit_ids, group_ids, folds, votes: (N,), sorted by unit_id
     targets: (N, K); probs: (N, M, K)
-    trials, spaces: the members' names; selected_on: every fold that chose any of them
+    trials, spaces, epoch_rules: of the members; selected_on: every fold that chose any of them
     """
 
     unit_ids: np.ndarray
@@ -116,6 +128,7 @@ class Stack:
     task: Task
     trials: tuple[str, ...]
     spaces: tuple[str, ...]
+    epoch_rules: tuple[str, ...]
     data_fingerprint: str
     folds_fingerprint: str
     selected_on: tuple[int, ...]
@@ -142,6 +155,7 @@ def stack(tables: Sequence[OofTable]) -> Stack:
         task=first.task,
         trials=tuple(table.trial for table in tables),
         spaces=tuple(table.space for table in tables),
+        epoch_rules=tuple(table.epoch_rule for table in tables),
         data_fingerprint=first.data_fingerprint,
         folds_fingerprint=first.folds_fingerprint,
         selected_on=tuple(sorted({fold for table in tables for fold in table.selected_on})),

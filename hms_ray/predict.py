@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hms_ray import files, tasks
+from hms_ray import files, oof, tasks
 from hms_ray.config import RunConfig, load_yaml, parse_run
 from hms_ray.crossval import build_model, open_run, prepare_inputs, test_time, with_random_weights
 from hms_ray.datasets import Dataset
@@ -31,7 +31,7 @@ def predict(folder: StudyFolder, root: Path, out: Path) -> int:
         raise ConfigError(f"--out {out}: is a folder; name a file")
     study, ensemble = folder.read_study(), _ensemble(folder)
     members = ensemble["members"]
-    _check_weights(folder, members, study["folds"]["k"])
+    _check_weights(folder, members)
     task = tasks.from_dict(study["task"])
     configs = [load_yaml(folder.trial(member["trial"]).config) for member in members]
     runs = [parse_run(with_random_weights(config)) for config in configs]
@@ -39,7 +39,7 @@ def predict(folder: StudyFolder, root: Path, out: Path) -> int:
     progress = Progress("predict")
     probs = []
     for done, (member, run) in enumerate(zip(members, runs, strict=True), start=1):
-        probs.append(_member_probs(folder, member["trial"], run, dataset, task, study["folds"]["k"]))
+        probs.append(_member_probs(folder, member["trial"], run, dataset, task))
         progress(done, len(members))
     blend = _blend(ensemble["fitted"], task, np.stack(probs, axis=1))
     runs[0].data.module.write_submission(out, dataset.units["unit_id"].tolist(), blend)
@@ -62,31 +62,35 @@ def _ensemble(folder: StudyFolder) -> dict[str, Any]:
     return content
 
 
-def _check_weights(folder: StudyFolder, members: list[dict[str, Any]], folds: int) -> None:
+def _check_weights(folder: StudyFolder, members: list[dict[str, Any]]) -> None:
     """Raise ConfigError unless each member has the weights of its models."""
     faults = [
         f"{member['trial']} ({member['space']}) has no model here; predictions from elsewhere cannot be repeated"
         for member in members
         if not folder.trial(member["trial"]).config.is_file()
     ]
-    weights = [folder.trial(member["trial"]).fold(k).weights for member in members for k in range(folds)]
-    faults = faults or [f"{path} is missing" for path in weights if not path.is_file()]
+    paths = [path for member in members if not faults for path in _weights(folder, member["trial"])]
+    faults = faults or [f"{path} is missing" for path in paths if not path.is_file()]
     raise_all(faults, ConfigError, f"{folder.root} cannot predict new data")
 
 
-def _member_probs(
-    folder: StudyFolder, trial: str, run: RunConfig, dataset: Dataset, task: Task, folds: int
-) -> np.ndarray:
+def _weights(folder: StudyFolder, trial: str) -> list[Path]:
+    """Return the weights of each fold's model, after the epoch that was chosen."""
+    return [folder.trial(trial).fold(k).weights(epoch) for k, epoch in enumerate(oof.epochs_of(folder.oof(trial)))]
+
+
+def _member_probs(folder: StudyFolder, trial: str, run: RunConfig, dataset: Dataset, task: Task) -> np.ndarray:
     """Return (N, K), the mean over the member's fold models."""
     inputs = open_run(run, prepare_inputs(dataset, run), dataset.windows)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows, batch = np.arange(len(inputs)), 2 * run.optim.batch
     total = np.zeros((len(inputs), len(task.classes)))
-    for k in range(folds):
+    paths = _weights(folder, trial)
+    for path in paths:
         model = build_model(run, task).to(device)
-        model.load_state_dict(checkpoint.unpack(folder.trial(trial).fold(k).weights))
-        total += predict_rows(model, inputs, rows, task, device, batch, test_time(run))
-    return total / folds
+        model.load_state_dict(checkpoint.unpack(path))
+        total += predict_rows(model, inputs, rows, task, device, batch, test_time(run), run.optim.precision)
+    return total / len(paths)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ runs/<study>/
   quality.parquet   the measures of each unit's recordings
   journal.log       Optuna JournalStorage
   gpu_memory.json   what each architecture needs of a GPU, as measured
-  trials/<id>/      config.yaml, epochs.parquet, folds/<k>/{oof.parquet, model.safetensors, checkpoint.pt}
+  trials/<id>/      config.yaml, epochs.parquet, folds/<k>/
+    folds/<k>/      oof.parquet, epochs.npy (predictions of every epoch), weights/<epoch>.safetensors, checkpoint.pt
   oof/<id>.parquet  one out-of-fold table a finalist or foreign file
   ensemble/         ensemble.json, oof.parquet
 """
 
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -22,7 +24,7 @@ from hms_ray import __version__, files, sources
 from hms_ray.errors import ConfigError, DataError, raise_all
 
 LIBRARIES = ("ray", "torch", "timm", "optuna", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
-IDENTITY = ("task", "data.fingerprint", "folds.k", "folds.fingerprint", "score")
+IDENTITY = ("task", "data.fingerprint", "folds.k", "folds.fingerprint", "score", "epoch")
 KEYS = (*IDENTITY, "versions", "spaces")  # without these, study.json is none
 DECIDING = ("base.", "search.", "race.", "sampler.", "budget.trial_folds")  # what of a space decides about results
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -37,29 +39,41 @@ def check_id(name: str) -> str:
 
 @dataclass(frozen=True)
 class FoldFolder:
-    """One fold of one trial. `oof` is written last: where it exists, the fold is finished."""
+    """One fold of one trial. `oof` is written last: where it exists, the fold is finished. Epochs count from 1."""
 
     root: Path
 
     @property
     def oof(self) -> Path:
-        """Predictions of the held-out units."""
+        """Predictions of the held-out units after the last epoch."""
         return self.root / "oof.parquet"
 
     @property
-    def weights(self) -> Path:
-        """The trained weights, for prediction."""
-        return self.root / "model.safetensors"
+    def by_epoch(self) -> Path:
+        """Predictions (epochs, units, K) of the same units after every epoch."""
+        return self.root / "epochs.npy"
+
+    def weights(self, epoch: int) -> Path:
+        """The weights after an epoch, for prediction."""
+        return self.root / "weights" / f"{int(epoch)}.safetensors"
 
     @property
     def checkpoint(self) -> Path:
         """State after the last finished epoch; gone once the fold is finished."""
         return self.root / "checkpoint.pt"
 
-    def drop_weights(self) -> None:
-        """Delete what only prediction or more training would need."""
-        self.weights.unlink(missing_ok=True)
+    def drop_checkpoint(self) -> None:
+        """Delete what only more training would need."""
         self.checkpoint.unlink(missing_ok=True)
+        for teacher in self.root.glob("teacher-*"):
+            shutil.rmtree(teacher)
+
+    def drop_weights(self, but: int | None = None) -> None:
+        """Delete what only prediction or more training would need, but for the weights after one epoch."""
+        for path in self.root.glob("weights/*.safetensors"):
+            if but is None or path != self.weights(but):
+                path.unlink()
+        self.drop_checkpoint()
 
 
 @dataclass(frozen=True)
@@ -156,7 +170,8 @@ class StudyFolder:
 
         Other code than the study was made with is refused as well, unless `force` says to go on with it.
 
-        identity: task, data {name, fingerprint, units, groups, ...}, folds {k, fingerprint, ...}, score {min_votes}
+        identity: task, data {name, fingerprint, units, groups, ...}, folds {k, fingerprint, ...}, score {min_votes},
+            epoch: the rule by which a fold's epoch is chosen
         """
         if self.root.is_file():
             raise ConfigError(f"{self.root} is a file; a study is a folder")

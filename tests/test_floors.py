@@ -23,6 +23,7 @@ FLOORS = (
     ("augment", "models"),
     ("training",),
     ("config",),
+    ("weights",),
     ("crossval",),
     ("execution",),
     ("search",),

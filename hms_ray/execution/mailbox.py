@@ -61,6 +61,16 @@ class FoldDone:
 
 
 @dataclass(frozen=True)
+class EpochWeights:
+    """The packed weights after an epoch that may be chosen; those of a fold come just before it is done."""
+
+    trial: str
+    fold: int
+    epoch: int
+    content: bytes
+
+
+@dataclass(frozen=True)
 class FoldHalted:
     """A fold was stopped inside, since its score lay above the limit."""
 
@@ -128,7 +138,7 @@ class Mark:
 
 
 Ended = FoldDone | FoldHalted | FoldFailed
-Message = FoldBegun | EpochDone | Ended | StorageFailed | Wanted | WorkDone | ReplicasLost | Mark
+Message = FoldBegun | EpochDone | EpochWeights | Ended | StorageFailed | Wanted | WorkDone | ReplicasLost | Mark
 
 
 @ray.remote(num_cpus=0)

@@ -14,6 +14,7 @@ from hms_ray.crossval import FoldJob, Labels, train_job
 from hms_ray.errors import HmsRayError
 from hms_ray.execution.mailbox import (
     EpochDone,
+    EpochWeights,
     FoldBegun,
     FoldDone,
     FoldFailed,
@@ -22,7 +23,7 @@ from hms_ray.execution.mailbox import (
     StorageFailed,
     Work,
 )
-from hms_ray.training.loop import FoldResult
+from hms_ray.training.loop import FoldStopped
 from hms_ray.training.team import Replica
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS)  # faults of a disk, no configuration's
@@ -103,7 +104,12 @@ def _train(job: FoldJob, labels: Labels, replica: Replica, line: Line, actor: An
                 line.post(failed)
             raise
         return failed
-    return FoldDone(job.trial, result) if isinstance(result, FoldResult) else FoldHalted(job.trial, result)
+    if isinstance(result, FoldStopped):
+        return FoldHalted(job.trial, result)
+    if replica.rank == 0:
+        for epoch, path in result.weights.items():  # one by one: together they may be large
+            line.post(EpochWeights(job.trial, job.fold, epoch, path.read_bytes()))
+    return FoldDone(job.trial, result)
 
 
 def _failed(job: FoldJob, error: Exception) -> FoldFailed | StorageFailed:

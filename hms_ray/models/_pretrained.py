@@ -7,6 +7,7 @@ takes them in `build(spec, n_outputs, params, weights)`. Whoever searches fetche
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from huggingface_hub import hf_hub_download
@@ -73,8 +74,9 @@ def from_hub(repository: str) -> Source:
 
 
 def from_file(path: Path) -> Source:
-    """Return the weights of a .safetensors file."""
-    return Source(f"file:{path}", lambda: _read(path))
+    """Return the weights of a .safetensors file; one that has changed has another key."""
+    state = path.stat()
+    return Source(f"file:{path} {state.st_size} {state.st_mtime_ns}", lambda: _read(path))
 
 
 def fetched(name: str, load: Callable[[], State]) -> State:
@@ -92,6 +94,13 @@ def fetched(name: str, load: Callable[[], State]) -> State:
             f"({cause[:200]}); fetch it where there is a network (HF_HOME names the cache), or name a "
             "file, or say false"
         ) from error
+    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:  # a fetch that was cut short
+        raise ConfigError(f"model.pretrained: {name} is broken: {' '.join(str(error).split())[:200]}") from error
+
+
+def called(params: Pretrained, published: str) -> str:
+    """Return what weights are called in a message; published: those that `pretrained: true` means."""
+    return params.pretrained if isinstance(params.pretrained, str) else published
 
 
 def misfit(name: str, network: str, cause: str) -> ConfigError:

@@ -173,6 +173,7 @@ def _identity(kept: OofTable, labels: Path, min_votes: int, left_out: list[str])
         | {"units": len(kept.unit_ids), "groups": len(groups), "notes": left_out},
         "folds": {"k": len(np.unique(kept.folds)), "seed": None, "fingerprint": kept.folds_fingerprint},
         "score": {"min_votes": min_votes},
+        "epoch": "given",
     }
 
 

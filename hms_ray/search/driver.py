@@ -71,6 +71,8 @@ def _opened(
     with one_driver(folder):
         study = open_study(folder, spaces, root, force)
         nothing_left = folder.study.is_file() and all(done(study, space) for space in spaces)
+        if not nothing_left:
+            study.fetch(spaces)
         with session() if not (in_process or nothing_left) else nullcontext() as nodes:
             places = {space.name: _place(study, space, nodes, in_process) for space in spaces}
             if not nothing_left:
@@ -133,6 +135,7 @@ def _train_all_folds(ledger: Ledger, runs: Mapping[str, RunConfig], place: Place
     for trial in whole:
         if not folder.oof(trial).is_file():
             ledger.write_oof(trial)
+        ledger.keep_chosen(trial)
     failed = [
         f"{trial} has no out-of-fold table: {ledger.failures[trial].cause if trial in ledger.failures else 'unknown'}"
         for trial in runs

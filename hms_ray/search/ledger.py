@@ -1,20 +1,30 @@
 """Writes what workers send: learning curves, finished folds and their weights, into the study folder."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hms_ray import files
+from hms_ray import files, oof
 from hms_ray.crossval import finished_folds, fold_table, write_epochs, write_fold
 from hms_ray.errors import SearchAborted
-from hms_ray.execution.mailbox import EpochDone, FoldBegun, FoldDone, FoldFailed, FoldHalted, Message, StorageFailed
+from hms_ray.execution.mailbox import (
+    EpochDone,
+    EpochWeights,
+    FoldBegun,
+    FoldDone,
+    FoldFailed,
+    FoldHalted,
+    Message,
+    StorageFailed,
+)
 from hms_ray.oof import OofTable
 from hms_ray.search.board import Board
 from hms_ray.search.study import Study
+from hms_ray.training import epochs
 
 REMEMBERED = 1024  # folds whose predictions stay in memory: each is compared with many others
 
@@ -57,6 +67,8 @@ class Ledger:
             case EpochDone(trial, row):
                 self._add_epochs(trial, pd.DataFrame([row]))
                 self.board.epoch(trial, row["fold"], row["epoch"], row["score"], row["memory_gb"] or None)
+            case EpochWeights(trial, fold, epoch, content):
+                files.write_bytes(self.study.folder.trial(trial).fold(fold).weights(epoch), content)
             case FoldDone(trial, result):
                 self._write(trial, message)
                 self.board.fold_done(trial, result.fold, self._worded(trial, [result.fold]))
@@ -72,8 +84,13 @@ class Ledger:
                 )
 
     def scored(self, trial: str, folds: Sequence[int]) -> Scored:
-        """Return a trial's predictions on the scored units of folds that it has finished."""
-        parts = [self._scored(trial, fold) for fold in folds]
+        """Return a trial's predictions on the scored units of folds that it has finished.
+
+        Each fold at its epoch, chosen among these folds alone: so trials are compared with the same knowledge, whatever
+        else they have trained.
+        """
+        epochs = self._epochs(trial, folds)
+        parts = [self._scored(trial, fold, epochs[fold]) for fold in folds]
         return Scored(*(np.concatenate([getattr(part, name) for part in parts]) for name in Scored.__annotations__))
 
     def score(self, trial: str, folds: Sequence[int]) -> float:
@@ -105,10 +122,17 @@ class Ledger:
         return [fold for fold in folds if fold not in finished]
 
     def without_weights(self, trial: str) -> list[int]:
-        """Return the folds of a trial that cannot predict: they are not finished, or their weights were dropped."""
+        """Return the folds of a trial that cannot predict: they are not finished, or weights that may be chosen, or
+        are, were dropped."""
         folder = self.study.folder.trial(trial)
         finished = finished_folds(self.study.folder, trial, self.study.folds)
-        return [k for k in range(self.study.folds) if k not in finished or not folder.fold(k).weights.is_file()]
+        kept = {k: map(folder.fold(k).weights, self._kept(trial, k)) for k in finished}
+        return [k for k in range(self.study.folds) if k not in kept or not all(path.is_file() for path in kept[k])]
+
+    def keep_chosen(self, trial: str) -> None:
+        """Delete the weights of a whole trial that no choice can reach any more."""
+        for fold, epoch in enumerate(oof.epochs_of(self.study.folder.oof(trial))):
+            self.study.folder.trial(trial).fold(fold).drop_weights(but=epoch)
 
     def drop_weights(self, trial: str) -> None:
         """Delete the weights of a trial that is no candidate of the ensemble; its predictions stay."""
@@ -130,22 +154,43 @@ class Ledger:
 
     def write_oof(self, trial: str) -> None:
         """Join all folds of a trial to its out-of-fold table."""
-        tables = [OofTable.read(self.study.folder.trial(trial).fold(k).oof) for k in range(self.study.folds)]
+        folds = tuple(range(self.study.folds))
+        epochs = self._epochs(trial, folds)
+        tables = [self._table(trial, fold, epochs[fold]) for fold in folds]
         whole = {
             name: np.concatenate([getattr(table, name) for table in tables])
             for name in ("unit_ids", "group_ids", "folds", "votes", "targets", "probs")
         }
-        selected = {"selected_on": self.selected_on}
-        OofTable(**(vars(tables[0]) | whole | selected)).write(self.study.folder.oof(trial))
-        self.board.note(f"{trial} all folds: {self._worded(trial, range(self.study.folds))}")
+        chosen = {"selected_on": self.selected_on, "epoch_rule": self.study.epoch, "epochs": tuple(epochs.values())}
+        OofTable(**(vars(tables[0]) | whole | chosen)).write(self.study.folder.oof(trial))
+        self.board.note(f"{trial} all folds: {self._worded(trial, folds)}")
 
     def _write(self, trial: str, done: FoldDone) -> None:
         self._replace_epochs(trial, done.fold, done.result.epochs)
         table = fold_table(done.result, self.study.labels, trial, trial.rpartition("-")[0], self.selected_on)
-        write_fold(self.study.folder.trial(trial).fold(done.fold), table, done.result.weights)
+        write_fold(self.study.folder.trial(trial).fold(done.fold), table, done.result.probs)
 
-    def _read_scored(self, trial: str, fold: int) -> Scored:
-        table = OofTable.read(self.study.folder.trial(trial).fold(fold).oof)
+    def _epochs(self, trial: str, folds: Sequence[int]) -> dict[int, int]:
+        """Return the epoch of each of those finished folds, by the study's rule."""
+        curves = np.stack([self.curve(trial, fold) for fold in folds])
+        units = np.array([self.study.scored_units(fold) for fold in folds])
+        return dict(zip(folds, epochs.choose(self.study.epoch, curves, units), strict=True))
+
+    def _kept(self, trial: str, fold: int) -> list[int]:
+        """Return the epochs of a finished fold whose weights are to be there: the chosen one, or all that may be."""
+        table = self.study.folder.oof(trial)
+        if table.is_file():
+            return [oof.epochs_of(table)[fold]]
+        curve = self.curve(trial, fold)
+        return epochs.reachable(self.study.epoch, curve, len(curve))
+
+    def _table(self, trial: str, fold: int, epoch: int) -> OofTable:
+        """Return the out-of-fold rows of a finished fold after an epoch."""
+        folder = self.study.folder.trial(trial).fold(fold)
+        return replace(OofTable.read(folder.oof), probs=np.load(folder.by_epoch, mmap_mode="r")[epoch - 1])
+
+    def _read_scored(self, trial: str, fold: int, epoch: int) -> Scored:
+        table = self._table(trial, fold, epoch)
         inside = table.votes >= self.study.min_votes
         return Scored(table.targets[inside], table.probs[inside], table.group_ids[inside], table.folds[inside])
 

@@ -46,7 +46,7 @@ class Referee:
 
     def estimate(self, trial: str, run: RunConfig, stopped_in: int | None, kept: Sequence[str]) -> float:
         """Guess the score that a stopped trial would have had over all its folds; stopped_in: the fold it was in."""
-        scored = [fold for fold in self.folds if self._units(fold)]
+        scored = [fold for fold in self.folds if self.ledger.study.scored_units(fold)]
         missing = self.ledger.missing(trial, scored)
         own = [self.ledger.score(trial, [fold]) for fold in scored if fold not in missing]
         done = [fold for fold in scored if fold not in missing]
@@ -56,7 +56,7 @@ class Referee:
             done.append(stopped_in)
         order = [*done, *(fold for fold in scored if fold not in done)]
         others = np.array([[self.ledger.score(other, [fold]) for fold in order] for other in kept])
-        units = np.array([self._units(fold) for fold in order])
+        units = np.array([self.ledger.study.scored_units(fold) for fold in order])
         return pace.estimate(np.array(own), others.reshape(len(kept), len(order)), units)
 
     def gain(self, trial: str, folds: Sequence[int], kept: Sequence[str]) -> float:
@@ -86,10 +86,6 @@ class Referee:
     def _stacked(self, trials: Sequence[str], folds: Sequence[int]) -> np.ndarray:
         """Return the trials' predictions (N, M, K) on the scored units of those folds."""
         if not trials:
-            rows = sum(self._units(fold) for fold in folds)
+            rows = sum(map(self.ledger.study.scored_units, folds))
             return np.empty((rows, 0, len(self.ledger.study.labels.task.classes)))
         return np.stack([self.ledger.scored(trial, folds).probs for trial in trials], axis=1)
-
-    def _units(self, fold: int) -> int:
-        labels = self.ledger.study.labels
-        return int(((labels.folds == fold) & (labels.votes >= self.ledger.study.min_votes)).sum())

@@ -20,7 +20,7 @@ from hms_ray.search.ranges import Choice, Range, parse_range
 from hms_ray.search.settings import SETTINGS, Budget, Log, Race, Resources, Sampler
 from hms_ray.study_folder import check_id
 
-FIXED = ("data", "folds", "score", "seed")  # the study's own: every trial must share them
+FIXED = ("data", "folds", "score", "epoch", "seed")  # the study's own: every trial must share them
 SECTIONS = ("description", "base", "search", *SETTINGS)
 
 

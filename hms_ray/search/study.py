@@ -10,7 +10,7 @@ import pandas as pd
 
 from hms_ray import files, folds, oof
 from hms_ray.config import RunConfig, Score, parse_run, try_run
-from hms_ray.crossval import FoldJob, Labels, check_inputs, prepare_inputs, rehearse
+from hms_ray.crossval import FoldJob, Labels, build_model, check_inputs, prepare_inputs, rehearse
 from hms_ray.datasets import Dataset
 from hms_ray.errors import ConfigError, TrialFailed, raise_all
 from hms_ray.execution import loggers
@@ -23,6 +23,8 @@ from hms_ray.store.inputs import read_quality
 from hms_ray.store.share import StoreRef
 from hms_ray.store.workers import Workers
 from hms_ray.study_folder import StudyFolder
+from hms_ray.training.epochs import Rule
+from hms_ray.weights import fetch as fetch_weights
 
 CHOSEN_ON = "warm_start_chosen_on"
 
@@ -35,14 +37,20 @@ class Study:
     dataset: Dataset
     labels: Labels
     score: Score
+    epoch: Rule
     identity: Mapping[str, Any]
     force: bool = False
     prepared: dict[str, tuple[StoreRef, ...]] = field(default_factory=dict)
+    fetched: dict[str, StoreRef | None] = field(default_factory=dict)
 
     @property
     def min_votes(self) -> int:
         """Units with so many votes are scored."""
         return self.score.min_votes
+
+    def scored_units(self, fold: int) -> int:
+        """Return how many units of a fold are scored."""
+        return int(((self.labels.folds == fold) & (self.labels.votes >= self.min_votes)).sum())
 
     def begin(self, spaces: Sequence[Space]) -> None:
         """Write the study's identity, folds and spaces, or refuse what differs from what is written."""
@@ -95,6 +103,29 @@ class Study:
             self.prepared[key] = prepare_inputs(self.dataset, run, workers)
         return self.prepared[key]
 
+    def weights(self, run: RunConfig) -> StoreRef | None:
+        """Return the published weights from which a run begins, fetched unless that is done; None: random ones."""
+        key = files.fingerprint(run.model.dump())
+        if key not in self.fetched:
+            self.fetched[key] = fetch_weights(run.model)
+        return self.fetched[key]
+
+    def fetch(self, spaces: Sequence[Space]) -> None:
+        """Fetch the weights of the base runs and of each choice, and see that they fit.
+
+        Raises:
+            ConfigError: lists those that cannot be had, or are another network's.
+        """
+        faults = []
+        for space in spaces:
+            for run in variants(space):
+                try:
+                    if (weights := self.weights(run)) is not None:
+                        build_model(run, self.labels.task, weights)
+                except ConfigError as error:
+                    faults.append(f"space {space.name}: {error}")
+        raise_all(dict.fromkeys(faults), ConfigError, "weights")
+
     @property
     def folds(self) -> int:
         """The number of folds."""
@@ -118,7 +149,7 @@ class Study:
         if not folder.config.is_file():
             files.write_yaml(folder.config, run.content)
         saved = folder.fold(fold).checkpoint.absolute()
-        return FoldJob(trial, run.content, fold, self.stores(run), saved, limits)
+        return FoldJob(trial, run.content, fold, self.stores(run), saved, self.weights(run), limits)
 
 
 def load_dataset(root: Path, run: RunConfig) -> Dataset:
@@ -150,8 +181,9 @@ def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path, force: 
         "data": dataset.identity() | {"params": run.data.params.model_dump()},
         "folds": {"k": run.folds, "seed": run.seed, "fingerprint": folds.fingerprint(table)},
         "score": {"min_votes": run.score.min_votes},
+        "epoch": run.epoch,
     }
-    study = Study(folder, dataset, Labels.of(dataset, table), run.score, identity, force)
+    study = Study(folder, dataset, Labels.of(dataset, table), run.score, run.epoch, identity, force)
     if folder.study.is_file():  # a study of something else is refused before hours of preparation
         study.begin(spaces)
     return study

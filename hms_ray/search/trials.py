@@ -11,7 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from hms_ray.config import RunConfig, try_run
-from hms_ray.errors import SearchAborted
+from hms_ray.errors import SearchAborted, UserError
 from hms_ray.execution.collector import ATTEMPTS, LOST
 from hms_ray.execution.mailbox import FoldDone, FoldHalted, Message, Work
 from hms_ray.execution.packing import Shares
@@ -128,7 +128,13 @@ class Trials:
         if not missing or (began and not self._survives(trial)):  # the driver was killed before it recorded that
             self._end(trial)
             return None
-        jobs = [self.study.job(trial, run, fold, self.referee.limits(run, fold, self.kept(number))) for fold in missing]
+        kept = self.kept(number)
+        try:
+            jobs = [self.study.job(trial, run, fold, self.referee.limits(run, fold, kept)) for fold in missing]
+        except UserError as error:  # a combination of choices whose weights or features cannot be had
+            self.ledger.board.failed(trial, None, str(error))
+            self._fail(number, trial, str(error))
+            return None
         self.given[trial] = self.gpus.share(run) if isinstance(self.gpus, Shares) else self.gpus
         return Work(trial, tuple(jobs), self.given[trial])
 
@@ -241,10 +247,6 @@ class Trials:
                 f"space {self.journal.space.name}: {len(ended)} trials in a row failed with the same error "
                 f"(budget.same_failures): {ended[-1].user_attrs['cause']}"
             )
-
-
-def _behind_others(row: Mapping[str, Any]) -> str:
-    return f"its score of {row['score']:.4f} in epoch {row['epoch']} of fold {row['fold']} is too far behind the others"
 
 
 def _behind_others(row: Mapping[str, Any]) -> str:

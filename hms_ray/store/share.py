@@ -26,6 +26,24 @@ def cache_root() -> Path:
     return Path(os.environ.get("HMS_RAY_CACHE") or Path(base) / "hms_ray").absolute()
 
 
+@contextmanager
+def made_once(target: Path) -> Iterator[Path | None]:
+    """Yield an empty folder that becomes `target` on leaving, or None where it is whole: the first process makes it,
+    those that want it too wait."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(target.with_name(f".{target.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if is_whole(target):
+            yield None
+            return
+        partial = target.with_name(f"{target.name}.copy")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(partial, target)
+
+
 @dataclass(frozen=True)
 class StoreRef:
     """A store by its name, as it travels to workers.
@@ -122,19 +140,12 @@ class StoreRef:
 
     def _copy_to(self, target: Path) -> None:
         """Copy the store to a folder of this machine; processes that want it too wait for the first."""
-        partial = target.with_name(f"{target.name}.copy")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(target.with_name(f".{target.name}.lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if is_whole(target):
+        with made_once(target) as partial:
+            if partial is None:
                 return
             log.info("copying %s from %s", self.name, self.url)
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
             with self._remote() as (system, folder):
                 for path in system.ls(folder, detail=False):
                     system.get_file(path, str(partial / Path(path).name))
             if not is_whole(partial):
                 raise DataError(f"{self.url}/{self.name}: the copy has not the sizes of the original; try again")
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(partial, target)

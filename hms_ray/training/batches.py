@@ -16,7 +16,7 @@ class TrainingData:
     """What every fold of a configuration is trained on.
 
     inputs: the examples of N units
-    targets: (N, K), votes: (N,) experts a unit, folds: (N,)
+    targets: (N, K), votes: (N,) experts a unit, folds: (N,), groups: (N,) the patients
     trust: (N,) factor of the loss weight, 0: never trained on
     """
 
@@ -24,6 +24,7 @@ class TrainingData:
     targets: np.ndarray
     votes: np.ndarray
     folds: np.ndarray
+    groups: np.ndarray
     trust: np.ndarray
     task: Task
 
@@ -63,16 +64,28 @@ class Epochs:
         count = -(-len(self.rows) // self.steps)
         return self._batch(self.rows[: -(-count // workers)])
 
+    def steps_until(self, part: int, parts: int) -> int:
+        """Return how many batches of an epoch lie before one of its `parts`."""
+        return self.steps * part // parts
+
     def batches(
-        self, order: np.random.Generator, windows: np.random.Generator, rank: int = 0, workers: int = 1
+        self,
+        order: np.random.Generator,
+        windows: np.random.Generator,
+        rank: int = 0,
+        workers: int = 1,
+        part: tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:
         """Yield one epoch in random order; each of several workers gets its share of every batch.
 
         windows: draws each unit's window where the run trains on random ones
+        part: (i, n): only part i of n, in the order that they all share
 
         Batches differ by one row at most: a last batch of one or two rows would spoil batch norm.
         """
-        for rows in np.array_split(order.permutation(self.rows), self.steps):
+        number, parts = part
+        inside = slice(self.steps_until(number, parts), self.steps_until(number + 1, parts))
+        for rows in np.array_split(order.permutation(self.rows), self.steps)[inside]:
             yield self._batch(rows[rank::workers], windows)
 
     def _batch(self, rows: np.ndarray, windows: np.random.Generator | None = None) -> Batch:

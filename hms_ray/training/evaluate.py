@@ -11,11 +11,13 @@ import torch
 from hms_ray.store.inputs import Inputs, arranged
 from hms_ray.tasks import Task
 from hms_ray.training import memory
+from hms_ray.training.optim import Precision
 
 
-def autocast(device: torch.device) -> AbstractContextManager[None]:
-    """Return bfloat16 autocast where the device gains by it; a CPU mostly loses."""
-    wanted = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+def autocast(device: torch.device, precision: Precision = "auto") -> AbstractContextManager[None]:
+    """Return bfloat16 autocast where it is wanted; "auto": where the device gains by it, and a CPU mostly loses."""
+    gains = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    wanted = gains if precision == "auto" else precision == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
@@ -28,6 +30,7 @@ def predict(
     device: torch.device,
     batch: int,
     test_time: Sequence[ModuleType] = (),
+    precision: Precision = "auto",
 ) -> np.ndarray:
     """Return float64 probabilities (len(rows), K) of those units, `batch` at a time or what memory allows.
 
@@ -44,7 +47,7 @@ def predict(
         views = [x, *(arranged(module.variant(x, inputs.spec)) for module in test_time)]
         return np.mean([task.to_probs(model(view).float().cpu().numpy()) for view in views], axis=0)
 
-    with autocast(device):
+    with autocast(device, precision):
         while done < len(rows):
             part, batch = memory.attempt(partial(forward, done), batch, device)
             probs.append(part)

@@ -15,14 +15,18 @@ from hms_ray.augment._compose import Batch
 from hms_ray.tasks import Task
 from hms_ray.training import memory
 from hms_ray.training.evaluate import autocast
+from hms_ray.training.optim import Precision
 from hms_ray.training.team import Replica
 
 
 class Gradient:
     """Computes gradients of a network; `rows` go through it at a time, fewer once the device ran out of memory."""
 
-    def __init__(self, network: nn.Module, task: Task, replica: Replica, rows: int) -> None:
+    def __init__(
+        self, network: nn.Module, task: Task, replica: Replica, rows: int, precision: Precision = "auto"
+    ) -> None:
         self.network, self.task, self.replica, self.rows = network, task, replica, rows
+        self.precision = precision
         self.shared = replica.team.wrap(network)
 
     def __call__(self, batch: Batch) -> torch.Tensor:
@@ -73,7 +77,7 @@ class Gradient:
 
     def _add(self, model: nn.Module, part: Batch, rows: int) -> torch.Tensor:
         """Add the gradient of a part's share in the mean over that many rows."""
-        with autocast(self.replica.device):
+        with autocast(self.replica.device, self.precision):
             logits = model(part.x)
         loss = (part.weight * self.task.loss(logits, part.y)).sum() / rows
         loss.backward()

@@ -1,28 +1,23 @@
 """How one fold is trained: the page to read first."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
-from timm.utils import ModelEmaV3
 from torch import nn
 
-from hms_ray import seeds
-from hms_ray.augment._compose import Batch, apply_all
-from hms_ray.errors import TrialFailed
+from hms_ray import files, seeds
 from hms_ray.params import Params
-from hms_ray.store.inputs import memory_format
-from hms_ray.training import checkpoint, memory, optim
-from hms_ray.training.batches import Epochs, TrainingData
-from hms_ray.training.evaluate import predict
-from hms_ray.training.gradient import Gradient
-from hms_ray.training.stages import Stage
+from hms_ray.training import memory, optim, pseudo
+from hms_ray.training.batches import TrainingData
+from hms_ray.training.epochs import Rule
+from hms_ray.training.history import History
+from hms_ray.training.learner import Learner
+from hms_ray.training.stages import Stage, chain
 from hms_ray.training.team import Replica
 
 
@@ -30,24 +25,35 @@ from hms_ray.training.team import Replica
 class Recipe:
     """Everything that decides the result of a fold, but the data.
 
+    augment: the augmentations of each stage
+    epoch: how the epoch that counts is chosen
     test_time: augmentations whose full versions are predicted as well, and averaged
     mark: changes with anything above, so that a checkpoint of another run is never continued
     """
 
     build: Callable[[], nn.Module]
-    augment: tuple[tuple[ModuleType, Params], ...]
+    augment: tuple[tuple[tuple[ModuleType, Params], ...], ...]
     optim: optim.Params
     stages: tuple[Stage, ...]
+    epoch: Rule
     min_votes: int
     test_time: tuple[ModuleType, ...]
     seed: int
     mark: str
 
+    @property
+    def plan(self) -> list[tuple[int, int]]:
+        """The stage of each epoch, and how many epochs of it come before; evaluations count as epochs."""
+        return [(number, done) for number, stage in enumerate(self.stages) for done in range(stage.rounds)]
+
 
 @dataclass(frozen=True)
 class FoldResult:
-    """A finished fold: probabilities (len(rows), K) of the held-out rows, packed weights, one dict an epoch.
+    """A finished fold.
 
+    probs: (epochs, len(rows), K) of the held-out rows after each epoch, on the first worker alone
+    weights: of each epoch that may be chosen, the file on this machine that holds the packed weights
+    epochs: one dict an epoch
     peak_gpu_bytes, gpu_bytes: the most that it took of its GPU, and the GPU's size; 0 on a CPU
     out_of_memory: the memory did not suffice, and batches were trained in parts
     """
@@ -55,8 +61,8 @@ class FoldResult:
     fold: int
     rows: np.ndarray
     probs: np.ndarray
-    weights: bytes
     epochs: list[dict[str, Any]]
+    weights: Mapping[int, Path] = field(default_factory=dict)
     peak_gpu_bytes: int = 0
     gpu_bytes: int = 0
     out_of_memory: bool = False
@@ -92,24 +98,30 @@ def train_fold(
         OSError: the checkpoint cannot be written, which is no fault of the configuration.
     """
     memory.start(replica.device)
-    learner = _Learner(recipe, data.to(replica.device), fold, replica)
-    plan = [(number, done) for number, stage in enumerate(recipe.stages) for done in range(stage.epochs)]
+    learner = Learner(recipe, data.to(replica.device), fold, replica)
+    plan = recipe.plan
     assert len(limits) in (0, len(plan)), f"{len(limits)} limits for {len(plan)} epochs"
-    curve = learner.restore(saved)
-    restored = len(curve)
+    history = History(saved, recipe.epoch, len(plan), recipe.mark)
+    if state := replica.team.from_first(history.load() if replica.rank == 0 else None):
+        learner.restore(state["learner"])
+        history.take(state)
+    curve, restored = history.curve, len(history.curve)
     while not (stopped := replica.team.from_first(_is_above(curve, limits))) and len(curve) < len(plan):
         started = time.monotonic()
         number, done = plan[len(curve)]
-        stage = recipe.stages[number]
         if done == 0 or len(curve) == restored:
-            learner.begin(stage, done)
-        row = {"fold": fold, "stage": number, "epoch": len(curve) + 1, "train_loss": learner.epoch(len(curve))}
-        row |= {"score": learner.score(), "lr": stage.lr, "memory_gb": memory.peak(replica.device) / 1e9}
+            learner.begin(number, done, _targets(recipe, number, learner, saved))
+        row = {"fold": fold, "stage": number, "epoch": len(curve) + 1, "train_loss": learner.train(done, len(curve))}
+        probs, score = learner.evaluate(len(curve) + 1)
+        lr = recipe.stages[chain(recipe.stages, number)[0]].lr
+        row |= {"score": score, "lr": lr, "memory_gb": memory.peak(replica.device) / 1e9}
         curve.append(row | {"seconds": time.monotonic() - started})
         if replica.rank == 0:
-            learner.save(saved, curve)
+            history.add(probs, learner)
         on_epoch(curve[-1])
-    return FoldStopped(fold, curve, **learner.usage()) if stopped else learner.result(fold, curve)
+    if stopped:
+        return FoldStopped(fold, curve, **learner.usage())
+    return FoldResult(fold, learner.held_out, history.probs, curve, history.weights(), **learner.usage())
 
 
 def _is_above(curve: list[dict[str, Any]], limits: Sequence[float]) -> bool:
@@ -117,116 +129,33 @@ def _is_above(curve: list[dict[str, Any]], limits: Sequence[float]) -> bool:
     return bool(curve and limits) and curve[-1]["score"] > limits[len(curve) - 1]
 
 
-class _Learner:
-    """A network, its average, and the optimiser of the stage under way."""
+def _targets(recipe: Recipe, number: int, learner: Learner, saved: Path) -> np.ndarray:
+    """Return the labels (N, K) of a stage; where it has pseudo-labels, teachers are trained for them first."""
+    stage, data = recipe.stages[number], learner.data
+    targets = stage.targets(data.targets, data.votes)
+    if stage.pseudo is None:
+        return targets
+    dealt = pseudo.deal(data, learner.rows, stage.pseudo.parts, recipe.seed)
+    taught = np.full_like(targets, np.nan)
+    for part in range(stage.pseudo.parts):
+        held_out, probs = _teach(recipe, number, part, pseudo.for_teachers(data, dealt), learner.replica, saved)
+        taught[held_out] = probs
+    return pseudo.mixed(targets, taught, data.votes, stage.pseudo)
 
-    def __init__(self, recipe: Recipe, data: TrainingData, fold: int, replica: Replica) -> None:
-        self.recipe, self.data, self.replica = recipe, data, replica
-        self.train = np.flatnonzero((data.folds != fold) & (data.trust > 0))
-        self.held_out = np.flatnonzero(data.folds == fold)
-        torch.manual_seed(seeds.derive(recipe.seed, "weights"))
-        self.plain = recipe.build().to(replica.device, memory_format=memory_format(1 + len(data.inputs.spec.shape)))
-        self.share = -(-recipe.optim.batch // replica.size)  # rows of a batch
-        self.gradient = Gradient(self.plain, data.task, replica, self.share)
-        self.average = ModelEmaV3(self.plain, decay=recipe.optim.ema, use_warmup=True) if recipe.optim.ema else None
-        self.updates = 0
-        self.optimizer_state: dict[str, Any] | None = None
 
-    @property
-    def scored(self) -> nn.Module:
-        """The network that is scored and kept."""
-        return self.average.module if self.average else self.plain
-
-    def begin(self, stage: Stage, done: int) -> None:
-        """Make the stage's optimiser and schedule; with `done` epochs behind it, continue the restored ones."""
-        rows = stage.rows(self.data.votes, self.train)
-        targets = stage.targets(self.data.targets, self.data.votes)
-        weights = stage.weights(self.data.votes, rows) * self.data.trust
-        self.epochs = Epochs(self.data, rows, targets, weights, self.recipe.optim.batch, self.replica.device)
-        if self.epochs.smallest < self.replica.size:  # an empty share has no mean
-            raise TrialFailed(f"batches of {self.epochs.smallest} rows cannot be shared by {self.replica.size} workers")
-        if self.replica.size > 1:
-            self.gradient.rehearse(self.epochs.largest(self.replica.size))
-        self.optimizer = optim.optimizer(self.plain, self.recipe.optim, stage)
-        self.schedule = optim.schedule(self.optimizer, stage, self.epochs.steps * stage.epochs)
-        self.step = done * self.epochs.steps  # steps of the stage so far
-        if done:
-            assert self.optimizer_state is not None, "a stage is only half done where a checkpoint was restored"
-            self.optimizer.load_state_dict(self.optimizer_state)
-
-    def epoch(self, number: int) -> float:
-        """Train one epoch and return its mean loss over steps and workers.
-
-        All randomness comes from the epoch's own streams, so that a continued run equals an undisturbed one.
-        """
-        seed, rank = self.recipe.seed, self.replica.rank
-        torch.manual_seed(seeds.derive(seed, "dropout", number, rank))
-        rng = seeds.stream(seed, "augment", number, rank)
-        total = torch.zeros((), device=self.replica.device)
-        self.plain.train()
-        order, windows = seeds.stream(seed, "order", number), seeds.stream(seed, "windows", number, rank)
-        for batch in self.epochs.batches(order, windows, rank, self.replica.size):
-            total += self._update(apply_all(batch, rng, self.recipe.augment))
-        loss = self.replica.team.mean(total).item() / self.epochs.steps
-        if not math.isfinite(loss):
-            raise TrialFailed(
-                f"the training loss became {loss} in epoch {number + 1}; a smaller lr or clip_grad may help"
-            )
-        return loss
-
-    def _update(self, batch: Batch) -> torch.Tensor:
-        """Take one optimiser step and return the batch's loss."""
-        loss = self.gradient(batch)
-        nn.utils.clip_grad_norm_(self.plain.parameters(), self.recipe.optim.clip_grad)
-        self.optimizer.step()
-        self.step, self.updates = self.step + 1, self.updates + 1
-        self.schedule.step_update(self.step)
-        if self.average:
-            self.average.update(self.plain, step=self.updates)
-        return loss
-
-    def predict(self) -> np.ndarray:
-        """Return probabilities of the held-out units."""
-        rows = 2 * self.gradient.rows  # no gradients to hold
-        data, device = self.data, self.replica.device
-        return predict(self.scored, data.inputs, self.held_out, data.task, device, rows, self.recipe.test_time)
-
-    def result(self, fold: int, curve: list[dict[str, Any]]) -> FoldResult:
-        """Return what a trained fold hands over."""
-        with self.replica.together():
-            probs = self.predict()
-            if not np.isfinite(probs).all():  # weights that overflow in the last step show in no loss
-                raise TrialFailed(f"the predictions of fold {fold} are not finite; a smaller lr or clip_grad may help")
-        weights = checkpoint.pack(self.scored.state_dict())
-        return FoldResult(fold, self.held_out, probs, weights, curve, **self.usage())
-
-    def score(self) -> float:
-        """Return the score on the held-out units of the study's population; NaN where there are none."""
-        inside = self.data.votes[self.held_out] >= self.recipe.min_votes
-        with self.replica.together():
-            if self.replica.rank > 0 or not inside.any():
-                return math.nan
-            return self.data.task.score(self.data.targets[self.held_out][inside], self.predict()[inside])
-
-    def usage(self) -> dict[str, Any]:
-        """Return what the fold took of its device so far, under the names of FoldResult."""
-        device = self.replica.device
-        sizes = {"peak_gpu_bytes": memory.peak(device), "gpu_bytes": memory.total(device)}
-        return sizes | {"out_of_memory": self.gradient.rows < self.share}
-
-    def save(self, path: Path, curve: list[dict[str, Any]]) -> None:
-        """Write everything that the next epoch needs."""
-        state = {"of": self.recipe.mark, "curve": curve, "updates": self.updates}
-        state |= {"model": self.plain.state_dict(), "optimizer": self.optimizer.state_dict()}
-        checkpoint.save(path, state | {"average": self.scored.state_dict()})
-
-    def restore(self, path: Path) -> list[dict[str, Any]]:
-        """Load the last finished epoch, if there is one, and return the curve so far."""
-        state = checkpoint.load(path, self.recipe.mark) if self.replica.rank == 0 else None
-        state = self.replica.team.from_first(state)
-        if state is None:
-            return []
-        self.plain.load_state_dict(state["model"])
-        self.scored.load_state_dict(state["average"])
-        self.updates, self.optimizer_state = state["updates"], state["optimizer"]
-        return state["curve"]
+def _teach(
+    recipe: Recipe, number: int, part: int, data: TrainingData, replica: Replica, saved: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train a teacher by the stages before, and return the rows of its part and what it predicts for them."""
+    name = f"teacher-{number}-{part}"
+    teacher = replace(
+        recipe,
+        augment=recipe.augment[:number],
+        stages=recipe.stages[:number],
+        epoch="last",
+        seed=seeds.derive(recipe.seed, name),
+        mark=files.fingerprint(recipe.mark, name),
+    )
+    result = train_fold(teacher, data, part, replica, saved.parent / name / saved.name, lambda row: None)
+    assert isinstance(result, FoldResult), "a teacher has no limits"
+    return result.rows, replica.team.from_first(result.probs)[-1]

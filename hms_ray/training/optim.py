@@ -1,16 +1,19 @@
 """Optimiser and learning-rate schedule, both timm's; one-cycle is added in timm's own form."""
 
 import math
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, field_validator
-from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import create_optimizer_v2, list_optimizers, param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
 from timm.scheduler.scheduler import Scheduler
 
 from hms_ray.params import Params as Strict
 from hms_ray.training.stages import Stage
 
+Precision = Literal["auto", "float32", "bfloat16"]
 START, END = 1 / 25, 1e-4  # of the largest rate, where a schedule begins and ends
 
 
@@ -22,6 +25,14 @@ class Params(Strict):
     weight_decay: float = Field(0.01, ge=0, le=1, description="not applied to biases and norms")
     clip_grad: float = Field(5.0, gt=0, description="largest norm of the gradient")
     ema: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights that are scored; 0: no average")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="rate of a layer over that of the layer after it; 1: all layers have the same"
+    )
+    head_lr: float = Field(1.0, gt=0, le=1000, description="rate of the head over that of the last layer before it")
+    precision: Precision = Field(
+        "auto", description="auto: bfloat16 autocast on a GPU that has it, float32 on a CPU, where that is faster"
+    )
+    compile: bool = Field(False, description="torch.compile the network; it takes a C compiler and a minute to begin")
 
     @field_validator("name")
     @classmethod
@@ -31,13 +42,35 @@ class Params(Strict):
         return name
 
 
-def optimizer(model: torch.nn.Module, params: Params, stage: Stage) -> torch.optim.Optimizer:
-    """Return a fresh optimiser for one stage."""
-    return create_optimizer_v2(model, opt=params.name, lr=stage.lr, weight_decay=params.weight_decay)
+def optimizer(model: torch.nn.Module, params: Params, lr: float) -> torch.optim.Optimizer:
+    """Return a fresh optimiser; lr: the largest rate of its schedule."""
+    return create_optimizer_v2(parameter_groups(model, params), opt=params.name, lr=lr, weight_decay=0.0)
+
+
+def parameter_groups(model: torch.nn.Module, params: Params) -> list[dict[str, Any]]:
+    """Return the trained parameters by weight decay and by `lr_scale`, with which timm's schedulers multiply."""
+    fixed = getattr(model, "no_weight_decay", set)()
+    if params.layer_decay < 1:
+        groups = param_groups_layer_decay(
+            model, params.weight_decay, no_weight_decay_list=fixed, layer_decay=params.layer_decay
+        )
+    else:
+        groups = param_groups_weight_decay(model, params.weight_decay, no_weight_decay_list=fixed)
+    if params.head_lr == 1:
+        return groups
+    head = {id(parameter) for parameter in model.get_classifier().parameters()}
+    return [part for group in groups for part in _split(group, head, params.head_lr)]
+
+
+def _split(group: dict[str, Any], head: set[int], scale: float) -> Iterator[dict[str, Any]]:
+    """Yield what of a group is not the head's, and what is, at its own rate."""
+    for own, change in ((False, {}), (True, {"lr_scale": scale})):
+        if inside := [parameter for parameter in group["params"] if (id(parameter) in head) == own]:
+            yield group | change | {"params": inside}
 
 
 def schedule(optimizer: torch.optim.Optimizer, stage: Stage, steps: int) -> Scheduler:
-    """Return the stage's schedule; `step_update(n)` sets the rate after n of its `steps` steps, and holds no state."""
+    """Return the stage's schedule; `step_update(n)` sets the rates after n of its `steps` steps, and holds no state."""
     warmup = round(stage.warmup * steps)
     if stage.schedule == "one_cycle":
         scheduler: Scheduler = OneCycle(optimizer, steps, warmup)

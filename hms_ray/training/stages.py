@@ -1,9 +1,10 @@
 """Stages of training: first on everything, then on the rows that many experts saw. The weights carry over."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from hms_ray.errors import TrialFailed
 from hms_ray.params import Params as Strict
@@ -14,21 +15,76 @@ WEIGHTS = {
     "log": lambda votes: np.log(votes + 1),
     "capped": lambda votes: np.minimum(votes, 10),
 }
+OF_THE_FIRST = ("lr", "schedule", "warmup")  # what a stage that continues another has of it
+
+
+class LowVotes(Strict):
+    """A curriculum: units with few votes count less and less."""
+
+    below: int = Field(10, ge=2, description="units with fewer votes are concerned")
+    start: float = Field(0.5, ge=0, le=1, description="factor of their loss weight in the stage's first epoch")
+    end: float = Field(0.02, ge=0, le=1, description="and in its last")
+
+    def factor(self, votes: np.ndarray, progress: float) -> np.ndarray:
+        """Return the factor (N,) of each unit's loss weight; progress: 0 in the first epoch, 1 in the last."""
+        return np.where(votes < self.below, self.start + (self.end - self.start) * progress, 1.0)
+
+
+class Pseudo(Strict):
+    """Labels of units with few votes, in part made by models that never saw the patient.
+
+    The training patients are dealt into `parts`; a teacher for each is trained on the others by the stages before. No
+    teacher sees the held-out fold either, so that its labels reach neither the network nor its score.
+    """
+
+    below: int = Field(10, ge=2, description="units with fewer votes are concerned")
+    share: float = Field(0.5, gt=0, le=1, description="of the label that the teachers decide; the votes have the rest")
+    parts: int = Field(2, ge=2, le=20, description="parts of the training patients, and teachers")
 
 
 class Stage(Strict):
     """One stage: which rows, for how long, how fast."""
 
     epochs: int = Field(ge=1, le=1000)
-    lr: float = Field(gt=0, le=1, description="the schedule's largest learning rate")
+    lr: float | None = Field(None, gt=0, le=1, description="the schedule's largest learning rate")
     schedule: Literal["one_cycle", "cosine"] = "one_cycle"
-    warmup: float = Field(0.25, ge=0, le=0.9, description="share of the stage's steps in which the rate rises")
+    warmup: float = Field(0.25, ge=0, le=0.9, description="share of the schedule's steps in which the rate rises")
+    continues: bool = Field(
+        False, description="one schedule and one optimiser with the stage before: no lr, schedule or warmup of its own"
+    )
+    evaluations: int = Field(
+        1, ge=1, le=20, description="evaluations an epoch; each counts as an epoch in curves and in their choice"
+    )
     min_votes: int = Field(1, ge=1, description="train on units with at least so many votes")
     max_votes: int | None = Field(None, ge=1, description="and at most so many")
     weight: Literal["none", "linear", "log", "capped"] = Field(
         "none", description="loss weight: votes / 20, log(votes + 1), min(votes, 10)"
     )
+    low_votes: LowVotes | None = None
     smooth: float = Field(0.0, ge=0, le=1, description="votes added to each class before they become shares")
+    augment: dict[str, dict[str, Any]] | None = Field(None, description="instead of the run's; {}: none")
+    pseudo: Pseudo | None = None
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: Any) -> Any:
+        return defaulted(value)
+
+    @model_validator(mode="after")
+    def _has_a_rate(self) -> "Stage":
+        if not self.continues and self.lr is None:
+            raise ValueError("lr is missing; only a stage that `continues` another has none")
+        defaults = {name: Stage.model_fields[name].default for name in OF_THE_FIRST}
+        if self.continues and any(getattr(self, name) != value for name, value in defaults.items()):
+            raise ValueError(f"a stage that continues another has its {', '.join(OF_THE_FIRST)}; leave out its own")
+        if self.max_votes is not None and self.max_votes < self.min_votes:
+            raise ValueError(f"max_votes {self.max_votes} is below min_votes {self.min_votes}: no unit is left")
+        return self
+
+    @property
+    def rounds(self) -> int:
+        """Evaluations of the stage: rows of the learning curve."""
+        return self.epochs * self.evaluations
 
     def rows(self, votes: np.ndarray, train: np.ndarray) -> np.ndarray:
         """Return those of the training units that the stage trains on."""
@@ -41,15 +97,38 @@ class Stage(Strict):
             )
         return rows
 
-    def weights(self, votes: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return loss weights (N,) whose mean over the stage's rows is 1, so that the rate keeps its meaning."""
+    def weights(self, votes: np.ndarray, rows: np.ndarray, epoch: int = 0) -> np.ndarray:
+        """Return loss weights (N,) in an epoch of the stage, the first is 0; their mean over the stage's rows is 1, so
+        that the rate keeps its meaning."""
         weights = WEIGHTS[self.weight](votes.astype(np.float64))
-        return weights / weights[rows].mean()
+        if self.low_votes:
+            weights = weights * self.low_votes.factor(votes, epoch / max(1, self.epochs - 1))
+        mean = weights[rows].mean()
+        return weights / mean if mean > 0 else weights
 
     def targets(self, targets: np.ndarray, votes: np.ndarray) -> np.ndarray:
         """Return vote shares (N, K) after adding `smooth` votes to each class."""
         counts = targets * votes[:, None] + self.smooth
         return counts / counts.sum(1, keepdims=True) if self.smooth else targets
+
+
+def chain(stages: Sequence[Stage], number: int) -> range:
+    """Return the numbers of the stages that share that one's schedule and optimiser."""
+    first = max(n for n in range(number + 1) if not stages[n].continues)
+    later = (n for n in range(number + 1, len(stages)) if not stages[n].continues)
+    return range(first, next(later, len(stages)))
+
+
+def order_faults(stages: Sequence[Stage]) -> list[str]:
+    """Say which stages need one before them that is not there."""
+    first = stages[0]
+    needs = {"continues": first.continues, "pseudo": first.pseudo is not None}
+    return [f"stages.0.{name}: the first stage has none before it" for name, wanted in needs.items() if wanted]
+
+
+def defaulted(augment: Any) -> Any:
+    """`mixup:` without anything below is read as None and means the defaults."""
+    return {k: {} if v is None else v for k, v in augment.items()} if isinstance(augment, dict) else augment
 
 
 def _range(votes: np.ndarray) -> str:

@@ -15,7 +15,7 @@ from hms_ray.specs import InputSpec
 from hms_ray.store.inputs import Prepared
 from hms_ray.training import optim
 from hms_ray.training.batches import TrainingData
-from hms_ray.training.loop import Recipe, train_fold
+from hms_ray.training.loop import FoldResult, Recipe, train_fold
 from hms_ray.training.stages import Stage
 from hms_ray.training.team import Replica
 
@@ -31,7 +31,7 @@ def one_thread():
 @pytest.fixture
 def toy() -> SimpleNamespace:
     """What a fold needs: data of 60 units in 3 folds, a recipe and a way to train."""
-    return SimpleNamespace(data=make_data(), recipe=make_recipe, train=train)
+    return SimpleNamespace(data=make_data(), recipe=make_recipe, train=train, weights=weights)
 
 
 def make_data(units: int = 60, seed: int = 0, dtype: torch.dtype = torch.float16) -> TrainingData:
@@ -46,7 +46,8 @@ def make_data(units: int = 60, seed: int = 0, dtype: torch.dtype = torch.float16
     votes = np.where(np.arange(units) % 2, 12, 4)
     task = tasks.from_dict({"kind": "votes", "classes": CLASSES})
     inputs, trust = Prepared(torch.from_numpy(x).to(dtype), SPEC), np.ones(units)
-    return TrainingData(inputs, targets, votes, np.arange(units) // 2 % 3, trust, task)
+    groups = np.arange(units) // 2  # two units of each patient
+    return TrainingData(inputs, targets, votes, groups % 3, groups, trust, task)
 
 
 def build() -> nn.Module:
@@ -68,6 +69,7 @@ def make_recipe(**changes) -> Recipe:
     fields = {
         "build": build,
         "augment": ((mixup, mixup.Params(p=0.5)), (xy_mask, xy_mask.Params(p=0.5, stripes=1))),
+        "epoch": "last",
         "optim": optim.Params(**params),
         "stages": (Stage(epochs=2, lr=0.02, weight="linear", smooth=0.02), Stage(epochs=2, lr=0.01, schedule="cosine")),
         "min_votes": 10,
@@ -75,9 +77,15 @@ def make_recipe(**changes) -> Recipe:
         "seed": 7,
         "mark": "run",
     }
-    return Recipe(**(fields | changes))
+    fields |= changes
+    return Recipe(**(fields | {"augment": (fields["augment"],) * len(fields["stages"])}))
+
+
+def weights(result: FoldResult) -> bytes:
+    """Return the packed weights after the last epoch that was kept."""
+    return result.weights[max(result.weights)].read_bytes()
 
 
 def train(recipe: Recipe, data: TrainingData, saved, fold: int = 0, on_epoch: Callable = lambda row: None, limits=()):
     """Train one fold on the CPU."""
-    return train_fold(recipe, data, fold, Replica(torch.device("cpu")), saved, on_epoch, limits)
+    return train_fold(recipe, data, fold, Replica(torch.device("cpu")), saved / "checkpoint.pt", on_epoch, limits)

@@ -17,7 +17,7 @@ def rates(schedule, steps=STEPS, warmup=0.25, lr=0.02):
     """The learning rate of each step, and after the last."""
     model = nn.Linear(2, 2)
     stage = Stage(epochs=1, lr=lr, schedule=schedule, warmup=warmup)
-    optimizer = optim.optimizer(model, optim.Params(), stage)
+    optimizer = optim.optimizer(model, optim.Params(), lr)
     scheduler = optim.schedule(optimizer, stage, steps)
     found = [optimizer.param_groups[0]["lr"]]
     for step in range(1, steps + 1):
@@ -86,7 +86,7 @@ def test_without_warm_up_a_schedule_begins_at_its_peak(schedule):
 def test_a_schedule_holds_no_state():
     """Any step can be asked for in any order: a continued run needs nothing but the step's number."""
     straight = rates("one_cycle")
-    optimizer = optim.optimizer(nn.Linear(2, 2), optim.Params(), Stage(epochs=1, lr=0.02))
+    optimizer = optim.optimizer(nn.Linear(2, 2), optim.Params(), 0.02)
     scheduler = optim.schedule(optimizer, Stage(epochs=1, lr=0.02), STEPS)
     for step in (30, 3, 17):
         scheduler.step_update(step)
@@ -95,7 +95,7 @@ def test_a_schedule_holds_no_state():
 
 def test_biases_and_norms_do_not_decay():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
-    optimizer = optim.optimizer(model, optim.Params(weight_decay=0.3), Stage(epochs=1, lr=0.1))
+    optimizer = optim.optimizer(model, optim.Params(weight_decay=0.3), 0.1)
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert decay[id(model[0].weight)] == 0.3
     assert {decay[id(p)] for p in (model[0].bias, model[1].weight, model[1].bias)} == {0.0}
@@ -103,7 +103,7 @@ def test_biases_and_norms_do_not_decay():
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "adan", "lion"])
 def test_optimisers_of_timm_are_built_by_name(name):
-    optimizer = optim.optimizer(nn.Linear(2, 2), optim.Params(name=name), Stage(epochs=1, lr=0.1))
+    optimizer = optim.optimizer(nn.Linear(2, 2), optim.Params(name=name), 0.1)
     assert optimizer.param_groups[0]["lr"] == 0.1
 
 

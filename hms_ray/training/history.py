@@ -1,0 +1,72 @@
+"""What a fold has behind it, kept so that a kill costs at most the epoch in flight: curve, predictions, weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from hms_ray import files
+from hms_ray.training import checkpoint, epochs
+
+
+class Saved(Protocol):
+    """What a history saves of a learner."""
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the next epoch needs."""
+
+    def packed(self) -> bytes:
+        """Return the weights that are scored."""
+
+
+class History:
+    """The epochs of one fold, beside its checkpoint.
+
+    saved: the checkpoint's file; the weights of epochs that may be chosen lie in `weights/` beside it
+    rule: how the epoch is chosen; total: epochs of the fold; mark: of the run, as in `Recipe`
+    """
+
+    def __init__(self, saved: Path, rule: epochs.Rule, total: int, mark: str) -> None:
+        self.saved, self.rule, self.total, self.mark = saved, rule, total, mark
+        self.curve: list[dict[str, Any]] = []
+        self.by_epoch: list[np.ndarray] = []
+
+    @property
+    def probs(self) -> np.ndarray:
+        """Predictions (epochs, rows, K)."""
+        return np.stack(self.by_epoch) if self.by_epoch else np.empty((0, 0, 0))
+
+    def weights(self) -> dict[int, Path]:
+        """Return the file of each epoch that may be chosen."""
+        return self._weights(self.curve)
+
+    def load(self) -> dict[str, Any] | None:
+        """Read what `add` kept of the last finished epoch; None: there is nothing, or weights are missing."""
+        state = checkpoint.load(self.saved, self.mark)
+        if state is None or not all(path.is_file() for path in self._weights(state["curve"]).values()):
+            return None
+        return state
+
+    def take(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `load` read."""
+        self.curve, self.by_epoch = state["curve"], list(state["probs"].numpy())
+
+    def add(self, probs: np.ndarray, learner: Saved) -> None:
+        """Keep an epoch whose row ends the curve: the weights first, without which the checkpoint would not do."""
+        self.by_epoch.append(probs)
+        kept = self.weights()
+        if len(self.curve) in kept:
+            files.write_bytes(kept[len(self.curve)], learner.packed())
+        state = {"of": self.mark, "curve": self.curve, "probs": torch.from_numpy(self.probs)}
+        checkpoint.save(self.saved, state | {"learner": learner.state()})
+        for path in set(self._file(0).parent.glob("*.safetensors")) - set(kept.values()):
+            path.unlink()
+
+    def _weights(self, curve: list[dict[str, Any]]) -> dict[int, Path]:
+        scores = [row["score"] for row in curve]
+        return {e: self._file(e) for e in epochs.reachable(self.rule, scores, self.total)}
+
+    def _file(self, epoch: int) -> Path:
+        return self.saved.parent / "weights" / f"{epoch}.safetensors"

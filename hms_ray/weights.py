@@ -1,0 +1,65 @@
+"""Published weights in the cache: fetched once, by whoever searches, and shared with all workers as a store."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save_file
+
+from hms_ray import files
+from hms_ray.config import Component
+from hms_ray.errors import DataError
+from hms_ray.models._pretrained import SAFE, Source, State
+from hms_ray.store._writer import MANIFEST
+from hms_ray.store.share import StoreRef, made_once
+
+log = logging.getLogger(__name__)
+
+
+def fetch(model: Component) -> StoreRef | None:
+    """Have the weights from which a model begins in the cache, and return where; None: it begins from random ones.
+
+    Raises:
+        ConfigError: they are neither in the hub's cache nor to be had, or broken; or the store's URL fails.
+    """
+    source = model.module.source(model.params) if hasattr(model.module, "source") else None
+    if source is None:
+        return None
+    store = StoreRef.of(f"weights-{files.fingerprint(source.key)}")
+    if not store.is_here():
+        with made_once(store.path) as folder:
+            if folder is not None:
+                _write(source, folder)
+        store.publish()
+    return store
+
+
+def read(store: StoreRef) -> State:
+    """Return the weights as they were published, on whatever machine this is.
+
+    Raises:
+        DataError: they are not here and cannot be copied, or the file is not the one that was fetched.
+    """
+    path = store.local() / SAFE
+    content = path.read_bytes()
+    if _digest(content) != files.read_json(path.with_name(MANIFEST))["sha256"]:
+        raise DataError(f"{path}: its checksum is not that of the weights that were fetched; delete the folder")
+    return load(content)
+
+
+def _write(source: Source, folder: Path) -> None:
+    log.info("fetching the weights %s", source.key)
+    path = folder / SAFE
+    save_file({name: _own(tensor) for name, tensor in source.load().items()}, path)
+    sizes, digest = {SAFE: path.stat().st_size}, _digest(path.read_bytes())
+    files.write_json(folder / MANIFEST, {"source": source.key, "sha256": digest, "files": sizes})
+
+
+def _own(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that shares no memory with others, as the format wants it."""
+    return tensor.detach().clone().contiguous()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
