@@ -1,6 +1,7 @@
 """What every model keeps, for files that nobody has written yet as well."""
 
 import inspect
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,18 +22,29 @@ SPECS = {
     ],
     "wave": [InputSpec("wave", (1, 4000), 200.0), InputSpec("wave", (18, 2000), 40.0)],
 }
+SMALL = {"speech_encoder": {"arch": "wavlm-tiny", "train": "all"}}  # where the default has a hundred million parameters
 NAMES = lookup.names("models")
 EACH = [(name, spec) for name in NAMES for spec in SPECS[lookup.load("models", name).LAYOUT]]
-each_spec = pytest.mark.parametrize(("name", "spec"), EACH, ids=[f"{name}-{spec.shape}" for name, spec in EACH])
-each = pytest.mark.parametrize("name", NAMES)
+
+
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    """Skip a model whose package is not installed."""
+    needs = getattr(lookup.load("models", name), "NEEDS", None)
+    return [pytest.mark.skipif(needs is not None and find_spec(needs) is None, reason=f"{needs} is not installed")]
+
+
+each_spec = pytest.mark.parametrize(
+    ("name", "spec"), [pytest.param(*each, marks=_marks(each[0]), id=f"{each[0]}-{each[1].shape}") for each in EACH]
+)
+each = pytest.mark.parametrize("name", [pytest.param(name, marks=_marks(name)) for name in NAMES])
 
 
 def _build(name: str, spec: InputSpec, outputs: int = 6, seed: int = 0) -> torch.nn.Module:
-    """The model by default, but without weights from elsewhere."""
+    """The model by default, or a smaller one, without weights from elsewhere."""
     module = lookup.load("models", name)
     untrained = {"pretrained": False} if "pretrained" in module.Params.model_fields else {}
     torch.manual_seed(seed)
-    return module.build(spec, outputs, module.Params(**untrained))
+    return module.build(spec, outputs, module.Params(**untrained, **SMALL.get(name, {})))
 
 
 def _inputs(spec: InputSpec, rows: int = 3) -> torch.Tensor:
