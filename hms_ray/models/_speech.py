@@ -94,8 +94,9 @@ class Speech(nn.Module):
         self.frozen = FROZEN[train]
         for name in self.frozen:
             self.get_submodule(name).requires_grad_(False)
-        if self.frozen:  # else transformers asks for the sound's gradient
-            network.feature_extractor._freeze_parameters()
+        network.feature_extractor._requires_grad = (
+            False  # of the sound: it is for checkpoints only, and for leaves only
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         sound = resampled(x.flatten(0, 1), self.steps)  # (B C, steps)
