@@ -94,9 +94,7 @@ class Speech(nn.Module):
         self.frozen = FROZEN[train]
         for name in self.frozen:
             self.get_submodule(name).requires_grad_(False)
-        network.feature_extractor._requires_grad = (
-            False  # of the sound: it is for checkpoints only, and for leaves only
-        )
+        network.feature_extractor._requires_grad = False  # asks for that of the sound, which only a leaf can grant
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         sound = resampled(x.flatten(0, 1), self.steps)  # (B C, steps)
