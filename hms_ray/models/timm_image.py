@@ -1,30 +1,41 @@
 """Any image network of timm, by name."""
 
 import difflib
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timm
+import torch
 from pydantic import Field, field_validator, model_validator
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from hms_ray.errors import ConfigError
-from hms_ray.params import Params as Strict
+from hms_ray.models import _pretrained
+from hms_ray.models._heads import Patterns
+from hms_ray.models._pictures import Fused, Resized, Size
+from hms_ray.models._pooling import generalise
+from hms_ray.models._pretrained import HUB, Pretrained, Source, State, called, fetched, misfit
 from hms_ray.specs import InputSpec
 
 LAYOUT = "image"
+ENOUGH = 0.9  # of a network's tensors: a deeper sibling finds fewer in the file, another head alone leaves more
 
 
-class Params(Strict):
-    """Which network, from which weights, and how it is regularised."""
+class Params(Pretrained):
+    """Which network, from which weights, what it sees, and how it is regularised."""
 
     arch: str = Field("tf_efficientnet_b0.ns_jft_in1k", description="timm's name, with the tag of its weights")
-    pretrained: bool | str = Field(
-        True, description="true: weights from the hub or its cache; false: random; a path: a .safetensors file"
+    pool: Literal["native", "gem"] = Field(
+        "native", description="native: as the network pools; gem: the generalised mean with a learned power"
     )
     drop_rate: float = Field(0.0, ge=0, lt=1, description="dropout before the head")
     drop_path_rate: float = Field(0.0, ge=0, lt=1, description="stochastic depth, where the network has it")
+    resize: Size = None
+    fuse: Literal["none", "features"] = Field(
+        "none",
+        description="where a feature sets pictures side by side: none: they are one image; features: the network sees "
+        "each, and the head what it found in all",
+    )
+    grad_checkpointing: bool = Field(False, description="compute activations twice and keep few: less memory")
 
     @field_validator("arch")
     @classmethod
@@ -39,13 +50,6 @@ class Params(Strict):
             raise ValueError(f"timm {timm.__version__} has no weights of that tag; there are {', '.join(tagged)}")
         return arch
 
-    @field_validator("pretrained")
-    @classmethod
-    def _file(cls, pretrained: bool | str) -> bool | str:
-        if isinstance(pretrained, str) and not (pretrained.endswith(".safetensors") and Path(pretrained).is_file()):
-            raise ValueError("pretrained must be true, false or the path of an existing .safetensors file")
-        return str(Path(pretrained).absolute()) if isinstance(pretrained, str) else pretrained  # workers run elsewhere
-
     @model_validator(mode="after")
     def _has_weights(self) -> "Params":
         known = timm.models.get_pretrained_cfg(self.arch)
@@ -54,49 +58,129 @@ class Params(Strict):
         return self
 
 
-def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
-    """Return the network with its first layer fitted to the image's channels.
+def source(params: Params) -> Source | None:
+    """Return where the weights are, None for random ones."""
+    return _pretrained.source(params, lambda: _published(params.arch))
+
+
+def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None = None) -> nn.Module:
+    """Return the network with its first layer fitted to the image's channels; timm's own module where that is all.
 
     Raises:
-        ConfigError: the weights cannot be had or are another network's, or the network does not take an option.
+        ConfigError: the weights are another network's, or the network does not take an option.
     """
-    try:
-        model = timm.create_model(
-            params.arch, in_chans=spec.shape[0], num_classes=n_outputs, drop_rate=params.drop_rate, **_options(params)
-        )
-    except TypeError as error:
-        raise ConfigError(f"model.arch {params.arch!r} does not take these options: {error}") from error
-    except OSError as error:
+    sizes = _sizes(spec, params)
+    net = _network(spec.shape[0], 0 if params.fuse == "features" else n_outputs, sizes[0], params, weights)
+    if params.pool == "gem" and not generalise(net):
+        raise ConfigError(f"model.pool: {params.arch!r} does not pool feature maps as timm's CNNs do: say native")
+    if params.fuse == "features":
+        return Fused(net, spec.pictures, params.resize, net.head_hidden_size, n_outputs)
+    return Resized(net, params.resize) if params.resize else net
+
+
+def _published(arch: str) -> Source:
+    known = timm.models.get_pretrained_cfg(arch)
+    if not known.hf_hub_id:
+        return Source(known.url, lambda: fetched(known.url, lambda: _from_url(known.url)))
+    name = f"{HUB}{known.hf_hub_id}"
+    file = [known.hf_hub_filename] if known.hf_hub_filename else []
+    key = "/".join([name, *file])
+    return Source(key, lambda: fetched(key, lambda: timm.models.load_state_dict_from_hf(known.hf_hub_id, *file)))
+
+
+def _from_url(url: str) -> State:
+    return torch.hub.load_state_dict_from_url(url, map_location="cpu", progress=False, weights_only=True)
+
+
+def _sizes(spec: InputSpec, params: Params) -> list[tuple[int, int]]:
+    """Return the sizes (F, T) of what the network sees, each once."""
+    if params.fuse == "none":
+        return [params.resize or spec.shape[1:]]
+    if len(spec.pictures) == 1:
+        raise ConfigError("model.fuse: the feature makes one picture, there is nothing to fuse: say none")
+    wide = {part.stop - part.start for part in spec.pictures}
+    if len(wide) > 1 and not params.resize and _sees_one_size(params.arch):
         raise ConfigError(
-            f"model.pretrained: the weights of {params.arch!r} are neither in the hub's local cache nor to be had from "
-            "the hub; fetch them where there is a network (HF_HOME names the cache), or name a file, or say false"
-        ) from error
-    except (RuntimeError, SafetensorError) as error:
-        if not params.pretrained:
-            raise
-        raise ConfigError(_misfit(params, " ".join(str(error).split())[:200])) from error
-    if isinstance(params.pretrained, str):
-        _check_names(model, params)
-    return model
+            f"model.fuse: pictures are {' and '.join(map(str, sorted(wide)))} steps wide, and {params.arch!r} sees "
+            "images of one size: say resize"
+        )
+    return [params.resize or (spec.shape[1], width) for width in sorted(wide)]
 
 
-def _check_names(model: nn.Module, params: Params) -> None:
-    """Refuse a file of another network: timm leaves out what it does not find, and says nothing."""
-    wanted = model.state_dict().keys()
-    with safe_open(params.pretrained, "pt") as file:
-        found = len(wanted & file.keys())
-    if found < len(wanted) / 2:
-        raise ConfigError(_misfit(params, f"the file has {found} of the network's {len(wanted)} tensors"))
+def _sees_one_size(arch: str) -> bool:
+    """Whether windows or position embeddings are made for a size, which the network has to be told."""
+    known = timm.models.get_pretrained_cfg(arch)
+    return bool(known and known.fixed_input_size)
 
 
-def _misfit(params: Params, cause: str) -> str:
-    return f"model.pretrained: the weights {params.pretrained} do not fit {params.arch!r}: {cause}"
+def _network(channels: int, outputs: int, size: tuple[int, int], params: Params, weights: State | None) -> nn.Module:
+    options = {"in_chans": channels, "num_classes": outputs, **_options(size, params)}
+    net = _created(params, options, weights)
+    if weights is not None:
+        _check_names(net, params, options, weights)
+    if params.grad_checkpointing:
+        _checkpoint(net, params.arch)
+    if not hasattr(net, "group_matcher"):
+        net.group_matcher = _by_stage
+    return net
 
 
-def _options(params: Params) -> dict[str, Any]:
-    options: dict[str, Any] = {"pretrained": bool(params.pretrained)}
-    if isinstance(params.pretrained, str):
-        options["pretrained_cfg_overlay"] = {"file": params.pretrained}
+def _options(size: tuple[int, int], params: Params) -> dict[str, Any]:
+    options: dict[str, Any] = {"drop_rate": params.drop_rate}
     if params.drop_path_rate:  # not every network takes it
         options["drop_path_rate"] = params.drop_path_rate
+    if _sees_one_size(params.arch):
+        options["img_size"] = tuple(size)
     return options
+
+
+def _created(params: Params, options: dict[str, Any], weights: State | None) -> nn.Module:
+    try:
+        if weights is None:
+            return timm.create_model(params.arch, **options)
+        overlay = {"state_dict": dict(weights)}  # timm takes tensors out of it
+        net = timm.create_model(params.arch, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    except TypeError as error:
+        raise ConfigError(f"model.arch {params.arch!r} does not take these options: {error}") from error
+    except (RuntimeError, KeyError) as error:
+        if weights is None:
+            raise
+        raise _misfit(params, str(error)) from error
+    net.pretrained_cfg.pop("state_dict")  # else the network holds them twice
+    return net
+
+
+def _check_names(net: nn.Module, params: Params, options: dict[str, Any], weights: State) -> None:
+    """Refuse weights of another network: timm leaves out what it does not find, and says nothing."""
+    wanted = net.state_dict()
+    named = len(wanted.keys() & weights.keys())
+    if named >= ENOUGH * len(wanted) or _read(net, _created(params, options, weights)) >= ENOUGH:
+        return
+    raise _misfit(params, f"the file has {named} of the network's {len(wanted)} tensors")
+
+
+def _misfit(params: Params, cause: str) -> ConfigError:
+    return misfit(called(params, _published(params.arch).key), repr(params.arch), cause)
+
+
+def _read(net: nn.Module, again: nn.Module) -> float:
+    """Return how much was read where others' names hide it: what is random differs from one build to the next."""
+    twins = zip(net.parameters(), again.parameters(), strict=True)
+    same = [torch.equal(one, other) for one, other in twins if one.ndim > 1]  # vectors begin as ones or zeros
+    return sum(same) / len(same)
+
+
+def _checkpoint(net: nn.Module, arch: str) -> None:
+    try:
+        net.set_grad_checkpointing()
+    except (AssertionError, AttributeError) as error:
+        raise ConfigError(f"model.grad_checkpointing: {arch!r} cannot: say false") from error
+
+
+def _by_stage(coarse: bool = False) -> Patterns:
+    """Return patterns for the networks of timm that have none: metaformers, PiT, CSATv2."""
+    stage = r"^(?:stages|transformers)\.(\d+)"
+    return {
+        "stem": r"^stem|^pos_embed|^patch_embed|^cls_token",
+        "blocks": [(rf"{stage}(?:\.blocks)?\.(\d+)", None), (stage, None)],
+    }
