@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from hms_ray.report import diagnostics, pools, words
+from hms_ray.report import diagnostics, pools, tables, words
 from hms_ray.report.tables import Scored, Study
 from hms_ray.report.verdict import Estimate, Verdict
 
 TOLERANCE = 1e-9
+METRICS = ("units", "log_loss", "accuracy", "macro_f1", "calibration_error")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ def run_checks(study: Study, finalists: list[Scored], verdict: Verdict | None, t
         found += [_same_rows(finalists), _same_origin(study, finalists), *_none_stopped(finalists, trials)]
     if verdict:
         found += [_recomputed(verdict), _interval(verdict), *_best_single(verdict, finalists)]
-        found += [*_difference(verdict, finalists), _certified(verdict), _up_to_date(study, finalists, verdict)]
+        found += [*_difference(verdict, finalists), *_metrics(study, verdict)]
+        found += [_certified(verdict), _up_to_date(study, finalists, verdict)]
     return found
 
 
@@ -83,7 +85,7 @@ def _interval(verdict: Verdict) -> Check:
     said, found = verdict.estimate, float(verdict.rows["score"].mean())
     error = diagnostics.cluster_error(verdict.rows["score"], verdict.rows["group_id"])
     inside = not said.known or said.low <= found <= said.high
-    passed = inside and _equal(said.value, found) and _same_error(said, error)
+    passed = inside and _equal(said.value, found) and _same(said.error, error)
     detail = f"{words.nats(found)} in {words.interval(said)}; {_errors(said, error)}"
     return Check(
         "The interval holds the predictions' score, and its standard error is theirs by patient", passed, detail
@@ -107,9 +109,23 @@ def _difference(verdict: Verdict, finalists: list[Scored]) -> list[Check]:
     both = verdict.rows.merge(best.rows, on="unit_id", suffixes=("", "_theirs"))
     gain, said = both["score_theirs"] - both["score"], verdict.best.difference
     error = diagnostics.cluster_error(gain, both["group_id"])
-    passed = _equal(said.value, float(gain.mean())) and _same_error(said, error)
+    passed = _equal(said.value, float(gain.mean())) and _same(said.error, error)
     detail = f"{_pair(said.value, float(gain.mean()))}; {_errors(said, error)}"
     return [Check("The difference to the best single is that of both tables, unit by unit", passed, detail)]
+
+
+def _metrics(study: Study, verdict: Verdict) -> list[Check]:
+    """Compare the metrics, and the size and score of each population by votes, with those of the predictions."""
+    if verdict.rows.empty:  # nothing has metrics, and the check of the score has failed
+        return []
+    said, metrics = verdict.content["metrics"], diagnostics.predictions(verdict.table, study.min_votes).metrics
+    pairs = {name: (said[name], getattr(metrics, name)) for name in METRICS}
+    for row in said["score_by_min_votes"]:
+        where, scores = tables.rule(row["min_votes"]), tables.score_rows(verdict.table, row["min_votes"])["score"]
+        pairs |= {f"units with {where}": (row["units"], len(scores)), f"score with {where}": (row["kl"], scores.mean())}
+    other = [name for name, (theirs, ours) in pairs.items() if not _same(theirs, ours)]
+    detail = f"{len(pairs)} figures" + (f"; others than found: {', '.join(other[:5])}" if other else "")
+    return [Check("Metrics, and scores by number of votes, are those of the predictions", not other, detail)]
 
 
 def _certified(verdict: Verdict) -> Check:
@@ -141,8 +157,9 @@ def _errors(said: Estimate, found: float) -> str:
     return f"standard error said {words.nats(said.error)}, found {words.nats(found)}"
 
 
-def _same_error(said: Estimate, found: float) -> bool:
-    return math.isnan(found) if said.error is None else _equal(said.error, found)
+def _same(said: float | None, found: float) -> bool:
+    """Say whether two figures are one; what is not known is None in a file, and NaN here."""
+    return math.isnan(found) if said is None else _equal(said, found)
 
 
 def _equal(said: float, found: float) -> bool:

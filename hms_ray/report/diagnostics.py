@@ -1,17 +1,14 @@
 """Where the error of one set of predictions lies: by class, by confidence, by confusion. N units, K classes."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from hms_ray.oof import OofTable
-from hms_ray.report.tables import in_population
-from hms_ray.tasks import Task
-
-MAX_BINS = 10
-ROWS_A_BIN = 30  # fewer rows than this in a calibration bin say nothing
-HALF = 0.5  # soft labels above it hold
+from hms_ray.report.tables import Population, in_population
+from hms_ray.tasks import Metrics, Task, calibration_bins
 
 
 @dataclass(frozen=True)
@@ -29,6 +26,11 @@ class Predictions:
         """The names of the K classes."""
         return self.task.classes
 
+    @cached_property
+    def metrics(self) -> Metrics:
+        """The task's metrics; there must be a unit."""
+        return self.task.metrics(self.targets, self.probs)
+
 
 @dataclass(frozen=True)
 class ClassRow:
@@ -36,6 +38,7 @@ class ClassRow:
 
     units: those with most votes for it, of which `score` is the mean; where each class is a question of its own, those
         of which it holds, and `score` is that of the question, over all units
+    precision, recall, specificity, f1, calibration_error: as the task's `Metrics` define them
     """
 
     name: str
@@ -46,6 +49,10 @@ class ClassRow:
     target_share: float
     predicted_share: float
     calibration_error: float
+    precision: float
+    recall: float
+    specificity: float
+    f1: float
 
 
 def predictions(table: OofTable, min_votes: int) -> Predictions:
@@ -53,6 +60,11 @@ def predictions(table: OofTable, min_votes: int) -> Predictions:
     keep = in_population(table, min_votes)
     targets, probs = table.targets[keep], table.probs[keep]
     return Predictions(table.task, table.group_ids[keep], targets, probs, table.task.row_scores(targets, probs))
+
+
+def population(found: Predictions, min_votes: int) -> Population:
+    """Say which rows predictions are of, that were taken with this many votes."""
+    return Population(len(found.scores), len(np.unique(found.groups)), min_votes)
 
 
 def cluster_error(values: pd.Series, groups: pd.Series) -> float:
@@ -74,59 +86,47 @@ def asks_each_class(task: Task) -> bool:
 
 
 def by_class(found: Predictions) -> list[ClassRow]:
-    """Split the score by class, beside the mean target and mean predicted share of each class."""
+    """Split the score by class, beside the shares and the metrics of each class; there must be a unit."""
     split = _by_question if asks_each_class(found.task) else _by_majority
     return [split(found, k) for k in range(len(found.classes))]
 
 
-def confusion(found: Predictions) -> np.ndarray:
-    """Return counts (K, K): rows are the majority class of the votes, columns the most probable class."""
-    size = len(found.classes)
-    flat = found.targets.argmax(1) * size + found.probs.argmax(1)
-    return np.bincount(flat, minlength=size * size).reshape(size, size)
-
-
-def ties(found: Predictions) -> int:
-    """Return how many units have several classes with equally many votes; they count for the first of them."""
-    top = found.targets.max(1, keepdims=True)
-    return int((np.isclose(found.targets, top).sum(1) > 1).sum())
-
-
 def calibration(found: Predictions, k: int) -> pd.DataFrame:
-    """Return predicted, observed, error, units of class k in bins of equally many rows, by predicted share.
+    """Return predicted, observed, error, units of class k in its calibration bins, by predicted share.
 
     predicted, observed: mean predicted and mean target share; error: standard error of observed, by patient
     """
-    order = np.argsort(found.probs[:, k], kind="stable")
-    bins = np.array_split(order, np.clip(len(order) // ROWS_A_BIN, 1, MAX_BINS)) if len(order) else []
-    return pd.DataFrame([_bin(found, k, rows) for rows in bins], columns=["predicted", "observed", "error", "units"])
+    bins = [_bin(found, k, rows) for rows in calibration_bins(found.probs[:, k])]
+    return pd.DataFrame(bins, columns=["predicted", "observed", "error", "units"])
 
 
 def _by_majority(found: Predictions, k: int) -> ClassRow:
-    own = found.targets.argmax(1) == k
+    own = found.task.decide(found.targets)[:, k]
     score = float(found.scores[own].mean()) if own.any() else float("nan")
-    return _class_row(found, k, own, score, float(found.scores[own].sum() / len(own)) if len(own) else float("nan"))
+    return _class_row(found, k, own, score, float(found.scores[own].sum() / len(own)))
 
 
 def _by_question(found: Predictions, k: int) -> ClassRow:
     alone = replace(found.task, classes=(found.classes[k],))
-    score = alone.score(found.targets[:, [k]], found.probs[:, [k]]) if len(found.scores) else float("nan")
-    return _class_row(found, k, found.targets[:, k] > HALF, score, score / len(found.classes))
+    score = alone.score(found.targets[:, [k]], found.probs[:, [k]])
+    return _class_row(found, k, found.task.decide(found.targets)[:, k], score, score / len(found.classes))
 
 
 def _class_row(found: Predictions, k: int, own: np.ndarray, score: float, contribution: float) -> ClassRow:
-    bins = calibration(found, k)
-    gap = (bins["predicted"] - bins["observed"]).abs()
-    total = len(found.scores)
+    of_classes = found.metrics
     return ClassRow(
         name=found.classes[k],
         units=int(own.sum()),
         groups=len(np.unique(found.groups[own])),
         score=score,
         contribution=contribution,
-        target_share=float(found.targets[:, k].mean()) if total else float("nan"),
-        predicted_share=float(found.probs[:, k].mean()) if total else float("nan"),
-        calibration_error=float((gap * bins["units"]).sum() / total) if total else float("nan"),
+        target_share=float(found.targets[:, k].mean()),
+        predicted_share=float(found.probs[:, k].mean()),
+        calibration_error=float(of_classes.class_calibration[k]),
+        precision=float(of_classes.precision[k]),
+        recall=float(of_classes.recall[k]),
+        specificity=float(of_classes.specificity[k]),
+        f1=float(of_classes.f1[k]),
     )
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from hms_ray import __version__, files
 from hms_ray.oof import OofTable
-from hms_ray.report import diagnostics, figures, pools, quality, tables, words
+from hms_ray.report import diagnostics, figures, metrics, pools, quality, tables, words
 from hms_ray.report.checks import run_checks
 from hms_ray.report.tables import Population, Scored, Study
 from hms_ray.report.verdict import Verdict, read_verdict
@@ -83,6 +83,7 @@ def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
     finalists = tables.read_finalists(folder, study)
     verdict = read_verdict(folder, study)
     curves = [_curve(curve, study, finalists) for curve in tables.read_curves(folder)]
+    of, found = _looked_at(folder, study, finalists, verdict)
     return (
         _environment()
         .get_template("page.html.j2")
@@ -106,10 +107,12 @@ def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
             spaces=_spaces(study, trials, finalists),
             curves=[figure for final, figure in curves if final],
             other_curves=[figure for final, figure in curves if not final],
-            classes=_classes(folder, study, finalists, verdict),
+            metrics=metrics.look(folder, study, finalists, verdict, of, found) if found else None,
+            classes=_classes(of, found, study) if found else None,
             folds=tables.fold_sizes(study, finalists).to_dict("records"),
             quality=quality.look(study, finalists),
             open_trials=OPEN_TRIALS,
+            most_compared=metrics.MOST_COMPARED,
         )
     )
 
@@ -183,28 +186,36 @@ def _trial_rows(space: dict[str, Any] | None, study: Study, finalists: list[Scor
     return f"{tables.population(rows[rows['fold'].isin(chosen_on)], study.min_votes)} · {words.fold_list(chosen_on)}"
 
 
-def _classes(folder: StudyFolder, study: Study, finalists: list[Scored], verdict: Verdict | None) -> ClassView | None:
-    """Look at the ensemble's cross-fitted predictions; without an ensemble at the best table's."""
+def _looked_at(
+    folder: StudyFolder, study: Study, finalists: list[Scored], verdict: Verdict | None
+) -> tuple[str, diagnostics.Predictions | None]:
+    """Return the ensemble's cross-fitted predictions, without an ensemble the best table's, and whose they are.
+
+    None where no unit is scored.
+    """
     if not verdict and not finalists:
-        return None
-    path = folder.ensemble_oof if verdict else folder.oof(finalists[0].trial)
-    found = diagnostics.predictions(OofTable.read(path), study.min_votes)
-    if not len(found.scores):
-        return None
+        return "", None
+    table = verdict.table if verdict else OofTable.read(folder.oof(finalists[0].trial))
+    found = diagnostics.predictions(table, study.min_votes)
+    of = "the ensemble, cross-fitted" if verdict else f"the best table, {finalists[0].trial}"
+    return of, found if len(found.scores) else None
+
+
+def _classes(of: str, found: diagnostics.Predictions, study: Study) -> ClassView:
     rows, questions = diagnostics.by_class(found), diagnostics.asks_each_class(study.task)
     return ClassView(
-        of="the ensemble, cross-fitted" if verdict else f"the best table, {finalists[0].trial}",
-        population=Population(len(found.scores), len(set(found.groups)), study.min_votes),
+        of=of,
+        population=diagnostics.population(found, study.min_votes),
         rows=rows,
         questions=questions,
         confusion=[] if questions else _shares(found),
-        ties=0 if questions else diagnostics.ties(found),
+        ties=found.metrics.ties,
         calibration=[_calibration(found, k, study) for k in range(len(rows))],
     )
 
 
 def _shares(found: diagnostics.Predictions) -> list[tuple[str, list[tuple[int, float]]]]:
-    counts = diagnostics.confusion(found)
+    counts = found.metrics.confusion
     shares = counts / counts.sum(1, keepdims=True).clip(min=1)
     return [
         (name, list(zip(map(int, row), map(float, share), strict=True)))

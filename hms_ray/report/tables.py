@@ -16,7 +16,7 @@ from hms_ray.store.quality import MEASURES
 from hms_ray.study_folder import StudyFolder
 
 ENSEMBLE_KEYS = (  # what this report reads and earlier versions did not write
-    *("fitted", "limits", "interval", "selection", "methods", "kl_selection_corrected", "notes"),
+    *("fitted", "limits", "interval", "selection", "methods", "kl_selection_corrected", "notes", "metrics"),
     *("baselines.differences", "baselines.best_single_corrected", "members.0.without", "members.0.most_alike"),
 )
 INPUTS = ("input.compute", "input.window", "test_time")  # what the network is given; shown whether searched or not

@@ -79,7 +79,7 @@ class Verdict:
     """What the ensemble is worth, and how far that can be trusted.
 
     estimate: the cross-fitted score; pools: every method, the ensemble's first, then by cross-fitted score
-    rows: unit_id, group_id, fold, score of the cross-fitted predictions
+    table: the cross-fitted predictions of every unit; rows: unit_id, group_id, fold, score of those that are scored
     """
 
     content: dict[str, Any]
@@ -87,6 +87,7 @@ class Verdict:
     outside: Block | None
     estimate: Estimate
     pools: list[PoolRow]
+    table: OofTable
     rows: pd.DataFrame
 
     @property
@@ -115,13 +116,15 @@ def read_verdict(folder: StudyFolder, study: Study) -> Verdict | None:
     content = study.ensemble
     if content is None:
         return None
+    table = OofTable.read(folder.ensemble_oof)
     return Verdict(
         content=content,
         block=_block(content, study),
         outside=_outside(content["outside_selection"], study),
         estimate=Estimate(**content["interval"]),
         pools=_pools(content["methods"]),
-        rows=score_rows(OofTable.read(folder.ensemble_oof), study.min_votes),
+        table=table,
+        rows=score_rows(table, study.min_votes),
     )
 
 

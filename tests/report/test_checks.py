@@ -69,6 +69,17 @@ def test_a_difference_that_is_not_the_tables(complete, change):
     assert "standard error said" in one(failed(complete), "The difference to the best single")
 
 
+def test_metrics_that_are_not_the_predictions(complete):
+    metrics = files.read_json(complete.folder.ensemble)["metrics"]
+    rule = "Metrics, and scores by number of votes, are those of the predictions"
+    complete.add_ensemble(metrics=metrics | {"accuracy": 0.99, "macro_f1": None})
+    assert one(failed(complete), rule) == "13 figures; others than found: accuracy, macro_f1"
+    first, *others = metrics["score_by_min_votes"]
+    complete.add_ensemble(metrics=metrics | {"score_by_min_votes": [first | {"units": 1, "kl": 0.2}, *others]})
+    found = one(failed(complete), rule)
+    assert found.endswith("others than found: units with any number of votes, score with any number of votes")
+
+
 @pytest.mark.parametrize("where", ["duality_gap", "gap_by_fold"])
 def test_an_open_certificate_has_to_be_owned_up_to(complete, where):
     complete.add_ensemble(**{where: 3e-6})

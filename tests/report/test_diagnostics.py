@@ -51,9 +51,22 @@ def test_shares_of_classes(four):
     assert a.calibration_error == pytest.approx(0.2) == pytest.approx(b.calibration_error)
 
 
-def test_confusion_counts_majority_against_most_probable(four):
-    assert diagnostics.confusion(four).tolist() == [[1, 2], [0, 1]]
-    assert diagnostics.ties(four) == 1
+def test_classes_have_the_tasks_metrics(four):
+    metrics = VOTES.metrics(four.targets, four.probs)
+    for k, row in enumerate(diagnostics.by_class(four)):
+        assert (row.units, row.calibration_error) == (metrics.support[k], metrics.class_calibration[k])
+        assert (row.precision, row.recall) == (metrics.precision[k], metrics.recall[k])
+        assert (row.specificity, row.f1) == (metrics.specificity[k], metrics.f1[k])
+
+
+def test_the_calibration_error_of_a_class_is_the_mean_distance_of_its_drawn_bins():
+    rng = np.random.default_rng(0)
+    targets, probs = rng.dirichlet(np.ones(2), 400), rng.dirichlet(np.ones(2), 400)
+    found = Predictions(VOTES, np.arange(400).astype(str), targets, probs, np.zeros(400))
+    for k, row in enumerate(diagnostics.by_class(found)):
+        bins = diagnostics.calibration(found, k)
+        distance = (bins["predicted"] - bins["observed"]).abs()
+        assert row.calibration_error == pytest.approx(np.average(distance, weights=bins["units"]))
 
 
 def test_calibration_bins_hold_equally_many_rows_and_find_the_bias():

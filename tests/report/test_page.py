@@ -128,7 +128,7 @@ def test_every_score_stands_beside_its_population(complete, page):
     kept, inside = complete.kept, complete.kept & (complete.folds == 0)
     everyone = f"≥ 10 votes · {kept.sum()} units · {len(set(complete.groups[kept]))} patients"
     trial_rows = f"≥ 10 votes · {inside.sum()} units · {len(set(complete.groups[inside]))} patients · fold 0"
-    for name in ("verdict", "weights", "finalists", "classes", "data"):
+    for name in ("verdict", "weights", "finalists", "metrics", "classes", "data"):
         assert everyone in words_of(section(text, name)), name
     assert trial_rows in words_of(section(text, "search"))
     assert "rows with ≥ 10 votes" in words_of(section(text, "curves"))
@@ -159,6 +159,10 @@ def test_labels_are_questions_and_are_not_confused(fake, page, kind, classes):
     for k, name in enumerate(classes):
         one = -np.log(np.where(study.targets[kept, k] == 1, found[kept, k], 1 - found[kept, k])).mean()
         assert re.search(rf"{name} {int(study.targets[kept, k].sum())} \d+ {one:.5f} ", shown)
+    metrics = words_of(section(text, "metrics"))
+    right = ((found > 0.5) == (study.targets == 1))[kept].mean()
+    assert "Specificity" in shown and "so it is the log loss itself" in metrics and "most votes" not in metrics
+    assert f"Accuracy {100 * right:.1f} % Share of right answers, mean over classes" in metrics
 
 
 def test_trials_show_state_params_and_cause(complete, page):
@@ -222,14 +226,14 @@ def test_missing_parts_leave_a_whole_page(fake, page, no_trials, variant):
     text = page(VARIANTS[variant](fake), no_trials)
     tags = Tags(text)
     assert tags.faults == [] and tags.open == []
-    assert tags.seen.count("section") == 9
+    assert tags.seen.count("section") == 10
     assert not re.search(r"\bnan\b|\bNone\b|Undefined", text)
 
 
 def test_measured_recordings_leave_a_whole_page(complete, page, no_trials):
     complete.add_quality(eeg={"nan": {0: 0.5}}, spectrogram={}).change_run("eeg-0002", quality={"gone": 0.1})
     tags = Tags(page(complete, no_trials))
-    assert tags.faults == [] and tags.open == [] and tags.seen.count("section") == 10
+    assert tags.faults == [] and tags.open == [] and tags.seen.count("section") == 11
 
 
 def test_nothing_is_fetched_and_nothing_runs(complete, page):
@@ -271,10 +275,10 @@ def test_a_folder_that_is_no_study_writes_nothing(tmp_path, no_trials):
 
 def test_an_ensemble_of_an_earlier_version_asks_for_another(complete, no_trials, tmp_path):
     content = files.read_json(complete.folder.ensemble)
-    del content["interval"], content["baselines"]["differences"]
+    del content["interval"], content["metrics"], content["baselines"]["differences"]
     files.write_json(complete.folder.ensemble, content)
     with pytest.raises(
-        ConfigError, match=r"lacks interval, baselines\.differences: .*hms-ray ensemble --study .* again"
+        ConfigError, match=r"lacks interval, metrics, baselines\.differences: .*hms-ray ensemble --study .* again"
     ):
         write_report(complete.folder, no_trials, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -307,7 +311,7 @@ def test_what_fit_study_writes_passes_every_check(fake, page, no_trials, pool, k
     study = fake(kind=kind, classes=("a", "b", "c"), patients=20, units_a_patient=5).write().add_fold_tables()
     content = fit_study(study.folder, pool=pool)
     text = words_of(page(study, no_trials))
-    assert "✗ failed" not in text and text.count("✓ holds") == 9
+    assert "✗ failed" not in text and text.count("✓ holds") == 10
     corrected = f"{content['kl_selection_corrected']:.5f} Cross-fitted, plus what choosing 3 of 4 configurations"
     assert f"Selection-corrected {corrected}" in text and "Undefined" not in text
 
@@ -330,7 +334,7 @@ def test_a_real_ensemble_is_reported_and_passes_every_check(tmp_path, no_trials)
     apart = "{value:.5f} ({low:.5f} to {high:.5f})".format(**content["baselines"]["differences"]["best_single"])
     assert f"9.1 % lower than the best single table: the difference is {apart}." in text
     assert "Selection-corrected \u2013 Not corrected: no table names a fold" in text
-    assert "✗ failed" not in text and text.count("✓ holds") == 9
+    assert "✗ failed" not in text and text.count("✓ holds") == 10
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -1,0 +1,139 @@
+"""Metrics beside the score, in words, and the score where experts voted little and where they voted much."""
+
+import math
+from dataclasses import dataclass
+
+from hms_ray.oof import OofTable
+from hms_ray.report import diagnostics, words
+from hms_ray.report.diagnostics import Predictions
+from hms_ray.report.tables import Population, Scored, Study
+from hms_ray.report.verdict import Verdict
+from hms_ray.study_folder import StudyFolder
+from hms_ray.tasks import Metrics
+
+MOST_COMPARED = 10  # tables by metric; the finalists' own table has them all
+
+RIGHT_CLASS = "Share of units whose most probable class is the one with most votes; of classes that tie, the first."
+RIGHT_LABELS = (
+    "Share of right answers, mean over classes: a class is predicted to hold where its probability is above 0.5."
+)
+MACRO_F1 = "Mean F1 of the classes, small ones counting as much as large ones."
+CALIBRATION = (
+    "Mean distance of observed from predicted shares, in bins of equally many rows, mean over classes. Chance alone "
+    "keeps it above 0."
+)
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One metric as printed, and what it means."""
+
+    name: str
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class VotesRow:
+    """Mean scores on the units with so many votes; own: whether these are the study's population."""
+
+    population: Population
+    own: bool
+    ensemble: float
+    best_single: float
+    prior: float
+
+
+@dataclass(frozen=True)
+class MetricsView:
+    """Metrics of one set of predictions, ready to print.
+
+    votes: the score by number of votes, [] where there is no ensemble, or no other population than the study's
+    compared: the ensemble and the best tables, each with its metrics, on the same units
+    """
+
+    of: str
+    population: Population
+    rows: list[MetricRow]
+    votes: list[VotesRow]
+    votes_sentences: list[str]
+    compared: list[tuple[str, Metrics]]
+
+
+def look(
+    folder: StudyFolder, study: Study, finalists: list[Scored], verdict: Verdict | None, of: str, found: Predictions
+) -> MetricsView:
+    """Describe predictions of at least one unit; `of` says whose they are."""
+    votes = _by_votes(verdict) if verdict else []
+    return MetricsView(
+        of=of,
+        population=diagnostics.population(found, study.min_votes),
+        rows=_rows(found),
+        votes=votes,
+        votes_sentences=_votes_sentences(votes, verdict) if votes else [],
+        compared=_compared(folder, study, finalists, [(of, found.metrics)] if verdict else []),
+    )
+
+
+def _rows(found: Predictions) -> list[MetricRow]:
+    metrics = found.metrics
+    right = RIGHT_LABELS if diagnostics.asks_each_class(found.task) else RIGHT_CLASS
+    unknown = [name for name, f1 in zip(metrics.classes, metrics.f1, strict=True) if math.isnan(f1)]
+    left_out = f" Left out, since no unit has it and none is predicted to: {', '.join(unknown)}." if unknown else ""
+    return [
+        MetricRow("Log loss", words.nats(metrics.log_loss), _log_loss(metrics, words.score_name(found.task))),
+        MetricRow("Accuracy", words.percent(metrics.accuracy), right),
+        MetricRow("Macro F1", words.percent(metrics.macro_f1), MACRO_F1 + left_out),
+        MetricRow("Calibration error", words.percent(metrics.calibration_error), CALIBRATION),
+    ]
+
+
+def _log_loss(metrics: Metrics, score: words.ScoreName) -> str:
+    """Say how the log loss differs from the score: by what no prediction changes."""
+    entropy = words.nats(abs(metrics.log_loss - metrics.score))
+    if entropy == words.nats(0):
+        return f"Cross-entropy with the targets. They are certain, so it is the {score.short} itself."
+    return f"Cross-entropy with the targets: the {score.short} plus the targets' own entropy, {entropy}."
+
+
+def _by_votes(verdict: Verdict) -> list[VotesRow]:
+    rows = verdict.content["metrics"]["score_by_min_votes"]
+    own = verdict.content["population"]["min_votes"]
+    found = [
+        VotesRow(
+            population=Population(row["units"], row["groups"], row["min_votes"]),
+            own=row["min_votes"] == own,
+            ensemble=row["kl"],
+            best_single=row["best_single"],
+            prior=row["prior"],
+        )
+        for row in rows
+    ]
+    return found if len(found) > 1 else []
+
+
+def _votes_sentences(rows: list[VotesRow], verdict: Verdict) -> list[str]:
+    """Say what may be read from scores of several populations, and what may not."""
+    [own] = [row.population for row in rows if row.own]
+    found = [
+        "Each row is another population: compare the figures within a row, not those of two rows. Shares of few votes "
+        "scatter about what experts would say, which raises the score of any prediction. The study's score is the "
+        f"marked row, {own}.",
+    ]
+    if any(row.population.min_votes < own.min_votes for row in rows):
+        found.append(
+            "Units with fewer votes than that are predicted as the others are, by the pool of the other folds, but no "
+            f"pool and no class prior was fitted on them: those were fitted on units with {own.rule} alone. The models "
+            "themselves may have been trained on such units of other folds."
+        )
+    best = verdict.content["baselines"]["best_single_trial"]
+    return [*found, f"Best single: {best}, which is the best on the marked row and need not be on the others."]
+
+
+def _compared(
+    folder: StudyFolder, study: Study, finalists: list[Scored], first: list[tuple[str, Metrics]]
+) -> list[tuple[str, Metrics]]:
+    for finalist in finalists[:MOST_COMPARED]:
+        found = diagnostics.predictions(OofTable.read(folder.oof(finalist.trial)), study.min_votes)
+        first = [*first, (finalist.trial, found.metrics)] if len(found.scores) else first
+    return first
