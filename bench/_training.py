@@ -83,7 +83,7 @@ def _epochs(place: Place, dataset: Dataset) -> Epochs:
 
 def _training_data(place: Place, dataset: Dataset) -> TrainingData:
     inputs, votes = place.inputs(dataset, "kaggle_spectrogram"), dataset.units["votes"].to_numpy()
-    return TrainingData(inputs, dataset.targets, votes, np.zeros(len(votes)), np.ones(len(votes)), dataset.task)
+    return TrainingData(inputs, dataset.targets, votes, np.zeros(len(votes)), votes, np.ones(len(votes)), dataset.task)
 
 
 def pipeline(place: Place) -> Iterator[str]:

@@ -70,6 +70,12 @@ def folder(trained, tmp_path, monkeypatch):
     return StudyFolder(shutil.copytree(trained.root, tmp_path / "copy"))
 
 
+def chosen_weights(folder, trial, k):
+    """The one epoch's weights that a whole trial keeps."""
+    (path,) = (folder.trial(trial).fold(k).root / "weights").iterdir()
+    return path
+
+
 def member_probs(folder, trial, root):
     """One member's prediction (N, K) of the test part, the mean over its two folds."""
     run = parse_run(load_yaml(folder.trial(trial).config))
@@ -79,7 +85,7 @@ def member_probs(folder, trial, root):
     found = []
     for k in range(2):
         model = build_model(run, dataset.task).eval()
-        model.load_state_dict(checkpoint.unpack(folder.trial(trial).fold(k).weights))
+        model.load_state_dict(checkpoint.unpack(chosen_weights(folder, trial, k)))
         with torch.inference_mode():
             found.append(dataset.task.to_probs(model(x).numpy()))
     return np.mean(found, axis=0)
@@ -146,11 +152,11 @@ def foreign(folder):
 
 
 def lost_weights(folder):
-    folder.trial("two-base").fold(1).weights.unlink()
+    chosen_weights(folder, "two-base", 1).unlink()
 
 
 def cut_weights(folder):
-    path = folder.trial("one-base").fold(0).weights
+    path = chosen_weights(folder, "one-base", 0)
     path.write_bytes(path.read_bytes()[:-9])
 
 
@@ -169,7 +175,7 @@ def no_study(folder):
         (of_an_earlier_version, "ensemble.json was written by an earlier version; run `hms-ray ensemble --study "),
         (foreign, "one-base (one) has no model here; predictions from elsewhere cannot be repeated"),
         (lost_weights, "cannot predict new data: "),
-        (cut_weights, "model.safetensors: broken weights"),
+        (cut_weights, ".safetensors: broken weights"),
         (empty_config, "run: it must be a mapping"),
         (no_study, "is no study: it has no study.json"),
     ],
@@ -189,7 +195,7 @@ def test_a_study_that_cannot_predict_says_why_and_writes_nothing(
 def test_missing_weights_are_told_before_any_recording_is_read(folder, hms_folder, tmp_path, monkeypatch):
     lost_weights(folder)
     monkeypatch.setattr(crossval, "prepare", lambda *_: pytest.fail("recordings were read"))
-    with pytest.raises(ConfigError, match=r"two-base/folds/1/model.safetensors is missing"):
+    with pytest.raises(ConfigError, match=r"two-base/folds/1/weights/\d.safetensors is missing"):
         predict(folder, hms_folder, tmp_path / "a.csv")
 
 

@@ -16,6 +16,7 @@ IDENTITY: dict[str, Any] = {
     "data": {"name": "hms", "root": "/data", "params": {}, "fingerprint": "ab", "units": 4, "groups": 2},
     "folds": {"k": 2, "seed": 0, "fingerprint": "cd"},
     "score": {"min_votes": 10},
+    "epoch": "cross_fitted",
 }
 SPACE = {
     "description": "a",
@@ -189,18 +190,23 @@ def test_paths_are_those_of_the_drawing(tmp_path: Path) -> None:
         "folds.parquet",
         "journal.log",
     }
-    assert [str(path.relative_to(study.root)) for path in (fold.oof, fold.weights, fold.checkpoint)] == [
-        f"trials/cnn-0003/folds/1/{name}" for name in ("oof.parquet", "model.safetensors", "checkpoint.pt")
+    paths = (fold.oof, fold.by_epoch, fold.weights(7), fold.checkpoint)
+    assert [str(path.relative_to(study.root)) for path in paths] == [
+        f"trials/cnn-0003/folds/1/{name}"
+        for name in ("oof.parquet", "epochs.npy", "weights/7.safetensors", "checkpoint.pt")
     ]
 
 
 def test_dropped_weights_leave_the_predictions(study: StudyFolder) -> None:
     fold = study.trial("cnn-0003").fold(1)
-    for path in (fold.oof, fold.weights, fold.checkpoint):
+    for path in (fold.oof, fold.weights(1), fold.weights(2), fold.checkpoint, fold.root / "teacher-1-0" / "x.pt"):
         files.write_bytes(path, b"x")
+    fold.drop_weights(but=2)
+    left = {path.relative_to(fold.root) for path in fold.root.rglob("*") if path.is_file()}
+    assert left == {Path("oof.parquet"), Path("weights/2.safetensors")}
     fold.drop_weights()
     fold.drop_weights()
-    assert [path.name for path in fold.root.iterdir()] == ["oof.parquet"]
+    assert [path.name for path in fold.root.rglob("*") if path.is_file()] == ["oof.parquet"]
 
 
 def test_oof_ids_are_sorted_and_without_half_written_files(study: StudyFolder) -> None:

@@ -89,7 +89,7 @@ def _scripted() -> Callable[[], None]:
             time.sleep(job.run.get("seconds", 0.1))
             row |= {"begun": begun, "ended": time.time()}
             row |= {"share": ray.get_runtime_context().get_assigned_resources().get("GPU", 0)}
-            return FoldResult(job.fold, np.empty(0), np.empty(0), b"", [row])
+            return FoldResult(job.fold, np.empty(0), np.empty(0), [row])
 
         worker.train_job, worker.parse_run = train_job, lambda content: SimpleNamespace(epochs=1)
 

@@ -49,7 +49,7 @@ def training(monkeypatch):
 
     def train_job(job, labels, replica, on_epoch):
         on_epoch({"fold": job.fold, "epoch": 1})
-        result = results.get(job.fold, FoldResult(job.fold, np.empty(0), np.empty(0), b"", []))
+        result = results.get(job.fold, FoldResult(job.fold, np.empty(0), np.empty(0), []))
         if isinstance(result, Exception):
             raise result
         return result

@@ -82,6 +82,7 @@ class FakeStudy:
             },
             "folds": {"k": self.k, "seed": None if self.foreign else 42, "fingerprint": "f" * 16},
             "score": {"min_votes": MIN_VOTES},
+            "epoch": "cross_fitted",
             "spaces": {} if self.foreign else {name: self.space(name) for name in ("eeg", "spec")},
         }
 

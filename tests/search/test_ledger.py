@@ -1,5 +1,7 @@
 """The ledger: what workers send is in the study folder, each fold once, weights before the table that says finished."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -28,9 +30,10 @@ def test_finished_folds_hold_predictions_and_weights_and_no_checkpoint(trained):
     for fold, result in trained.results.items():
         folder = trained.folder.trial(TRIAL).fold(fold)
         table = OofTable.read(folder.oof)
-        assert sorted(path.name for path in folder.root.iterdir()) == ["model.safetensors", "oof.parquet"]
-        assert folder.weights.read_bytes() == result.weights
-        np.testing.assert_array_equal(table.probs, result.probs)
+        assert sorted(path.name for path in folder.root.iterdir()) == ["epochs.npy", "oof.parquet", "weights"]
+        assert sorted(result.weights) == [1, 2], "either epoch may be chosen"
+        np.testing.assert_array_equal(np.load(folder.by_epoch), result.probs)
+        np.testing.assert_array_equal(table.probs, result.probs[-1])
         assert set(table.folds) == {fold}
         assert (table.trial, table.space, table.selected_on) == (TRIAL, "toy", (2,))
 
@@ -43,7 +46,7 @@ def test_weights_are_written_before_the_table_that_says_finished(toy, monkeypatc
     with pytest.raises(OSError, match="no space left"):
         toy.train(toy.study, toy.space, 0, Ledger(toy.study, (), BOARD))
     folder = toy.folder.trial(TRIAL).fold(0)
-    assert folder.weights.is_file()
+    assert folder.weights(2).is_file()
     assert folder.checkpoint.is_file(), "the checkpoint stays until the fold is finished"
     assert finished_folds(toy.folder, TRIAL, 3) == []
 
@@ -72,11 +75,23 @@ def test_a_repeated_epoch_replaces_its_row(trained):
     assert curve.set_index(["fold", "epoch"]).loc[(1, 1), "train_loss"] == 9.0
 
 
+def best_of_others(trained, fold, folds):
+    """The epoch, counted from 1, with the lowest score over all scored units of the other folds; the last if alone."""
+    labels, task = trained.study.labels, trained.study.labels.task
+    others = [trained.results[k] for k in folds if k != fold]
+    if not others:
+        return 2
+    rows = np.concatenate([other.rows for other in others])
+    many = labels.votes[rows] >= 10
+    probs = np.concatenate([other.probs for other in others], axis=1)
+    return int(np.argmin([task.score(labels.targets[rows][many], probs[e][many]) for e in (0, 1)])) + 1
+
+
 def test_the_score_is_over_the_scored_units_of_the_folds(trained):
     labels, task = trained.study.labels, trained.study.labels.task
     for folds in ([2], [0, 1, 2]):
         rows = np.concatenate([trained.results[k].rows for k in folds])
-        probs = np.concatenate([trained.results[k].probs for k in folds])
+        probs = np.concatenate([trained.results[k].probs[best_of_others(trained, k, folds) - 1] for k in folds])
         many = labels.votes[rows] >= 10
         expected = task.score(labels.targets[rows][many], probs[many])
         assert trained.ledger.score(TRIAL, folds) == pytest.approx(expected, abs=1e-12)
@@ -99,7 +114,32 @@ def test_the_out_of_fold_table_joins_all_folds(trained):
     np.testing.assert_array_equal(table.folds[order], trained.study.labels.folds[expected])
     assert table.folds_fingerprint == trained.folder.read_study()["folds"]["fingerprint"]
     for fold, result in trained.results.items():
-        np.testing.assert_array_equal(table.probs[table.folds == fold], result.probs)
+        epoch = best_of_others(trained, fold, (0, 1, 2))
+        np.testing.assert_array_equal(table.probs[table.folds == fold], result.probs[epoch - 1])
+        assert (table.epoch_rule, table.epochs[fold]) == ("cross_fitted", epoch)
+
+
+def test_weights_that_no_choice_can_reach_are_deleted_once_all_folds_have_a_table(trained):
+    def kept():
+        root = trained.folder.trial(TRIAL).root
+        return {k: sorted(int(path.stem) for path in root.glob(f"folds/{k}/weights/*")) for k in range(3)}
+
+    assert kept() == {k: [1, 2] for k in range(3)}, "while a fold is missing, any epoch may be chosen"
+    trained.ledger.write_oof(TRIAL)
+    trained.ledger.keep_chosen(TRIAL)
+    assert kept() == {k: [best_of_others(trained, k, (0, 1, 2))] for k in range(3)}
+    assert trained.ledger.without_weights(TRIAL) == []
+
+
+@pytest.mark.parametrize(("rule", "kept"), [("last", [2]), ("best", None)])
+def test_other_rules_keep_one_epoch_from_the_start(toy, rule, kept):
+    study = replace(toy.study, epoch=rule)
+    ledger, space = Ledger(study, (), BOARD), toy.make_space(epoch=rule)
+    result = toy.train(study, space, 0, ledger)
+    best = int(np.argmin([row["score"] for row in result.epochs])) + 1
+    assert sorted(result.weights) == (kept or [best])
+    own = study.labels.votes[result.rows] >= 10
+    np.testing.assert_array_equal(ledger.scored(TRIAL, [0]).probs, result.probs[(kept or [best])[0] - 1][own])
 
 
 def test_a_failure_is_remembered_with_its_cause(toy):

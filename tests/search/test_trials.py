@@ -89,7 +89,7 @@ def test_stopped_trials_are_pruned_with_an_estimate_and_lose_their_weights(toy, 
         name = trials.journal.trial_id(trial.number)
         folder = toy.folder.trial(name).fold(0)
         assert trial.user_attrs["cause"] == "stopped: by the test" and trial.user_attrs["fidelity"] == 0.5
-        assert trials.ledger.missing(name, FOLDS) == [1] and not folder.weights.exists()
+        assert trials.ledger.missing(name, FOLDS) == [1] and not list(folder.root.glob("weights/*"))
         others = [trials.ledger.score("race-0000", [fold]) for fold in FOLDS]
         units = [len(trials.ledger.scored("race-0000", [fold]).targets) for fold in FOLDS]
         expected = trials.ledger.score(name, [0]) - others[0] + np.average(others, weights=units)
@@ -203,7 +203,7 @@ def test_where_room_is_short_weights_of_those_that_would_be_no_finalists_go_firs
     complete = [f"race-{n:04d}" for n in range(3)]
     (chosen,) = trials.referee.choose(complete, 1)
     used = size_of(toy.folder.root)
-    weights = toy.folder.trial(chosen).fold(0).weights.stat().st_size
+    weights = size_of(toy.folder.trial(chosen).fold(0).root / "weights")
     tight = replace(space, budget=Budget(trials=4, trial_folds=2, finalists=1, disk_gb=(used - weights) / 1e9))
     again = source(toy, tight)
     assert again.next() is not None, "room was made"
