@@ -21,6 +21,7 @@ from hms_ray.params import Params as Strict
 
 HUB = "hf-hub:"  # how timm spells it, too
 SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"
+BROKEN = (SafetensorError, UnpicklingError, EOFError, RuntimeError, LookupError)  # what readers make of other bytes
 State = dict[str, torch.Tensor]
 
 
@@ -94,7 +95,7 @@ def fetched(name: str, load: Callable[[], State]) -> State:
             f"({cause[:200]}); fetch it where there is a network (HF_HOME names the cache), or name a "
             "file, or say false"
         ) from error
-    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:  # a fetch that was cut short
+    except BROKEN as error:  # a fetch that was cut short
         raise ConfigError(f"model.pretrained: {name} is broken: {' '.join(str(error).split())[:200]}") from error
 
 

@@ -1,0 +1,117 @@
+"""Audio Spectrogram Transformer on images (Gong et al. 2021, arXiv:2104.01778)."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from timm.layers import resample_abs_pos_embed
+from timm.models import adapt_input_conv
+from torch import nn
+from transformers import ASTConfig, ASTModel
+
+from hms_ray.errors import ConfigError
+from hms_ray.models import _pretrained
+from hms_ray.models._heads import WITH_THE_LAST, Classifier
+from hms_ray.models._pictures import Resize, Size
+from hms_ray.models._pretrained import Pretrained, Source, State, called
+from hms_ray.models._transformers import published
+from hms_ray.specs import InputSpec
+
+LAYOUT = "image"
+PATCH = 16
+REPOSITORY = "MIT/ast-finetuned-audioset-10-10-0.4593"  # of the base size, for images (128, 1024)
+WIDTHS = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # with the number of heads
+FIRST, PLACES = "embeddings.patch_embeddings.projection.weight", "embeddings.position_embeddings"
+TOKENS = 2  # before the patches: of the class, and of the teacher
+LAYERS = {
+    "stem": r"net\.embeddings",
+    "blocks": [(r"net\.layers\.(\d+)", None), (r"net\.layernorm", WITH_THE_LAST)],
+}
+
+
+class Params(Pretrained):
+    """Which size, from which weights, what it sees, and how it is regularised."""
+
+    size: Literal["tiny", "small", "base"] = Field("base", description="the width: 192, 384 or 768; published: base")
+    depth: int = Field(6, ge=1, le=12, description="how many of the layers, the first ones; published: 12")
+    stride: int = Field(10, ge=1, le=PATCH, description=f"steps from one patch to the next; they are {PATCH} wide")
+    drop_rate: float = Field(0.0, ge=0, lt=1, description="dropout before the head")
+    resize: Size = None
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> "Params":
+        if self.pretrained is True and self.size != "base":
+            raise ValueError(f"nobody has published weights of ast {self.size}: say pretrained: false, or name a file")
+        return self
+
+
+class Patches(nn.Module):
+    """Images (B, C, F, T) -> overlapping patches (B, N, D); the library's own take one channel."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.projection = nn.Conv2d(channels, width, PATCH, stride)
+        nn.init.trunc_normal_(self.projection.weight, std=0.02)
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.projection(x).flatten(2).transpose(1, 2)
+
+
+class SpectrogramTransformer(nn.Module):
+    """The encoder and the mean of its two tokens: images (B, C, F, T) -> features (B, D)."""
+
+    def __init__(self, net: ASTModel, size: tuple[int, int] | None) -> None:
+        super().__init__()
+        self.resize = Resize(size)
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(self.resize(x)).pooler_output
+
+
+def source(params: Params) -> Source | None:
+    """Return where the weights are, None for random ones."""
+    return _pretrained.source(params, lambda: _pretrained.from_hub(REPOSITORY))
+
+
+def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None = None) -> nn.Module:
+    """Return the encoder with a linear head; first layer and position embeddings are fitted to the image.
+
+    Raises:
+        ConfigError: the image is smaller than a patch, or the weights are another network's.
+    """
+    size = params.resize or spec.shape[1:]
+    if min(size) < PATCH:
+        raise ConfigError(f"model: images of {size[0]} x {size[1]} are smaller than a patch of {PATCH}: say resize")
+    net = ASTModel(_config(params, size, params.stride))
+    net.embeddings.patch_embeddings = Patches(spec.shape[0], net.config.hidden_size, params.stride)
+    if weights is not None:
+        net.load_state_dict(_fitted(weights, params, spec.shape[0], net))
+    width = net.config.hidden_size
+    return Classifier(SpectrogramTransformer(net, params.resize), width, n_outputs, params.drop_rate, LAYERS)
+
+
+def _config(params: Params, size: tuple[int, int] = (128, 1024), stride: int = 10) -> ASTConfig:
+    """Return what the library wants to know, by default of a network as published."""
+    width, heads = WIDTHS[params.size]
+    return ASTConfig(
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_attention_heads=heads,
+        num_hidden_layers=params.depth,
+        frequency_stride=stride,
+        time_stride=stride,
+        num_mel_bins=size[0],
+        max_length=size[1],
+    )
+
+
+def _fitted(weights: State, params: Params, channels: int, net: ASTModel) -> State:
+    """Return published weights for these channels and this grid of patches."""
+    config = _config(params)
+    state = published(ASTModel, config, weights, called(params, REPOSITORY), f"ast {params.size}")
+    state[FIRST] = adapt_input_conv(channels, state[FIRST], base_chans=1)
+    old, new = net.embeddings.get_shape(config), net.embeddings.get_shape(net.config)
+    state[PLACES] = resample_abs_pos_embed(state[PLACES], list(new), list(old), num_prefix_tokens=TOKENS)
+    return state

@@ -1,0 +1,98 @@
+"""Where weights are, how they are fetched, and what is said where they cannot be had."""
+
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hms_ray.errors import ConfigError
+from hms_ray.models._pretrained import Pretrained, Source, called, fetched, from_hub, source
+from hms_ray.params import parse
+
+WEIGHTS = {"a": torch.arange(3.0)}
+PUBLISHED = Source("hf-hub:owner/published", dict)
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository in the hub's cache, without a network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    folder, commit = tmp_path / "models--owner--name", "0" * 40
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(commit)
+    (folder / "snapshots" / commit).mkdir(parents=True)
+    return folder / "snapshots" / commit
+
+
+def _source(pretrained: object) -> Source | None:
+    return source(parse(Pretrained, {"pretrained": pretrained}, "model"), lambda: PUBLISHED)
+
+
+def test_what_the_parameter_says(tmp_path: Path) -> None:
+    save_file(WEIGHTS, tmp_path / "model.safetensors")
+    assert _source(True) is PUBLISHED and _source(False) is None
+    assert _source("hf-hub:owner/name").key == "hf-hub:owner/name"
+    for spelling in (tmp_path, tmp_path / "model.safetensors"):
+        assert _source(str(spelling)).key.startswith(f"file:{tmp_path}/model.safetensors")
+        assert torch.equal(_source(str(spelling)).load()["a"], WEIGHTS["a"])
+
+
+@pytest.mark.parametrize("pretrained", ["nowhere.safetensors", "weights.bin", "owner/name", "."])
+def test_other_spellings_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pretrained: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="pretrained must be true, false, hf-hub:owner/name, or the path of a"):
+        _source(pretrained)
+
+
+def test_what_messages_call_weights() -> None:
+    assert called(Pretrained(pretrained="hf-hub:a/b"), "owner/published") == "hf-hub:a/b"
+    assert called(Pretrained(), "owner/published") == "owner/published"
+
+
+def test_the_safe_format_comes_first(snapshot: Path) -> None:
+    torch.save({"a": torch.zeros(3)}, snapshot / "pytorch_model.bin")
+    assert torch.equal(from_hub("owner/name").load()["a"], torch.zeros(3))
+    save_file(WEIGHTS, snapshot / "model.safetensors")
+    assert torch.equal(from_hub("owner/name").load()["a"], WEIGHTS["a"])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("content", [b"", b"hello world, this is not it", "truncated"])
+def test_a_broken_file_is_named(snapshot: Path, name: str, content: bytes | str) -> None:
+    path = snapshot / name
+    save_file(WEIGHTS, path) if path.suffix == ".safetensors" else torch.save(WEIGHTS, path)
+    path.write_bytes(path.read_bytes()[:-10] if content == "truncated" else content)
+    with pytest.raises(ConfigError, match=r"model\.pretrained: .* is broken: "):
+        from_hub("owner/name").load()
+    if path.suffix == ".safetensors":
+        with pytest.raises(ConfigError, match=rf"model\.pretrained: {path} is broken: "):
+            _source(str(path)).load()
+
+
+def test_a_pickle_that_runs_code_is_not_read(snapshot: Path, tmp_path: Path) -> None:
+    torch.save({"a": _Trap(tmp_path / "sprung")}, snapshot / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match="is broken: "):
+        from_hub("owner/name").load()
+    assert not (tmp_path / "sprung").exists()
+
+
+class _Trap:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_what_is_nowhere_is_said_to_be(snapshot: Path) -> None:
+    with pytest.raises(ConfigError, match="hf-hub:owner/name is neither in the hub's local cache nor to be had"):
+        from_hub("owner/name").load()
+    with pytest.raises(ConfigError, match="hf-hub:not a name is neither in the hub's local cache nor to be had"):
+        from_hub("not a name").load()
+
+
+def test_a_fetch_that_works_is_passed_on() -> None:
+    assert fetched("x", lambda: WEIGHTS) is WEIGHTS
