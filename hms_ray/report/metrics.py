@@ -117,7 +117,7 @@ def _votes_sentences(rows: list[VotesRow], verdict: Verdict) -> list[str]:
     [own] = [row.population for row in rows if row.own]
     found = [
         "Each row is another population: compare the figures within a row, not those of two rows. Shares of few votes "
-        "scatter about what experts would say, which raises the score of any prediction. The study's score is the "
+        "scatter about what more experts would say, and a score counts that scatter as error. The study's score is the "
         f"marked row, {own}.",
     ]
     if any(row.population.min_votes < own.min_votes for row in rows):

@@ -16,7 +16,8 @@ ROWS_A_BIN = 30  # the mean of fewer rows than this in a calibration bin says no
 class Metrics:
     """Metrics of predictions of N units in K classes; NaN where one is undefined.
 
-    units: N, all of which every metric is of; ties: those whose targets leave open what is true, as `Task.decide` says
+    units: N, all of which every metric is of; ties: those whose targets leave open what is true, several classes with
+        most votes or a label of one half, which `Task.decide` settles
     score: as of the task; log_loss: cross-entropy with the targets in nats, the score plus the targets' own entropy
     confusion: counts, true answers by predicted ones; (K, K) where each unit is of one class, and (K, 2, 2), no before
         yes, where each class is a question of its own
