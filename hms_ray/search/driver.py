@@ -53,6 +53,7 @@ def train(
     folder: StudyFolder, spaces: Sequence[Space], root: Path, in_process: bool = False, force: bool = False
 ) -> list[str]:
     """Train the base run of every space on all folds and return the trial ids; arguments and errors as in `search`."""
+    spaces = [member for space in spaces for member in space.members]
     with _opened(folder, spaces, root, in_process, force, lambda study, space: _whole(study, [_base(space)])) as opened:
         study, places = opened
         return [trial for space in spaces for trial in _train_base(study, space, places[space.name])]

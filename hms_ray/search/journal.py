@@ -185,8 +185,7 @@ class Journal:
     def _starts(self) -> list[dict[str, Any]]:
         """Return the parameters of the first trials; they are recorded, since the study of a warm start may change."""
         if "starts" not in self.study.user_attrs:
-            base = self.space.base_params()
-            known = [] if base is None else [base]
+            known = self.space.starts()
             known += [params for params in warm_start.configurations(self.space) if params not in known]
             self.study.set_user_attr("starts", known)
         return self.study.user_attrs["starts"]

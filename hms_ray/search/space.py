@@ -1,7 +1,10 @@
-"""A search space: a base run, what of it is searched, and how much may be spent. One YAML file, checked whole."""
+"""A search space: a base run, what of it is searched, and how much may be spent. One YAML file, checked whole.
+
+A file that names other `spaces` instead of a base is their union: a trial chooses one of them, then of its ranges.
+"""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -16,23 +19,26 @@ from hms_ray.config import RunConfig, load_yaml, parse_run, parse_value, try_run
 from hms_ray.errors import ConfigError, raise_all
 from hms_ray.params import faults
 from hms_ray.search.paths import covers, get, put, replaced
-from hms_ray.search.ranges import Choice, Range, parse_range
+from hms_ray.search.range_checks import FIXED, holds, parse_ranges
+from hms_ray.search.ranges import Range
 from hms_ray.search.settings import SETTINGS, Budget, Log, Race, Resources, Sampler
 from hms_ray.study_folder import check_id
 
-FIXED = ("data", "folds", "score", "epoch", "seed")  # the study's own: every trial must share them
-SECTIONS = ("description", "base", "search", *SETTINGS)
+SECTIONS = ("description", "base", "search", "smoke", *SETTINGS)
+OF_A_UNION = ("description", "spaces", *SETTINGS)
+MEMBER = "space"  # the dimension of a union that says which of its spaces a trial is of
 
 
 @dataclass(frozen=True)
 class Space:
-    """A checked space; `base` is plain values."""
+    """A checked space; `base` is plain values; `smoke`: what a tiny run on a laptop has instead, by dotted path."""
 
     name: str
     description: str
     base: dict[str, Any]
     ranges: tuple[Range, ...]
     search: dict[str, Any]
+    smoke: dict[str, Any]
     budget: Budget
     race: Race
     sampler: Sampler
@@ -57,14 +63,28 @@ class Space:
         """Return the run that Optuna proposes: ranges in the file's order, each only where its condition holds."""
         content = copy.deepcopy(self.base)
         for item in self.ranges:
-            if _holds(item, content):
+            if holds(item, content):
                 put(content, item.path, item.suggest(trial))
         return content
+
+    @property
+    def members(self) -> tuple["Space", ...]:
+        """The spaces that it is made of: itself, unless it is a union."""
+        return (self,)
+
+    def named(self, member: "Space", params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a member's parameters as this space calls them."""
+        return dict(params)
+
+    def starts(self) -> list[dict[str, Any]]:
+        """Return the base runs as Optuna's parameters, as far as they lie inside their ranges."""
+        params = [(member, member.base_params()) for member in self.members]
+        return [self.named(member, own) for member, own in params if own is not None]
 
     def base_params(self) -> dict[str, Any] | None:
         """Return the base run as Optuna's parameters, or None where it lies outside a range."""
         try:
-            return {item.path: item.encode(self._own(item)) for item in self.ranges if _holds(item, self.base)}
+            return {item.path: item.encode(self._own(item)) for item in self.ranges if holds(item, self.base)}
         except (KeyError, ValueError):
             return None
 
@@ -81,6 +101,42 @@ class Space:
             if try_run(content)[0] == run:
                 return value
         return get(run.content, item.path)
+
+
+@dataclass(frozen=True)
+class Union(Space):
+    """Several spaces as one. What is the study's is the first one's; the dimensions of each begin with its name."""
+
+    spaces: tuple[Space, ...]
+
+    @property
+    def members(self) -> tuple[Space, ...]:
+        return self.spaces
+
+    def named(self, member: Space, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {MEMBER: member.name} | {f"{member.name}.{path}": value for path, value in params.items()}
+
+    def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+        """Return the run that Optuna proposes: a space, then its own ranges."""
+        name = trial.suggest_categorical(MEMBER, [member.name for member in self.spaces])
+        member = next(member for member in self.spaces if member.name == name)
+        return member.suggest(_Prefixed(trial, f"{name}."))
+
+
+class _Prefixed:
+    """A trial whose dimensions have longer names than who asks for them knows."""
+
+    def __init__(self, trial: optuna.trial.BaseTrial, prefix: str) -> None:
+        self.trial, self.prefix = trial, prefix
+
+    def suggest_float(self, name: str, *ends: float, **options: Any) -> float:
+        return self.trial.suggest_float(self.prefix + name, *ends, **options)
+
+    def suggest_int(self, name: str, *ends: int) -> int:
+        return self.trial.suggest_int(self.prefix + name, *ends)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self.trial.suggest_categorical(self.prefix + name, choices)
 
 
 def find(name: str) -> Path:
@@ -107,49 +163,120 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Space:
     """
     path = find(name)
     content = load_yaml(path)
+    if isinstance(content, Mapping) and "spaces" in content:
+        return _load_union(path.stem, dict(content), overrides)
     if not isinstance(content, Mapping) or not isinstance(content.get("base"), Mapping):
-        raise ConfigError(f"{path}: a space is a mapping with base and search")
+        raise ConfigError(f"{path}: a space is a mapping with base and search, or names the spaces that it unites")
     content = dict(content) | {"base": _whole(content["base"])}
     for override in overrides:
         _override(content, override)
     return parse(path.stem, content)
 
 
+def _load_union(name: str, content: dict[str, Any], overrides: tuple[str, ...]) -> Union:
+    """Read the spaces of a union; overrides of the run are for all of them, those of other sections for the union."""
+    own = [override for override in overrides if override.partition("=")[0].partition(".")[0] in SETTINGS]
+    for override in own:
+        _override(content, override)
+    names = content["spaces"]
+    if not isinstance(names, list) or not names or not all(isinstance(item, str) for item in names):
+        raise ConfigError(f"space {name}: spaces must be a list of names, but is {names!r}")
+    spaces = tuple(load(item, tuple(override for override in overrides if override not in own)) for item in names)
+    found = [f"{key}: unknown key; a union has {', '.join(OF_A_UNION)}" for key in content if key not in OF_A_UNION]
+    found += [f"spaces: {item.name} is a union itself" for item in spaces if isinstance(item, Union)]
+    found += [f"spaces: {item} stands twice" for item in sorted({n for n in names if names.count(n) > 1})]
+    settings, faulty = _settings({key: content.get(key) or {} for key in SETTINGS})
+    raise_all([*found, *faulty, *unshared(spaces)], ConfigError, f"space {name}")
+    first = spaces[0]
+    search = {MEMBER: {"choice": [item.name for item in spaces]}}
+    search |= {f"{item.name}.{path}": value for item in spaces for path, value in item.search.items()}
+    description = str(content.get("description", ""))
+    return Union(check_id(name), description, first.base, (), search, first.smoke, **settings, spaces=spaces)
+
+
+def unshared(spaces: Sequence[Space]) -> list[str]:
+    """Say where spaces differ in what all trials of a study share."""
+    first, *others = spaces
+    return [
+        f"{space.name} has {key}: {get(space.run.content, key)}, {first.name} has {get(first.run.content, key)}"
+        for space in others
+        for key in FIXED
+        if get(space.run.content, key) != get(first.run.content, key)
+    ]
+
+
 def parse(name: str, content: Mapping[str, Any]) -> Space:
     """Check a space's content: keys, base run, every range at both ends, budget."""
     found = [f"{key}: unknown key; a space has {', '.join(SECTIONS)}" for key in content if key not in SECTIONS]
-    sections = {key: content.get(key) or {} for key in ("search", *SETTINGS)}
+    sections = {key: content.get(key) or {} for key in ("search", "smoke", *SETTINGS)}
     strange = [key for key, section in sections.items() if not isinstance(section, Mapping | _short(key))]
     found += [f"{key}: must be a mapping, but is {sections.pop(key)!r}" for key in strange]
     base = _whole(content["base"])
-    search = dict(sections.get("search", {}))
-    ranges, range_faults = _ranges(search, base)
+    search, smoke = dict(sections.pop("search", {})), dict(sections.pop("smoke", {}))
+    ranges, range_faults = parse_ranges(search, base)
     run, base_faults = try_run(base)
     found += [f"base.{fault}" for fault in base_faults] + [f for f in range_faults if f not in base_faults]
-    parsed = {}
+    parsed, faulty = _settings(sections)
+    found += faulty
+    if run and "budget" in parsed and parsed["budget"].trial_folds > run.folds:
+        found.append(f"budget.trial_folds: must not exceed folds ({run.folds}), but got {parsed['budget'].trial_folds}")
+    found += [f"smoke.{fault}" for fault in (_smoke(base, smoke)[1] if run else ())]
+    raise_all(dict.fromkeys(found), ConfigError, f"space {name}")
+    return Space(check_id(name), str(content.get("description", "")), base, ranges, search, smoke, **parsed)
+
+
+def small(space: Space) -> Space:
+    """Return the space as `--smoke` runs it: two trials, two folds, random weights, and what the space says of it."""
+    budget = Budget(trials=2, trial_folds=1, finalists=2)
+    if isinstance(space, Union):
+        members = tuple(map(small, space.spaces))
+        search = {path: value for path, value in space.search.items() if path == MEMBER or _is_of(path, members)}
+        return replace(space, base=members[0].base, search=search, spaces=members, budget=budget, sampler=Sampler())
+    content, _ = _smoke(space.run.content, space.smoke)
+    ranges = tuple(item for item in space.ranges if not _may_be_large(item) and _fits(item, content, space.smoke))
+    search = {item.path: space.search[item.path] for item in ranges}
+    return replace(space, base=content, ranges=ranges, search=search, budget=budget, sampler=Sampler())
+
+
+def _smoke(base: Mapping[str, Any], smoke: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return a base run as `--smoke` trains it, and what is wrong with it; without a word on stages, they are short."""
+    content = copy.deepcopy(dict(base)) | {"folds": 2}
+    if "stages" not in smoke:
+        content["stages"] = [{**stage, "epochs": min(stage["epochs"], 2)} for stage in content["stages"]]
+    if "model" not in smoke and "pretrained" in content["model"]:
+        content["model"]["pretrained"] = False
+    try:
+        for path, value in smoke.items():
+            put(content, str(path), value)
+    except KeyError as error:
+        return content, [f"{path}: the run has no such place: {error.args[0]}"]
+    run, found = try_run(content)
+    return (run.content if run else content), found
+
+
+def _fits(item: Range, content: Mapping[str, Any], smoke: Mapping[str, Any]) -> bool:
+    """Whether a range is one of the smoke run's too: not set by it, and possible at both ends."""
+    if any(covers(path, item.path) or covers(item.path, path) for path in smoke):
+        return False
+    try:
+        return all(try_run(replaced(content, item.path, value))[0] for value in item.ends)
+    except KeyError:
+        return False
+
+
+def _is_of(path: str, members: Sequence[Space]) -> bool:
+    return any(path.removeprefix(f"{member.name}.") in member.search for member in members)
+
+
+def _settings(sections: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the settings that can be read, and what is wrong with the others."""
+    parsed, found = {}, []
     for key, kind in SETTINGS.items():
         try:
             parsed[key] = kind.model_validate(sections.get(key, {}))
         except ValidationError as error:
             found += faults(error, key)
-    if run and "budget" in parsed and parsed["budget"].trial_folds > run.folds:
-        found.append(f"budget.trial_folds: must not exceed folds ({run.folds}), but got {parsed['budget'].trial_folds}")
-    raise_all(dict.fromkeys(found), ConfigError, f"space {name}")
-    return Space(check_id(name), str(content.get("description", "")), base, ranges, search, **parsed)
-
-
-def small(space: Space) -> Space:
-    """Return the space as `--smoke` runs it: two trials, two folds, few epochs, random weights."""
-    content = copy.deepcopy(space.run.content)
-    content["folds"] = 2
-    for stage in content["stages"]:
-        stage["epochs"] = min(stage["epochs"], 2)
-    if "pretrained" in content["model"]:
-        content["model"]["pretrained"] = False
-    ranges = tuple(item for item in space.ranges if not _may_be_large(item))
-    search = {item.path: space.search[item.path] for item in ranges}
-    budget = Budget(trials=2, trial_folds=1, finalists=2)
-    return replace(space, base=content, ranges=ranges, search=search, budget=budget, sampler=Sampler())
+    return parsed, found
 
 
 def _short(section: str) -> type:
@@ -176,88 +303,6 @@ def _whole(base: Mapping[str, Any]) -> dict[str, Any]:
 def _may_be_large(item: Range) -> bool:
     """Whether a range decides over epochs or weights to fetch, by itself or inside a section."""
     return item.path.endswith((".epochs", ".pretrained")) or any(isinstance(end, dict | list) for end in item.ends)
-
-
-def _holds(item: Range, content: Mapping[str, Any]) -> bool:
-    """Whether every condition of a range is true of this run, defaults included; a path that it lacks is no match."""
-    return all(_matches(content, path, values) for path, values in item.when.items())
-
-
-def _matches(content: Mapping[str, Any], path: str, values: tuple[Any, ...]) -> bool:
-    with suppress(KeyError):
-        return get(content, path) in values
-    run, _ = try_run(content)
-    with suppress(KeyError):
-        return run is not None and get(run.content, path) in values
-    return False
-
-
-def _ranges(search: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[tuple[Range, ...], list[str]]:
-    """Return the ranges that can be read, and what is wrong with any."""
-    parsed = [parse_range(path, value) for path, value in search.items()]
-    ranges = tuple(item for item, _ in parsed if item)
-    found = [fault for _, range_faults in parsed for fault in range_faults]
-    return ranges, found + [fault for item in ranges for fault in _range_faults(item, ranges, base)]
-
-
-def _range_faults(item: Range, ranges: tuple[Range, ...], base: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with the run at each end of a range, the base's own faults word for word."""
-    where = f"search.{item.path}"
-    if item.path.split(".")[0] in FIXED:
-        yield f"{where}: {', '.join(FIXED)} belong to the study and cannot be searched"
-        return
-    if covers(item.path, "input.compute"):
-        yield f"{where}: where a feature is computed changes no score; set it in the base, and search input.window"
-        return
-    if item.path.startswith("feature.") and not isinstance(item, Choice) and _is_prepared(base):
-        yield f"{where}: each value would be prepared anew; set input.compute to batch, or name a few values as choice"
-        return
-    number = ranges.index(item)
-    late = [r.path for r in ranges[number + 1 :] if any(covers(r.path, path) for path in (item.path, *item.when))]
-    if late:
-        yield f"{where}: must stand below search.{late[0]}, on which it depends"
-        return
-    contexts = _contexts(item, ranges[:number], base)
-    if not contexts:
-        yield f"{where}: its condition when: {dict(item.when)} never holds in this space"
-    known = try_run(base)[1]
-    for value in item.ends:
-        for content in contexts:
-            try:
-                run_faults = try_run(replaced(content, item.path, value))[1]
-            except KeyError as error:
-                yield f"{where}: the run has no such place: {error.args[0]}"
-                return
-            yield from (fault if fault in known else f"{where} = {value!r}: {fault}" for fault in run_faults)
-
-
-def _is_prepared(base: Mapping[str, Any]) -> bool:
-    """Whether the feature is computed before training; what is no run has faults of its own."""
-    run, _ = try_run(base)
-    return run is not None and run.input.compute == "prepared"
-
-
-def _contexts(item: Range, above: tuple[Range, ...], base: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the runs that the range may meet: the base with every value of the ranges above on which it depends."""
-    needed, deciding = [item.path, *item.when], []
-    for other in reversed(above):
-        if any(covers(other.path, path) for path in needed):
-            deciding.insert(0, other)
-            needed += [other.path, *other.when]
-    contents = [base]
-    for other in deciding:
-        wanted = (*other.ends, *filter(other.has, item.when.get(other.path, ())))
-        contents = [new for content in contents for new in _with(content, other, wanted)]
-    return [content for content in contents if _holds(item, content)]
-
-
-def _with(content: Mapping[str, Any], other: Range, values: tuple[Any, ...]) -> list[Mapping[str, Any]]:
-    """Return the run with each value of another range, or as it is where that range is not searched."""
-    if not _holds(other, content):
-        return [content]
-    with suppress(KeyError):  # a range at no place has a fault of its own
-        return [replaced(content, other.path, value) for value in values]
-    return [content]
 
 
 def _override(content: dict[str, Any], override: str) -> None:

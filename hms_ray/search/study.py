@@ -15,9 +15,9 @@ from hms_ray.datasets import Dataset
 from hms_ray.errors import ConfigError, TrialFailed, raise_all
 from hms_ray.execution import loggers
 from hms_ray.search import samplers, warm_start
-from hms_ray.search.paths import get, put
+from hms_ray.search.paths import put
 from hms_ray.search.ranges import Choice
-from hms_ray.search.space import FIXED, Space
+from hms_ray.search.space import Space, unshared
 from hms_ray.store import quality
 from hms_ray.store.inputs import read_quality
 from hms_ray.store.share import StoreRef
@@ -200,18 +200,12 @@ def _folds(folder: StudyFolder, dataset: Dataset, run: RunConfig) -> pd.DataFram
 
 def _common(spaces: Sequence[Space]) -> RunConfig:
     """Return the first space's run after checking that the others share what belongs to the study."""
-    first, *others = spaces
-    faults = [
-        f"{space.name} has {key}: {get(space.run.content, key)}, {first.name} has {get(first.run.content, key)}"
-        for space in others
-        for key in FIXED
-        if get(space.run.content, key) != get(first.run.content, key)
-    ]
+    faults = unshared(spaces)
     faults += [
         f"{name} is given twice" for name in {s.name for s in spaces if [t.name for t in spaces].count(s.name) > 1}
     ]
     raise_all(faults, ConfigError, "the spaces of one study must share data, folds, score and seed")
-    return first.run
+    return spaces[0].run
 
 
 def _check_runs(spaces: Sequence[Space], dataset: Dataset, votes: np.ndarray, fold: np.ndarray) -> None:
@@ -232,12 +226,17 @@ def _check_runs(spaces: Sequence[Space], dataset: Dataset, votes: np.ndarray, fo
 
 def variants(space: Space) -> Iterator[RunConfig]:
     """Yield the base run, and the base run with each choice of a model or of a feature."""
-    yield space.run
-    for item in space.ranges:
-        if isinstance(item, Choice) and item.path.split(".")[0] in ("model", "feature"):
-            for option in item.options:
-                content = parse_run(space.base).content
-                put(content, item.path, option)
-                run, _ = try_run(content)
-                if run:
-                    yield run
+    for member in space.members:
+        yield member.run
+        for item in member.ranges:
+            if isinstance(item, Choice) and item.path.split(".")[0] in ("model", "feature"):
+                yield from _with_options(member, item)
+
+
+def _with_options(space: Space, item: Choice) -> Iterator[RunConfig]:
+    for option in item.options:
+        content = parse_run(space.base).content
+        put(content, item.path, option)
+        run, _ = try_run(content)
+        if run:
+            yield run

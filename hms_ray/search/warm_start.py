@@ -41,9 +41,10 @@ def configurations(space: Space) -> list[dict[str, Any]]:
     complete = [(name, trial) for name, trial in _complete(other) if name in bases]
     found: list[dict[str, Any]] = []
     for name, trial in complete:
-        params = _translated(space, bases[name], trial)
-        if params is not None and params not in found:
-            found.append(params)
+        for member in space.members:
+            params = _translated(member, bases[name], trial)
+            if params is not None and (own := space.named(member, params)) not in found:
+                found.append(own)
     if not found:
         have = f"none of its {len(complete)} complete trials fits" if complete else "it has no complete trial to fit"
         raise ConfigError(f"{_where(space)}: {have} into the ranges of space {space.name}")

@@ -37,7 +37,7 @@ def other(tmp_path):
     folder = StudyFolder(tmp_path / "other")
     score = {"min_votes": 1}
     identity = {"task": TASK.to_dict(), "data": {"fingerprint": "d"}, "folds": {"k": 3, "fingerprint": "f"}}
-    folder.claim(identity | {"score": score})
+    folder.claim(identity | {"score": score, "epoch": "last"})
     return folder
 
 
