@@ -1,6 +1,7 @@
 """Any image network of timm, by name."""
 
 import difflib
+from functools import partial
 from typing import Any, Literal
 
 import timm
@@ -120,8 +121,7 @@ def _network(channels: int, outputs: int, size: tuple[int, int], params: Params,
         _check_names(net, params, options, weights)
     if params.grad_checkpointing:
         _checkpoint(net, params.arch)
-    if not hasattr(net, "group_matcher"):
-        net.group_matcher = _by_stage
+    _complete(net)
     return net
 
 
@@ -175,6 +175,15 @@ def _checkpoint(net: nn.Module, arch: str) -> None:
         net.set_grad_checkpointing()
     except (AssertionError, AttributeError) as error:
         raise ConfigError(f"model.grad_checkpointing: {arch!r} cannot: say false") from error
+
+
+def _complete(net: nn.Module) -> None:
+    """Give a network the words of timm's language that it lacks: some have no patterns, some have two heads."""
+    if not hasattr(net, "group_matcher"):
+        net.group_matcher = _by_stage
+    heads = net.get_classifier()
+    if isinstance(heads, tuple):  # the head of the class, and of the teacher
+        net.get_classifier = partial(nn.ModuleList, heads)
 
 
 def _by_stage(coarse: bool = False) -> Patterns:

@@ -32,3 +32,9 @@ def test_channels_may_come_last(keepdim: bool) -> None:
     last = GeM(dims=(1, 2), keepdim=keepdim)(_x().permute(0, 2, 3, 1))
     torch.testing.assert_close(last.flatten(1), first.flatten(1))
     assert last.shape == ((2, 1, 1, 3) if keepdim else (2, 3))
+
+
+def test_half_precision_is_pooled_in_full() -> None:
+    pooled = GeM()(_x().bfloat16())
+    assert pooled.dtype == torch.float32
+    torch.testing.assert_close(pooled, GeM()(_x()), rtol=0.01, atol=0)

@@ -1,5 +1,6 @@
 """timm's networks by name: weights as timm itself loads them, pictures as asked, or a sentence why not."""
 
+import copy
 import re
 import time
 from pathlib import Path
@@ -270,6 +271,18 @@ def test_what_search_spaces_name_runs(arch: str, fuse: str) -> None:
     layers = group_parameters(model, model.group_matcher(), reverse=True)
     last, head = max(layers.values()), {id(p) for p in model.get_classifier().parameters()}
     assert last > 3 and all(layers[key] == last for key, p in model.named_parameters() if id(p) in head)
+
+
+@pytest.mark.parametrize("arch", ["levit_128s", "deit_tiny_distilled_patch16_224"])
+def test_two_heads_are_one_to_the_optimiser(arch: str) -> None:
+    with torch.device("meta"):
+        model = _build(_spec(3, (224, 224)), arch=arch)
+        copied = copy.deepcopy(model)
+    for each in (model, copied):
+        layers = group_parameters(each, each.group_matcher(), reverse=True)
+        head = {id(p) for p in each.get_classifier().parameters()}
+        names = [key for key, p in each.named_parameters() if id(p) in head]
+        assert len(names) >= 4 and all(layers[key] == max(layers.values()) for key in names)
 
 
 @pytest.mark.parametrize("arch", ["test_resnet", "caformer_s18", "test_convnext"])
