@@ -41,9 +41,10 @@ def load(network: Encoder, weights: State) -> None:
         ValueError: it has other tensors than the encoder; the message names some.
     """
     wanted, found = network.state_dict(), _of_encoder(weights, network.base_model_prefix)
+    parts = {key.partition(".")[0] for key in wanted}
     wrong = {
         "lacks": wanted.keys() - found,
-        "has besides": {key for key in found.keys() - wanted if key.startswith("encoder.layers.")},
+        "has besides": {key for key in found.keys() - wanted if key.partition(".")[0] in parts},
         "has in other shapes": {key for key in wanted.keys() & found if wanted[key].shape != found[key].shape},
     }
     if any(wrong.values()):

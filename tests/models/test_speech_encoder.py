@@ -67,6 +67,7 @@ def test_files_with_heads_and_old_names_are_taken(head: type[nn.Module], tmp_pat
     [
         ({"num_hidden_layers": 1}, r"the file lacks 'encoder\.layers\.1\.attention.*' and \d+ more"),
         ({"num_hidden_layers": 3}, r"the file has besides 'encoder\.layers\.2\.attention.*' and \d+ more"),
+        ({"conv_bias": True}, r"the file has besides 'feature_extractor\.conv_layers\.0\.conv\.bias' and 6 more"),
         ({"hidden_size": 32}, r"the file has in other shapes 'encoder\.layer_norm\.bias' and \d+ more"),
     ],
 )
