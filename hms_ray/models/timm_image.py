@@ -142,7 +142,7 @@ def _created(params: Params, options: dict[str, Any], weights: State | None) -> 
         net = timm.create_model(params.arch, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     except TypeError as error:
         raise ConfigError(f"model.arch {params.arch!r} does not take these options: {error}") from error
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, LookupError, AttributeError) as error:  # what timm makes of tensors that it did not expect
         if weights is None:
             raise
         raise _misfit(params, str(error)) from error

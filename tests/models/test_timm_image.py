@@ -204,7 +204,7 @@ def test_a_network_that_does_not_take_an_option_is_named(params: dict[str, objec
         _build(arch="vgg11", **params)
 
 
-@pytest.mark.parametrize("arch", ["mobilenetv3_small_075", "resnet10t", "test_vit"])
+@pytest.mark.parametrize("arch", ["mobilenetv3_small_075", "resnet10t", "test_vit", "beit_base_patch16_224"])
 def test_weights_of_another_network_are_refused(weights: State, arch: str) -> None:
     with pytest.raises(ConfigError, match=f"model.pretrained: the weights hf-hub:a/b do not fit '{arch}': "):
         _build(weights=weights, arch=arch, pretrained="hf-hub:a/b")
