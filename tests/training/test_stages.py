@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from hms_ray.errors import TrialFailed
-from hms_ray.training.stages import WEIGHTS, Stage
+from hms_ray.training.stages import OF_THE_FIRST, WEIGHTS, LowVotes, Pseudo, Stage, chain, order_faults
 
 VOTES = np.array([1, 3, 5, 10, 20, 20])
 
@@ -82,6 +82,16 @@ def test_without_smoothing_targets_are_untouched():
         {"weight": "square"},
         {"min_votes": 0},
         {"max_votes": 0},
+        {"max_votes": 4, "min_votes": 5},
+        {"evaluations": 0},
+        {"evaluations": 21},
+        {"lr": None},
+        {"low_votes": {"below": 1}},
+        {"low_votes": {"start": 1.1}},
+        {"low_votes": {"end": -0.1}},
+        {"pseudo": {"parts": 1}},
+        {"pseudo": {"share": 0.0}},
+        {"pseudo": {"share": 1.1}},
         {"smooth": -0.1},
         {"schedule": "step"},
         {"momentum": 0.9},
@@ -90,3 +100,107 @@ def test_without_smoothing_targets_are_untouched():
 def test_impossible_stages_are_refused(change):
     with pytest.raises(ValidationError):
         stage(**change)
+
+
+LOW = LowVotes(below=10, start=0.5, end=0.1)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"), [(3, [0.5, 0.3, 0.1]), (2, [0.5, 0.1]), (1, [0.5]), (5, [0.5, 0.4, 0.3, 0.2, 0.1])]
+)
+def test_units_with_few_votes_count_less_from_epoch_to_epoch(epochs, expected):
+    """Below ten votes by the factor, at ten and more as before: also under a weight of its own."""
+    for name in WEIGHTS:
+        plain, low = stage(epochs=epochs, weight=name), stage(epochs=epochs, weight=name, low_votes=LOW)
+        before = plain.weights(VOTES, np.arange(6))
+        for epoch, factor in enumerate(expected):
+            ratios = low.weights(VOTES, np.arange(6), epoch) / before
+            np.testing.assert_allclose(ratios / ratios[-1], [factor, factor, factor, 1, 1, 1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(WEIGHTS))
+def test_weights_have_mean_one_in_every_epoch_of_a_curriculum(name):
+    low, rows = stage(epochs=4, weight=name, low_votes=LOW), np.array([0, 2, 3])
+    for epoch in range(4):
+        assert low.weights(VOTES, rows, epoch)[rows].mean() == pytest.approx(1, abs=1e-12)
+
+
+def test_units_that_count_for_nothing_are_possible():
+    low = stage(epochs=2, low_votes=LowVotes(below=10, start=0, end=0))
+    assert low.weights(VOTES, np.arange(6)).tolist() == [0, 0, 0, 2, 2, 2]
+    alone = low.weights(VOTES, np.arange(3))
+    assert alone[:3].tolist() == [0, 0, 0], "a stage of such units alone learns nothing, and divides by nothing"
+
+
+def test_limits_may_meet():
+    assert stage(min_votes=10, max_votes=10).rows(VOTES, np.arange(6)).tolist() == [3]
+
+
+def test_limits_that_leave_nothing_say_so():
+    with pytest.raises(ValidationError, match="max_votes 4 is below min_votes 5: no unit is left"):
+        stage(min_votes=5, max_votes=4)
+
+
+def test_a_stage_without_a_rate_continues_another():
+    with pytest.raises(ValidationError, match="lr is missing; only a stage that `continues` another has none"):
+        Stage(epochs=1)
+    assert Stage(epochs=1, continues=True).lr is None
+
+
+@pytest.mark.parametrize("own", [{"lr": 0.1}, {"schedule": "cosine"}, {"warmup": 0.5}])
+def test_a_stage_that_continues_another_has_no_schedule_of_its_own(own):
+    assert set(own) < set(OF_THE_FIRST)
+    with pytest.raises(ValidationError, match="has its lr, schedule, warmup; leave out its own"):
+        Stage(epochs=1, continues=True, **own)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"lr": 0.1},
+        {"continues": True},
+        {"lr": 0.1, "schedule": "cosine", "warmup": 0.0, "evaluations": 3, "max_votes": 9, "augment": {}},
+        {"continues": True, "low_votes": LowVotes(), "pseudo": Pseudo(parts=3), "augment": {"mixup": {"p": 0.1}}},
+    ],
+)
+def test_a_stage_survives_the_trip_through_plain_values(fields):
+    first = Stage(epochs=2, **fields)
+    assert Stage.model_validate(first.model_dump()) == first
+
+
+def test_augmentations_of_a_stage_without_anything_below_take_their_defaults():
+    assert stage(augment={"mixup": None}).augment == {"mixup": {}}
+    assert stage(augment={}).augment == {}
+    assert stage().augment is None, "the run's"
+
+
+def stages(continues):
+    return [Stage(epochs=1, continues=True) if c else stage() for c in continues]
+
+
+@pytest.mark.parametrize(
+    ("continues", "expected"),
+    [
+        ([False], [(0, 1)]),
+        ([False, False], [(0, 1), (1, 2)]),
+        ([False, True], [(0, 2), (0, 2)]),
+        ([False, True, True, False, True], [(0, 3), (0, 3), (0, 3), (3, 5), (3, 5)]),
+        ([False, False, True, False], [(0, 1), (1, 3), (1, 3), (3, 4)]),
+    ],
+)
+def test_a_chain_is_a_stage_and_those_that_continue_it(continues, expected):
+    found = [chain(stages(continues), number) for number in range(len(continues))]
+    assert found == [range(*limits) for limits in expected]
+
+
+def test_what_the_first_stage_cannot_be_is_said():
+    assert order_faults(stages([False, True])) == []
+    assert order_faults([stage(), stage(pseudo=Pseudo())]) == []
+    assert order_faults([Stage(epochs=1, continues=True, pseudo=Pseudo())]) == [
+        "stages.0.continues: the first stage has none before it",
+        "stages.0.pseudo: the first stage has none before it",
+    ]
+
+
+def test_evaluations_count_as_rows_of_the_curve():
+    assert (stage(epochs=3).rounds, stage(epochs=3, evaluations=2).rounds) == (3, 6)
