@@ -26,9 +26,9 @@ class Params(Strict):
     clip_grad: float = Field(5.0, gt=0, description="largest norm of the gradient")
     ema: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights that are scored; 0: no average")
     layer_decay: float = Field(
-        1.0, gt=0, le=1, description="rate of a layer over that of the layer after it; 1: all layers have the same"
+        1.0, gt=0, le=1, description="rate of a layer over that of the next, the head last; 1: all have the same"
     )
-    head_lr: float = Field(1.0, gt=0, le=1000, description="rate of the head over that of the last layer before it")
+    head_lr: float = Field(1.0, gt=0, le=1000, description="rate of the head over the stage's lr; see layer_decay")
     precision: Precision = Field(
         "auto", description="auto: bfloat16 autocast on a GPU that has it, float32 on a CPU, where that is faster"
     )

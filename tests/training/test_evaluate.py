@@ -49,6 +49,20 @@ def test_a_cpu_computes_in_float32():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 
 
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)]
+)
+def test_a_precision_that_is_asked_for_is_what_a_cpu_computes_in(toy, model, precision, dtype):
+    seen = []
+    model.register_forward_hook(lambda module, inputs, logits: seen.append(logits.dtype))
+    probs = predict(model, toy.data.inputs, np.arange(60), toy.data.task, CPU, 32, precision=precision)
+    assert seen == [dtype] * 2
+    assert probs.dtype == np.float64
+    exact = predict(model, toy.data.inputs, np.arange(60), toy.data.task, CPU, 32, precision="float32")
+    np.testing.assert_allclose(probs, exact, atol=0.02)
+    assert (probs != exact).any() == (dtype == torch.bfloat16)
+
+
 @pytest.mark.parametrize("most", [60, 16, 5, 1])
 def test_predictions_go_on_in_halves_where_memory_is_short(toy, model, most):
     seen = []

@@ -109,6 +109,33 @@ def test_a_rehearsal_finds_what_fits_and_leaves_the_network_as_it_was():
     torch.testing.assert_close(dict(network.state_dict()), before, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)]
+)
+def test_a_precision_that_is_asked_for_is_what_a_cpu_computes_in(precision, dtype):
+    network, seen = Limited(), []
+    network.body.register_forward_hook(lambda module, inputs, logits: seen.append(logits.dtype))
+    loss = Gradient(network, TASK, Replica(CPU), 5, precision)(make_batch())
+    assert seen == [dtype] * 2
+    assert loss.dtype == torch.float32, "the loss is never computed in half precision"
+    assert {p.grad.dtype for p in network.parameters()} == {torch.float32}
+    torch.testing.assert_close((loss, gradients(network)), whole(), rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_recipe_is_trained_and_predicted_in_its_precision(toy, tmp_path, precision):
+    seen, build = set(), toy.recipe().build
+
+    def spied():
+        network = build()
+        network.register_forward_hook(lambda module, inputs, logits: seen.add((module.training, logits.dtype)))
+        return network
+
+    recipe = replace(toy.recipe(optim={"precision": precision, "ema": 0.0}), build=spied)
+    toy.train(recipe, toy.data, tmp_path)
+    assert seen == {(training, getattr(torch, precision)) for training in (True, False)}
+
+
 class Gloo(Team):
     """Two real processes."""
 

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load
+from torch import nn
 
+from hms_ray.augment import mixup
+from hms_ray.errors import TrialFailed
+from hms_ray.training.batches import Epochs
 from hms_ray.training.learner import Learner
 from hms_ray.training.loop import FoldStopped, train_fold
 from hms_ray.training.stages import Stage
@@ -236,3 +240,212 @@ def test_two_shares_see_the_batch_that_one_worker_sees(toy):
     whole, halves = gradients(0, 1), (gradients(0, 2), gradients(1, 2))
     for expected, a, b in zip(whole, *halves, strict=True):
         torch.testing.assert_close((a + b) / 2, expected, rtol=1e-4, atol=1e-6)
+
+
+def spied(monkeypatch):
+    """Note the learning rate of each step."""
+    rates, update = [], Learner._update
+
+    def noted(self, batch):
+        rates.append(self.optimizer.param_groups[0]["lr"])
+        return update(self, batch)
+
+    monkeypatch.setattr(Learner, "_update", noted)
+    return rates
+
+
+WHOLE = {"lr": 0.02, "schedule": "one_cycle", "warmup": 0.4}
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+def test_stages_that_continue_each_other_have_one_schedule(toy, tmp_path, monkeypatch, schedule):
+    first = WHOLE | {"schedule": schedule}
+    rates = spied(monkeypatch)
+    toy.train(toy.recipe(stages=(Stage(epochs=6, **first),)), toy.data, tmp_path / "a")
+    expected = rates.copy()
+    rates.clear()
+    parts = (Stage(epochs=1, **first), Stage(epochs=3, continues=True), Stage(epochs=2, continues=True, evaluations=2))
+    result = toy.train(toy.recipe(stages=parts), toy.data, tmp_path / "b")
+    assert rates == expected
+    assert len(expected) == 6 * 5 and len(set(expected)) > 25
+    assert {row["lr"] for row in result.epochs} == {0.02}
+
+
+def test_stages_of_other_rows_continue_a_schedule_of_their_own_steps(toy, tmp_path, monkeypatch):
+    """Half as many rows are fewer steps an epoch: 5, 5, and 3 twice; the rate ends where the schedule ends."""
+    rates = spied(monkeypatch)
+    parts = (Stage(epochs=2, **WHOLE), Stage(epochs=2, continues=True, min_votes=10))
+    toy.train(toy.recipe(stages=parts), toy.data, tmp_path / "a")
+    found = rates.copy()
+    rates.clear()
+    data = replace(toy.data, trust=np.where(np.isin(np.arange(60), np.flatnonzero(toy.data.folds)[:32]), 1.0, 0.0))
+    toy.train(toy.recipe(stages=(Stage(epochs=4, **WHOLE),)), data, tmp_path / "b")  # 4 steps an epoch
+    assert (len(found), len(rates)) == (16, 16)
+    assert found == rates
+
+
+def test_a_stage_of_its_own_begins_a_schedule_anew(toy, tmp_path, monkeypatch):
+    rates = spied(monkeypatch)
+    stages = (Stage(epochs=1, **WHOLE), Stage(epochs=1, continues=True), Stage(epochs=2, **WHOLE))
+    toy.train(toy.recipe(stages=stages), toy.data, tmp_path / "a")
+    assert rates[:10] == rates[10:]
+
+
+def test_stages_that_continue_each_other_are_one_stage(toy, tmp_path):
+    """Nothing but the names of the stages tells three stages of one schedule from one stage."""
+    parts = (Stage(epochs=2, **WHOLE), Stage(epochs=1, continues=True), Stage(epochs=1, continues=True))
+    one = toy.train(toy.recipe(stages=(Stage(epochs=4, **WHOLE),)), toy.data, tmp_path / "a")
+    many = toy.train(toy.recipe(stages=parts), toy.data, tmp_path / "b")
+    assert toy.weights(one) == toy.weights(many)
+    np.testing.assert_array_equal(one.probs, many.probs)
+
+
+CHAIN = (
+    Stage(epochs=1, **WHOLE),
+    Stage(epochs=2, continues=True, evaluations=2, min_votes=10),
+    Stage(epochs=1, continues=True),
+    Stage(epochs=1, lr=0.01),
+)
+
+
+@pytest.mark.parametrize("last", range(1, 8))
+def test_a_chain_continued_after_any_epoch_equals_an_undisturbed_run(toy, tmp_path, last):
+    """Also between the two evaluations of an epoch."""
+    recipe = toy.recipe(stages=CHAIN, epoch="cross_fitted")
+
+    def killed(row):
+        if row["epoch"] == last:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        toy.train(recipe, toy.data, tmp_path / "b", on_epoch=killed)
+    continued = toy.train(recipe, toy.data, tmp_path / "b")
+    undisturbed = toy.train(recipe, toy.data, tmp_path / "a")
+    assert [row["stage"] for row in undisturbed.epochs] == [0, 1, 1, 1, 1, 2, 3]
+    assert sorted(continued.weights) == list(range(1, 8))
+    assert_same(continued, undisturbed)
+
+
+def rows_seen(monkeypatch):
+    """Note the rows of each batch that is made."""
+    seen, batch = [], Epochs._batch
+
+    def noted(self, rows, windows=None):
+        seen.append(rows.tolist())
+        return batch(self, rows, windows)
+
+    monkeypatch.setattr(Epochs, "_batch", noted)
+    return seen
+
+
+@pytest.mark.parametrize("evaluations", [2, 3, 5])
+def test_each_unit_is_trained_on_once_an_epoch_however_often_it_is_evaluated(toy, tmp_path, monkeypatch, evaluations):
+    seen, at = rows_seen(monkeypatch), []
+    plain = toy.recipe(stages=(Stage(epochs=2, lr=0.02, evaluations=evaluations),))
+    result = toy.train(plain, toy.data, tmp_path / "a", on_epoch=lambda row: at.append(len(seen)))
+    assert [row["epoch"] for row in result.epochs] == list(range(1, 2 * evaluations + 1))
+    assert len(result.probs) == 2 * evaluations
+    train = np.flatnonzero(toy.data.folds != 0).tolist()
+    for epoch in (seen[:5], seen[5:]):
+        assert sorted(row for rows in epoch for row in rows) == train
+    assert seen[:5] != seen[5:], "each epoch has an order of its own"
+    parts = np.diff([0, *at])
+    assert at[evaluations - 1] == 5 and len(seen) == 10
+    assert parts.max() - parts.min() <= 1 and parts.min() >= 1
+
+
+def test_evaluations_do_not_change_the_order(toy, tmp_path, monkeypatch):
+    seen = rows_seen(monkeypatch)
+    toy.train(toy.recipe(stages=(Stage(epochs=1, lr=0.02),)), toy.data, tmp_path / "a")
+    whole = seen.copy()
+    seen.clear()
+    toy.train(toy.recipe(stages=(Stage(epochs=1, lr=0.02, evaluations=2),)), toy.data, tmp_path / "b")
+    assert seen == whole
+
+
+def test_more_evaluations_than_batches_fail_the_trial(toy, tmp_path):
+    recipe = toy.recipe(stages=(Stage(epochs=1, lr=0.02, evaluations=6),))
+    with pytest.raises(TrialFailed, match="6 evaluations an epoch need as many batches; there are 5"):
+        toy.train(recipe, toy.data, tmp_path / "a")
+
+
+def test_a_stage_without_augmentations_sees_the_images_untouched(toy, tmp_path, monkeypatch):
+    recipe = toy.recipe()
+    recipe = replace(recipe, augment=(((mixup, mixup.Params(p=1.0)),), ()))
+    seen, update = [], Learner._update
+
+    def noted(self, batch):
+        known = {x.numpy().tobytes() for x in toy.data.inputs.x.float()}
+        seen.append((self.stage, {x.numpy().tobytes() in known for x in batch.x.contiguous()}))
+        return update(self, batch)
+
+    monkeypatch.setattr(Learner, "_update", noted)
+    toy.train(recipe, toy.data, tmp_path / "a")
+    assert [found for stage, found in seen if stage == recipe.stages[1]] == [{True}] * 10
+    assert all(False in found for stage, found in seen if stage == recipe.stages[0])
+
+
+def test_predictions_of_every_epoch_are_those_that_are_scored(toy, tmp_path):
+    data, result = toy.data, toy.train(toy.recipe(stages=CHAIN), toy.data, tmp_path / "a", fold=2)
+    many = data.votes[result.rows] >= 10
+    assert len(result.probs) == len(result.epochs) == 7
+    for probs, row in zip(result.probs, result.epochs, strict=True):
+        assert row["score"] == data.task.score(data.targets[result.rows][many], probs[many])
+
+
+@pytest.mark.parametrize(("rule", "kept"), [("last", [4]), ("cross_fitted", [1, 2, 3, 4])])
+def test_the_weights_of_epochs_that_may_be_chosen_are_those_that_predict(toy, tmp_path, rule, kept):
+    recipe = toy.recipe(epoch=rule)
+    result = toy.train(recipe, toy.data, tmp_path / "a")
+    assert sorted(result.weights) == kept
+    model, x = recipe.build().eval(), toy.data.inputs.x[torch.from_numpy(result.rows)].float()
+    for epoch, path in result.weights.items():
+        model.load_state_dict(load(path.read_bytes()))
+        with torch.inference_mode():
+            probs = toy.data.task.to_probs(model(x).numpy())
+        np.testing.assert_allclose(probs, result.probs[epoch - 1], atol=1e-6)
+
+
+def test_the_best_epoch_alone_keeps_its_weights(toy, tmp_path):
+    result = toy.train(toy.recipe(epoch="best", stages=CHAIN), toy.data, tmp_path / "a")
+    scores = [row["score"] for row in result.epochs]
+    assert list(result.weights) == [1 + scores.index(min(scores))]
+    assert [path.name for path in (tmp_path / "a" / "weights").iterdir()] == [
+        f"{1 + scores.index(min(scores))}.safetensors"
+    ]
+
+
+def test_a_checkpoint_whose_weights_were_deleted_is_begun_anew(toy, tmp_path):
+    """An epoch that may be chosen cannot do without them, and only training makes them."""
+    recipe, seen = toy.recipe(epoch="cross_fitted"), []
+
+    def killed(row):
+        if row["epoch"] == 3:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        toy.train(recipe, toy.data, tmp_path / "b", on_epoch=killed)
+    (tmp_path / "b" / "weights" / "2.safetensors").unlink()
+    again = toy.train(recipe, toy.data, tmp_path / "b", on_epoch=lambda row: seen.append(row["epoch"]))
+    assert seen == [1, 2, 3, 4]
+    assert_same(again, toy.train(recipe, toy.data, tmp_path / "a"))
+
+
+def test_a_compiled_network_learns_the_same_and_leaves_no_trace_in_names(toy, tmp_path, monkeypatch):
+    """Traced by torch's compiler but run as it is, which takes a second instead of a minute."""
+    compiled, compile_ = [], nn.Module.compile
+
+    def traced(self):
+        compiled.append(self)
+        compile_(self, backend="eager")
+
+    monkeypatch.setattr(nn.Module, "compile", traced)
+    stages = (Stage(epochs=1, lr=0.02),)
+    plain = toy.train(toy.recipe(stages=stages), toy.data, tmp_path / "a")
+    assert compiled == []
+    other = toy.train(toy.recipe(stages=stages, optim={"compile": True}), toy.data, tmp_path / "b")
+    assert len(compiled) == 1, "the network that is trained, not its average"
+    assert other.epochs[0]["train_loss"] == pytest.approx(plain.epochs[0]["train_loss"], rel=1e-4)
+    weights = [load(toy.weights(result)) for result in (plain, other)]
+    assert weights[0].keys() == weights[1].keys()
+    np.testing.assert_allclose(other.probs, plain.probs, atol=1e-3)

@@ -3,8 +3,10 @@
 import math
 
 import pytest
+import timm
 import torch
 from pydantic import ValidationError
+from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from hms_ray.training import optim
@@ -116,9 +118,121 @@ def test_optimisers_of_timm_are_built_by_name(name):
         {"ema": 1.0},
         {"clip_grad": 0.0},
         {"weight_decay": -1.0},
+        {"layer_decay": 0.0},
+        {"layer_decay": 1.1},
+        {"head_lr": 0.0},
+        {"precision": "float16"},
+        {"compile": 1},
         {"x": 1},
     ],
 )
 def test_impossible_optimisers_are_refused(change):
     with pytest.raises(ValidationError):
         optim.Params(**change)
+
+
+LR = 0.02
+
+
+@pytest.fixture(scope="module")
+def net():
+    """A network with layers that timm knows, and a head."""
+    return timm.create_model("resnet10t", num_classes=3)
+
+
+def scales(groups):
+    """The rate of each parameter over the schedule's, by identity."""
+    return {id(p): group.get("lr_scale", 1.0) for group in groups for p in group["params"]}
+
+
+def of(net, **params):
+    return scales(optim.parameter_groups(net, optim.Params(**params)))
+
+
+def test_layers_have_the_rates_that_timm_gives_them(net):
+    expected = scales(param_groups_layer_decay(net, 0.01, layer_decay=0.5))
+    assert of(net, layer_decay=0.5) == expected
+    assert len(set(expected.values())) >= 5
+    first, head = of(net, layer_decay=0.5)[id(net.conv1[0].weight)], net.get_classifier().weight
+    assert first < 0.1
+    assert expected[id(head)] == 1.0
+
+
+def test_decay_of_weights_is_the_same_with_layers_of_their_own_rates(net):
+    """Biases and norms have none, everything else has it."""
+    for params in ({}, {"layer_decay": 0.5}, {"head_lr": 9.0}, {"layer_decay": 0.5, "head_lr": 9.0}):
+        groups = optim.parameter_groups(net, optim.Params(weight_decay=0.3, **params))
+        decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+        assert decay == {id(p): 0.3 if p.ndim > 1 else 0.0 for p in net.parameters()}
+
+
+@pytest.mark.parametrize("layers", [{}, {"layer_decay": 0.5}])
+def test_the_heads_rate_is_the_heads_alone(net, layers):
+    plain, other = of(net, **layers), of(net, **layers, head_lr=10.0)
+    head = {id(p) for p in net.get_classifier().parameters()}
+    assert {other[p] for p in head} == {10.0}
+    assert {p: rate for p, rate in other.items() if p not in head} == {p: r for p, r in plain.items() if p not in head}
+    assert other.keys() == plain.keys()
+
+
+def test_the_model_says_what_does_not_decay():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.position, self.body = nn.Parameter(torch.ones(2, 2)), nn.Linear(2, 2)
+
+        def no_weight_decay(self):
+            return {"position"}
+
+    model = Positions()
+    for params in ({}, {"layer_decay": 0.5}):
+        groups = optim.parameter_groups(model, optim.Params(weight_decay=0.3, **params))
+        decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+        assert (decay[id(model.position)], decay[id(model.body.weight)]) == (0.0, 0.3)
+
+
+@pytest.mark.parametrize("params", [{}, {"layer_decay": 0.5}, {"head_lr": 10.0}, {"layer_decay": 0.5, "head_lr": 10.0}])
+def test_frozen_parameters_are_in_no_group_and_others_in_one(params):
+    net = timm.create_model("resnet10t", num_classes=3)
+    frozen = [*net.conv1.parameters(), *net.layer1.parameters()]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    groups = optim.parameter_groups(net, optim.Params(**params))
+    found = [id(p) for group in groups for p in group["params"]]
+    assert sorted(found) == sorted(id(p) for p in net.parameters() if p.requires_grad)
+    assert len(found) < len(list(net.parameters()))
+
+
+def test_by_default_there_is_one_rate(net):
+    optimizer = optim.optimizer(net, optim.Params(), LR)
+    optim.schedule(optimizer, Stage(epochs=1, lr=LR), STEPS).step_update(7)
+    assert len({group["lr"] for group in optimizer.param_groups}) == 1
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+def test_a_schedule_moves_each_rate_by_its_scale(net, schedule):
+    expected = rates(schedule, lr=LR)
+    optimizer = optim.optimizer(net, optim.Params(layer_decay=0.5, head_lr=10.0), LR)
+    scheduler = optim.schedule(optimizer, Stage(epochs=1, lr=LR, schedule=schedule), STEPS)
+    for step in (0, 1, 17, STEPS):
+        if step:
+            scheduler.step_update(step)
+        found = [group["lr"] for group in optimizer.param_groups]
+        assert found == pytest.approx([expected[step] * group["lr_scale"] for group in optimizer.param_groups])
+        assert len(set(found)) >= 6
+
+
+@pytest.mark.parametrize("params", [{}, {"layer_decay": 0.5, "head_lr": 10.0}])
+def test_a_step_is_as_long_as_its_rate(params):
+    """What counts in the end: with plain descent each parameter moves by its own rate, and by Nesterov's momentum."""
+    net = timm.create_model("resnet10t", num_classes=3)
+    optimizer = optim.optimizer(net, optim.Params(name="sgd", weight_decay=0.0, **params), LR)
+    optim.schedule(optimizer, Stage(epochs=1, lr=LR, warmup=0.0), STEPS)
+    before = {id(p): p.detach().clone() for p in net.parameters()}
+    for p in net.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    expected = of(net, **params)
+    for p in net.parameters():
+        moved = (before[id(p)] - p).abs().mean().item()
+        assert moved == pytest.approx(1.9 * LR * expected[id(p)], rel=1e-3)
