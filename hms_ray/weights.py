@@ -31,7 +31,7 @@ def fetch(model: Component) -> StoreRef | None:
         with made_once(store.path) as folder:
             if folder is not None:
                 _write(source, folder)
-        store.publish()
+    store.publish()
     return store
 
 
