@@ -206,3 +206,83 @@ def test_a_binary_file_is_no_yaml(tmp_path):
 def test_a_value_that_is_no_yaml_is_refused():
     with pytest.raises(ConfigError, match=r"--set: '\[1' is not a YAML value"):
         parse_value("[1")
+
+
+STAGES = [{"epochs": 1, "lr": 0.01}, {"epochs": 1, "continues": True}]
+
+
+def with_stage(**second):
+    """RUN with a second stage that continues the first."""
+    return changed("stages", [dict(STAGES[0]), STAGES[1] | second])
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (with_stage(augment={"mixup": {"p": 2.0}}), "stages.1.augment.mixup.p: "),
+        (with_stage(augment={"cutmix": {}}), "stages.1.augment: no augment entry named 'cutmix'; there are: "),
+        (with_stage(augment={"mixup": {"q": 1}}), "stages.1.augment.mixup.q: unknown key"),
+        (with_stage(augment=["mixup"]), "stages.1.augment: "),
+        (with_stage(low_votes={"start": 2}), "stages.1.low_votes.start: "),
+        (with_stage(pseudo={"parts": 1}), "stages.1.pseudo.parts: "),
+        (with_stage(evaluations=0), "stages.1.evaluations: "),
+        (with_stage(lr=0.1), "stages.1: a stage that continues another has its lr, schedule, warmup"),
+        (changed("stages", [{"epochs": 1}]), "stages.0: lr is missing; only a stage that `continues` another has none"),
+        (changed("stages", [STAGES[1]]), "stages.0.continues: the first stage has none before it"),
+        (changed("stages.0.pseudo", {}), "stages.0.pseudo: the first stage has none before it"),
+        (changed("optim.layer_decay", 0), "optim.layer_decay: "),
+        (changed("optim.precision", "half"), "optim.precision: Input should be 'auto', 'float32' or 'bfloat16'"),
+    ],
+)
+def test_faults_of_stages_and_of_the_optimiser_are_named_by_their_path(content, expected):
+    [found] = faults(content)
+    assert found.startswith(expected)
+
+
+def test_faults_of_augmentations_are_found_in_every_place_at_once():
+    content = with_stage(augment={"mixup": {"p": 2.0}})
+    content["augment"] = {"cutmix": {}}
+    content["stages"][0]["augment"] = {"xy_mask": {"p": -1}}
+    assert sorted(fault.split(": ")[0] for fault in faults(content)) == [
+        "augment",
+        "stages.0.augment.xy_mask.p",
+        "stages.1.augment.mixup.p",
+    ]
+
+
+def test_an_unknown_choice_of_the_epoch_names_the_known_ones():
+    [found] = faults(changed("epoch", "beast"))
+    assert found.startswith("epoch: Input should be 'cross_fitted', 'last' or 'best', but got 'beast'")
+
+
+def test_stages_have_the_runs_augmentations_or_their_own():
+    content = changed("augment", {"mixup": {"p": 0.3}})
+    content["stages"] = [{"epochs": 1, "lr": 0.1, "augment": a} for a in (None, {}, {"xy_mask": None, "mixup": {}})]
+    run = parse_run(content)
+    found = [[(c.name, c.params.model_dump().get("p")) for c in stage] for stage in run.stage_augment]
+    assert found == [[("mixup", 0.3)], [], [("xy_mask", 0.5), ("mixup", 0.5)]]
+
+
+def test_evaluations_count_as_epochs():
+    assert parse_run(with_stage(epochs=3, evaluations=4)).epochs == 1 + 3 * 4
+
+
+def test_everything_about_stages_and_epochs_makes_the_trip_through_yaml(tmp_path):
+    second = {
+        "augment": {"mixup": {"p": 0.25}},
+        "low_votes": {"below": 8, "start": 0.75, "end": 0.25},
+        "pseudo": {"below": 9, "share": 0.5, "parts": 4},
+        "evaluations": 3,
+        "max_votes": 9,
+    }
+    own = {"layer_decay": 0.75, "head_lr": 10.0, "precision": "float32", "compile": True}
+    for epoch in ("cross_fitted", "last", "best"):
+        run = parse_run(with_stage(**second) | {"epoch": epoch, "optim": own})
+        files.write_yaml(tmp_path / "config.yaml", run.content)
+        again = parse_run(load_yaml(tmp_path / "config.yaml"))
+        assert again == run
+        assert again.content == run.content
+        assert run.content["epoch"] == epoch
+        assert run.content["optim"].items() >= own.items()
+        assert run.content["stages"][1].items() >= second.items()
+        assert run.content["stages"][1]["lr"] is None and run.content["stages"][1]["continues"]

@@ -7,7 +7,7 @@ import pytest
 
 from hms_ray import files, tasks
 from hms_ray.errors import ConfigError, DataError
-from hms_ray.oof import OofTable, population, stack
+from hms_ray.oof import OofTable, epochs_of, population, stack
 from hms_ray.seeds import stream
 
 TASK = tasks.from_dict({"kind": "votes", "classes": ["calm", "storm"]})
@@ -134,3 +134,33 @@ def test_stack_joins_on_unit_ids_whatever_the_order():
 def test_stack_refuses_tables_that_do_not_fit(changes, sentence):
     with pytest.raises(DataError, match=f"do not fit 'a': .*{sentence}"):
         stack([a_table("a"), a_table("b", **changes)])
+
+
+@pytest.mark.parametrize(
+    ("rule", "epochs"), [("cross_fitted", (4, 5)), ("last", (3, 3)), ("best", (1, 7)), ("given", ())]
+)
+def test_how_the_epochs_were_chosen_is_kept(tmp_path, rule, epochs):
+    a_table(epoch_rule=rule, epochs=epochs).write(tmp_path / "t.parquet")
+    table = OofTable.read(tmp_path / "t.parquet")
+    assert (table.epoch_rule, table.epochs) == (rule, epochs)
+    assert epochs_of(tmp_path / "t.parquet") == epochs
+    assert all(type(epoch) is int for epoch in table.epochs)
+
+
+def test_epochs_counted_by_numpy_are_written_as_whole_numbers(tmp_path):
+    a_table(epoch_rule="last", epochs=tuple(np.array([3, 4]))).write(tmp_path / "t.parquet")
+    assert epochs_of(tmp_path / "t.parquet") == (3, 4)
+
+
+def test_by_default_nothing_is_known_of_epochs():
+    assert (a_table().epoch_rule, a_table().epochs) == ("given", ())
+
+
+def test_epochs_of_something_else_are_refused(tmp_path):
+    files.write_table(tmp_path / "t.parquet", files.read_table(_written(tmp_path)))
+    with pytest.raises(DataError, match=r"t.parquet: not an out-of-fold table .* lacks .*epochs"):
+        epochs_of(tmp_path / "t.parquet")
+
+
+def test_a_stack_remembers_how_each_members_epochs_were_chosen():
+    assert stack([a_table("a", epoch_rule="best"), a_table("b")]).epoch_rules == ("best", "given")
