@@ -287,30 +287,41 @@ def _fit(folder: StudyFolder, min_votes: int | None, pool: str = "auto", limits:
 
 def _summary(fitted: dict[str, Any]) -> Iterator[str]:
     """Yield what a reader has to know of an ensemble, each score beside its population and its interval."""
+    from hms_ray.oof import optimism
+
     rows, others, corrected = fitted["population"], fitted["baselines"], fitted["kl_selection_corrected"]
+    flattered = fitted["optimistic_epochs"]
+    mark = f"  {optimism('best')}" if flattered else ""
     yield f"{rows['units']} units with >= {rows['min_votes']} votes of {rows['groups']} patients"
-    yield f"ensemble, cross-fitted  {_with_interval(fitted['interval'])}"
+    yield f"ensemble, cross-fitted  {_with_interval(fitted['interval'])}{mark}"
     if corrected is not None:
         choice = fitted["selection"]
-        yield f"  less what choosing {choice['kept']} of {choice['configurations']} flatters it: {corrected:.5f}"
+        yield f"  less what choosing {choice['kept']} of {choice['configurations']} flatters it: {corrected:.5f}{mark}"
     yield f"ensemble, in sample     {fitted['kl_in_sample']:.5f}  optimistic: weights fitted on the rows scored"
-    hindsight = f"{others['best_single_trial']}, chosen in hindsight"
+    best = others["best_single_trial"]
+    hindsight = f"{best}, chosen in hindsight{mark if best in flattered else ''}"
     yield f"best single             {others['best_single']:.5f}  {hindsight}"
-    yield f"mean of all             {others['mean']:.5f}"
+    yield f"mean of all             {others['mean']:.5f}{mark}"
     yield f"class prior             {others['prior']:.5f}"
     yield f"members with weight     {len(fitted['members'])} of {fitted['candidates']}"
-    yield f"{'pool':12} {'in sample':>9} {'cross-fitted, 95 % interval':>30} {'against ours':>28} {'gap':>8}  members"
-    for method in fitted["methods"]:
+    yield from _methods(fitted["methods"], mark)
+    if outside := fitted["outside_selection"]:
+        where = f"{outside['units']} units of folds {', '.join(map(str, outside['folds']))}"
+        yield f"no configuration was chosen on {where}: there, cross-fitted {outside['kl_cross_fitted']:.5f}{mark}"
+    yield from (f"note: {note}" for note in fitted["notes"])
+
+
+def _methods(methods: list[dict[str, Any]], mark: str) -> Iterator[str]:
+    """Yield a table of all pools; mark: what is said of all their scores."""
+    head = f"{'pool':12} {'in sample':>9} {'cross-fitted, 95 % interval':>30} {'against ours':>28} {'gap':>8}  members"
+    yield f"{head}{mark}"
+    for method in methods:
         gap = "-" if method["gap"] is None else f"{max(method['gap'], 0):.0e}"
         against = _with_interval(method["difference"], "+") if method["difference"]["value"] else ""
         yield (
             f"{method['method']:12} {method['kl_in_sample']:9.5f} {_with_interval(method['kl_cross_fitted']):>30} "
             f"{against:>28} {gap:>8}  {method['members']}"
         )
-    if outside := fitted["outside_selection"]:
-        where = f"{outside['units']} units of folds {', '.join(map(str, outside['folds']))}"
-        yield f"no configuration was chosen on {where}: there, cross-fitted {outside['kl_cross_fitted']:.5f}"
-    yield from (f"note: {note}" for note in fitted["notes"])
 
 
 def _with_interval(estimate: dict[str, float | None], sign: str = "") -> str:

@@ -31,6 +31,11 @@ def population(votes: np.ndarray, min_votes: int) -> np.ndarray:
     return mask
 
 
+def optimism(epoch_rule: str) -> str:
+    """Return what stands beside a score whose epochs were chosen by that rule; "" where there is nothing to say."""
+    return "optimistic: best epochs, chosen on the rows scored" if epoch_rule == "best" else ""
+
+
 @dataclass(frozen=True)
 class OofTable:
     """Held-out predictions of one configuration, one row a unit.

@@ -7,7 +7,7 @@ import pytest
 
 from hms_ray import files, tasks
 from hms_ray.errors import ConfigError, DataError
-from hms_ray.oof import OofTable, epochs_of, population, stack
+from hms_ray.oof import OofTable, epochs_of, optimism, population, stack
 from hms_ray.seeds import stream
 
 TASK = tasks.from_dict({"kind": "votes", "classes": ["calm", "storm"]})
@@ -164,3 +164,8 @@ def test_epochs_of_something_else_are_refused(tmp_path):
 
 def test_a_stack_remembers_how_each_members_epochs_were_chosen():
     assert stack([a_table("a", epoch_rule="best"), a_table("b")]).epoch_rules == ("best", "given")
+
+
+def test_only_epochs_chosen_on_the_rows_scored_are_called_optimistic():
+    assert optimism("best") == "optimistic: best epochs, chosen on the rows scored"
+    assert {optimism(rule) for rule in ("cross_fitted", "last", "given")} == {""}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -21,6 +21,16 @@ def of(rows: Rows, unit_names: np.ndarray, losses: np.ndarray | None = None) -> 
     """Return every such sentence; unit_names (N,); losses: what `member_losses` returns, if that is known already."""
     losses = member_losses(rows) if losses is None else losses
     return [*_contradicted(rows), *_absent(rows), *_leaks.notes(rows, losses, unit_names[rows.scored])]
+
+
+def of_epochs(optimistic: Sequence[str], candidates: int) -> list[str]:
+    """Return the sentence on candidates whose epochs were chosen on the rows that they are scored on, if any were."""
+    if not optimistic:
+        return []
+    return [
+        f"the epochs of {len(optimistic)} of {candidates} candidates were chosen on the rows that they are scored on, "
+        "so that their scores, and those of every pool of them, are optimistic"
+    ]
 
 
 def _contradicted(rows: Rows) -> Iterator[str]:

@@ -39,8 +39,8 @@ def fit_study(
     min_votes: units with fewer votes are predicted but neither fitted on nor scored; None takes the study's own.
     pool, limits, progress: as in `fit`; the members' families are their spaces.
     Returns what ensemble.json holds: members, certificate, in-sample, cross-fitted and selection-corrected scores,
-    baselines, a table of all methods, metrics beside the score, and `notes`, sentences on anything that did not go as
-    it should.
+    baselines, a table of all methods, metrics beside the score, `optimistic_epochs`, the candidates whose epochs were
+    chosen on the rows that they are scored on, and `notes`, sentences on anything that did not go as it should.
 
     Raises:
         ConfigError: no study, no tables, tables of other data or folds, one fold only, nobody has `min_votes`, no such
@@ -68,7 +68,10 @@ def fit_study(
     }
     best_single = members.trials.index(result["baselines"]["best_single_trial"])
     result["metrics"] = _metric_figures(members, rows, ours.nested, best_single, min_votes)
-    result["notes"] = [*study["data"].get("notes", ()), *result["notes"]]  # rows that an import left out, if any
+    result["optimistic_epochs"] = _optimistic(members)
+    epochs = _notes.of_epochs(result["optimistic_epochs"], rows.n_members)
+    imported = study["data"].get("notes", ())  # rows that an import left out, if any
+    result["notes"] = [*imported, *epochs, *result["notes"]]
     for note in result["notes"]:
         log.warning(note)
     _table(members, rows, ours.nested).write(folder.ensemble_oof)
@@ -228,8 +231,19 @@ def _vote_thresholds(votes: np.ndarray, own: int) -> list[int]:
     return sorted(threshold for size, threshold in by_size.items() if size)
 
 
+def _optimistic(members: Stack) -> list[str]:
+    """Return the trials whose epochs were chosen on the rows that they are scored on."""
+    return [trial for trial, rule in zip(members.trials, members.epoch_rules, strict=True) if rule == "best"]
+
+
+def _epoch_rule(members: Stack) -> str:
+    """Return how the epochs behind the ensemble were chosen: as honestly as those of its worst candidate."""
+    doubtful = (rule for rule in ("best", "given") if rule in members.epoch_rules)
+    return next(doubtful, "cross_fitted")
+
+
 def _table(members: Stack, rows: Rows, nested: CrossFit) -> OofTable:
     """The cross-fitted predictions as a table like any other; its name is not a trial's."""
     shared = {field.name for field in fields(OofTable)} & {field.name for field in fields(Stack)} - {"probs"}
     own = {"probs": rows.task.from_outcomes(nested.probs), "trial": "ensemble", "space": "ensemble"}
-    return OofTable(**{name: getattr(members, name) for name in shared}, **own)
+    return OofTable(**{name: getattr(members, name) for name in shared}, **own, epoch_rule=_epoch_rule(members))

@@ -19,19 +19,21 @@ from hms_ray.study_folder import StudyFolder
 REPORTS = Path("reports")
 OPEN_TRIALS = 25  # longer tables start folded
 NUMBERS = ("nats", "signed", "interval", "signed_interval", "percent", "margin", "whole", "bound", "seconds")
-FILTERS = (*NUMBERS, "value", "one_line", "block", "fold_list", "outcome")
+FILTERS = (*NUMBERS, "value", "one_line", "block", "fold_list", "outcome", "mark", "epochs")
 
 
 @dataclass(frozen=True)
 class SpaceView:
-    """One space and its trials. names: dotted path -> its short name; figure: None without trials; gains: whether
-    trials were told what they add to the ensemble, so that their values and estimates are no scores."""
+    """One space and its trials. names: dotted path -> its short name; figure: None without trials; epochs: after which
+    epoch trials are scored; gains: whether trials were told what they add to the ensemble, so that their values and
+    estimates are no scores."""
 
     name: str
     space: dict[str, Any] | None
     trials: pd.DataFrame
     names: dict[str, str]
     population: str
+    epochs: str
     figure: Markup | None
     gains: bool
 
@@ -97,6 +99,7 @@ def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
             members=_members(finalists, verdict) if verdict else [],
             inputs_shown=any(path in f.params for f in finalists for path in tables.INPUTS),
             score=words.score_name(study.task),
+            optimism=_optimism(finalists, verdict),
             scores=words.scores_side_by_side(finalists, verdict) if verdict else [],
             correction=words.correction_sentence(study, verdict) if verdict else "",
             certificate=pools.certificate(verdict.content, verdict.block.population) if verdict else [],
@@ -165,7 +168,8 @@ def _space(name: str, study: Study, trials: pd.DataFrame, finalists: list[Scored
     gains = tables.objective(space) == "gain"
     drawn = trials.assign(estimate=float("nan")) if gains else trials
     figure = _history(drawn, name, study, where) if len(trials) else None
-    return SpaceView(name, space, trials, tables.short_names(searched), where, figure, gains)
+    epochs = words.trial_epochs(study, space)
+    return SpaceView(name, space, trials, tables.short_names(searched), where, epochs, figure, gains)
 
 
 def _history(trials: pd.DataFrame, name: str, study: Study, where: str) -> Markup:
@@ -198,7 +202,14 @@ def _looked_at(
     table = verdict.table if verdict else OofTable.read(folder.oof(finalists[0].trial))
     found = diagnostics.predictions(table, study.min_votes)
     of = "the ensemble, cross-fitted" if verdict else f"the best table, {finalists[0].trial}"
-    return of, found if len(found.scores) else None
+    return f"{of}{words.mark(_optimism(finalists, verdict))}", found if len(found.scores) else None
+
+
+def _optimism(finalists: list[Scored], verdict: Verdict | None) -> str:
+    """Return what flatters the scores of the ensemble, without an ensemble those of the best table."""
+    if verdict:
+        return verdict.optimism
+    return finalists[0].optimism if finalists else ""
 
 
 def _classes(of: str, found: diagnostics.Predictions, study: Study) -> ClassView:

@@ -11,13 +11,24 @@ import yaml
 
 from hms_ray import files, tasks
 from hms_ray.errors import ConfigError, DataError
-from hms_ray.oof import OofTable
+from hms_ray.oof import OofTable, optimism
 from hms_ray.store.quality import MEASURES
 from hms_ray.study_folder import StudyFolder
 
 ENSEMBLE_KEYS = (  # what this report reads and earlier versions did not write
-    *("fitted", "limits", "interval", "selection", "methods", "kl_selection_corrected", "notes", "metrics"),
+    *(
+        "fitted",
+        "limits",
+        "interval",
+        "selection",
+        "methods",
+        "kl_selection_corrected",
+        "notes",
+        "metrics",
+        "optimistic_epochs",
+    ),
     *("baselines.differences", "baselines.best_single_corrected", "members.0.without", "members.0.most_alike"),
+    "optimistic_epochs",
 )
 INPUTS = ("input.compute", "input.window", "test_time")  # what the network is given; shown whether searched or not
 
@@ -48,7 +59,7 @@ class Population:
 class Study:
     """study.json with its task rebuilt, folds.parquet, and ensemble.json (None while there is none).
 
-    units: unit_id, group_id, fold
+    epoch: the rule by which a fold's epoch is chosen; units: unit_id, group_id, fold
     quality: unit_id, kind and the measures of each unit's recordings; None where they were not measured
     """
 
@@ -57,6 +68,7 @@ class Study:
     data: dict[str, Any]
     folds: dict[str, Any]
     search_min_votes: int
+    epoch: str
     spaces: dict[str, Any]
     versions: dict[str, str]
     units: pd.DataFrame
@@ -92,15 +104,23 @@ class Scored:
     config: the full run; {} for a foreign table: nobody here knows how it was trained
     params: its searched values and those of INPUTS, dotted path -> value
     origin: fingerprints of the data and the folds it was made from
+    epoch_rule, epochs: as in OofTable
     """
 
     trial: str
     space: str
     origin: tuple[str, str]
     selected_on: tuple[int, ...]
+    epoch_rule: str
+    epochs: tuple[int, ...]
     rows: pd.DataFrame
     config: dict[str, Any]
     params: dict[str, Any]
+
+    @property
+    def optimism(self) -> str:
+        """What flatters its scores, beside which it stands; nothing where its epochs were not chosen by them."""
+        return optimism(self.epoch_rule)
 
     @property
     def score(self) -> float:
@@ -150,6 +170,7 @@ def read_study(folder: StudyFolder) -> Study:
         data=content["data"],
         folds=content["folds"],
         search_min_votes=content["score"]["min_votes"],
+        epoch=content["epoch"],
         spaces=content["spaces"],
         versions=content["versions"],
         units=files.read_table(folder.folds, ["unit_id", "group_id", "fold"]),
@@ -248,6 +269,8 @@ def _read_finalist(folder: StudyFolder, study: Study, trial: str) -> Scored:
         space=table.space,
         origin=(table.data_fingerprint, table.folds_fingerprint),
         selected_on=table.selected_on,
+        epoch_rule=table.epoch_rule,
+        epochs=table.epochs,
         rows=score_rows(table, study.min_votes),
         config=config,
         params=searched_params(config, dict.fromkeys([*searched, *INPUTS])),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from hms_ray.oof import OofTable
+from hms_ray.oof import OofTable, optimism
 from hms_ray.report.tables import Population, Scored, Study, score_rows
 from hms_ray.study_folder import StudyFolder
 
@@ -104,6 +104,11 @@ class Verdict:
     def linear(self) -> float:
         """Cross-fitted score of the linear pool, which the members' gains refer to."""
         return next(pool.cross_fitted.value for pool in self.pools if pool.method == "linear")
+
+    @property
+    def optimism(self) -> str:
+        """What flatters every score but the prior's; nothing where no candidate's epochs were chosen on these rows."""
+        return optimism("best") if self.content["optimistic_epochs"] else ""
 
     @property
     def notes(self) -> list[str]:

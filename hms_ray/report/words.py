@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from hms_ray.oof import optimism
 from hms_ray.report.diagnostics import asks_each_class
 from hms_ray.report.tables import Population, Scored, Study
 from hms_ray.report.verdict import Estimate, Line, Verdict, selected_folds
@@ -16,6 +17,7 @@ from hms_ray.tasks import Task
 NOTHING = "\u2013"  # an en dash
 MINUS = "\u2212"
 FEW_PATIENTS = 30
+EPOCHS = {"cross_fitted": "chosen on the other folds", "last": "the last", "best": "the best of each\u00a0‡"}
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,29 @@ def outcome(trial: Mapping[str, Any]) -> str:
 def fold_list(folds: list[int] | tuple[int, ...]) -> str:
     """ "fold 0" or "folds 0, 2, 3"."""
     return f"fold{'' if len(folds) == 1 else 's'} {', '.join(map(str, folds))}"
+
+
+def mark(said: str) -> str:
+    """What flatters a score, as it follows a caption; nothing stays nothing."""
+    return f" · {said}" if said else ""
+
+
+def epochs(finalist: Scored) -> str:
+    """Say which epoch of each fold predicts, and how it was chosen; nothing of a foreign table. ‡: see `optimism`."""
+    if finalist.epoch_rule not in EPOCHS:
+        return ""
+    return f"epochs {', '.join(map(str, finalist.epochs))}, {EPOCHS[finalist.epoch_rule]}"
+
+
+def trial_epochs(study: Study, space: dict[str, Any] | None) -> str:
+    """Say after which epoch the trials of a space are scored; nothing of trials whose space is not known."""
+    if space is None:
+        return ""
+    if study.epoch != "cross_fitted":
+        return optimism(study.epoch) or "scored after the last epoch"
+    if space["budget"]["trial_folds"] == 1:
+        return "scored after the last epoch: no other fold of a trial can choose one"
+    return "each fold scored after the epoch chosen on the other folds of its trial"
 
 
 def headline(verdict: Verdict) -> str:

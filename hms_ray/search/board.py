@@ -41,9 +41,10 @@ class Board:
         saved: float = 0.0,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
+        optimism: str = "",
     ) -> None:
         self.title = title
-        self.tally = Tally(trials, trial_folds, finalist_folds, ended or {}, trained, saved, clock)
+        self.tally = Tally(trials, trial_folds, finalist_folds, ended or {}, trained, saved, clock, optimism)
         self.console = console or Console(stderr=True)
         self.live = False
         self.open = ExitStack()
@@ -102,13 +103,13 @@ class Board:
             news = self.tally.best != (trial, score)
             self.tally.best = trial, score
         if news:
-            self._log(logging.INFO, f"best single so far: {score:.4f} {trial}")
+            self._log(logging.INFO, f"best single so far: {_best(self.tally)}")
 
     def ensemble(self, score: float, members: int, units: int, patients: int) -> None:
         """The ensemble so far; optimistic, since its weights are fitted to the units that it is scored on."""
         with self.lock:
             self.tally.pool = Pool(score, members, units, patients)
-        self._log(logging.INFO, f"ensemble so far: {_worded(self.tally.pool)}")
+        self._log(logging.INFO, f"ensemble so far: {_ensemble(self.tally)}")
 
     def finalists(self, folds: int) -> None:
         """The trials are over; so many folds of chosen configurations follow."""
@@ -161,10 +162,9 @@ def _facts(tally: Tally) -> Iterator[tuple[str, str]]:
     yield "folds", f"{_count(tally.trained())} trained{saved}, about {math.ceil(tally.to_come())} to come"
     yield "time left", duration(tally.left_s())
     if tally.best:
-        trial, score = tally.best
-        yield "best single", f"{score:.4f} {trial}"
+        yield "best single", _best(tally)
     if tally.pool:
-        yield "ensemble", _worded(tally.pool)
+        yield "ensemble", _ensemble(tally)
     if tally.memory_gb:
         yield "GPU memory", f"{tally.memory_gb:.1f} GB a worker at its peak"
 
@@ -180,9 +180,21 @@ def _running(running: Mapping[tuple[str, int], Running], rows: int) -> Table:
     return grid
 
 
-def _worded(pool: Pool) -> str:
+def _best(tally: Tally) -> str:
+    assert tally.best, "a best trial was told"
+    trial, score = tally.best
+    return f"{score:.4f} {trial}{_mark(tally)}"
+
+
+def _ensemble(tally: Tally) -> str:
+    assert tally.pool, "an ensemble was told"
+    pool = tally.pool
     population = f"{pool.units} units of {pool.patients} patients"
-    return f"{pool.score:.4f} of {pool.members} trials on {population} (in search, optimistic)"
+    return f"{pool.score:.4f} of {pool.members} trials on {population} (in search, optimistic){_mark(tally)}"
+
+
+def _mark(tally: Tally) -> str:
+    return f"; {tally.optimism}" if tally.optimism else ""
 
 
 def _named(trial: str, fold: int | None) -> str:

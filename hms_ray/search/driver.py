@@ -19,6 +19,7 @@ from hms_ray.execution.place import Here, OnCluster, Place
 from hms_ray.execution.prepare_tasks import RayTasks
 from hms_ray.execution.resources import Node
 from hms_ray.execution.session import session
+from hms_ray.oof import optimism
 from hms_ray.search.board import Board
 from hms_ray.search.finals import Finals
 from hms_ray.search.journal import Journal, one_driver
@@ -121,7 +122,8 @@ def _drop_weights(ledger: Ledger, trials: Sequence[str]) -> None:
 
 
 def _train_base(study: Study, space: Space, place: Place) -> list[str]:
-    with Board(f"{study.folder.name} · {space.name}", trials=0, trial_folds=0) as board:
+    title = f"{study.folder.name} · {space.name}"
+    with Board(title, trials=0, trial_folds=0, optimism=optimism(study.epoch)) as board:
         ledger = Ledger(study, (), board, space.budget.disk_gb)
         return _train_all_folds(ledger, {_base(space): space.run}, place, Shares(study.folder.gpu_memory))
 
@@ -195,6 +197,7 @@ def _board(study: Study, space: Space, journal: Journal) -> Board:
         ended={state: states.count(state) for state in ("COMPLETE", "PRUNED", "FAIL")},
         trained=len(trials) * folds - saved,
         saved=saved,
+        optimism=optimism(study.epoch),
     )
 
 

@@ -21,7 +21,7 @@ from hms_ray.execution.mailbox import (
     Message,
     StorageFailed,
 )
-from hms_ray.oof import OofTable
+from hms_ray.oof import OofTable, optimism
 from hms_ray.search.board import Board
 from hms_ray.search.study import Study
 from hms_ray.training import epochs
@@ -200,7 +200,8 @@ class Ledger:
         where = f"{trial} fold {folds[0]}: " if len(folds) == 1 else ""
         if not units:
             return f"{where}trained; none of its units has {self.study.min_votes} votes, so it has no score"
-        return f"{where}score {score:.4f} on {units} units with >= {self.study.min_votes} votes"
+        mark = f", {said}" if (said := optimism(self.study.epoch)) else ""
+        return f"{where}score {score:.4f} on {units} units with >= {self.study.min_votes} votes{mark}"
 
     def _column(self, trial: str, name: str) -> list[float]:
         """Return a column of a trial's curve; a trial that has not begun has an empty one."""

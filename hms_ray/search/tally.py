@@ -40,6 +40,7 @@ class Tally:
     finalist_folds: folds that finalists will train
     ended, trained, saved: trials by state, and folds, of earlier runs of the same search
     clock: seconds that never go back
+    optimism: what flatters every score of the study, beside which it stands; "": nothing
     """
 
     def __init__(
@@ -51,10 +52,12 @@ class Tally:
         trained: float,
         saved: float,
         clock: Callable[[], float],
+        optimism: str = "",
     ) -> None:
         self.trials, self.trial_folds, self.finalist_folds = trials, trial_folds, finalist_folds
         self.states = Counter(ended)
         self.trained_before, self.saved, self.clock = trained, saved, clock
+        self.optimism = optimism
         self.finished = 0  # folds, in this run
         self.running: dict[tuple[str, int], Running] = {}
         self.parts: defaultdict[str, float] = defaultdict(float)  # folds that a trial has left behind in this run

@@ -68,3 +68,10 @@ def test_leaks_are_told_by_the_names_of_units(make_rows):
     names = np.array([f"eeg-{i}" for i in range(200)])
     [note] = _notes.of(rows, names, _notes.member_losses(rows))
     assert note.startswith("m3 may have seen its targets") and "such as eeg-" in note
+
+
+def test_epochs_chosen_on_the_rows_scored_are_owned_up_to():
+    assert _notes.of_epochs([], 3) == []
+    [note] = _notes.of_epochs(["a", "b"], 3)
+    assert note.startswith("the epochs of 2 of 3 candidates were chosen on the rows that they are scored on, so that")
+    assert note.endswith("are optimistic")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hms_ray import files
-from hms_ray.cli import main
+from hms_ray.cli import _summary, main
 from hms_ray.ensemble import Limits, _methods, _mixture, _pool, _study, fit_study, linear_pool
 from hms_ray.errors import ConfigError, DataError
 from hms_ray.oof import OofTable
@@ -354,3 +354,47 @@ def test_the_real_models_give_the_known_optimum(tmp_path):
         assert found["kl_selection_corrected"] is None
     assert result["baselines"]["best_single"] == pytest.approx(0.23495, abs=6e-6)
     assert result["baselines"]["mean"] == pytest.approx(0.23415, abs=6e-6)
+
+
+def with_rules(folder, *rules):
+    """Give the tables, in the order of trials, those rules; returns the trials."""
+    trials = folder.oof_ids()
+    for trial, rule in zip(trials, rules, strict=True):
+        replace(OofTable.read(folder.oof(trial)), epoch_rule=rule).write(folder.oof(trial))
+    return trials
+
+
+def test_best_epochs_of_any_candidate_are_marked(make_study, tmp_path, caplog):
+    folder = make_study(tmp_path)
+    trials = with_rules(folder, "cross_fitted", "best", "last", "best")
+    with caplog.at_level(logging.WARNING):
+        result = fit_study(folder, pool="linear")
+    assert result["optimistic_epochs"] == [trials[1], trials[3]]
+    [note] = [note for note in result["notes"] if "epochs" in note]
+    assert note.startswith("the epochs of 2 of 4 candidates were chosen on the rows that they are scored on")
+    assert note in caplog.messages
+    assert OofTable.read(folder.ensemble_oof).epoch_rule == "best"
+    said = list(_summary(result))
+    marked = [line for line in said if "optimistic: best epochs, chosen on the rows scored" in line]
+    heads = ["ensemble, cross-fitted", "mean of all", "pool         in sample"]
+    best = result["baselines"]["best_single_trial"]
+    assert [line[:22].strip() for line in marked if not line.startswith("best single")] == heads
+    assert any(line.startswith("best single") for line in marked) == (best in result["optimistic_epochs"])
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (("cross_fitted",) * 4, "cross_fitted"),
+        (("last", "cross_fitted", "last", "last"), "cross_fitted"),
+        (("given", "cross_fitted", "last", "last"), "given"),
+    ],
+)
+def test_other_epochs_are_not_marked(make_study, tmp_path, rules, expected):
+    folder = make_study(tmp_path)
+    with_rules(folder, *rules)
+    result = fit_study(folder, pool="linear")
+    assert result["optimistic_epochs"] == []
+    assert not any("epochs" in note for note in result["notes"])
+    assert not any("best epochs" in line for line in _summary(result))
+    assert OofTable.read(folder.ensemble_oof).epoch_rule == expected

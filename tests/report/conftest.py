@@ -35,6 +35,7 @@ class FakeStudy:
     kind: str = "votes"
     strengths: dict[str, float] = field(default_factory=lambda: dict(STRENGTHS))
     votes: np.ndarray | None = None
+    epoch: str = "cross_fitted"
 
     def __post_init__(self) -> None:
         self.folder = StudyFolder(self.root)
@@ -82,7 +83,7 @@ class FakeStudy:
             },
             "folds": {"k": self.k, "seed": None if self.foreign else 42, "fingerprint": "f" * 16},
             "score": {"min_votes": MIN_VOTES},
-            "epoch": "cross_fitted",
+            "epoch": "given" if self.foreign else self.epoch,
             "spaces": {} if self.foreign else {name: self.space(name) for name in ("eeg", "spec")},
         }
 
@@ -111,7 +112,8 @@ class FakeStudy:
         space = "foreign" if self.foreign else trial.split("-")[0]
         chosen_on = () if self.foreign or trial.endswith("base") else (0,)
         rows = (self.units, self.groups, self.folds, self.votes, self.targets, probs)
-        return OofTable(*rows, self.task, trial, space, "d" * 16, "f" * 16, chosen_on)
+        epochs = ("given", ()) if self.foreign else (self.epoch, (4, 5, 3, 8, 6)[: self.k])
+        return OofTable(*rows, self.task, trial, space, "d" * 16, "f" * 16, chosen_on, *epochs)
 
     def add_trials(self) -> "FakeStudy":
         """Write config.yaml and epochs.parquet of every finalist."""
@@ -225,6 +227,7 @@ class FakeStudy:
             "folds_fingerprint": "f" * 16,
             "metrics": self._metrics({"kl": blend, "best_single": self.probs[best], "prior": prior}),
             "outside_selection": None if self.foreign else self._outside(figures | {"kl_cross_fitted": blend}),
+            "optimistic_epochs": list(self.probs) if self.epoch == "best" else [],
             "notes": [],
         }
 

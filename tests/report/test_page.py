@@ -210,7 +210,7 @@ def test_many_trials_start_folded(complete, page):
 
 def test_folds_without_scored_rows_are_shown_as_such(fake, page, no_trials):
     text = page(VARIANTS["three units"](fake), no_trials)
-    row = re.search(r"<tr><td>1</td><th>eeg-base</th>.*?</tr>", section(text, "finalists"), re.S).group(0)
+    row = re.search(r"<tr><td>1</td><th>eeg-base<small>.*?</tr>", section(text, "finalists"), re.S).group(0)
     assert re.findall(r"<td>(\u2013|0\.\d{5})", row)[1] == "\u2013"
     assert "No unit with ≥ 10 votes lies in fold 0" in words_of(section(text, "verdict"))
 
@@ -353,3 +353,60 @@ def test_the_page_never_scrolls_sideways(complete, tmp_path, width):
     command = [browser, *quiet, (tmp_path / "frame.html").as_uri()]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
     assert int(re.search(r'data-width="(\d+)"', dom).group(1)) <= width
+
+
+MARK = "optimistic: best epochs, chosen on the rows scored"
+
+
+@pytest.fixture
+def flattered(fake):
+    """A study whose epochs were the best on the rows that are scored."""
+    return fake(epoch="best").write().add_trials().add_ensemble()
+
+
+def captions(text):
+    return [words_of(part) for part in re.findall(r"<caption>.*?</caption>", text, re.S)]
+
+
+def test_best_epochs_are_called_optimistic_wherever_their_scores_stand(flattered, page):
+    text = page(flattered, flattered.search())
+    hero = words_of(re.search(r'<div class="hero">.*?</p>\s*<p class="range">', text, re.S).group(0))
+    assert f"Cross-fitted KL of the ensemble {MARK}" in hero
+    scored = [caption for caption in captions(text) if re.search(r"KL|Columns|trials of", caption)]
+    assert len(scored) >= 10
+    assert [caption for caption in scored if MARK not in caption] == []
+    for name in ("metrics", "classes"):
+        assert f"the ensemble, cross-fitted · {MARK}" in words_of(section(text, name))
+    rows = re.findall(r"<tr>.*?</tr>", section(text, "finalists"), re.S)[1:]
+    assert [row.count("‡") for row in rows] == [1 + 1 + 5] * 5, "in the name, the mean, and each fold"
+    assert "epochs 4, 5, 3, 8, 6, the best of each ‡" in words_of(rows[0]).replace("\u00a0", " ")
+
+
+def test_one_flattered_candidate_marks_the_ensemble(complete, page, no_trials):
+    complete.add_ensemble(optimistic_epochs=["eeg-base"])
+    assert f"Cross-fitted KL of the ensemble {MARK}" in words_of(page(complete, no_trials))
+
+
+def test_without_an_ensemble_the_tables_are_marked(fake, page, no_trials):
+    text = page(fake(epoch="best").write().add_trials(), no_trials)
+    assert f"Predictions of the best table, eeg-0002 · {MARK}" in words_of(section(text, "metrics"))
+    assert f"‡ {MARK}" in words_of(section(text, "finalists"))
+    assert all(MARK in caption for caption in captions(section(text, "classes")))
+
+
+@pytest.mark.parametrize(("rule", "said"), [("cross_fitted", "chosen on the other folds"), ("last", "the last")])
+def test_other_epochs_are_said_but_flatter_nothing(fake, page, rule, said):
+    study = fake(epoch=rule).write().add_trials().add_ensemble()
+    text = words_of(page(study, study.search()))
+    assert MARK not in text and "‡" not in text
+    assert text.count(f"epochs 4, 5, 3, 8, 6, {said}") == 5
+
+
+def test_nothing_is_said_of_epochs_of_foreign_tables(fake, page, no_trials):
+    text = words_of(section(page(fake(foreign=True).write().add_ensemble(), no_trials), "finalists"))
+    assert "epochs" not in text and "‡" not in text
+
+
+def test_captions_of_trials_say_after_which_epoch_they_are_scored(complete, page):
+    text = words_of(section(page(complete, complete.search()), "search"))
+    assert text.count("scored after the last epoch: no other fold of a trial can choose one") == 4  # heads and tables

@@ -1,6 +1,7 @@
 """Formats of numbers."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,3 +71,36 @@ def test_fold_list():
 )
 def test_a_trial_without_a_score_says_why(trial, expected):
     assert words.outcome(dict(zip(("state", "fidelity", "cause"), trial, strict=True))) == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "folds", "said"),
+    [
+        ("cross_fitted", 1, "scored after the last epoch: no other fold of a trial can choose one"),
+        ("cross_fitted", 3, "each fold scored after the epoch chosen on the other folds of its trial"),
+        ("last", 1, "scored after the last epoch"),
+        ("last", 3, "scored after the last epoch"),
+        ("best", 3, "optimistic: best epochs, chosen on the rows scored"),
+    ],
+)
+def test_after_which_epoch_trials_are_scored(rule, folds, said):
+    study, space = SimpleNamespace(epoch=rule), {"budget": {"trial_folds": folds}}
+    assert words.trial_epochs(study, space) == said
+    assert words.trial_epochs(study, None) == ""
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("cross_fitted", "epochs 4, 4, 5, chosen on the other folds"),
+        ("last", "epochs 4, 4, 5, the last"),
+        ("best", "epochs 4, 4, 5, the best of each\u00a0‡"),
+        ("given", ""),
+    ],
+)
+def test_which_epoch_each_fold_has(rule, said):
+    assert words.epochs(SimpleNamespace(epoch_rule=rule, epochs=(4, 4, 5))) == said
+
+
+def test_a_mark_follows_a_caption_or_is_nothing():
+    assert (words.mark("optimistic"), words.mark("")) == (" · optimistic", "")

@@ -91,6 +91,18 @@ def test_an_empty_board_says_what_is_to_come(board):
         assert absent not in text
 
 
+def test_what_flatters_every_score_stands_beside_it(caplog):
+    caplog.set_level(logging.INFO)
+    board = Board("study", trials=2, trial_folds=1, optimism="optimistic: best epochs")
+    board.best("demo-0002", 0.54321)
+    board.ensemble(0.50004, 3, 44, 12)
+    best, ensemble = caplog.messages
+    assert best == "best single so far: 0.5432 demo-0002; optimistic: best epochs"
+    assert ensemble.endswith(" of 12 patients (in search, optimistic); optimistic: best epochs")
+    lines = [" ".join(line.strip("│ ").split()) for line in shown("t", board.tally).splitlines()]
+    assert "best single 0.5432 demo-0002; optimistic: best epochs" in lines
+
+
 def test_the_table_shows_everything_that_was_told(board):
     board.started("demo-0000", 0, 12)
     board.epoch("demo-0000", 0, 3, 0.61234, 3.24)

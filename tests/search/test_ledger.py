@@ -1,5 +1,6 @@
 """The ledger: what workers send is in the study folder, each fold once, weights before the table that says finished."""
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -129,6 +130,16 @@ def test_weights_that_no_choice_can_reach_are_deleted_once_all_folds_have_a_tabl
     trained.ledger.keep_chosen(TRIAL)
     assert kept() == {k: [best_of_others(trained, k, (0, 1, 2))] for k in range(3)}
     assert trained.ledger.without_weights(TRIAL) == []
+
+
+@pytest.mark.parametrize("rule", ["cross_fitted", "last", "best"])
+def test_a_score_at_the_best_epoch_is_called_optimistic(toy, rule, caplog):
+    study = replace(toy.study, epoch=rule)
+    with caplog.at_level(logging.INFO, "hms_ray.search.board"):
+        toy.train(study, toy.make_space(epoch=rule), 0, Ledger(study, (), BOARD))
+    [said] = [message for message in caplog.messages if " score " in message]
+    assert ("votes, optimistic: best epochs, chosen on the rows scored;" in said) == (rule == "best")
+    assert ("optimistic" in said) == (rule == "best")
 
 
 @pytest.mark.parametrize(("rule", "kept"), [("last", [2]), ("best", None)])
