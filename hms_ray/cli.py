@@ -264,12 +264,12 @@ def _data(arguments: argparse.Namespace) -> Path:
 
 
 def _smoke_data() -> Path:
-    """Simulate a small set once and keep it in the cache."""
+    """Simulate a set once that is small, but large enough to learn from, and keep it in the cache."""
     from hms_ray.progress import Progress
     from hms_ray.simulate import simulate
     from hms_ray.store.share import cache_root
 
-    eegs, patients, seed = 36, 12, 0
+    eegs, patients, seed = 240, 60, 0
     out = cache_root() / "simulated" / f"{__version__}-{eegs}-{patients}-{seed}"
     if not (out / "train.csv").is_file():
         simulate(out, eegs, patients, seed, Progress("simulate"))

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -146,11 +146,11 @@ def try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
     try:
         sections = _Sections.model_validate(dict(content))
     except ValidationError as error:
-        return None, faults(error) + [fault for fault, _ in _components(content) if fault]
-    found = list(_components(content))
-    own = [stage.augment for stage in sections.stages]
-    in_stages = [None if a is None else list(_augments(a, f"stages.{i}.augment")) for i, a in enumerate(own)]
-    faulty = [fault for fault, _ in itertools.chain(found, *filter(None, in_stages)) if fault]
+        stages = content.get("stages")
+        in_stages = _in_stages(stages if isinstance(stages, list) else [])
+        return None, faults(error) + [f for f, _ in itertools.chain(_components(content), *in_stages.values()) if f]
+    found, in_stages = list(_components(content)), _in_stages([stage.model_dump() for stage in sections.stages])
+    faulty = [fault for fault, _ in itertools.chain(found, *in_stages.values()) if fault]
     if faulty := faulty + order_faults(sections.stages):
         return None, faulty
     components = {c.kind: c for _, c in found if c and c.kind != "augment"}
@@ -160,7 +160,9 @@ def try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
         input=sections.input,
         quality=sections.quality,
         augment=augment,
-        stage_augment=tuple(augment if a is None else tuple(c for _, c in a if c) for a in in_stages),
+        stage_augment=tuple(
+            tuple(c for _, c in in_stages[i] if c) if i in in_stages else augment for i in range(len(sections.stages))
+        ),
         test_time=tuple(sections.test_time),
         optim=sections.optim,
         stages=tuple(sections.stages),
@@ -219,6 +221,12 @@ def _components(content: Mapping[str, Any]) -> Iterator[tuple[str, None] | tuple
             yield from _component(kind, section.get("name"), params, key, f"{key}.name")
     augment = content.get("augment")
     yield from _augments(augment if isinstance(augment, Mapping) else {}, "augment")
+
+
+def _in_stages(stages: Sequence[Any]) -> dict[int, list[tuple[str, None] | tuple[None, Component]]]:
+    """Return the augmentations of each stage that has its own, or their faults."""
+    own = {i: stage.get("augment") for i, stage in enumerate(stages) if isinstance(stage, Mapping)}
+    return {i: list(_augments(a, f"stages.{i}.augment")) for i, a in own.items() if isinstance(a, Mapping)}
 
 
 def _augments(section: Mapping[str, Any], where: str) -> Iterator[tuple[str, None] | tuple[None, Component]]:

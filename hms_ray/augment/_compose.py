@@ -27,12 +27,13 @@ class Batch:
 
 
 def apply_all(batch: Batch, rng: np.random.Generator, recipe: Iterable[tuple[ModuleType, Params]]) -> Batch:
-    """Apply each augmentation in its order.
+    """Apply each augmentation in its order; one with p 0 is none, whatever it would need.
 
     `rng` draws the few decisions (which rows, how much) on the CPU: the same seed augments alike on every device.
     """
     for module, params in recipe:
-        batch = module.apply(batch, rng, params)
+        if params.p > 0:
+            batch = module.apply(batch, rng, params)
     return batch
 
 

@@ -33,7 +33,7 @@ class Params(Pretrained):
     """Which size, from which weights, what it sees, and how it is regularised."""
 
     size: Literal["tiny", "small", "base"] = Field("base", description="the width: 192, 384 or 768; published: base")
-    depth: int = Field(6, ge=1, le=12, description="how many of the layers, the first ones; published: 12")
+    depth: int = Field(12, ge=1, le=12, description="how many of the layers, the first ones; published: 12")
     stride: int = Field(10, ge=1, le=PATCH, description=f"steps from one patch to the next; they are {PATCH} wide")
     drop_rate: float = Field(0.0, ge=0, lt=1, description="dropout before the head")
     resize: Size = None

@@ -163,7 +163,12 @@ def _spaces(study: Study, trials: pd.DataFrame, finalists: list[Scored]) -> list
 def _space(name: str, study: Study, trials: pd.DataFrame, finalists: list[Scored]) -> SpaceView:
     space = study.spaces.get(name)
     trials = trials.sort_values("number", ignore_index=True)
-    searched = dict.fromkeys([*(space["search"] if space else ()), *(p for params in trials["params"] for p in params)])
+    searched = dict.fromkeys(
+        [
+            *(tables.searched_paths(space["search"]) if space else ()),
+            *(p for params in trials["params"] for p in params),
+        ]
+    )
     where = _trial_rows(space, study, [f for f in finalists if f.space == name])
     gains = tables.objective(space) == "gain"
     drawn = trials.assign(estimate=float("nan")) if gains else trials

@@ -1,6 +1,6 @@
 """A study folder as plain data: what was scored, on which rows, and by whom. Nothing is drawn here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,6 +215,13 @@ def searched_params(config: dict[str, Any], search: Iterable[str]) -> dict[str, 
     return {path: value for path, value in found.items() if value is not _ABSENT}
 
 
+def searched_paths(search: Mapping[str, Any]) -> list[str]:
+    """Return the run's paths that a space searches; in a union each begins with the name of the space that does."""
+    members = search["space"]["choice"] if "space" in search else []
+    prefixes = {path: next((f"{name}." for name in members if path.startswith(f"{name}.")), "") for path in search}
+    return list(dict.fromkeys(path.removeprefix(prefix) for path, prefix in prefixes.items()))
+
+
 def read_curves(folder: StudyFolder) -> list[Curve]:
     """Read the learning curves of every trial that has begun, in the order of trial ids."""
     paths = sorted((folder.root / "trials").glob("*/epochs.parquet"))
@@ -263,7 +270,7 @@ def _read_quality(folder: StudyFolder) -> pd.DataFrame:
 def _read_finalist(folder: StudyFolder, study: Study, trial: str) -> Scored:
     table = OofTable.read(folder.oof(trial))
     config = _config_of(folder, study, trial, table.space)
-    searched = study.spaces[table.space]["search"] if config else ()
+    searched = searched_paths(study.spaces[table.space]["search"]) if config else ()
     return Scored(
         trial=trial,
         space=table.space,

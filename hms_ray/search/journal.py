@@ -23,7 +23,7 @@ from hms_ray.search import warm_start
 from hms_ray.search.journal_file import JournalFile, opened, own_score, read_trials
 from hms_ray.search.ranges import spelled
 from hms_ray.search.samplers import Proposer
-from hms_ray.search.space import Space
+from hms_ray.search.space import Space, own_params
 from hms_ray.study_folder import StudyFolder
 
 COLUMNS = ["trial", "space", "number", "state", "value", "score", "estimate", "fidelity", "seconds", "cause", "params"]
@@ -213,5 +213,5 @@ def _row(space: str, trial: FrozenTrial) -> Mapping[str, Any]:
         "fidelity": attrs.get("fidelity", nan),
         "seconds": attrs.get("seconds", nan),
         "cause": attrs.get("cause", ""),
-        "params": {path: spelled(value) for path, value in trial.params.items()},
+        "params": {path: spelled(value) for path, value in own_params(trial.params).items()},
     }

@@ -123,6 +123,12 @@ class Union(Space):
         return member.suggest(_Prefixed(trial, f"{name}."))
 
 
+def own_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a trial's parameters by the run's paths: those of a union's trial without the name of its space."""
+    prefix = f"{params[MEMBER]}." if MEMBER in params else ""
+    return {path.removeprefix(prefix): value for path, value in params.items()}
+
+
 class _Prefixed:
     """A trial whose dimensions have longer names than who asks for them knows."""
 

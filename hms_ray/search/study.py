@@ -10,7 +10,15 @@ import pandas as pd
 
 from hms_ray import files, folds, oof
 from hms_ray.config import RunConfig, Score, parse_run, try_run
-from hms_ray.crossval import FoldJob, Labels, build_model, check_inputs, prepare_inputs, rehearse
+from hms_ray.crossval import (
+    FoldJob,
+    Labels,
+    build_model,
+    check_inputs,
+    prepare_inputs,
+    rehearse,
+    with_random_weights,
+)
 from hms_ray.datasets import Dataset
 from hms_ray.errors import ConfigError, TrialFailed, raise_all
 from hms_ray.execution import loggers
@@ -149,7 +157,8 @@ class Study:
         if not folder.config.is_file():
             files.write_yaml(folder.config, run.content)
         saved = folder.fold(fold).checkpoint.absolute()
-        return FoldJob(trial, run.content, fold, self.stores(run), saved, self.weights(run), limits)
+        content = with_random_weights(run.content)  # a worker has the store, not the file that the run names
+        return FoldJob(trial, content, fold, self.stores(run), saved, self.weights(run), limits)
 
 
 def load_dataset(root: Path, run: RunConfig) -> Dataset:

@@ -104,7 +104,9 @@ class Stage(Strict):
         if self.low_votes:
             weights = weights * self.low_votes.factor(votes, epoch / max(1, self.epochs - 1))
         mean = weights[rows].mean()
-        return weights / mean if mean > 0 else weights
+        if mean == 0:
+            raise TrialFailed(f"low_votes gives every unit of epoch {epoch + 1} of its stage a loss weight of 0")
+        return weights / mean
 
     def targets(self, targets: np.ndarray, votes: np.ndarray) -> np.ndarray:
         """Return vote shares (N, K) after adding `smooth` votes to each class."""

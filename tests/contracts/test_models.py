@@ -22,7 +22,8 @@ SPECS = {
     ],
     "wave": [InputSpec("wave", (1, 4000), 200.0), InputSpec("wave", (18, 2000), 40.0)],
 }
-SMALL = {"speech_encoder": {"arch": "wavlm-tiny", "train": "all"}}  # where the default has a hundred million parameters
+# where the default has a hundred million parameters
+SMALL = {"speech_encoder": {"arch": "wavlm-tiny", "train": "all"}, "ast": {"depth": 2}}
 NAMES = lookup.names("models")
 EACH = [(name, spec) for name in NAMES for spec in SPECS[lookup.load("models", name).LAYOUT]]
 

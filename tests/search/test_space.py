@@ -287,6 +287,119 @@ def test_the_smoke_version_is_tiny_whatever_is_searched():
     assert len({run["stages"][0]["lr"] for run in found}) > 5, "what is cheap is still searched"
 
 
+def test_a_space_says_what_its_smoke_run_has_instead():
+    search = {
+        "model.width": {"int": [4, 64]},
+        "optim.weight_decay": {"uniform": [0, 0.1]},
+        "stages.0.lr": {"log_uniform": [1e-3, 1e-1]},
+    }
+    smoke = {"model": {"name": "basic_cnn", "width": 8}, "stages": [{"epochs": 9, "lr": 0.02}]}
+    small = space.small(made(search, smoke=smoke))
+    run = small.run
+    assert (run.folds, run.epochs, run.model.params.width, run.stages[0].lr) == (2, 9, 8, 0.02)
+    assert [item.path for item in small.ranges] == ["optim.weight_decay"], "what it sets is not searched"
+
+
+@pytest.mark.parametrize(
+    ("smoke", "fault"),
+    [
+        ({"model": {"name": "basic_cn"}}, r"smoke.model.name: no models entry named 'basic_cn'"),
+        ({"stages.3.lr": 0.1}, r"smoke.stages.3.lr: the run has no such place: no '3'"),
+        ([1], r"smoke: must be a mapping, but is \[1\]"),
+    ],
+)
+def test_a_smoke_run_that_cannot_be_is_refused(smoke, fault):
+    refused(fault, smoke=smoke)
+
+
+@pytest.fixture
+def union(tmp_path, monkeypatch):
+    """Two spaces and their union, in the working directory; and how to write it with other content."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "search_spaces").mkdir()
+    deep = copy.deepcopy(BASE) | {
+        "model": {"name": "basic_cnn", "width": 4, "depth": 3},
+        "stages": [{"epochs": 1, "lr": 0.5}],
+    }
+
+    def write(**changes):
+        contents = {
+            "wide": {
+                "base": BASE,
+                "search": {"model.width": {"int": [4, 8]}, "stages.0.lr": {"uniform": [0.001, 0.1]}},
+            },
+            "deep": {"base": deep, "search": {"model.depth": {"choice": [2, 3]}}},
+            "both": {"spaces": ["wide", "deep"], "budget": {"trials": 7}},
+        }
+        for name, content in (contents | changes).items():
+            (tmp_path / "search_spaces" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        return contents
+
+    write()
+    return write
+
+
+def test_a_trial_of_a_union_is_a_trial_of_one_of_its_spaces(union):
+    both = space.load("both")
+    assert [member.name for member in both.members] == ["wide", "deep"] and both.budget.trials == 7
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = set()
+    for _ in range(40):
+        trial = study.ask()
+        run = both.suggest(trial)
+        assert try_run(run)[1] == []
+        name = trial.params["space"]
+        seen.add(name)
+        assert all(path == "space" or path.startswith(f"{name}.") for path in trial.params)
+        member = space.load(name)
+        params = {path: value for path, value in space.own_params(trial.params).items() if path != "space"}
+        assert run == member.suggest(optuna.trial.FixedTrial(params)), "as if the space stood alone"
+    assert seen == {"wide", "deep"}
+
+
+def test_a_union_begins_with_the_base_of_each(union):
+    assert space.load("both").starts() == [
+        {"space": "wide", "wide.model.width": 4, "wide.stages.0.lr": 0.01},
+        {"space": "deep", "deep.model.depth": 3},
+    ]
+
+
+def test_overrides_of_a_union_reach_all_of_it(union):
+    both = space.load("both", ("seed=5", "budget.trials=3"))
+    assert [member.run.seed for member in both.members] == [5, 5] and both.budget.trials == 3
+    assert [member.budget.trials for member in both.members] == [16, 16]
+
+
+def test_the_smoke_version_of_a_union_is_that_of_each(union):
+    both = space.small(space.load("both"))
+    assert [(member.run.folds, member.run.stages[0].epochs) for member in both.members] == [(2, 2), (2, 1)]
+    assert both.resolved()["search"]["space"] == {"choice": ["wide", "deep"]}
+    assert [try_run(run)[1] for run in suggestions(both, 10)] == [[]] * 10
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ({"spaces": ["wide", "depp"]}, r"no space named 'depp'; .* Did you mean 'deep'\?"),
+        ({"spaces": []}, r"space both: spaces must be a list of names, but is \[\]"),
+        ({"spaces": "wide"}, r"spaces must be a list of names, but is 'wide'"),
+        ({"spaces": ["wide", "wide"]}, r"spaces: wide stands twice"),
+        ({"spaces": ["wide"], "base": BASE}, r"base: unknown key; a union has description, spaces, budget"),
+        ({"spaces": ["wide"], "budget": {"trails": 3}}, r"budget.trails: unknown key"),
+    ],
+)
+def test_a_union_that_cannot_be_is_refused(union, content, fault):
+    union(both=content)
+    with pytest.raises(ConfigError, match=fault):
+        space.load("both")
+
+
+def test_the_spaces_of_a_union_share_what_is_the_studys(union):
+    union(deep={"base": copy.deepcopy(BASE) | {"folds": 4}})
+    with pytest.raises(ConfigError, match="space both: deep has folds: 4, wide has 3"):
+        space.load("both")
+
+
 @pytest.fixture
 def spaces_here(tmp_path, monkeypatch):
     """A working directory with a space of its own; returns a function that writes more."""
@@ -407,7 +520,7 @@ def test_every_space_of_the_repository_is_valid(repository):
         small = space.small(item)
         for run in (*suggestions(item, 10), *suggestions(small, 5)):
             assert try_run(run)[1] == [], path
-        assert item.base_params() is not None, f"{path}: the base run lies outside its own search"
+        assert len(item.starts()) == len(item.members), f"{path}: a base run lies outside its own search"
 
 
 def test_what_a_study_keeps_of_a_space_is_the_same_space():
