@@ -22,6 +22,7 @@ from hms_ray.search.paths import covers, get, put, replaced
 from hms_ray.search.range_checks import FIXED, holds, parse_ranges
 from hms_ray.search.ranges import Range
 from hms_ray.search.settings import SETTINGS, Budget, Log, Race, Resources, Sampler
+from hms_ray.search.smoke import fits, smoke_run
 from hms_ray.study_folder import check_id
 
 SECTIONS = ("description", "base", "search", "smoke", *SETTINGS)
@@ -226,7 +227,7 @@ def parse(name: str, content: Mapping[str, Any]) -> Space:
     found += faulty
     if run and "budget" in parsed and parsed["budget"].trial_folds > run.folds:
         found.append(f"budget.trial_folds: must not exceed folds ({run.folds}), but got {parsed['budget'].trial_folds}")
-    found += [f"smoke.{fault}" for fault in (_smoke(base, smoke)[1] if run else ())]
+    found += [f"smoke.{fault}" for fault in (smoke_run(base, smoke)[1] if run else ())]
     raise_all(dict.fromkeys(found), ConfigError, f"space {name}")
     return Space(check_id(name), str(content.get("description", "")), base, ranges, search, smoke, **parsed)
 
@@ -238,36 +239,10 @@ def small(space: Space) -> Space:
         members = tuple(map(small, space.spaces))
         search = {path: value for path, value in space.search.items() if path == MEMBER or _is_of(path, members)}
         return replace(space, base=members[0].base, search=search, spaces=members, budget=budget, sampler=Sampler())
-    content, _ = _smoke(space.run.content, space.smoke)
-    ranges = tuple(item for item in space.ranges if not _may_be_large(item) and _fits(item, content, space.smoke))
+    content, _ = smoke_run(space.run.content, space.smoke)
+    ranges = tuple(item for item in space.ranges if fits(item, content, space.smoke))
     search = {item.path: space.search[item.path] for item in ranges}
     return replace(space, base=content, ranges=ranges, search=search, budget=budget, sampler=Sampler())
-
-
-def _smoke(base: Mapping[str, Any], smoke: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return a base run as `--smoke` trains it, and what is wrong with it; without a word on stages, they are short."""
-    content = copy.deepcopy(dict(base)) | {"folds": 2}
-    if "stages" not in smoke:
-        content["stages"] = [{**stage, "epochs": min(stage["epochs"], 2)} for stage in content["stages"]]
-    if "model" not in smoke and "pretrained" in content["model"]:
-        content["model"]["pretrained"] = False
-    try:
-        for path, value in smoke.items():
-            put(content, str(path), value)
-    except KeyError as error:
-        return content, [f"{path}: the run has no such place: {error.args[0]}"]
-    run, found = try_run(content)
-    return (run.content if run else content), found
-
-
-def _fits(item: Range, content: Mapping[str, Any], smoke: Mapping[str, Any]) -> bool:
-    """Whether a range is one of the smoke run's too: not set by it, and possible at both ends."""
-    if any(covers(path, item.path) or covers(item.path, path) for path in smoke):
-        return False
-    try:
-        return all(try_run(replaced(content, item.path, value))[0] for value in item.ends)
-    except KeyError:
-        return False
 
 
 def _is_of(path: str, members: Sequence[Space]) -> bool:
@@ -304,11 +279,6 @@ def _whole(base: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(base["augment"], dict):
         base["augment"] = {name: {} if params is None else params for name, params in base["augment"].items()}
     return base
-
-
-def _may_be_large(item: Range) -> bool:
-    """Whether a range decides over epochs or weights to fetch, by itself or inside a section."""
-    return item.path.endswith((".epochs", ".pretrained")) or any(isinstance(end, dict | list) for end in item.ends)
 
 
 def _override(content: dict[str, Any], override: str) -> None:
