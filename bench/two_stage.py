@@ -64,9 +64,9 @@ def _score(dataset: Dataset, run: RunConfig) -> float:
     probs = np.empty_like(labels.targets)
     with tempfile.TemporaryDirectory() as scratch:
         for k in range(run.folds):
-            job = crossval.FoldJob("bench", run.content, k, stores, Path(scratch) / f"{k}.pt")
+            job = crossval.FoldJob("bench", run.content, k, stores, Path(scratch) / str(k) / "checkpoint.pt")
             result = crossval.train_job(job, labels, Replica(torch.device("cpu")), lambda row: None)
-            probs[result.rows] = result.probs
+            probs[result.rows] = result.probs[-1]
     scored = labels.votes >= run.score.min_votes
     return dataset.task.score(labels.targets[scored], probs[scored])
 
