@@ -100,12 +100,19 @@ class Images(Dataset):
 
     spectrograms: (rows, 400) by name; panels in the order of the regions LL, LP, RL, RP
     names, first: (N,) each item's spectrogram and the first row of its window; targets: (N, K)
+    augmented: with masks and mirrored sides, as for training
     """
 
     def __init__(
-        self, spectrograms: Mapping[str, np.ndarray], names: np.ndarray, first: np.ndarray, targets: np.ndarray
+        self,
+        spectrograms: Mapping[str, np.ndarray],
+        names: np.ndarray,
+        first: np.ndarray,
+        targets: np.ndarray,
+        augmented: bool = True,
     ) -> None:
         self.spectrograms, self.names, self.first, self.targets = spectrograms, names, first, targets
+        self.augmented = augmented
 
     def __len__(self) -> int:
         return len(self.names)
@@ -115,8 +122,9 @@ class Images(Dataset):
         panels = [window[:, 100 * p : 100 * p + 100].T for p in range(4)]
         image = np.concatenate([np.log(np.clip(panel, np.exp(-4), np.exp(8))) for panel in panels])
         image = np.nan_to_num((image - np.nanmean(image)) / (np.nanstd(image) + 1e-6)).astype(np.float32)
-        image = _masked(image) if np.random.rand() < 0.5 else image
-        image = np.concatenate([image[200:], image[:200]]) if np.random.rand() < 0.5 else image
+        if self.augmented:
+            image = _masked(image) if np.random.rand() < 0.5 else image
+            image = np.concatenate([image[200:], image[:200]]) if np.random.rand() < 0.5 else image
         return torch.from_numpy(image[None]), torch.from_numpy(self.targets[i].astype(np.float32))
 
 
