@@ -69,6 +69,8 @@ def whole(settings: Sequence[Setting], options: argparse.Namespace) -> Iterator[
     yield ratio(f"{best} / ours, the whole commands", total[best] / total[OURS], GOAL)
     best = min((name for name in runs if name != OURS), key=training.__getitem__)
     yield ratio(f"{best} / ours, first fold's beginning to last one's end", training[best] / training[OURS], GOAL)
+    start = {name: total[name] - training[name] for name in runs}
+    yield f"  beside training, however long that is: {best} {start[best]:.1f} s, ours {start[OURS]:.1f} s"
     yield f"  KL, ours - {best}: {_difference(runs[OURS], runs[best])}"
 
 
