@@ -30,8 +30,10 @@ $(DEMO_DATA)/train.csv: | $(INSTALLED)
 
 install: $(INSTALLED)
 
+# Searches start a Ray that takes all cores: their tests run one after the other, the others side by side.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/search --ignore tests/execution
+	$(BIN)/python -m pytest tests/search tests/execution
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff check .

@@ -109,7 +109,7 @@ OPTIONS = [
     (["--set", "resources.gpus=1.5"], "resources.gpus: "),
     (["--space", "toy"], "toy is given twice"),
     (["--space", "search_spaces/toy.yaml"], "toy is given twice"),
-    (["--space", "tyo"], "no space named 'tyo'; there are: bad_range, demo, front_end, toy, "),
+    (["--space", "tyo"], "no space named 'tyo'; there are: all, ast, bad_range, basic_cnn, "),
     (["--space", "none.yaml"], "--space none.yaml: no such file"),
     (["--space", "two_folds"], "two_folds has folds: 2, toy has 3"),
     (["--space", "bad_range"], "search.model.width = 2: model.width: "),

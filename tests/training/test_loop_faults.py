@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load
 from torch import nn
 
+from hms_ray.augment import mixup
 from hms_ray.augment._compose import Batch
 from hms_ray.errors import TrialFailed
 from hms_ray.training import history
@@ -75,7 +76,7 @@ class Spoil:
 
 
 def test_a_loss_that_is_no_number_fails_the_trial_and_names_the_epoch(toy, tmp_path):
-    recipe = toy.recipe(augment=((Spoil(epoch=3, steps=5), None),))
+    recipe = toy.recipe(augment=((Spoil(epoch=3, steps=5), mixup.Params(p=1.0)),))
     with pytest.raises(TrialFailed, match=r"the training loss became nan in epoch 3; a smaller lr or clip_grad"):
         toy.train(recipe, toy.data, tmp_path / "a")
 
