@@ -6,8 +6,9 @@ runs/<study>/
   quality.parquet   the measures of each unit's recordings
   journal.log       Optuna JournalStorage
   gpu_memory.json   what each architecture needs of a GPU, as measured
-  trials/<id>/      config.yaml, epochs.parquet, folds/<k>/
-    folds/<k>/      oof.parquet, epochs.npy (predictions of every epoch), weights/<epoch>.safetensors, checkpoint.pt
+  trials/<id>/      config.yaml, weights.json (which it began from), epochs.parquet, folds/<k>/
+    folds/<k>/      oof.parquet, epochs.npy (predictions of every epoch), weights/<epoch>.safetensors, and, while it
+                    is trained, state/: its worker's own
   oof/<id>.parquet  one out-of-fold table a finalist or foreign file
   ensemble/         ensemble.json, oof.parquet
 """
@@ -59,14 +60,12 @@ class FoldFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """State after the last finished epoch; gone once the fold is finished."""
-        return self.root / "checkpoint.pt"
+        """State after the last finished epoch; gone once the fold is finished, with all that lies beside it."""
+        return self.root / "state" / "checkpoint.pt"
 
     def drop_checkpoint(self) -> None:
         """Delete what only more training would need."""
-        self.checkpoint.unlink(missing_ok=True)
-        for teacher in self.root.glob("teacher-*"):
-            shutil.rmtree(teacher)
+        shutil.rmtree(self.root / "state", ignore_errors=True)
 
     def drop_weights(self, but: int | None = None) -> None:
         """Delete what only prediction or more training would need, but for the weights after one epoch."""
@@ -91,6 +90,11 @@ class TrialFolder:
     def epochs(self) -> Path:
         """One row for each fold and epoch."""
         return self.root / "epochs.parquet"
+
+    @property
+    def weights(self) -> Path:
+        """Which published weights its folds begin from, where they do."""
+        return self.root / "weights.json"
 
     def fold(self, k: int) -> FoldFolder:
         """The folder of fold k."""

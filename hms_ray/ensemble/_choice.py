@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hms_ray import epoch_choice, files
 from hms_ray.ensemble._rows import Rows
 from hms_ray.ensemble._selection import optimism_of_choice
 from hms_ray.oof import OofTable, Stack
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study_folder import StudyFolder, TrialFolder
 
 
 def correction(folder: StudyFolder, members: Stack, rows: Rows, rng: np.random.Generator) -> dict[str, Any] | None:
@@ -51,12 +54,30 @@ def correction(folder: StudyFolder, members: Stack, rows: Rows, rng: np.random.G
 
 def _tried(folder: StudyFolder, members: Stack) -> dict[str, list[OofTable]]:
     """Return the tables of the folds that chose, of each trial that has them all."""
-    found = {}
+    study, found = folder.read_study(), {}
     for root in sorted((folder.root / "trials").glob("*")):
         paths = [folder.trial(root.name).fold(k).oof for k in members.selected_on]
         if paths and all(map(Path.is_file, paths)):
-            found[root.name] = [OofTable.read(path) for path in paths]
+            found[root.name] = _as_compared(folder.trial(root.name), [OofTable.read(path) for path in paths], study)
     return found
+
+
+def _as_compared(trial: TrialFolder, tables: Sequence[OofTable], study: Mapping[str, Any]) -> list[OofTable]:
+    """Return the tables of a trial's folds, each at the epoch that these folds choose, as when the search compared it.
+
+    tables: of one fold each, after its last epoch
+    """
+    rule, folds = study["epoch"], [int(table.folds[0]) for table in tables]
+    if rule == "last" or (rule == "cross_fitted" and len(folds) == 1):  # a fold alone has none to choose its epoch
+        return list(tables)
+    curve = files.read_table(trial.epochs, ["fold", "epoch", "score"])
+    scores = np.stack([curve["score"][curve["fold"] == fold].to_numpy() for fold in folds])
+    units = np.array([int((table.votes >= study["score"]["min_votes"]).sum()) for table in tables])
+    epochs = epoch_choice.choose(rule, scores, units)
+    return [
+        replace(table, probs=np.load(trial.fold(fold).by_epoch, mmap_mode="r")[epoch - 1].astype(np.float64))
+        for table, fold, epoch in zip(tables, folds, epochs, strict=True)
+    ]
 
 
 def _aligned(tables: list[OofTable], units: np.ndarray) -> np.ndarray:

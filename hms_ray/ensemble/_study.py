@@ -237,9 +237,10 @@ def _optimistic(members: Stack) -> list[str]:
 
 
 def _epoch_rule(members: Stack) -> str:
-    """Return how the epochs behind the ensemble were chosen: as honestly as those of its worst candidate."""
-    doubtful = (rule for rule in ("best", "given") if rule in members.epoch_rules)
-    return next(doubtful, "cross_fitted")
+    """Return how the epochs behind the ensemble were chosen: as by all candidates, or as honestly as by the worst."""
+    rules = set(members.epoch_rules)
+    doubtful = (rule for rule in ("best", "given") if rule in rules)
+    return rules.pop() if len(rules) == 1 else next(doubtful, "cross_fitted")
 
 
 def _table(members: Stack, rows: Rows, nested: CrossFit) -> OofTable:

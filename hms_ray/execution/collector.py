@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hms_ray.execution.mailbox import (
     OVERDUE,
+    EpochWeights,
     FoldBegun,
     FoldDone,
     FoldFailed,
@@ -143,6 +144,9 @@ class Collector:
                 if isinstance(message, FoldDone):
                     goes_on = self.source.goes_on(message.trial, message.fold)
                     self.mailbox.decide.remote(message.trial, message.fold, goes_on)
+            case EpochWeights(trial, fold):
+                if (trial, fold) in self.under_way:  # else it was given up before
+                    self.source.handle(message)
             case Wanted() | WorkDone() | ReplicasLost():
                 assert self.other, "only replicas of a worker group ask for work"
                 self.other(message)

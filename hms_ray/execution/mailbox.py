@@ -153,8 +153,10 @@ class Mailbox:
         self.changed = asyncio.Condition()
 
     async def post(self, message: Message) -> None:
-        """Take a message."""
+        """Take a message; weights only once the driver has those that came before, since they are large."""
         async with self.changed:
+            if isinstance(message, EpochWeights):
+                await self.changed.wait_for(lambda: not any(isinstance(m, EpochWeights) for m in self.messages))
             self.messages.append(message)
             if isinstance(message, FoldDone | FoldHalted | FoldFailed) and message.final:
                 self.outcomes[message.trial, message.fold] = isinstance(message, FoldDone)
@@ -163,7 +165,9 @@ class Mailbox:
     async def drain(self, wait_s: float) -> list[Message]:
         """Give all messages away; wait for one if there is none."""
         await self._until(lambda: bool(self.messages), wait_s)
-        messages, self.messages = self.messages, []
+        async with self.changed:
+            messages, self.messages = self.messages, []
+            self.changed.notify_all()
         return messages
 
     async def outcome(self, trial: str, fold: int) -> bool | None:

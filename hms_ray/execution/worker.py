@@ -23,6 +23,7 @@ from hms_ray.execution.mailbox import (
     StorageFailed,
     Work,
 )
+from hms_ray.training.history import discard
 from hms_ray.training.loop import FoldStopped
 from hms_ray.training.team import Replica
 
@@ -72,9 +73,14 @@ def train_work(work: Work, labels: Labels, replica: Replica, line: Line, actor: 
             trained = isinstance(message, FoldDone)
             if first:
                 line.post(message)
-        if not trained or is_last:
+            if first and isinstance(message, FoldHalted):
+                discard(job.saved)
+        if not trained:
             return
-        if not share(line.goes_on(job.trial, job.fold) if first else None):
+        goes_on = share(line.goes_on(job.trial, job.fold) if first else None)
+        if first:  # what it kept on this machine: by now the driver has written the fold
+            discard(job.saved)
+        if is_last or not goes_on:
             return
 
 

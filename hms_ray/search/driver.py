@@ -108,9 +108,11 @@ def _search_space(study: Study, space: Space, place: Place) -> list[str]:
             raise SearchAborted(
                 f"space {space.name}: none of its {space.budget.trials} trials could be trained; {trials.why()}"
             )
+        ended = [journal.trial_id(t.number) for t in journal.trials() if t.state.is_finished()]
+        _drop_weights(ledger, [trial for trial in ended if trial not in finalists])
         runs = {trial: parse_run(journal.run(number)) for trial, number in finalists.items()}
         whole = _train_all_folds(ledger, runs, place, shares)
-        _drop_weights(ledger, [journal.trial_id(t.number) for t in journal.trials() if t.state.is_finished()])
+        _drop_weights(ledger, list(finalists))
         return whole
 
 
@@ -137,8 +139,7 @@ def _train_all_folds(ledger: Ledger, runs: Mapping[str, RunConfig], place: Place
     whole = [trial for trial in runs if not ledger.without_weights(trial)]
     for trial in whole:
         if not folder.oof(trial).is_file():
-            ledger.write_oof(trial)
-        ledger.keep_chosen(trial)
+            ledger.finish(trial)
     failed = [
         f"{trial} has no out-of-fold table: {ledger.failures[trial].cause if trial in ledger.failures else 'unknown'}"
         for trial in runs

@@ -48,6 +48,8 @@ class Finals:
         """Write what a worker sent."""
         self.ledger.handle(message)
         if isinstance(message, FoldDone):
+            if not self.ledger.without_weights(message.trial):
+                self.ledger.finish(message.trial)  # at once: weights that are not chosen make room
             self.shares.learn(self.runs[message.trial], self.share, message.result)
         if isinstance(message, FoldFailed) and message.of_memory and self.share < 1:
             self.shares.halve(self.runs[message.trial], self.share)

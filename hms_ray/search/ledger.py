@@ -129,8 +129,10 @@ class Ledger:
         kept = {k: map(folder.fold(k).weights, self._kept(trial, k)) for k in finished}
         return [k for k in range(self.study.folds) if k not in kept or not all(path.is_file() for path in kept[k])]
 
-    def keep_chosen(self, trial: str) -> None:
-        """Delete the weights of a whole trial that no choice can reach any more."""
+    def finish(self, trial: str) -> None:
+        """Write the out-of-fold table of a trial that has all its folds, and delete the weights that no choice can
+        reach any more."""
+        self._write_oof(trial)
         for fold, epoch in enumerate(oof.epochs_of(self.study.folder.oof(trial))):
             self.study.folder.trial(trial).fold(fold).drop_weights(but=epoch)
 
@@ -152,23 +154,28 @@ class Ledger:
                 "nothing is read back from its ray/ folder. The same command then goes on"
             )
 
-    def write_oof(self, trial: str) -> None:
-        """Join all folds of a trial to its out-of-fold table."""
-        folds = tuple(range(self.study.folds))
-        epochs = self._epochs(trial, folds)
+    def _write_oof(self, trial: str) -> None:
+        """Join all folds of a trial to its out-of-fold table.
+
+        Where there is a table, a fold was trained again for its weights: its epochs stay, others have no weights left.
+        """
+        folds, path = tuple(range(self.study.folds)), self.study.folder.oof(trial)
+        known = dict(enumerate(oof.epochs_of(path))) if path.is_file() else None
+        epochs = known or self._epochs(trial, folds)
         tables = [self._table(trial, fold, epochs[fold]) for fold in folds]
         whole = {
             name: np.concatenate([getattr(table, name) for table in tables])
             for name in ("unit_ids", "group_ids", "folds", "votes", "targets", "probs")
         }
         chosen = {"selected_on": self.selected_on, "epoch_rule": self.study.epoch, "epochs": tuple(epochs.values())}
-        OofTable(**(vars(tables[0]) | whole | chosen)).write(self.study.folder.oof(trial))
+        OofTable(**(vars(tables[0]) | whole | chosen)).write(path)
         self.board.note(f"{trial} all folds: {self._worded(trial, folds)}")
 
     def _write(self, trial: str, done: FoldDone) -> None:
         self._replace_epochs(trial, done.fold, done.result.epochs)
         table = fold_table(done.result, self.study.labels, trial, trial.rpartition("-")[0], self.selected_on)
         write_fold(self.study.folder.trial(trial).fold(done.fold), table, done.result.probs)
+        self._scored.cache_clear()
 
     def _epochs(self, trial: str, folds: Sequence[int]) -> dict[int, int]:
         """Return the epoch of each of those finished folds, by the study's rule."""

@@ -52,7 +52,7 @@ class Referee:
         done = [fold for fold in scored if fold not in missing]
         if stopped_in in missing:
             curves = self._curves(kept, stopped_in)
-            own.append(pace.projected_end(self.ledger.curve(trial, stopped_in), curves, run.epochs))
+            own.append(pace.projected_end(self._curve(trial, stopped_in), curves, run.epochs))
             done.append(stopped_in)
         order = [*done, *(fold for fold in scored if fold not in done)]
         others = np.array([[self.ledger.score(other, [fold]) for fold in order] for other in kept])
@@ -81,7 +81,12 @@ class Referee:
         return score, int((pool.weights > 0).sum()), len(own.targets), len(np.unique(own.groups))
 
     def _curves(self, trials: Sequence[str], fold: int) -> list[np.ndarray]:
-        return [self.ledger.curve(trial, fold) for trial in trials]
+        return [self._curve(trial, fold) for trial in trials]
+
+    def _curve(self, trial: str, fold: int) -> np.ndarray:
+        """Return the score that a fold would have, had it ended after each epoch."""
+        curve = self.ledger.curve(trial, fold)
+        return np.fmin.accumulate(curve) if self.ledger.study.epoch == "best" else curve
 
     def _stacked(self, trials: Sequence[str], folds: Sequence[int]) -> np.ndarray:
         """Return the trials' predictions (N, M, K) on the scored units of those folds."""

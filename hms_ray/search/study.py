@@ -30,7 +30,7 @@ from hms_ray.store import quality
 from hms_ray.store.inputs import read_quality
 from hms_ray.store.share import StoreRef
 from hms_ray.store.workers import Workers
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study_folder import StudyFolder, TrialFolder
 from hms_ray.training.epochs import Rule
 from hms_ray.weights import fetch as fetch_weights
 
@@ -113,10 +113,12 @@ class Study:
 
     def weights(self, run: RunConfig) -> StoreRef | None:
         """Return the published weights from which a run begins, fetched unless that is done; None: random ones."""
-        key = files.fingerprint(run.model.dump())
-        if key not in self.fetched:
-            self.fetched[key] = fetch_weights(run.model)
-        return self.fetched[key]
+        source = run.model.module.source(run.model.params) if hasattr(run.model.module, "source") else None
+        if source is None:
+            return None
+        if source.key not in self.fetched:
+            self.fetched[source.key] = fetch_weights(run.model)
+        return self.fetched[source.key]
 
     def fetch(self, spaces: Sequence[Space]) -> None:
         """Fetch the weights of the base runs and of each choice, and see that they fit.
@@ -156,9 +158,23 @@ class Study:
         folder = self.folder.trial(trial)
         if not folder.config.is_file():
             files.write_yaml(folder.config, run.content)
-        saved = folder.fold(fold).checkpoint.absolute()
+        saved, weights = folder.fold(fold).checkpoint.absolute(), self.weights(run)
+        if weights is not None:
+            _check_beginning(folder, weights)
         content = with_random_weights(run.content)  # a worker has the store, not the file that the run names
-        return FoldJob(trial, content, fold, self.stores(run), saved, self.weights(run), limits)
+        return FoldJob(trial, content, fold, self.stores(run), saved, weights, limits)
+
+
+def _check_beginning(trial: TrialFolder, weights: StoreRef) -> None:
+    """Keep which weights a trial's first fold begins from, and refuse others for its other folds."""
+    if not trial.weights.is_file():
+        files.write_json(trial.weights, {"store": weights.name})
+    known = files.read_json(trial.weights)["store"]
+    if known != weights.name:
+        raise ConfigError(
+            f"{trial.root.name} began from the weights {known}, but its model.pretrained now names others "
+            f"({weights.name}); put the file back, or choose another --study"
+        )
 
 
 def load_dataset(root: Path, run: RunConfig) -> Dataset:

@@ -11,7 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from hms_ray.config import RunConfig, try_run
-from hms_ray.errors import SearchAborted, UserError
+from hms_ray.errors import ConfigError, SearchAborted
 from hms_ray.execution.collector import ATTEMPTS, LOST
 from hms_ray.execution.mailbox import FoldDone, FoldHalted, Message, Work
 from hms_ray.execution.packing import Shares
@@ -128,13 +128,14 @@ class Trials:
         if not missing or (began and not self._survives(trial)):  # the driver was killed before it recorded that
             self._end(trial)
             return None
-        kept = self.kept(number)
         try:
-            jobs = [self.study.job(trial, run, fold, self.referee.limits(run, fold, kept)) for fold in missing]
-        except UserError as error:  # a combination of choices whose weights or features cannot be had
+            self.study.weights(run)
+        except ConfigError as error:  # a combination of choices whose weights cannot be had
             self.ledger.board.failed(trial, None, str(error))
             self._fail(number, trial, str(error))
             return None
+        kept = self.kept(number)
+        jobs = [self.study.job(trial, run, fold, self.referee.limits(run, fold, kept)) for fold in missing]
         self.given[trial] = self.gpus.share(run) if isinstance(self.gpus, Shares) else self.gpus
         return Work(trial, tuple(jobs), self.given[trial])
 
@@ -236,7 +237,11 @@ class Trials:
 
     def _no_finalists(self) -> list[str]:
         complete = [self.journal.trial_id(t.number) for t in self.journal.trials(TrialState.COMPLETE)]
-        chosen = self.referee.choose(complete, self.budget.finalists) if complete else []
+        count = self.budget.finalists
+        if self.journal.space.race.rule == "ensemble" and complete:
+            chosen = self.referee.choose(complete, count)
+        else:
+            chosen = [self.journal.trial_id(t.number) for t in self.journal.best(count)]
         return [t for t in complete if t not in chosen and not self.study.folder.oof(t).is_file()]
 
     def _check_failures(self) -> None:

@@ -1,6 +1,7 @@
 """What a fold has behind it, kept so that a kill costs at most the epoch in flight: curve, predictions, weights."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +10,17 @@ import torch
 
 from hms_ray import files
 from hms_ray.training import checkpoint, epochs
+
+
+def discard(saved: Path) -> None:
+    """Remove what a fold kept beside its checkpoint, its teachers' too, and nothing else."""
+    for teacher in saved.parent.glob("teacher-*"):
+        discard(teacher / saved.name)
+    for path in (saved, *saved.parent.glob("weights/*.safetensors")):
+        path.unlink(missing_ok=True)
+    for folder in (saved.parent / "weights", saved.parent):
+        with suppress(OSError):  # not empty, or gone
+            folder.rmdir()
 
 
 class Saved(Protocol):

@@ -12,7 +12,7 @@ from torch import nn
 
 from hms_ray import seeds
 from hms_ray.augment._compose import Batch, apply_all
-from hms_ray.errors import TrialFailed
+from hms_ray.errors import TrialFailed, UserError
 from hms_ray.store.inputs import memory_format
 from hms_ray.training import checkpoint, memory, optim
 from hms_ray.training.batches import Epochs, TrainingData
@@ -36,7 +36,9 @@ class Learner:
         self.rows = np.flatnonzero((data.folds != fold) & (data.trust > 0))
         self.held_out = np.flatnonzero(data.folds == fold)
         torch.manual_seed(seeds.derive(recipe.seed, "weights"))
-        self.plain = recipe.build().to(replica.device, memory_format=memory_format(1 + len(data.inputs.spec.shape)))
+        with replica.together():
+            self.plain = _built(recipe)
+        self.plain.to(replica.device, memory_format=memory_format(1 + len(data.inputs.spec.shape)))
         self.share = -(-recipe.optim.batch // replica.size)  # rows of a batch
         self.average = ModelEmaV3(self.plain, decay=recipe.optim.ema, use_warmup=True) if recipe.optim.ema else None
         if recipe.optim.compile:
@@ -181,3 +183,11 @@ class Learner:
             recipe.test_time,
             recipe.optim.precision,
         )
+
+
+def _built(recipe: "Recipe") -> nn.Module:
+    """Build the network; weights that are damaged on one machine fail the trial on all."""
+    try:
+        return recipe.build()
+    except UserError as error:
+        raise TrialFailed(str(error)) from error

@@ -1,5 +1,6 @@
 """How one fold is trained: the page to read first."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from hms_ray import files, seeds
+from hms_ray.errors import TrialFailed
 from hms_ray.params import Params
 from hms_ray.training import memory, optim, pseudo
 from hms_ray.training.batches import TrainingData
@@ -19,6 +21,9 @@ from hms_ray.training.history import History
 from hms_ray.training.learner import Learner
 from hms_ray.training.stages import Stage, chain
 from hms_ray.training.team import Replica
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ def train_fold(
         learner.restore(state["learner"])
         history.take(state)
     curve, restored = history.curve, len(history.curve)
-    while not (stopped := replica.team.from_first(_is_above(curve, limits))) and len(curve) < len(plan):
+    while not (stopped := replica.team.from_first(_is_above(history, limits))) and len(curve) < len(plan):
         started = time.monotonic()
         number, done = plan[len(curve)]
         if done == 0 or len(curve) == restored:
@@ -124,9 +129,12 @@ def train_fold(
     return FoldResult(fold, learner.held_out, history.probs, curve, history.weights(), **learner.usage())
 
 
-def _is_above(curve: list[dict[str, Any]], limits: Sequence[float]) -> bool:
-    """Whether the last epoch's score is above its limit; one that is NaN never is."""
-    return bool(curve and limits) and curve[-1]["score"] > limits[len(curve) - 1]
+def _is_above(history: History, limits: Sequence[float]) -> bool:
+    """Whether the score, had the fold ended with the last epoch, is above that epoch's limit; NaN never is."""
+    scores = [row["score"] for row in history.curve]
+    if not (scores and limits):
+        return False
+    return bool((np.fmin.reduce(scores) if history.rule == "best" else scores[-1]) > limits[len(scores) - 1])
 
 
 def _targets(recipe: Recipe, number: int, learner: Learner, saved: Path) -> np.ndarray:
@@ -156,6 +164,10 @@ def _teach(
         seed=seeds.derive(recipe.seed, name),
         mark=files.fingerprint(recipe.mark, name),
     )
-    result = train_fold(teacher, data, part, replica, saved.parent / name / saved.name, lambda row: None)
+    log.info("training %s, whose predictions are labels of stage %d", name, number)
+    try:
+        result = train_fold(teacher, data, part, replica, saved.parent / name / saved.name, lambda row: None)
+    except TrialFailed as error:
+        raise TrialFailed(f"{name}: {error}") from error.__cause__
     assert isinstance(result, FoldResult), "a teacher has no limits"
     return result.rows, replica.team.from_first(result.probs)[-1]
