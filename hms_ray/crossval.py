@@ -167,8 +167,12 @@ def rehearse(run: RunConfig, task: Task) -> None:
         with torch.inference_mode(), torch.device("meta"):  # shapes alone, whatever the network's size
             build_model(run, task).eval()(torch.empty(2, *spec.shape))
     except (RuntimeError, AssertionError, ValueError) as error:
-        what = f"model {run.model.name} cannot take {spec.layout} inputs of shape {spec.shape}"
-        raise ConfigError(f"{what}: {str(error).splitlines()[0]}") from error
+        cause = str(error).strip() or type(error).__name__  # a bare assertion says nothing
+        takes = "resize" in type(run.model.params).model_fields
+        raise ConfigError(
+            f"model {run.model.name} cannot take {spec.layout} inputs of shape {spec.shape}: {cause.splitlines()[0]}"
+            + ("; model.resize brings images to a size that it takes" if takes else "")
+        ) from error
 
 
 def prepare_inputs(dataset: Dataset, run: RunConfig, workers: Workers | None = None) -> tuple[StoreRef, ...]:

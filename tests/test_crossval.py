@@ -21,6 +21,7 @@ from hms_ray.crossval import (
 )
 from hms_ray.datasets import Windows
 from hms_ray.errors import ConfigError
+from hms_ray.models import basic_cnn
 from hms_ray.seeds import stream
 from hms_ray.store import quality
 from hms_ray.store.share import StoreRef
@@ -152,6 +153,23 @@ def test_a_network_that_cannot_take_the_image_fails_its_rehearsal():
     run = a_run(model={"name": "timm_image", "arch": "maxvit_tiny_rw_224", "pretrained": False})
     with pytest.raises(ConfigError, match=r"model timm_image cannot take image inputs of shape \(1, 100, 75\): "):
         rehearse(run, TASK)
+
+
+@pytest.mark.parametrize("arch", ["maxvit_tiny_rw_224", "mvitv2_tiny"])
+def test_a_network_of_timm_that_wants_another_size_is_told_of_resize(arch):
+    run = a_run(model={"name": "timm_image", "arch": arch, "pretrained": False})
+    with pytest.raises(ConfigError, match=r"; model\.resize brings images to a size that it takes$"):
+        rehearse(run, TASK)
+
+
+@pytest.mark.parametrize("text", ["", "\n", " "])
+def test_an_assertion_without_a_text_is_called_by_its_name(monkeypatch, text):
+    def fails(self, x):
+        raise AssertionError(text)
+
+    monkeypatch.setattr(basic_cnn._MeanMax, "forward", fails)
+    with pytest.raises(ConfigError, match=r"cannot take image inputs of shape \(1, 100, 75\): AssertionError$"):
+        rehearse(a_run(), TASK)
 
 
 def test_learning_curves_are_written_by_fold_and_epoch(tmp_path):
