@@ -41,8 +41,14 @@ def load(path: Path, of: str) -> dict[str, Any] | None:
 
 
 def pack(weights: Mapping[str, torch.Tensor]) -> bytes:
-    """Return weights in the safetensors format."""
-    return save_safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
+    """Return weights in the safetensors format, which wants no memory to be shared, as that of tied layers is."""
+    own, taken = {}, set()
+    for name, weight in weights.items():
+        tensor = weight.detach().cpu().contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        own[name] = tensor.clone() if memory in taken else tensor
+        taken.add(memory)
+    return save_safetensors(own)
 
 
 def unpack(path: Path) -> dict[str, torch.Tensor]:

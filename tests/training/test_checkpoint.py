@@ -98,6 +98,17 @@ def test_weights_come_back_bit_for_bit(tmp_path):
     assert all(torch.equal(back[name], weights[name]) and back[name].dtype == weights[name].dtype for name in weights)
 
 
+def test_tensors_that_share_memory_are_kept_and_others_are_not_copied(tmp_path, monkeypatch):
+    base, cloned = torch.arange(12.0).reshape(3, 4), []
+    weights = {"own": torch.ones(3), "tied": base, "twin": torch.nn.Parameter(base), "part": base[1:], "none": base[:0]}
+    clone = torch.Tensor.clone
+    monkeypatch.setattr(torch.Tensor, "clone", lambda self, **how: cloned.append(self.shape) or clone(self, **how))
+    (tmp_path / "w").write_bytes(checkpoint.pack(weights))
+    assert cloned == [weights[name].shape for name in ("twin", "part", "none")]
+    back = checkpoint.unpack(tmp_path / "w")
+    assert back.keys() == weights.keys() and all(torch.equal(back[name], weights[name]) for name in weights)
+
+
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(DataError, match=r"model.safetensors: no such file; the weights of this fold were not kept"):
         checkpoint.unpack(tmp_path / "model.safetensors")
