@@ -12,12 +12,12 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from hms_ray import lookup
+from hms_ray.epoch_choice import Rule
 from hms_ray.errors import ConfigError, raise_all
 from hms_ray.params import Params, faults
 from hms_ray.seeds import MAX_SEED
 from hms_ray.store.prepare import InputParams
 from hms_ray.store.quality import QualityParams
-from hms_ray.training.epochs import Rule
 from hms_ray.training.optim import Params as OptimParams
 from hms_ray.training.stages import Stage, defaulted, order_faults
 

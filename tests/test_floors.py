@@ -13,7 +13,7 @@ PACKAGE = "hms_ray"
 FLOORS = (
     ("__init__", "errors"),
     ("lookup", "specs", "seeds", "files", "params", "progress", "recordings"),
-    ("sources", "study_folder"),
+    ("sources", "study_folder", "epoch_choice"),
     ("tasks",),
     ("simulate",),
     ("datasets", "oof", "oof_foreign"),

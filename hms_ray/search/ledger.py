@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hms_ray import files, oof
+from hms_ray import epoch_choice, files, oof
 from hms_ray.crossval import finished_folds, fold_table, write_epochs, write_fold
 from hms_ray.errors import SearchAborted
 from hms_ray.execution.mailbox import (
@@ -24,7 +24,6 @@ from hms_ray.execution.mailbox import (
 from hms_ray.oof import OofTable, optimism
 from hms_ray.search.board import Board
 from hms_ray.search.study import Study
-from hms_ray.training import epochs
 
 REMEMBERED = 1024  # folds whose predictions stay in memory: each is compared with many others
 
@@ -181,7 +180,7 @@ class Ledger:
         """Return the epoch of each of those finished folds, by the study's rule."""
         curves = np.stack([self.curve(trial, fold) for fold in folds])
         units = np.array([self.study.scored_units(fold) for fold in folds])
-        return dict(zip(folds, epochs.choose(self.study.epoch, curves, units), strict=True))
+        return dict(zip(folds, epoch_choice.choose(self.study.epoch, curves, units), strict=True))
 
     def _kept(self, trial: str, fold: int) -> list[int]:
         """Return the epochs of a finished fold whose weights are to be there: the chosen one, or all that may be."""
@@ -189,7 +188,7 @@ class Ledger:
         if table.is_file():
             return [oof.epochs_of(table)[fold]]
         curve = self.curve(trial, fold)
-        return epochs.reachable(self.study.epoch, curve, len(curve))
+        return epoch_choice.reachable(self.study.epoch, curve, len(curve))
 
     def _table(self, trial: str, fold: int, epoch: int) -> OofTable:
         """Return the out-of-fold rows of a finished fold after an epoch."""

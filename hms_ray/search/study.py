@@ -20,6 +20,7 @@ from hms_ray.crossval import (
     with_random_weights,
 )
 from hms_ray.datasets import Dataset
+from hms_ray.epoch_choice import Rule
 from hms_ray.errors import ConfigError, TrialFailed, raise_all
 from hms_ray.execution import loggers
 from hms_ray.search import samplers, warm_start
@@ -31,7 +32,6 @@ from hms_ray.store.inputs import read_quality
 from hms_ray.store.share import StoreRef
 from hms_ray.store.workers import Workers
 from hms_ray.study_folder import StudyFolder, TrialFolder
-from hms_ray.training.epochs import Rule
 from hms_ray.weights import fetch as fetch_weights
 
 CHOSEN_ON = "warm_start_chosen_on"

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from hms_ray import files
-from hms_ray.training import checkpoint, epochs
+from hms_ray import epoch_choice, files
+from hms_ray.training import checkpoint
 
 
 def discard(saved: Path) -> None:
@@ -40,7 +40,7 @@ class History:
     rule: how the epoch is chosen; total: epochs of the fold; mark: of the run, as in `Recipe`
     """
 
-    def __init__(self, saved: Path, rule: epochs.Rule, total: int, mark: str) -> None:
+    def __init__(self, saved: Path, rule: epoch_choice.Rule, total: int, mark: str) -> None:
         self.saved, self.rule, self.total, self.mark = saved, rule, total, mark
         self.curve: list[dict[str, Any]] = []
         self.by_epoch: list[np.ndarray] = []
@@ -78,7 +78,7 @@ class History:
 
     def _weights(self, curve: list[dict[str, Any]]) -> dict[int, Path]:
         scores = [row["score"] for row in curve]
-        return {e: self._file(e) for e in epochs.reachable(self.rule, scores, self.total)}
+        return {e: self._file(e) for e in epoch_choice.reachable(self.rule, scores, self.total)}
 
     def _file(self, epoch: int) -> Path:
         return self.saved.parent / "weights" / f"{epoch}.safetensors"

@@ -12,16 +12,15 @@ import numpy as np
 from torch import nn
 
 from hms_ray import files, seeds
+from hms_ray.epoch_choice import Rule
 from hms_ray.errors import TrialFailed
 from hms_ray.params import Params
 from hms_ray.training import memory, optim, pseudo
 from hms_ray.training.batches import TrainingData
-from hms_ray.training.epochs import Rule
 from hms_ray.training.history import History
 from hms_ray.training.learner import Learner
 from hms_ray.training.stages import Stage, chain
 from hms_ray.training.team import Replica
-
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from hms_ray.epoch_choice import choose, reachable
 from hms_ray.seeds import stream
-from hms_ray.training.epochs import choose, reachable
 
 NAN = math.nan
 
