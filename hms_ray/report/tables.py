@@ -28,7 +28,6 @@ ENSEMBLE_KEYS = (  # what this report reads and earlier versions did not write
         "optimistic_epochs",
     ),
     *("baselines.differences", "baselines.best_single_corrected", "members.0.without", "members.0.most_alike"),
-    "optimistic_epochs",
 )
 INPUTS = ("input.compute", "input.window", "test_time")  # what the network is given; shown whether searched or not
 
