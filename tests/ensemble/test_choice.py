@@ -4,8 +4,10 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from hms_ray import files
 from hms_ray.ensemble import _choice
 from hms_ray.ensemble._rows import Rows
 from hms_ray.ensemble._selection import optimism_of_choice
@@ -34,11 +36,15 @@ def test_the_estimate_is_of_all_trials_on_the_folds_that_chose(make_study, tmp_p
     optimism = found.pop("optimism")
     assert found == {"configurations": 8, "kept": 3, "folds": [0, 2], "units": 40, "groups": 40, "share": 2 / 3}
     members, rows = read(folder)
+    assert optimism == by_hand(rows, lambda m, units: tried_probs(folder, f"cnn-{m:04}", units), members)
+
+
+def by_hand(rows, probs_of, members):
+    """The optimism of choosing 3 of 8 trials whose predictions of units are `probs_of(number, units)`."""
     here = rows.scored & np.isin(rows.folds, CHOSE)
-    tried = [tried_probs(folder, f"cnn-{m:04}", members.unit_ids[here]) for m in range(8)]
+    tried = [probs_of(m, members.unit_ids[here]) for m in range(8)]
     arrays = {name: getattr(rows, name)[here] for name in ("targets", "folds", "groups", "weight")}
-    by_hand = replace(rows, probs=np.stack(tried, axis=1), **arrays)
-    assert optimism == optimism_of_choice(by_hand, np.arange(3), stream(0, "choice"))
+    return optimism_of_choice(replace(rows, probs=np.stack(tried, axis=1), **arrays), np.arange(3), stream(0, "choice"))
 
 
 def tried_probs(folder, trial, units):
@@ -46,6 +52,39 @@ def tried_probs(folder, trial, units):
     tables = [OofTable.read(folder.trial(trial).fold(k).oof) for k in CHOSE]
     rows = {unit: row for table in tables for unit, row in zip(table.unit_ids, table.probs, strict=True)}
     return np.array([rows[unit] for unit in units])
+
+
+def with_epochs(folder, rule):
+    """Give each fold of each trial predictions of three epochs, the last in its table; fold 0 is best at its second,
+    fold 2 at its first, both at the ones after that epoch over all other folds."""
+    files.write_json(folder.study, folder.read_study() | {"epoch": rule})
+    curves = {0: (0.9, 0.1, 0.5), 1: (0.0, 9.0, 9.0), 2: (0.1, 0.9, 0.5)}
+    for trial in (f"cnn-{m:04}" for m in range(8)):
+        rows = [(fold, e, score) for fold, scores in curves.items() for e, score in enumerate(scores, start=1)]
+        files.write_table(folder.trial(trial).epochs, pd.DataFrame(rows, columns=["fold", "epoch", "score"]))
+        for k in CHOSE:
+            last = OofTable.read(folder.trial(trial).fold(k).oof).probs
+            earlier = [stream(k, trial, e).dirichlet(np.ones(3), len(last)) for e in (1, 2)]
+            files.write_array(folder.trial(trial).fold(k).by_epoch, np.stack([*earlier, last]))
+
+
+@pytest.mark.parametrize(
+    ("rule", "epochs"), [("cross_fitted", {0: 1, 2: 2}), ("best", {0: 2, 2: 1}), ("last", {0: 3, 2: 3})]
+)
+def test_trials_are_compared_at_the_epochs_that_the_folds_that_chose_give_them(make_study, tmp_path, rule, epochs):
+    """Fold 1 chose nobody, and has no say in the epochs either."""
+    folder = make_study(tmp_path, n_members=3, n_tried=5, selected_on=CHOSE)
+    with_epochs(folder, rule)
+
+    def probs_of(m, units):
+        found = {}
+        for k in CHOSE:
+            fold = folder.trial(f"cnn-{m:04}").fold(k)
+            found |= dict(zip(OofTable.read(fold.oof).unit_ids, np.load(fold.by_epoch)[epochs[k] - 1], strict=True))
+        return np.array([found[unit] for unit in units])
+
+    members, rows = read(folder)
+    assert correction(folder)["optimism"] == by_hand(rows, probs_of, members)
 
 
 def test_trials_that_were_stopped_before_their_last_fold_do_not_count(make_study, tmp_path):

@@ -386,6 +386,8 @@ def test_best_epochs_of_any_candidate_are_marked(make_study, tmp_path, caplog):
     ("rules", "expected"),
     [
         (("cross_fitted",) * 4, "cross_fitted"),
+        (("last",) * 4, "last"),
+        (("given",) * 4, "given"),
         (("last", "cross_fitted", "last", "last"), "cross_fitted"),
         (("given", "cross_fitted", "last", "last"), "given"),
     ],
