@@ -14,7 +14,8 @@ WITH_THE_LAST = (99999,)  # timm's sign for parameters that belong to the block 
 class Classifier(nn.Module):
     """A body (B, *shape) -> features (B, D), then dropout and a linear head -> logits (B, K).
 
-    It speaks timm's language, by which layers get rates of their own: `group_matcher` and `get_classifier`.
+    It speaks timm's language, by which layers get rates of their own, `group_matcher` and `get_classifier`, and some
+    are not decayed, `no_weight_decay`.
 
     layers: timm's patterns of the body's parameter names: `stem`, and `blocks` with the block's number as a group
     """
@@ -37,10 +38,19 @@ class Classifier(nn.Module):
         """Return timm's patterns of parameter names, from the first layer to the last; what matches none is the end."""
         return below("body", self.layers)
 
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of what is not decayed although it is no vector: position embeddings and the like."""
+        return exempt("body", self.body)
+
 
 def below(prefix: str, layers: Patterns) -> Patterns:
     """Return the patterns for a network that has become a part of that name."""
     return {part: _below(prefix, patterns) for part, patterns in layers.items()}
+
+
+def exempt(prefix: str, part: nn.Module) -> set[str]:
+    """Return what a network that has become a part of that name exempts from weight decay."""
+    return {f"{prefix}.{name}" for name in getattr(part, "no_weight_decay", set)()}
 
 
 def _below(prefix: str, patterns: str | list[Numbered]) -> str | list[Numbered]:

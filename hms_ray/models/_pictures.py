@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn.functional import interpolate
 
-from hms_ray.models._heads import Patterns, below
+from hms_ray.models._heads import Patterns, below, exempt
 
 Size = Annotated[
     tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None,
@@ -49,6 +49,10 @@ class Resized(nn.Module):
         """Return timm's patterns of parameter names."""
         return below("net", self.net.group_matcher(coarse=coarse))
 
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of what the network exempts from weight decay."""
+        return exempt("net", self.net)
+
 
 class Fused(nn.Module):
     """One headless network of timm sees each picture; a linear head joins what it found -> logits (B, K).
@@ -81,3 +85,7 @@ class Fused(nn.Module):
     def group_matcher(self, coarse: bool = False) -> Patterns:
         """Return timm's patterns of parameter names."""
         return below("net", self.net.group_matcher(coarse=coarse))
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of what the network exempts from weight decay."""
+        return exempt("net", self.net)

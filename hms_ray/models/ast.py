@@ -69,6 +69,10 @@ class SpectrogramTransformer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.net(self.resize(x)).pooler_output
 
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of tokens and position embeddings, which no norm keeps from shrinking."""
+        return {f"net.embeddings.{name}" for name in ("cls_token", "distillation_token", "position_embeddings")}
+
 
 def source(params: Params) -> Source | None:
     """Return where the weights are, None for random ones."""

@@ -129,6 +129,17 @@ def test_layers_are_found(name: str, spec: InputSpec) -> None:
     assert last > 0 and all(layers[key] == last for key, p in model.named_parameters() if id(p) in head)
 
 
+def _exempt(model: torch.nn.Module) -> set[str]:
+    return set(getattr(model, "no_weight_decay", set)())
+
+
+@each_spec
+def test_what_a_part_exempts_from_weight_decay_is_exempt(name: str, spec: InputSpec) -> None:
+    model = _build(name, spec)
+    parts = {f"{part}.{key}" for part, inner in model.named_children() for key in _exempt(inner)}
+    assert parts <= _exempt(model)
+
+
 @each_spec
 def test_it_can_be_rehearsed_without_any_memory(name: str, spec: InputSpec) -> None:
     with torch.device("meta"):

@@ -138,3 +138,10 @@ def test_layers_are_in_order() -> None:
     blocks = [layers[f"body.net.layers.{i}.mlp.fc1.weight"] for i in range(3)]
     assert blocks == [1, 2, 3] and layers["body.net.layernorm.weight"] == 3 and layers["head.weight"] == 4
     assert all(layers[key] == 0 for key in layers if key.startswith("body.net.embeddings"))
+
+
+def test_tokens_and_places_are_not_decayed() -> None:
+    model = _build()
+    fixed = model.no_weight_decay()
+    assert fixed == {f"body.net.embeddings.{key}" for key in ("cls_token", "distillation_token", "position_embeddings")}
+    assert fixed <= {key for key, _ in model.named_parameters()}

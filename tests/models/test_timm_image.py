@@ -16,6 +16,7 @@ from hms_ray.errors import ConfigError
 from hms_ray.models import timm_image
 from hms_ray.params import parse
 from hms_ray.specs import InputSpec
+from hms_ray.training import optim
 
 ARCH = "mobilenetv3_small_050"
 STEM, HEAD = "conv_stem.weight", "classifier."
@@ -292,6 +293,22 @@ def test_layers_keep_their_order_behind_a_resize(arch: str) -> None:
     wanted = group_parameters(plain, plain.group_matcher(), reverse=True)
     found = group_parameters(resized, resized.group_matcher(), reverse=True)
     assert found == {f"net.{key}": layer for key, layer in wanted.items()}
+
+
+@pytest.mark.parametrize("options", [{"resize": [64, 64]}, {"fuse": "features"}])
+@pytest.mark.parametrize("arch", ["test_vit", "swin_tiny_patch4_window7_224", "test_resnet"])
+def test_what_the_network_exempts_from_weight_decay_is_exempt_behind_a_wrapper(
+    arch: str, options: dict[str, object]
+) -> None:
+    with torch.device("meta"):
+        model = _build(_spec(1, (64, 128), (64, 64)), arch=arch, **options)
+    wanted = {f"net.{key}" for key in getattr(model.net, "no_weight_decay", set)()}
+    assert model.no_weight_decay() == wanted and bool(wanted) == (arch != "test_resnet")
+    fixed = {id(p) for key, p in model.named_parameters() if key in wanted}
+    for layer_decay in (1.0, 0.9):
+        groups = optim.parameter_groups(model, optim.Params(layer_decay=layer_decay))
+        free = {id(p) for group in groups if group["weight_decay"] == 0 for p in group["params"]}
+        assert fixed <= free
 
 
 def test_a_resized_image_is_the_network_on_a_smaller_one() -> None:
