@@ -27,7 +27,7 @@ from hms_ray.errors import ConfigError, DataError, raise_all
 LIBRARIES = ("ray", "torch", "timm", "optuna", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 IDENTITY = ("task", "data.fingerprint", "folds.k", "folds.fingerprint", "score", "epoch")
 KEYS = (*IDENTITY, "versions", "spaces")  # without these, study.json is none
-DECIDING = ("base.", "search.", "race.", "sampler.", "budget.trial_folds")  # what of a space decides about results
+DECIDING = ("base.", "members.", "search.", "race.", "sampler.", "budget.trial_folds")  # of a space, for results
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 

@@ -114,6 +114,10 @@ class Union(Space):
     def members(self) -> tuple[Space, ...]:
         return self.spaces
 
+    def resolved(self) -> dict[str, Any]:
+        """Return what study.json keeps: the base run of every space beside the first one's, which is the study's."""
+        return super().resolved() | {"members": {member.name: member.run.content for member in self.spaces}}
+
     def named(self, member: Space, params: Mapping[str, Any]) -> dict[str, Any]:
         return {MEMBER: member.name} | {f"{member.name}.{path}": value for path, value in params.items()}
 
@@ -193,8 +197,9 @@ def _load_union(name: str, content: dict[str, Any], overrides: tuple[str, ...]) 
     found += [f"spaces: {item.name} is a union itself" for item in spaces if isinstance(item, Union)]
     found += [f"spaces: {item} stands twice" for item in sorted({n for n in names if names.count(n) > 1})]
     settings, faulty = _settings({key: content.get(key) or {} for key in SETTINGS})
-    raise_all([*found, *faulty, *unshared(spaces)], ConfigError, f"space {name}")
     first = spaces[0]
+    found += [*faulty, *unshared(spaces), *_fold_faults(first.run, settings)]
+    raise_all(found, ConfigError, f"space {name}")
     search = {MEMBER: {"choice": [item.name for item in spaces]}}
     search |= {f"{item.name}.{path}": value for item in spaces for path, value in item.search.items()}
     description = str(content.get("description", ""))
@@ -224,9 +229,7 @@ def parse(name: str, content: Mapping[str, Any]) -> Space:
     run, base_faults = try_run(base)
     found += [f"base.{fault}" for fault in base_faults] + [f for f in range_faults if f not in base_faults]
     parsed, faulty = _settings(sections)
-    found += faulty
-    if run and "budget" in parsed and parsed["budget"].trial_folds > run.folds:
-        found.append(f"budget.trial_folds: must not exceed folds ({run.folds}), but got {parsed['budget'].trial_folds}")
+    found += [*faulty, *(_fold_faults(run, parsed) if run else ())]
     found += [f"smoke.{fault}" for fault in (smoke_run(base, smoke)[1] if run else ())]
     raise_all(dict.fromkeys(found), ConfigError, f"space {name}")
     return Space(check_id(name), str(content.get("description", "")), base, ranges, search, smoke, **parsed)
@@ -258,6 +261,12 @@ def _settings(sections: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         except ValidationError as error:
             found += faults(error, key)
     return parsed, found
+
+
+def _fold_faults(run: RunConfig, settings: Mapping[str, Any]) -> list[str]:
+    """Say whether a trial is to train more folds than a run has; settings that could not be read are not judged."""
+    wanted = settings["budget"].trial_folds if "budget" in settings else 1
+    return [f"budget.trial_folds: must not exceed folds ({run.folds}), but got {wanted}"] if wanted > run.folds else []
 
 
 def _short(section: str) -> type:

@@ -364,6 +364,21 @@ def test_a_union_begins_with_the_base_of_each(union):
     ]
 
 
+def test_a_study_keeps_the_base_of_every_space_of_a_union(union):
+    both, wide, deep = map(space.load, ("both", "wide", "deep"))
+    kept = both.resolved()
+    assert kept["members"] == {"wide": wide.run.content, "deep": deep.run.content}
+    assert kept["base"] == wide.run.content, "what is the study's is the first one's"
+    assert "members" not in wide.resolved()
+
+
+def test_a_union_trains_no_more_folds_of_a_trial_than_there_are(union):
+    union(both={"spaces": ["wide", "deep"], "budget": {"trial_folds": 4}})
+    with pytest.raises(ConfigError, match=r"space both: budget.trial_folds: must not exceed folds \(3\), but got 4"):
+        space.load("both")
+    assert space.load("both", ("budget.trial_folds=3",)).budget.trial_folds == 3
+
+
 def test_overrides_of_a_union_reach_all_of_it(union):
     both = space.load("both", ("seed=5", "budget.trials=3"))
     assert [member.run.seed for member in both.members] == [5, 5] and both.budget.trials == 3
