@@ -21,6 +21,7 @@ IDENTITY: dict[str, Any] = {
 SPACE = {
     "description": "a",
     "base": {"model": {"width": 16}},
+    "members": {"a": {"model": {"width": 16}}},
     "search": {"model.width": [8, 16]},
     "budget": {"n": 8},
     "race": {"rule": "ensemble"},
@@ -156,6 +157,7 @@ def test_another_budget_replaces_the_old(study: StudyFolder) -> None:
     [
         ({"base": {"model": {"width": 8}}}, "base.model.width"),
         ({"base": {"model": {"width": 16, "depth": 2}}}, "base.model.depth"),
+        ({"members": {"a": {"model": {"width": 8}}}}, "members.a.model.width"),
         ({"search": {}}, "search.model.width"),
         ({"race": {"rule": "none"}}, "race.rule"),
         ({"sampler": {"name": "gp"}}, "sampler.name"),
