@@ -16,7 +16,7 @@ from hms_ray.config import load_yaml, parse_run
 from hms_ray.crossval import build_model, prepare_inputs, train_job
 from hms_ray.ensemble import _pool, average_pool, fit_study, linear_pool, log_linear_pool
 from hms_ray.errors import ConfigError
-from hms_ray.execution.mailbox import FoldDone
+from hms_ray.execution.mailbox import EpochWeights, FoldDone
 from hms_ray.predict import predict
 from hms_ray.search.board import Board
 from hms_ray.search.ledger import Ledger
@@ -53,8 +53,11 @@ def trained(tmp_path_factory, hms_folder):
             files.write_yaml(folder.trial(trial).config, space.run.content)
             for fold in range(2):
                 job = study.job(trial, space.run, fold)
-                ledger.handle(FoldDone(trial, train_job(job, study.labels, Replica(torch.device("cpu")), print)))
-            ledger.write_oof(trial)
+                result = train_job(job, study.labels, Replica(torch.device("cpu")), print)
+                for epoch, path in result.weights.items():
+                    ledger.handle(EpochWeights(trial, fold, epoch, path.read_bytes()))
+                ledger.handle(FoldDone(trial, result))
+            ledger.finish(trial)
         result = fit_study(folder, pool="linear")
         members = [{"trial": f"{name}-base", "space": name, "weight": 0.5} for name in ("one", "two")]
         fitted = {"kind": "linear", "weights": [0.25, 0.75], "gap": 0.0}

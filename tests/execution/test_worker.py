@@ -72,11 +72,23 @@ def test_the_driver_stops_a_trial_between_folds(training):
     assert line.of(FoldDone) == [2, 0]
 
 
-def test_nobody_is_asked_after_the_last_fold(training):
-    line = Line()
-    line.goes_on = lambda trial, fold: {2: True, 0: True}[fold]
-    train_work(WORK, None, ALONE, line)
-    assert line.of(FoldDone) == [2, 0, 1]
+def test_what_a_fold_kept_here_goes_once_the_driver_has_written_it(training, tmp_path):
+    jobs = tuple(FoldJob("toy-0000", {}, fold, (), tmp_path / str(fold) / "state" / "checkpoint.pt") for fold in (0, 1))
+    for job in jobs:
+        (job.saved.parent / "weights").mkdir(parents=True)
+        for path in (job.saved, job.saved.parent / "weights" / "1.safetensors"):
+            path.write_bytes(b"x")
+    (tmp_path / "0" / "oof.parquet").write_bytes(b"the driver's")
+    line, seen = Line(), []
+
+    def goes_on(trial, fold):
+        seen.append((fold, jobs[fold].saved.is_file()))
+        return True
+
+    line.goes_on = goes_on
+    train_work(Work("toy-0000", jobs), None, ALONE, line)
+    assert seen == [(0, True), (1, True)], "it stays until the driver answers, after the last fold as well"
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()] == [Path("0/oof.parquet")]
 
 
 def test_a_fold_that_a_lost_worker_had_trained_is_passed_over(training):

@@ -23,7 +23,7 @@ import torch
 import yaml
 
 from hms_ray.crossval import train_job
-from hms_ray.execution.mailbox import EpochDone, FoldDone
+from hms_ray.execution.mailbox import EpochDone, EpochWeights, FoldDone
 from hms_ray.oof import OofTable
 from hms_ray.search.journal import trials_table
 from hms_ray.search.space import parse
@@ -82,6 +82,8 @@ def train(study, space, fold, ledger=None, trial=None):
     handle = ledger.handle if ledger else lambda message: None
     job = study.job(trial, space.run, fold)
     result = train_job(job, study.labels, Replica(torch.device("cpu")), lambda row: handle(EpochDone(trial, row)))
+    for epoch, path in result.weights.items():
+        handle(EpochWeights(trial, fold, epoch, path.read_bytes()))
     handle(FoldDone(trial, result))
     return result
 

@@ -9,7 +9,7 @@ import pytest
 from hms_ray import files
 from hms_ray.crossval import finished_folds
 from hms_ray.errors import SearchAborted
-from hms_ray.execution.mailbox import EpochDone, FoldBegun, FoldFailed, StorageFailed
+from hms_ray.execution.mailbox import EpochDone, FoldBegun, FoldDone, FoldFailed, StorageFailed
 from hms_ray.oof import OofTable
 from hms_ray.search.board import Board
 from hms_ray.search.ledger import Ledger
@@ -106,7 +106,7 @@ def test_reports_count_epochs_over_the_folds(trained):
 
 
 def test_the_out_of_fold_table_joins_all_folds(trained):
-    trained.ledger.write_oof(TRIAL)
+    trained.ledger.finish(TRIAL)
     table = OofTable.read(trained.folder.oof(TRIAL))
     assert sorted(table.unit_ids) == sorted(trained.study.labels.unit_ids)
     order = np.argsort(table.unit_ids)
@@ -126,8 +126,7 @@ def test_weights_that_no_choice_can_reach_are_deleted_once_all_folds_have_a_tabl
         return {k: sorted(int(path.stem) for path in root.glob(f"folds/{k}/weights/*")) for k in range(3)}
 
     assert kept() == {k: [1, 2] for k in range(3)}, "while a fold is missing, any epoch may be chosen"
-    trained.ledger.write_oof(TRIAL)
-    trained.ledger.keep_chosen(TRIAL)
+    trained.ledger.finish(TRIAL)
     assert kept() == {k: [best_of_others(trained, k, (0, 1, 2))] for k in range(3)}
     assert trained.ledger.without_weights(TRIAL) == []
 
@@ -140,6 +139,26 @@ def test_a_score_at_the_best_epoch_is_called_optimistic(toy, rule, caplog):
     [said] = [message for message in caplog.messages if " score " in message]
     assert ("votes, optimistic: best epochs, chosen on the rows scored;" in said) == (rule == "best")
     assert ("optimistic" in said) == (rule == "best")
+
+
+def test_a_fold_trained_again_for_its_weights_keeps_the_epoch_of_the_table(trained):
+    trained.ledger.finish(TRIAL)
+    table = OofTable.read(trained.folder.oof(TRIAL))
+    folder = trained.folder.trial(TRIAL).fold(0)
+    folder.drop_weights()
+    assert trained.ledger.without_weights(TRIAL) == [0]
+    result = trained.train(trained.study, trained.space, 0, trained.ledger)
+    curve = [row | {"score": 9.0} for row in result.epochs]
+    other = replace(result, probs=result.probs[:, :, ::-1].copy(), epochs=curve)
+    trained.ledger.handle(FoldDone(TRIAL, other))  # as other code, or a GPU, would have it
+    trained.ledger.finish(TRIAL)
+    again = OofTable.read(trained.folder.oof(TRIAL))
+    assert again.epochs == table.epochs, "the weights of other epochs are gone"
+    np.testing.assert_array_equal(again.probs[again.folds == 0], other.probs[table.epochs[0] - 1])
+    assert [path.stem for path in (folder.root / "weights").iterdir()] == [str(table.epochs[0])]
+    np.testing.assert_array_equal(
+        trained.ledger.scored(TRIAL, [0]).probs, other.probs[-1][trained.study.labels.votes[other.rows] >= 10]
+    )
 
 
 @pytest.mark.parametrize(("rule", "kept"), [("last", [2]), ("best", None)])
