@@ -4,18 +4,27 @@ A model that has such weights has a parameter `pretrained`, a function `source(p
 takes them in `build(spec, n_outputs, params, weights)`. Whoever searches fetches them once (`hms_ray.weights`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,  # of the library by which the hub's own asks: which one that is depends on the version
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
 from pydantic import Field, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from hms_ray import files
 from hms_ray.errors import ConfigError
 from hms_ray.params import Params as Strict
 
@@ -75,9 +84,13 @@ def from_hub(repository: str) -> Source:
 
 
 def from_file(path: Path) -> Source:
-    """Return the weights of a .safetensors file; one that has changed has another key."""
-    state = path.stat()
-    return Source(f"file:{path} {state.st_size} {state.st_mtime_ns}", lambda: _read(path))
+    """Return the weights of a .safetensors file; one that holds others has another key.
+
+    Raises:
+        ConfigError: it has been deleted since the parameter was checked.
+    """
+    with _there(path):
+        return Source(f"file:{path} {files.fingerprint(path.read_bytes())}", lambda: _read(path))
 
 
 def fetched(name: str, load: Callable[[], State]) -> State:
@@ -88,12 +101,10 @@ def fetched(name: str, load: Callable[[], State]) -> State:
     """
     try:
         return load()
-    except (OSError, HFValidationError) as error:
-        cause = " ".join(str(error).split()) or type(error).__name__
+    except (OSError, EntryNotFoundError, HFValidationError, HTTPError) as error:
         raise ConfigError(
-            f"model.pretrained: {name} is neither in the hub's local cache nor to be had from the hub "
-            f"({cause[:200]}); fetch it where there is a network (HF_HOME names the cache), or name a "
-            "file, or say false"
+            f"model.pretrained: {name} {_missing(error)}; fetch it where there is a network (HF_HOME names the cache), "
+            "or name a file, or say false"
         ) from error
     except BROKEN as error:  # a fetch that was cut short
         raise ConfigError(f"model.pretrained: {name} is broken: {' '.join(str(error).split())[:200]}") from error
@@ -109,16 +120,47 @@ def misfit(name: str, network: str, cause: str) -> ConfigError:
     return ConfigError(f"model.pretrained: the weights {name} do not fit {network}: {' '.join(cause.split())[:300]}")
 
 
+def _missing(error: Exception) -> str:
+    unreachable = _is_unreachable(error)
+    cause = (error.__cause__ or error) if unreachable else error
+    words = " ".join(str(cause).split())[:200] or type(cause).__name__
+    if unreachable:
+        return f"is not in the hub's local cache, and the hub is unreachable ({words})"
+    return f"is neither in the hub's local cache nor to be had from the hub ({words})"
+
+
+def _is_unreachable(error: Exception) -> bool:
+    """Whether it is the network that fails: the library says of that, too, that there is no such entry in the cache."""
+    if isinstance(error, LocalEntryNotFoundError):
+        return error.__cause__ is not None and not isinstance(error.__cause__, OfflineModeIsEnabled)
+    return isinstance(error, HTTPError) and not isinstance(error, HfHubHTTPError)
+
+
 def _download(repository: str) -> State:
-    """Fetch the safe format where there is one, else what torch reads without running it."""
+    """Fetch the safe format where there is one, else what torch reads without running it.
+
+    Offline, that is where the cache has one: what the repository has is not known then.
+    """
     try:
         return _read(Path(hf_hub_download(repository, SAFE)))
-    except EntryNotFoundError:
+    except EntryNotFoundError as error:
+        if _is_unreachable(error):
+            raise
         return torch.load(hf_hub_download(repository, PICKLED), map_location="cpu", weights_only=True)
 
 
 def _read(path: Path) -> State:
     try:
-        return load_file(path)
+        with _there(path):
+            return load_file(path)
     except SafetensorError as error:
         raise ConfigError(f"model.pretrained: {path} is broken: {error}") from error
+
+
+@contextmanager
+def _there(path: Path) -> Iterator[None]:
+    """Word that a file is gone as the parameter's check does."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ConfigError(f"model.{SPELLINGS}; there is no such file: {path}") from error

@@ -1,17 +1,21 @@
 """Where weights are, how they are fetched, and what is said where they cannot be had."""
 
+import os
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 import torch
+from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
 from safetensors.torch import save_file
 
 from hms_ray.errors import ConfigError
+from hms_ray.models import _pretrained
 from hms_ray.models._pretrained import Pretrained, Source, called, fetched, from_hub, source
 from hms_ray.params import parse
 
 WEIGHTS = {"a": torch.arange(3.0)}
+SENTENCE = "hf-hub:owner/name is neither in the hub's local cache nor to be had"
 PUBLISHED = Source("hf-hub:owner/published", dict)
 
 
@@ -92,6 +96,76 @@ def test_what_is_nowhere_is_said_to_be(snapshot: Path) -> None:
         from_hub("owner/name").load()
     with pytest.raises(ConfigError, match="hf-hub:not a name is neither in the hub's local cache nor to be had"):
         from_hub("not a name").load()
+
+
+def test_offline_the_cache_decides_which_file_is_taken(snapshot: Path) -> None:
+    """Nobody can ask then whether there is a safe one; where neither is cached, one sentence says so."""
+    with pytest.raises(ConfigError, match=SENTENCE):
+        from_hub("owner/name").load()
+    torch.save(WEIGHTS, snapshot / "pytorch_model.bin")
+    assert torch.equal(from_hub("owner/name").load()["a"], WEIGHTS["a"])
+
+
+def _answers(monkeypatch: pytest.MonkeyPatch, error: Exception, cause: Exception | None = None) -> list[str]:
+    """Let the hub answer so, and note which files it is asked for."""
+    asked = []
+
+    def download(repository: str, name: str) -> str:
+        asked.append(name)
+        raise error from cause
+
+    monkeypatch.setattr(_pretrained, "hf_hub_download", download)
+    return asked
+
+
+def test_a_repository_that_has_no_weights_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _answers(monkeypatch, EntryNotFoundError("404: no such file"))
+    with pytest.raises(ConfigError, match=rf"{SENTENCE} from the hub \(404: no such file\)"):
+        from_hub("owner/name").load()
+    assert asked == ["model.safetensors", "pytorch_model.bin"]
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (
+            LocalEntryNotFoundError("check your connection"),
+            ConnectionError("no route to host"),
+        ),
+        (LocalEntryNotFoundError("check your connection"), HTTPError("no route to host")),
+        (HTTPError("no route to host"), None),  # amid a file: above, before its first byte
+    ],
+)
+def test_a_hub_that_cannot_be_reached_is_not_asked_for_a_pickle(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, cause: Exception | None
+) -> None:
+    asked = _answers(monkeypatch, error, cause)
+    unreachable = r"hf-hub:owner/name is not in the hub's local cache, and the hub is unreachable \(no route to host\)"
+    with pytest.raises(ConfigError, match=rf"model\.pretrained: {unreachable}; fetch it where there is a network"):
+        from_hub("owner/name").load()
+    assert asked == ["model.safetensors"]
+
+
+def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(WEIGHTS, path)
+    key, written = _source(str(path)).key, path.stat()
+    os.utime(path, ns=(0, 0))
+    assert _source(str(path)).key == key, "a touch changes nothing"
+    save_file({"a": WEIGHTS["a"] + 1}, path)
+    os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
+    assert path.stat().st_size == written.st_size and _source(str(path)).key != key, "other weights of the same size"
+
+
+def test_a_file_that_is_deleted_after_the_check_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(WEIGHTS, path)
+    params = parse(Pretrained, {"pretrained": str(path)}, "model")
+    found = source(params, lambda: PUBLISHED)
+    path.unlink()
+    for ask in (lambda: source(params, lambda: PUBLISHED), found.load):
+        with pytest.raises(ConfigError, match=rf"model\.pretrained must be .*; there is no such file: {path}"):
+            ask()
 
 
 def test_a_fetch_that_works_is_passed_on() -> None:
