@@ -29,6 +29,7 @@ from hms_ray.tasks import Task
 from hms_ray.training.batches import TrainingData
 from hms_ray.training.loop import FoldResult, FoldStopped, Recipe, train_fold
 from hms_ray.training.team import Replica
+from hms_ray.weights import origin
 from hms_ray.weights import read as read_weights
 
 
@@ -135,8 +136,10 @@ def build_model(run: RunConfig, task: Task, weights: StoreRef | None = None) -> 
         DataError: they are not on this machine.
     """
     spec, params = run.feature.module.spec(run.feature.params), run.model.params
-    published = [] if weights is None else [read_weights(weights)]
-    return run.model.module.build(spec, len(task.classes), params, *published)
+    if weights is None:
+        return run.model.module.build(spec, len(task.classes), params)
+    named = params.model_copy(update={"pretrained": origin(weights)})  # a worker's run says false, which is no name
+    return run.model.module.build(spec, len(task.classes), named, read_weights(weights))
 
 
 def with_random_weights(content: Mapping[str, Any]) -> Mapping[str, Any]:

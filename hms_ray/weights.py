@@ -48,6 +48,11 @@ def read(store: StoreRef) -> State:
     return load(content)
 
 
+def origin(store: StoreRef) -> str:
+    """Return where the weights were fetched from; errors as in read."""
+    return files.read_json(store.local() / MANIFEST)["source"]
+
+
 def _write(source: Source, folder: Path) -> None:
     log.info("fetching the weights %s", source.key)
     path = folder / SAFE

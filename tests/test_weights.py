@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -94,6 +95,12 @@ def test_a_file_that_has_changed_has_another_store(file: Path) -> None:
     assert second.name != first.name
     assert same(weights.read(first), STATE)
     assert same(weights.read(second), {"a": torch.zeros(9)})
+
+
+def test_a_file_that_was_touched_has_the_same_store(file: Path) -> None:
+    first = weights.fetch(model(str(file)))
+    os.utime(file, ns=(0, 0))
+    assert weights.fetch(model(str(file))) == first
 
 
 def test_tensors_that_share_memory_or_lie_across_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,3 +237,18 @@ def test_a_network_begins_from_them(tmp_path: Path) -> None:
     key = next(key for key in trained.state_dict() if key.endswith(name))
     assert torch.equal(begun.state_dict()[key], trained.state_dict()[key])
     assert not torch.equal(random.state_dict()[key], trained.state_dict()[key])
+
+
+def test_weights_that_do_not_fit_are_named_where_a_worker_reads_them(file: Path) -> None:
+    """Its run says `pretrained: false`, which is no name."""
+    store = weights.fetch(model(str(file)))
+    run = parse_run(
+        {
+            "data": {"name": "hms"},
+            "feature": {"name": "kaggle_spectrogram", "pool": 4},
+            "model": {"name": "timm_image", "arch": ARCH, "pretrained": False},
+            "stages": [{"epochs": 1, "lr": 0.01}],
+        }
+    )
+    with pytest.raises(ConfigError, match=rf"model\.pretrained: the weights file:{file} [0-9a-f]+ do not fit '{ARCH}'"):
+        build_model(run, TASK, store)
