@@ -195,13 +195,13 @@ def test_paths_are_those_of_the_drawing(tmp_path: Path) -> None:
     paths = (fold.oof, fold.by_epoch, fold.weights(7), fold.checkpoint)
     assert [str(path.relative_to(study.root)) for path in paths] == [
         f"trials/cnn-0003/folds/1/{name}"
-        for name in ("oof.parquet", "epochs.npy", "weights/7.safetensors", "checkpoint.pt")
+        for name in ("oof.parquet", "epochs.npy", "weights/7.safetensors", "state/checkpoint.pt")
     ]
 
 
 def test_dropped_weights_leave_the_predictions(study: StudyFolder) -> None:
     fold = study.trial("cnn-0003").fold(1)
-    for path in (fold.oof, fold.weights(1), fold.weights(2), fold.checkpoint, fold.root / "teacher-1-0" / "x.pt"):
+    for path in (fold.oof, fold.weights(1), fold.weights(2), fold.checkpoint, fold.checkpoint.parent / "teacher-1-0" / "x.pt"):
         files.write_bytes(path, b"x")
     fold.drop_weights(but=2)
     left = {path.relative_to(fold.root) for path in fold.root.rglob("*") if path.is_file()}
