@@ -14,7 +14,7 @@ from hms_ray.errors import ConfigError
 from hms_ray.search.journal_file import own_score, read_trials
 from hms_ray.search.paths import get, put
 from hms_ray.search.ranges import spelled
-from hms_ray.search.space import Space
+from hms_ray.search.space import MEMBER, Space, own_params
 from hms_ray.study_folder import StudyFolder
 
 
@@ -28,7 +28,7 @@ def configurations(space: Space) -> list[dict[str, Any]]:
 
     They are those of the other study's best complete trials, of all its spaces, that lie inside this space's ranges.
     What that study did not search is taken from its base run; what this space does not search is left out; what is
-    missing then is for the sampler to fill in.
+    missing then is for the sampler to fill in. Into a union, a trial goes only to those spaces whose model is its own.
 
     Raises:
         ConfigError: there is no such study, it has no complete trial, or none that fits into this space.
@@ -37,17 +37,18 @@ def configurations(space: Space) -> list[dict[str, Any]]:
     if space.sampler.warm_start is None:
         return []
     other = _study(space)
-    bases = {name: content["base"] for name, content in other.read_study()["spaces"].items()}
-    complete = [(name, trial) for name, trial in _complete(other) if name in bases]
+    bases = _bases(other.read_study()["spaces"])
+    complete = [(bases[its], trial) for name, trial in _complete(other) if (its := _origin(name, trial)) in bases]
     found: list[dict[str, Any]] = []
-    for name, trial in complete:
+    for base, trial in complete:
         for member in space.members:
-            params = _translated(member, bases[name], trial)
+            params = _translated(member, base, trial, any_model=len(space.members) == 1)
             if params is not None and (own := space.named(member, params)) not in found:
                 found.append(own)
     if not found:
         have = f"none of its {len(complete)} complete trials fits" if complete else "it has no complete trial to fit"
-        raise ConfigError(f"{_where(space)}: {have} into the ranges of space {space.name}")
+        model = ", or has a model of one of its spaces" if complete and len(space.members) > 1 else ""
+        raise ConfigError(f"{_where(space)}: {have} into the ranges of space {space.name}{model}")
     return found[: space.sampler.warm_trials]
 
 
@@ -100,19 +101,42 @@ def _complete(study: StudyFolder) -> list[tuple[str, FrozenTrial]]:
     return sorted(found, key=lambda item: (own_score(item[1]), item[0], item[1].number))
 
 
-def _translated(space: Space, base: Mapping[str, Any], trial: FrozenTrial) -> dict[str, Any] | None:
-    """Return a trial's parameters as this space's, or None where they do not fit or have nothing in common."""
-    searched = {path: spelled(value) for path, value in trial.params.items()}
-    run = copy.deepcopy(dict(base))
-    for path, value in searched.items():
-        with suppress(KeyError):
-            put(run, path, value)
+def _bases(spaces: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """Return the base run of each space of a study, by its name and that of each space that it is made of."""
+    return {
+        (name, member): base
+        for name, content in spaces.items()
+        for member, base in content.get("members", {name: content["base"]}).items()
+    }
+
+
+def _origin(space: str, trial: FrozenTrial) -> tuple[str, str]:
+    """Return a trial's space, and which of its spaces that was: the same, unless it is a union."""
+    return space, trial.params.get(MEMBER, space)
+
+
+def _translated(space: Space, base: Mapping[str, Any], trial: FrozenTrial, any_model: bool) -> dict[str, Any] | None:
+    """Return a trial's parameters as this space's, or None where they do not fit or have nothing in common.
+
+    any_model: those of a trial of another model are taken as well
+    """
+    searched = {path: spelled(value) for path, value in own_params(trial.params).items() if path != MEMBER}
     if not any(item.path in searched for item in space.ranges):
         return None
-    params = {}
+    run, params = _with(base, searched), {}
     for item in space.ranges:
         if item.path in searched and not item.has(searched[item.path]):
             return None
         with suppress(KeyError, ValueError):
             params[item.path] = item.encode(searched[item.path] if item.path in searched else get(run, item.path))
-    return params
+    here = _with(space.base, {path: spelled(value) for path, value in params.items()})
+    return params if any_model or here["model"]["name"] == run["model"]["name"] else None
+
+
+def _with(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run with other values, of which those at a place that it lacks are left out."""
+    run = copy.deepcopy(dict(base))
+    for path, value in values.items():
+        with suppress(KeyError):
+            put(run, path, value)
+    return run

@@ -5,13 +5,14 @@ import copy
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from hms_ray import files, tasks
 from hms_ray.errors import ConfigError
 from hms_ray.oof import OofTable
 from hms_ray.search import warm_start
 from hms_ray.search.journal import Journal
-from hms_ray.search.space import parse
+from hms_ray.search.space import load, parse
 from hms_ray.study_folder import StudyFolder
 
 BASE = {
@@ -22,6 +23,7 @@ BASE = {
 }
 LR = {"stages.0.lr": {"log_uniform": [1e-4, 1e-1]}}
 WIDTH = {"model.width": {"int": [4, 64]}}
+DECAY = {"optim.weight_decay": {"log_uniform": [1e-4, 1e-1]}}
 PATIENTS = (np.array(["a", "b", "c", "d", "e", "f"]), np.array([0, 0, 1, 1, 2, 2]))
 TASK = tasks.from_dict({"kind": "votes", "classes": ["a", "b"]})
 
@@ -29,6 +31,28 @@ TASK = tasks.from_dict({"kind": "votes", "classes": ["a", "b"]})
 def a_space(search, root=None, trials=4, name="toy"):
     sampler = {"warm_start": str(root), "warm_trials": trials} if root else {}
     return parse(name, {"base": copy.deepcopy(BASE), "search": search, "sampler": sampler})
+
+
+RESNET = {"name": "timm_image", "arch": "resnet18", "pretrained": False}
+
+
+@pytest.fixture
+def a_union(tmp_path, monkeypatch):
+    """A function that returns the union of cnn, whose lr is searched, and net, another model with another base."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "search_spaces").mkdir()
+    contents = {
+        "cnn": {"base": BASE, "search": LR | WIDTH},
+        "net": {"base": BASE | {"model": RESNET, "stages": [{"epochs": 1, "lr": 0.05}]}, "search": LR | DECAY},
+    }
+
+    def write(root=None, **changes):
+        both = {"spaces": ["cnn", "net"], "sampler": {"warm_start": str(root), "warm_trials": 8} if root else {}}
+        for name, content in (contents | {"both": both} | changes).items():
+            (tmp_path / "search_spaces" / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        return load("both")
+
+    return write
 
 
 @pytest.fixture
@@ -115,6 +139,52 @@ def test_sections_come_over_as_optuna_holds_them(other):
     search(other, a_space(model | WIDTH), [0.3])
     (params,) = warm_start.configurations(a_space(model | WIDTH, other.root))
     assert params == {"model": '{"depth": 2, "name": "basic_cnn", "width": 4}', "model.width": 4}
+
+
+def test_trials_of_a_union_come_over_by_the_runs_own_paths_and_from_their_own_base(other, a_union):
+    """Each trial is its space's base run: the lr that the other's base has is no news of it."""
+    search(other, a_union(), [0.5, 0.2])
+    assert warm_start.configurations(a_space(DECAY | LR, other.root)) == [
+        {"optim.weight_decay": 0.01, "stages.0.lr": 0.05},
+        {"stages.0.lr": 0.01, "optim.weight_decay": 0.01},
+    ]
+    pools = {"feature.pool": {"choice": [2, 4]}}
+    (params,) = warm_start.configurations(a_space(LR | pools, other.root, trials=1))
+    assert params == {"stages.0.lr": 0.05, "feature.pool": 4}
+
+
+def test_a_trial_goes_only_to_those_spaces_of_a_union_whose_model_is_its_own(other, a_union):
+    search(other, a_space(LR), [0.3])
+    assert warm_start.configurations(a_union(other.root)) == [
+        {"space": "cnn", "cnn.stages.0.lr": 0.01, "cnn.model.width": 4}
+    ]
+    (params,) = warm_start.configurations(a_space(LR | DECAY, other.root))
+    assert params["stages.0.lr"] == 0.01, "a space alone takes what fits, whatever the model"
+
+
+def test_from_one_union_to_another_each_trial_goes_to_its_own_model(other, a_union):
+    search(other, a_union(), [0.5, 0.2])
+    net, cnn = warm_start.configurations(a_union(other.root))
+    assert net == {"space": "net", "net.stages.0.lr": 0.05, "net.optim.weight_decay": 0.01}
+    assert cnn == {"space": "cnn", "cnn.stages.0.lr": 0.01, "cnn.model.width": 4}
+
+
+def test_a_union_without_a_trials_model_says_so(other, a_union):
+    search(other, a_space(LR), [0.3])
+    deep = {"base": BASE | {"model": RESNET}, "search": LR}
+    with pytest.raises(
+        ConfigError, match=r"none of its 1 complete trials fits into the ranges of space both, or has a"
+    ):
+        warm_start.check(a_union(other.root, cnn=deep))
+
+
+def test_a_searched_model_decides_where_a_trial_goes(other, a_union):
+    either = {"model": {"choice": [RESNET, {"name": "basic_cnn", "width": 4, "depth": 2}]}}
+    search(other, a_space(LR | either), [0.3])
+    found = warm_start.configurations(
+        a_union(other.root, net={"base": BASE | {"model": RESNET}, "search": either | LR})
+    )
+    assert sorted(params["space"] for params in found) == ["cnn", "net"], "one of net's models is the trial's"
 
 
 def test_a_new_search_begins_with_its_base_and_then_with_them(other, tmp_path):
