@@ -24,17 +24,28 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from hms_ray import seeds
 from hms_ray.errors import ConfigError
-from hms_ray.search.space import Space
+from hms_ray.search.space import MEMBER, Space
 
 
 def check(space: Space) -> None:
     """Refuse a sampler that cannot work here, before anything starts.
 
     Raises:
-        ConfigError: cmaes without its package, or without a number to search.
+        ConfigError: gp or cmaes with a union, cmaes without its package, or without a number to search.
     """
-    if space.sampler.name != "cmaes":
+    name = space.sampler.name
+    if name not in ("gp", "cmaes"):
         return
+    if MEMBER in space.search:
+        raise ConfigError(
+            f"space {space.name}: sampler {name} needs ranges that every trial has, and of a union no trial has all; "
+            "take tpe or random"
+        )
+    if name == "cmaes":
+        _check_cmaes(space)
+
+
+def _check_cmaes(space: Space) -> None:
     if find_spec("cmaes") is None:
         raise ConfigError(f"space {space.name}: sampler cmaes needs the package cmaes: pip install cmaes")
     if not _numbers(space):

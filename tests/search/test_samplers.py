@@ -5,12 +5,13 @@ import math
 
 import numpy as np
 import pytest
+import yaml
 
 from hms_ray.errors import ConfigError
 from hms_ray.search import samplers
 from hms_ray.search.journal import Journal
 from hms_ray.search.samplers import Proposer
-from hms_ray.search.space import parse
+from hms_ray.search.space import load, parse
 from hms_ray.study_folder import StudyFolder
 
 NAMES = ["tpe", "random", "gp", "cmaes"]
@@ -171,3 +172,18 @@ def test_a_running_trial_is_shown_with_the_parameters_that_it_has(tmp_path):
     trials = Journal(StudyFolder(tmp_path / "s"), a_space("tpe")).trials()
     assert {"model.width" in trial.params for trial in trials[12:]} == {True, False}
     assert not any("relative_params" in key for trial in trials for key in trial.system_attrs)
+
+
+@pytest.mark.parametrize("name", ["gp", "cmaes"])
+def test_samplers_without_a_model_of_conditions_are_refused_for_a_union(name, tmp_path, monkeypatch):
+    """All dimensions of a union but the choice of its space are conditional."""
+    (tmp_path / "search_spaces").mkdir()
+    monkeypatch.chdir(tmp_path)
+    contents = {"a": {"base": BASE, "search": SEARCH}, "both": {"spaces": ["a"], "sampler": name}}
+    for space, content in contents.items():
+        (tmp_path / "search_spaces" / f"{space}.yaml").write_text(yaml.safe_dump(content))
+    sentence = f"space both: sampler {name} needs ranges that every trial has, and of a union no trial has all"
+    with pytest.raises(ConfigError, match=f"{sentence}; take tpe or random"):
+        samplers.check(load("both"))
+    for other in ("tpe", "random"):
+        samplers.check(load("both", (f"sampler={other}",)))
