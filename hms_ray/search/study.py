@@ -32,6 +32,7 @@ from hms_ray.store.inputs import read_quality
 from hms_ray.store.share import StoreRef
 from hms_ray.store.workers import Workers
 from hms_ray.study_folder import StudyFolder, TrialFolder
+from hms_ray.training import pseudo
 from hms_ray.weights import fetch as fetch_weights
 
 CHOSEN_ON = "warm_start_chosen_on"
@@ -235,18 +236,28 @@ def _common(spaces: Sequence[Space]) -> RunConfig:
 
 def _check_runs(spaces: Sequence[Space], dataset: Dataset, votes: np.ndarray, fold: np.ndarray) -> None:
     """Rehearse the base run of every space and each of its choices of a model or a feature."""
-    faults = []
+    faults, groups = [], dataset.units["group_id"].to_numpy()
     for space in spaces:
         for run in variants(space):
             try:
                 check_inputs(dataset, run)
                 rehearse(run, dataset.task)
                 for k in range(run.folds):
-                    for stage in run.stages:
-                        stage.rows(votes, np.flatnonzero(fold != k))
+                    _check_stages(run, votes, groups, np.flatnonzero(fold != k))
             except (ConfigError, TrialFailed) as error:
                 faults.append(f"space {space.name}: {error}")
     raise_all(dict.fromkeys(faults), ConfigError, "a run that cannot work")
+
+
+def _check_stages(run: RunConfig, votes: np.ndarray, groups: np.ndarray, train: np.ndarray) -> None:
+    """Raise what a fold would raise when it comes to the stage, hours later; train: the units that it may train on."""
+    for stage in run.stages:
+        rows = stage.rows(votes, train)
+        stage.steps(len(rows), run.optim.batch)
+        for epoch in (0, stage.epochs - 1):  # the weights between lie between theirs
+            stage.weights(votes, rows, epoch)
+        if stage.pseudo:
+            pseudo.check(stage.pseudo, groups[train], votes, rows)
 
 
 def variants(space: Space) -> Iterator[RunConfig]:

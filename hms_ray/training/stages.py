@@ -97,6 +97,13 @@ class Stage(Strict):
             )
         return rows
 
+    def steps(self, rows: int, batch: int) -> int:
+        """Return the batches of an epoch of so many rows, of which each evaluation has one at least."""
+        steps = -(-rows // batch)
+        if steps < self.evaluations:
+            raise TrialFailed(f"{self.evaluations} evaluations an epoch need as many batches; there are {steps}")
+        return steps
+
     def weights(self, votes: np.ndarray, rows: np.ndarray, epoch: int = 0) -> np.ndarray:
         """Return loss weights (N,) in an epoch of the stage, the first is 0; their mean over the stage's rows is 1, so
         that the rate keeps its meaning."""

@@ -170,6 +170,43 @@ def test_a_run_that_cannot_work_is_refused_before_the_study_is_begun(toy, tmp_pa
     assert not folder.root.exists()
 
 
+def staged(**stage):
+    """Stages of which the second is that; the toy study has 16 units of 4 patients to train on in each fold."""
+    return [{"epochs": 1, "lr": 0.1}, {"epochs": 3, "lr": 0.1, **stage}]
+
+
+@pytest.mark.parametrize(
+    ("stage", "sentence"),
+    [
+        ({"evaluations": 3}, r"3 evaluations an epoch need as many batches; there are 2"),
+        ({"pseudo": {"parts": 5}}, r"pseudo.parts is 5, but the fold has 4 patients to train on"),
+        ({"pseudo": {"below": 2}}, r"pseudo.below 2: no unit of the stage has fewer votes"),
+        ({"min_votes": 10, "pseudo": {}}, r"pseudo.below 10: no unit of the stage has fewer votes"),
+        (
+            {"max_votes": 9, "low_votes": {"end": 0}},
+            r"low_votes gives every unit of epoch 3 of its stage a loss weight of 0",
+        ),
+        (
+            {"max_votes": 9, "low_votes": {"start": 0}},
+            r"low_votes gives every unit of epoch 1 of its stage a loss weight of 0",
+        ),
+    ],
+)
+def test_a_stage_that_no_fold_could_train_is_refused_before_the_study_is_begun(toy, tmp_path, stage, sentence):
+    folder = StudyFolder(tmp_path / "new")
+    with pytest.raises(ConfigError, match=f"space toy: {sentence}"):
+        open_study(folder, [toy.make_space(stages=staged(**stage))], toy.root)
+    assert not folder.root.exists()
+
+
+def test_a_stage_of_one_epoch_never_has_the_weights_of_its_last(toy, tmp_path):
+    """Its first epoch is its last, and has the weights of the first."""
+    stages = staged(epochs=1, max_votes=9, low_votes={"end": 0}, evaluations=1)
+    open_study(StudyFolder(tmp_path / "new"), [toy.make_space(stages=stages)], toy.root)
+    possible = staged(evaluations=2, low_votes={"end": 0}, pseudo={"parts": 4})
+    open_study(StudyFolder(tmp_path / "new"), [toy.make_space(stages=possible)], toy.root)
+
+
 def test_spaces_of_one_study_must_agree(toy, tmp_path):
     others = [toy.make_space("b", folds=2), toy.make_space("c", seed=4), toy.make_space("toy")]
     with pytest.raises(ConfigError) as error:
