@@ -1,12 +1,12 @@
 """Speech encoders of transformers as the body of a classifier: waves are sound, each channel on its own."""
 
-from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
 
+from hms_ray.models._leftover import besides, some
 from hms_ray.models._pretrained import State
 
 KINDS = {"wav2vec2": (Wav2Vec2Config, Wav2Vec2Model), "wavlm": (WavLMConfig, WavLMModel)}
@@ -41,14 +41,13 @@ def load(network: Encoder, weights: State) -> None:
         ValueError: it has other tensors than the encoder; the message names some.
     """
     wanted, found = network.state_dict(), _of_encoder(weights, network.base_model_prefix)
-    parts = {key.partition(".")[0] for key in wanted}
     wrong = {
         "lacks": wanted.keys() - found,
-        "has besides": {key for key in found.keys() - wanted if key.partition(".")[0] in parts},
+        "has besides": besides(found, wanted),
         "has in other shapes": {key for key in wanted.keys() & found if wanted[key].shape != found[key].shape},
     }
     if any(wrong.values()):
-        raise ValueError("; ".join(f"the file {what} {_some(keys)}" for what, keys in wrong.items() if keys))
+        raise ValueError("; ".join(f"the file {what} {some(keys)}" for what, keys in wrong.items() if keys))
     network.load_state_dict({key: found[key] for key in wanted})
 
 
@@ -58,11 +57,6 @@ def _of_encoder(weights: State, prefix: str) -> State:
     for old, new in RENAMED.items():
         found = {key.replace(old, new): tensor for key, tensor in found.items()}
     return found
-
-
-def _some(keys: Iterable[str]) -> str:
-    first, *others = sorted(keys)
-    return f"{first!r}" + (f" and {len(others)} more" if others else "")
 
 
 def resampled(x: torch.Tensor, steps: int) -> torch.Tensor:

@@ -7,16 +7,20 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
+from hms_ray.models._leftover import besides, some
 from hms_ray.models._pretrained import State, misfit
 
 
-def published(kind: type[PreTrainedModel], config: PreTrainedConfig, weights: State, name: str, network: str) -> State:
+def published(
+    kind: type[PreTrainedModel], config: PreTrainedConfig, weights: State, name: str, network: str, cut: str = ""
+) -> State:
     """Return the state of a body of that kind with published weights, under the installed library's names.
 
     name, network: what weights and network are called in a message
+    cut: the part of which the file may have more
 
     Raises:
-        ConfigError: the weights are another network's: a tensor is missing, or has another shape.
+        ConfigError: the weights are another network's: a tensor is missing, has another shape, or finds no place.
     """
     try:
         with _quiet():
@@ -29,6 +33,9 @@ def published(kind: type[PreTrainedModel], config: PreTrainedConfig, weights: St
     if missing:
         cause = f"the file has {len(state) - len(missing)} of the network's {len(state)} tensors"
         raise misfit(name, network, cause)
+    unexpected = [key.removeprefix(f"{kind.base_model_prefix}.") for key in found["unexpected_keys"]]
+    if others := besides(unexpected, state, {cut}):
+        raise misfit(name, network, f"the file has besides {some(others)}")
     return state
 
 

@@ -114,7 +114,7 @@ def _config(params: Params, size: tuple[int, int] = (128, 1024), stride: int = 1
 def _fitted(weights: State, params: Params, channels: int, net: ASTModel) -> State:
     """Return published weights for these channels and this grid of patches."""
     config = _config(params)
-    state = published(ASTModel, config, weights, called(params, REPOSITORY), f"ast {params.size}")
+    state = published(ASTModel, config, weights, called(params, REPOSITORY), f"ast {params.size}", cut="layers")
     state[FIRST] = adapt_input_conv(channels, state[FIRST], base_chans=1)
     old, new = net.embeddings.get_shape(config), net.embeddings.get_shape(net.config)
     state[PLACES] = resample_abs_pos_embed(state[PLACES], list(new), list(old), num_prefix_tokens=TOKENS)

@@ -12,6 +12,7 @@ from torch import nn
 from hms_ray.errors import ConfigError
 from hms_ray.models import _pretrained
 from hms_ray.models._heads import Patterns
+from hms_ray.models._leftover import besides, some, unexpected_by_timm
 from hms_ray.models._pictures import Fused, Resized, Size
 from hms_ray.models._pooling import generalise
 from hms_ray.models._pretrained import HUB, Pretrained, Source, State, called, fetched, misfit
@@ -139,7 +140,8 @@ def _created(params: Params, options: dict[str, Any], weights: State | None) -> 
         if weights is None:
             return timm.create_model(params.arch, **options)
         overlay = {"state_dict": dict(weights)}  # timm takes tensors out of it
-        net = timm.create_model(params.arch, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+        with unexpected_by_timm() as unexpected:
+            net = timm.create_model(params.arch, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     except TypeError as error:
         raise ConfigError(f"model.arch {params.arch!r} does not take these options: {error}") from error
     except (RuntimeError, LookupError, AttributeError) as error:  # what timm makes of tensors that it did not expect
@@ -147,7 +149,15 @@ def _created(params: Params, options: dict[str, Any], weights: State | None) -> 
             raise
         raise _misfit(params, str(error)) from error
     net.pretrained_cfg.pop("state_dict")  # else the network holds them twice
+    if others := besides(unexpected, net.state_dict(), _heads(net)):
+        raise _misfit(params, f"the file has besides {some(others)}")
     return net
+
+
+def _heads(net: nn.Module) -> set[str]:
+    """Return the parts where the heads are: published ones are left out."""
+    names = net.pretrained_cfg.get("classifier") or ()
+    return {name.partition(".")[0] for name in ([names] if isinstance(names, str) else names)}
 
 
 def _check_names(net: nn.Module, params: Params, options: dict[str, Any], weights: State) -> None:

@@ -145,3 +145,10 @@ def test_tokens_and_places_are_not_decayed() -> None:
     fixed = model.no_weight_decay()
     assert fixed == {f"body.net.embeddings.{key}" for key in ("cls_token", "distillation_token", "position_embeddings")}
     assert fixed <= {key for key, _ in model.named_parameters()}
+
+
+def test_only_layers_may_be_left_over(weights: State) -> None:
+    prefix = "audio_spectrogram_transformer"
+    _build(weights=weights, depth=1)
+    with pytest.raises(ConfigError, match=r"the file has besides 'embeddings\.gate'$"):
+        _build(weights=weights | {f"{prefix}.embeddings.gate": torch.zeros(3)}, depth=1)

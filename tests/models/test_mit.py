@@ -83,6 +83,14 @@ def test_weights_of_another_network_are_refused(weights: State) -> None:
         _build(weights=less)
 
 
+def test_weights_of_a_deeper_network_are_refused(weights: State) -> None:
+    old, new = "segformer.encoder.block.0.1.", "segformer.encoder.block.0.2."
+    deeper = weights | {key.replace(old, new): x for key, x in weights.items() if key.startswith(old)}
+    cause = r"the file has besides 'stages\.0\.blocks\.2\..*' and \d+ more"
+    with pytest.raises(ConfigError, match=f"the weights hf-hub:a/b do not fit mit b0: {cause}"):
+        _build(weights=deeper, pretrained="hf-hub:a/b")
+
+
 @pytest.mark.parametrize(
     ("arch", "millions"), [("b0", 3.4), ("b1", 13.1), ("b2", 24.2), ("b3", 44.0), ("b4", 60.8), ("b5", 81.4)]
 )

@@ -1,6 +1,7 @@
 """timm's networks by name: weights as timm itself loads them, pictures as asked, or a sentence why not."""
 
 import copy
+import logging
 import re
 import time
 from pathlib import Path
@@ -215,6 +216,39 @@ def test_weights_of_a_shallower_sibling_are_refused() -> None:
     """All its tensors fit; half of the deeper network would stay random."""
     with pytest.raises(ConfigError, match=r"fit 'resnet34': the file has 122 of the network's 218 tensors"):
         _build(weights=timm.create_model("resnet18").state_dict(), arch="resnet34", pretrained="hf-hub:a/b")
+
+
+def test_weights_of_a_deeper_sibling_are_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """The network is full, but with the first half of another; one sentence says so, not timm's list of names."""
+    cause = r"the file has besides 'layer1\.2\.bn1\.bias' and \d+ more"
+    with pytest.raises(ConfigError, match=rf"the weights hf-hub:a/b do not fit 'resnet18': {cause}$"):
+        _build(weights=timm.create_model("resnet34").state_dict(), arch="resnet18", pretrained="hf-hub:a/b")
+    assert caplog.messages == []
+
+
+def test_a_deeper_sibling_is_known_under_its_authors_names_and_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    theirs = {_authors(key): x for key, x in _published("convnext_atto").items()}
+    deeper = theirs | {key.replace("stages.2.0", "stages.2.17"): x for key, x in theirs.items() if "stages.2.0" in key}
+    with (
+        caplog.at_level(logging.CRITICAL, "timm"),
+        pytest.raises(ConfigError, match=r"the file has besides 'stages\.2\.blocks\.17\..* and \d+ more"),
+    ):
+        _build(_spec(3), deeper, arch="convnext_atto")
+
+
+def test_heads_and_parts_that_the_network_does_not_have_may_be_left_over(weights: State) -> None:
+    more = {"classifier.extra.weight": torch.ones(3, 3), "decoder.weight": torch.ones(3)}
+    assert torch.equal(_build(weights=weights | more).state_dict()["bn1.weight"], weights["bn1.weight"])
+
+
+@pytest.mark.parametrize("fuse", ["none", "features"])
+@pytest.mark.parametrize(
+    "arch", ["levit_128s", "caformer_s18", "efficientvit_b0", "tiny_vit_5m_224", "vit_tiny_patch16_224"]
+)
+def test_what_the_heads_bring_is_no_other_network(arch: str, fuse: str) -> None:
+    spec = _spec(3, (224, 448), (224, 224)) if fuse == "features" else _spec(3, (224, 224))
+    state = _published(arch)
+    _build(spec, state, arch=arch, fuse=fuse)
 
 
 def test_other_tensors_are_refused() -> None:
