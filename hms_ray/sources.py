@@ -8,14 +8,17 @@ from hms_ray import files
 
 TRAINING = (
     *("seeds.py", "files.py", "recordings.py", "specs.py", "tasks", "datasets", "features", "folds.py", "store"),
-    *("augment", "models", "training", "crossval.py"),
+    *("augment", "models", "weights.py", "epoch_choice.py", "training", "crossval.py"),
 )
 DECIDING = (
     *TRAINING,
     "ensemble/_mixture.py",
     "ensemble/_terms.py",
     "ensemble/linear_pool.py",
-    *(f"search/{name}.py" for name in ("journal", "pace", "racing", "ranges", "referee", "samplers", "trials")),
+    *(
+        f"search/{name}.py"
+        for name in ("journal", "ledger", "pace", "racing", "ranges", "referee", "samplers", "trials")
+    ),
 )
 PACKAGE = Path(__file__).parent
 

@@ -201,7 +201,13 @@ def test_paths_are_those_of_the_drawing(tmp_path: Path) -> None:
 
 def test_dropped_weights_leave_the_predictions(study: StudyFolder) -> None:
     fold = study.trial("cnn-0003").fold(1)
-    for path in (fold.oof, fold.weights(1), fold.weights(2), fold.checkpoint, fold.checkpoint.parent / "teacher-1-0" / "x.pt"):
+    for path in (
+        fold.oof,
+        fold.weights(1),
+        fold.weights(2),
+        fold.checkpoint,
+        fold.checkpoint.parent / "teacher-1-0" / "x.pt",
+    ):
         files.write_bytes(path, b"x")
     fold.drop_weights(but=2)
     left = {path.relative_to(fold.root) for path in fold.root.rglob("*") if path.is_file()}

@@ -99,8 +99,8 @@ class Study:
         trusted = quality.trust(quality.of_units(table, self.dataset.windows), run.quality) > 0
         try:
             for k in range(self.folds):
-                for stage in run.stages:
-                    stage.rows(self.labels.votes, np.flatnonzero(trusted & (self.labels.folds != k)))
+                train = np.flatnonzero(trusted & (self.labels.folds != k))
+                _check_stages(run, self.labels.votes, self.labels.group_ids, train)
         except TrialFailed as error:
             kept = f"{trusted.sum()} of {len(trusted)} units are good enough"
             raise ConfigError(f"space {space.name}: quality: {kept}: {error}") from error

@@ -147,16 +147,11 @@ class Learner:
 
     def _epochs(self, stage: Stage, targets: np.ndarray) -> Epochs:
         data, rows = self.data, stage.rows(self.data.votes, self.rows)
-        epochs = Epochs(data, rows, targets, data.trust, self.recipe.optim.batch, self.replica.device)
-        if epochs.steps < stage.evaluations:
-            raise TrialFailed(
-                f"{stage.evaluations} evaluations an epoch need as many batches; there are {epochs.steps}"
-            )
-        return epochs
+        return Epochs(data, rows, targets, data.trust, self.recipe.optim.batch, self.replica.device)
 
     def _length(self, stage: Stage) -> int:
         """Return the steps of a stage."""
-        return self._epochs(stage, self.data.targets).steps * stage.epochs
+        return stage.steps(len(stage.rows(self.data.votes, self.rows)), self.recipe.optim.batch) * stage.epochs
 
     def _update(self, batch: Batch) -> torch.Tensor:
         """Take one optimiser step and return the batch's loss."""

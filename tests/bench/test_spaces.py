@@ -19,4 +19,6 @@ def test_a_row_has_the_score_beside_the_prior_and_the_baseline(repository, hms_f
     cells = dict(zip(["space", "network", "parameters", "feature"], row.split(), strict=False))
     assert (cells["space"], cells["network"], cells["feature"]) == ("basic_cnn", "basic_cnn", "kaggle_spectrogram")
     kl, prior, baseline, seconds = map(float, row.split()[-4:])
-    assert kl == baseline and prior > 0 and seconds >= 0 and head.split()[-4:] == ["KL", "prior", "basic_cnn", "s/epoch"]
+    assert (
+        kl == baseline and prior > 0 and seconds >= 0 and head.split()[-4:] == ["KL", "prior", "basic_cnn", "s/epoch"]
+    )

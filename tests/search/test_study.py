@@ -158,7 +158,7 @@ def test_broken_data_is_refused_before_the_study_is_begun(toy, tmp_path, damage,
             r"space toy: a stage with min_votes 13, max_votes None leaves no unit to train on; their votes are 2 to 12",
         ),
         (
-            {"model": {"name": "timm_image", "arch": "swin_tiny_patch4_window7_224", "pretrained": False}},
+            {"model": {"name": "timm_image", "arch": "maxvit_tiny_rw_224", "pretrained": False}},
             r"space toy: model timm_image cannot take image inputs of shape \(1, 100, 75\)",
         ),
     ],
