@@ -110,8 +110,9 @@ def test_finalists_have_all_folds_and_weights_and_the_others_neither(undisturbed
     others = set(trials["trial"]) - set(undisturbed.oof_ids())
     for trial in others:
         folders = [path for path in (undisturbed.root / "trials" / trial).rglob("*") if path.is_file()]
-        assert sorted(path.name for path in folders) == ["config.yaml", "epochs.parquet", "oof.parquet"]
-    assert len(list(undisturbed.root.rglob("model.safetensors"))) == FINALISTS * FOLDS
+        assert sorted(path.name for path in folders) == ["config.yaml", "epochs.npy", "epochs.parquet", "oof.parquet"]
+    assert len(list(undisturbed.root.rglob("weights/*.safetensors"))) == FINALISTS * FOLDS, "of the chosen epoch alone"
+    assert not list(undisturbed.root.rglob("state")), "what workers kept is gone"
 
 
 def test_a_trials_value_is_its_score_on_its_fold(undisturbed: StudyFolder) -> None:
@@ -228,15 +229,19 @@ def command_lines() -> list[str]:
 
 
 def test_a_failing_configuration_is_recorded_and_the_search_goes_on(run: Run) -> None:
-    broken = {"name": "timm_image", "arch": "test_resnet.r160_in1k", "pretrained": True}  # no hub in a test
-    search = {"model": {"choice": [BASE["model"], broken]}}
-    space = {"base": BASE | {"folds": 2}, "search": search, "budget": {"trials": 6, "finalists": 1}}
+    no_sides = {"name": "global_stats", "pool": 4}  # each choice is possible, together they are not
+    search = {
+        "feature": {"choice": [BASE["feature"], no_sides]},
+        "augment.mirror_sides.p": {"choice": [0.0, 0.3, 0.5, 0.7]},
+    }
+    base = BASE | {"folds": 2, "augment": {"mirror_sides": {"p": 0.0}}}
+    space = {"base": base, "search": search, "budget": {"trials": 6, "finalists": 1}}
     code, _, err = run("search", "--space", run.space(space, "broken"), "--study", "runs/broken")
     assert code == 0, err
     trials = trials_table(StudyFolder(run.folder / "runs/broken"))
     failed = trials[trials["state"] == "FAIL"]
     assert 0 < len(failed) < len(trials)
-    assert failed["cause"].str.contains("neither in the hub's local cache").all()
+    assert failed["cause"].str.contains("augment.mirror_sides needs a feature whose panels have sides").all()
     assert trials["state"].isin(["COMPLETE", "PRUNED"]).sum() == len(trials) - len(failed)
 
 
