@@ -122,7 +122,10 @@ def _network(channels: int, outputs: int, size: tuple[int, int], params: Params,
         _check_names(net, params, options, weights)
     if params.grad_checkpointing:
         _checkpoint(net, params.arch)
-    _complete(net)
+    try:
+        _complete(net)
+    except AttributeError as error:  # its own words ask for the head that was left out
+        raise ConfigError(f"model.fuse: timm's {params.arch!r} cannot do without its head: say none") from error
     return net
 
 

@@ -251,6 +251,11 @@ def test_what_the_heads_bring_is_no_other_network(arch: str, fuse: str) -> None:
     _build(spec, state, arch=arch, fuse=fuse)
 
 
+def test_a_network_that_cannot_be_without_its_head_is_not_fused() -> None:
+    with pytest.raises(ConfigError, match="model.fuse: timm's 'efficientvit_m0' cannot do without its head: say none"):
+        _build(_spec(3, (224, 448), (224, 224)), arch="efficientvit_m0", fuse="features")
+
+
 def test_other_tensors_are_refused() -> None:
     with pytest.raises(ConfigError, match="the file has 0 of the network's"):
         _build(weights={"encoder.weight": torch.zeros(3)}, pretrained=True)
