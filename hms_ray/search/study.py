@@ -114,12 +114,10 @@ class Study:
 
     def weights(self, run: RunConfig) -> StoreRef | None:
         """Return the published weights from which a run begins, fetched unless that is done; None: random ones."""
-        source = run.model.module.source(run.model.params) if hasattr(run.model.module, "source") else None
-        if source is None:
-            return None
-        if source.key not in self.fetched:
-            self.fetched[source.key] = fetch_weights(run.model)
-        return self.fetched[source.key]
+        key = files.fingerprint(run.model.dump())
+        if key not in self.fetched:
+            self.fetched[key] = fetch_weights(run.model)
+        return self.fetched[key]
 
     def fetch(self, spaces: Sequence[Space]) -> None:
         """Fetch the weights of the base runs and of each choice, and see that they fit.
