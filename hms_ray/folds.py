@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from hms_ray import files, seeds
 from hms_ray.errors import ConfigError, DataError
@@ -18,6 +17,8 @@ def assign(units: pd.DataFrame, k: int, seed: int) -> pd.DataFrame:
     Raises:
         ConfigError: fewer groups than folds, or k below 2.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # slow to import, and no worker assigns folds
+
     groups = units["group_id"].nunique()
     if not 2 <= k <= groups:
         raise ConfigError(f"folds must be from 2 to the number of patients, {groups}, but got {k}")
