@@ -18,8 +18,8 @@ import torch
 
 from bench import _folds
 from hms_ray import crossval
+from hms_ray.allocator import keep_freed
 from hms_ray.config import parse_run
-from hms_ray.execution.session import WORKER_ENV
 from hms_ray.training.batches import TrainingData
 from hms_ray.training.learner import Learner
 from hms_ray.training.team import Replica
@@ -82,9 +82,7 @@ def child(job: Path, how: How, steps: int) -> Iterator[Child]:
 
 def _environment(how: How, compiled: str) -> dict[str, str]:
     """Return the environment; what was compiled before would hide what compiling takes."""
-    kept = {name: value for name, value in os.environ.items() if name not in WORKER_ENV}
-    own = {"OMP_NUM_THREADS": str(how.threads), "TORCHINDUCTOR_CACHE_DIR": compiled}
-    return kept | own | (WORKER_ENV if how.allocator else {})
+    return os.environ | {"OMP_NUM_THREADS": str(how.threads), "TORCHINDUCTOR_CACHE_DIR": compiled}
 
 
 class ChildFailed(Exception):
@@ -109,6 +107,8 @@ def _last_line(text: str) -> str:
 def learner_of(job: Path, how: How) -> Learner:
     """Return what trains a fold, ready for its first step."""
     torch.set_num_threads(how.threads)
+    if how.allocator:
+        keep_freed()
     fold, labels = _folds.load_job(job)
     run = parse_run({**fold.run, "optim": {**fold.run["optim"], **how.optim}})
     inputs = crossval.open_run(run, fold.stores, labels.windows)

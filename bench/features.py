@@ -7,8 +7,9 @@ input     gathered and augmented batches against a dataset with a loader
 pipeline  training against the bare steps of the network on one batch
 memory    the peak of preparing so many recordings, and four times as many
 
-Timings of two threads mean nothing while others use the processor: threads wait for each other. Workers of a search run
-with MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ at 1073741824 (glibc keeps memory); set both to time as they run.
+Timings of two threads mean nothing while others use the processor: threads wait for each other. What trains keeps the
+memory that it frees (`hms_ray.allocator`), here nobody does, unless both MALLOC_MMAP_THRESHOLD_ and
+MALLOC_TRIM_THRESHOLD_ are 1073741824: then all do.
 """
 
 import argparse

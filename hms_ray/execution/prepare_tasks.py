@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import ray
 
+from hms_ray.allocator import keep_freed
 from hms_ray.errors import UserError
 from hms_ray.store.workers import AHEAD, Threads
 
@@ -46,6 +47,7 @@ class RayTasks:
 @ray.remote(num_cpus=1)
 def _apply(function: Callable[[str], T], items: Sequence[str]) -> list[T] | None:
     """Return the results, or None where a recording is missing or broken as this node sees it."""
+    keep_freed()
     try:
         return [function(item) for item in items]
     except UserError:

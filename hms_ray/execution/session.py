@@ -12,8 +12,6 @@ from hms_ray.errors import ConfigError
 from hms_ray.execution.device import VARIABLE, rehearsed
 from hms_ray.execution.resources import Node
 
-# Returning freed memory to the system after each batch costs a CPU worker a third of its time.
-WORKER_ENV = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 DRIVER_ENV = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C reaches the driver, which knows what is finished
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
@@ -30,14 +28,14 @@ def session() -> Iterator[list[Node]]:
         ConfigError: HMS_RAY_DEVICE says what it cannot, or nobody answers at RAY_ADDRESS.
     """
     _check_address(os.environ.get("RAY_ADDRESS", ""))
-    workers = WORKER_ENV | ({VARIABLE: "cpu"} if rehearsed() else {})
     for name, value in DRIVER_ENV.items():
         os.environ.setdefault(name, value)
     ray.init(
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.WARNING,
-        runtime_env={"env_vars": workers},
+        # none but in a rehearsal: processes with one are started when they are asked for, and not before
+        runtime_env={"env_vars": {VARIABLE: "cpu"}} if rehearsed() else None,
     )
     try:
         yield living_nodes()

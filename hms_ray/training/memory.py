@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import torch
 
+from hms_ray.allocator import keep_freed
 from hms_ray.errors import TrialFailed
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ def attempt(step: Callable[[int], T], rows: int, device: torch.device) -> tuple[
 
 
 def start(device: torch.device) -> None:
-    """Forget what earlier folds of this process took."""
+    """Forget what earlier folds of this process took, and keep what this one frees for its next batch."""
+    keep_freed()
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)

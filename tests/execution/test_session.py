@@ -7,7 +7,7 @@ import pytest
 
 from hms_ray.errors import ConfigError
 from hms_ray.execution import session as module
-from hms_ray.execution.session import DRIVER_ENV, WORKER_ENV, session
+from hms_ray.execution.session import DRIVER_ENV, session
 
 NODES = [
     {"Alive": True, "Resources": {"CPU": 8.0, "memory": 3e10}},
@@ -45,13 +45,13 @@ def test_what_the_user_has_set_for_the_driver_stays(ray):
     with session():
         assert os.environ["RAY_AIR_NEW_OUTPUT"] == "1"
         assert {name: os.environ[name] for name in DRIVER_ENV} == DRIVER_ENV | {"RAY_AIR_NEW_OUTPUT": "1"}
-    assert ray["init"]["runtime_env"] == {"env_vars": WORKER_ENV}
+    assert ray["init"]["runtime_env"] is None
 
 
 def test_a_rehearsal_reaches_the_workers(ray):
     os.environ["HMS_RAY_DEVICE"] = "cpu"
     with session():
-        assert ray["init"]["runtime_env"]["env_vars"] == WORKER_ENV | {"HMS_RAY_DEVICE": "cpu"}
+        assert ray["init"]["runtime_env"] == {"env_vars": {"HMS_RAY_DEVICE": "cpu"}}
 
 
 def test_a_device_that_cannot_be_is_refused_before_ray_starts(ray):

@@ -120,6 +120,7 @@ def toy(tmp_path, hms_folder) -> SimpleNamespace:
 class Run:
     """`hms-ray VERB` in a folder, with the environment of a user; and what disturbs it.
 
+    cpus: what Ray takes the machine to have: so many trials at a time
     impatient: settings with which Ray takes note of a node's death within some seconds
     """
 
@@ -130,14 +131,14 @@ class Run:
         "RAY_health_check_failure_threshold": "2",
     }
 
-    def __init__(self, folder: Path, data: Path) -> None:
+    def __init__(self, folder: Path, data: Path, cpus: int) -> None:
         self.folder, self.data = folder, data
         self.started: list[subprocess.Popen] = []
         self.environment = os.environ | {
-            "HMS_RAY_CACHE": str(folder / "cache"),
+            "HMS_RAY_CACHE": str(data.with_name("cache")),
             "HMS_RAY_DATA": str(data),
             "RAY_ADDRESS": "local",  # even where this machine has a cluster
-            "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": 3}),  # three trials at a time, whatever the machine has
+            "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": cpus}),  # whatever the machine has
         }
 
     def space(self, content: dict, name: str = "tiny") -> Path:
@@ -210,14 +211,27 @@ class Run:
         pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5)
 
 
+MakeRun = Callable[[int], Run]
+
+
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory, make_hms_folder: Callable[..., Path]) -> Iterator[Run]:
-    """Searches of one folder, on simulated recordings of 12 patients."""
-    folder = tmp_path_factory.mktemp("searches")
-    run = Run(folder, make_hms_folder(folder / "data", patients=12))
-    yield run
-    for process in run.started:  # a test that failed half way may have left one
+def make_run(tmp_path_factory: pytest.TempPathFactory, make_hms_folder: Callable[..., Path]) -> Iterator[MakeRun]:
+    """Return a function that makes a folder for searches; all are of the same simulated recordings of 12 patients."""
+    data, runs = make_hms_folder(tmp_path_factory.mktemp("recordings") / "data", patients=12), []
+
+    def make(cpus: int) -> Run:
+        runs.append(Run(tmp_path_factory.mktemp("searches"), data, cpus))
+        return runs[-1]
+
+    yield make
+    for process in [process for run in runs for process in run.started]:  # a test that failed half way may leave one
         process.kill()
+
+
+@pytest.fixture(scope="session")
+def run(make_run: MakeRun) -> Run:
+    """Searches of one folder, three trials at a time."""
+    return make_run(3)
 
 
 @pytest.fixture(scope="session")
