@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from hms_ray import crossval, seeds
-from hms_ray.crossval import FoldJob, Labels
+from hms_ray.crossval import Labels
 from hms_ray.datasets import Dataset, first_step
+from hms_ray.jobs import FoldJob
 from hms_ray.recordings import SPECTROGRAM
 from hms_ray.search import space
 from hms_ray.search.space import Space

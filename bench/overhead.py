@@ -20,9 +20,10 @@ import torch
 from ray import train, tune
 from ray.train.torch import TorchTrainer
 
-from hms_ray.crossval import FoldJob, Labels, train_job
+from hms_ray.crossval import Labels, train_job
 from hms_ray.errors import ConfigError
 from hms_ray.execution.session import session
+from hms_ray.jobs import FoldJob
 from hms_ray.search import driver, space
 from hms_ray.search.settings import Budget, Race
 from hms_ray.search.space import Space

@@ -17,6 +17,7 @@ from hms_ray.config import RunConfig, parse_run
 from hms_ray.datasets import Dataset, Windows
 from hms_ray.errors import ConfigError, TrialFailed, UserError
 from hms_ray.features._feature import FeatureRef
+from hms_ray.jobs import FoldJob, FoldResult, FoldStopped
 from hms_ray.oof import OofTable
 from hms_ray.progress import Progress
 from hms_ray.store import quality
@@ -27,7 +28,7 @@ from hms_ray.store.workers import Workers
 from hms_ray.study_folder import FoldFolder, StudyFolder
 from hms_ray.tasks import Task
 from hms_ray.training.batches import TrainingData
-from hms_ray.training.loop import FoldResult, FoldStopped, Recipe, train_fold
+from hms_ray.training.loop import Recipe, train_fold
 from hms_ray.training.team import Replica
 from hms_ray.weights import origin
 from hms_ray.weights import read as read_weights
@@ -61,23 +62,6 @@ class Labels:
             data_fingerprint=dataset.fingerprint,
             folds_fingerprint=folds.fingerprint(table),
         )
-
-
-@dataclass(frozen=True)
-class FoldJob:
-    """One fold of one trial: `run` as plain values, `stores` what it reads, `saved` the checkpoint's file.
-
-    weights: the published ones from which the network begins; None: random ones
-    limits: after epoch i the fold stops if its held-out score lies above limits[i]; empty: it never does
-    """
-
-    trial: str
-    run: Mapping[str, Any]
-    fold: int
-    stores: tuple[StoreRef, ...]
-    saved: Path
-    weights: StoreRef | None = None
-    limits: tuple[float, ...] = ()
 
 
 def train_job(

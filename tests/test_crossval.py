@@ -10,7 +10,6 @@ import torch
 from hms_ray import crossval, files, sources, tasks
 from hms_ray.config import parse_run
 from hms_ray.crossval import (
-    FoldJob,
     Labels,
     build_model,
     fold_table,
@@ -21,6 +20,7 @@ from hms_ray.crossval import (
 )
 from hms_ray.datasets import Windows
 from hms_ray.errors import ConfigError
+from hms_ray.jobs import FoldJob
 from hms_ray.models import basic_cnn
 from hms_ray.seeds import stream
 from hms_ray.store import quality

@@ -19,6 +19,7 @@ FLOORS = (
     ("datasets", "oof", "oof_foreign"),
     ("features", "folds"),
     ("store",),
+    ("jobs",),
     ("ensemble",),
     ("augment", "models"),
     ("training",),
@@ -216,6 +217,11 @@ def test_a_room_does_without_a_library_at_run_time(repository: Path, room: str, 
     modules = _modules(repository, room)
     assert modules
     assert library not in _loaded_by(modules)
+
+
+@pytest.mark.parametrize("module", ["mailbox", "losses"])
+def test_processes_that_only_hand_on_do_without_torch(module: str) -> None:
+    assert "torch" not in _loaded_by([f"hms_ray.execution.{module}"])
 
 
 def test_loaded_libraries_are_seen() -> None:

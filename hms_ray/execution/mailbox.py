@@ -12,8 +12,7 @@ from typing import Any
 
 import ray
 
-from hms_ray.crossval import FoldJob
-from hms_ray.training.loop import FoldResult, FoldStopped
+from hms_ray.jobs import FoldJob, FoldResult, FoldStopped
 
 Fold = tuple[str, int]  # trial and number
 OVERDUE = "the fold had not ended after {minutes:g} minutes (budget.fold_minutes)"

@@ -8,8 +8,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from hms_ray import files
 from hms_ray.config import RunConfig
 from hms_ray.errors import DataError
+from hms_ray.jobs import FoldResult, FoldStopped
 from hms_ray.params import Params
-from hms_ray.training.loop import FoldResult, FoldStopped
 
 log = logging.getLogger(__name__)
 MOST = 8  # folds on one GPU

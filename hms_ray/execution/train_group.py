@@ -27,6 +27,7 @@ from hms_ray.crossval import Labels
 from hms_ray.errors import ConfigError, SearchAborted
 from hms_ray.execution.collector import Collector, TrialSource
 from hms_ray.execution.device import rehearsed
+from hms_ray.execution.losses import Losses
 from hms_ray.execution.mailbox import Message, ReplicasLost, Wanted, Work, WorkDone
 from hms_ray.execution.resources import Request, folds_at_once
 from hms_ray.execution.session import living_nodes
@@ -86,7 +87,7 @@ def _trainer(mailbox: Any, labels: Labels, request: Request, replicas: int, logs
             storage_path=str(logs),
             # Ray itself would wait for ever for the place of workers whose node is gone
             failure_config=ray.train.FailureConfig(max_failures=RESTARTS, controller_failure_limit=0),
-            callbacks=[_Losses(mailbox, request.workers_per_fold)],
+            callbacks=[Losses(mailbox, request.workers_per_fold)],
         ),
     )
 
@@ -128,17 +129,6 @@ def _beside(call: Callable[[], object], meanwhile: Callable[[], object]) -> None
     while not wait([ended], timeout=0.2).done:
         meanwhile()
     ended.result()
-
-
-class _Losses(ray.train.UserCallback):
-    """Tells the driver whose workers were lost, before the whole group starts again."""
-
-    def __init__(self, mailbox: Any, workers_per_fold: int) -> None:
-        self.mailbox, self.workers_per_fold = mailbox, workers_per_fold
-
-    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
-        lost = frozenset(rank // self.workers_per_fold for rank in worker_exceptions)
-        ray.get(self.mailbox.post.remote(ReplicasLost(lost)))
 
 
 @dataclass

@@ -10,7 +10,7 @@ import ray
 import torch
 
 from hms_ray.config import parse_run
-from hms_ray.crossval import FoldJob, Labels, train_job
+from hms_ray.crossval import Labels, train_job
 from hms_ray.errors import HmsRayError
 from hms_ray.execution.mailbox import (
     EpochDone,
@@ -23,8 +23,8 @@ from hms_ray.execution.mailbox import (
     StorageFailed,
     Work,
 )
+from hms_ray.jobs import FoldJob, FoldStopped
 from hms_ray.training.history import discard
-from hms_ray.training.loop import FoldStopped
 from hms_ray.training.team import Replica
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS)  # faults of a disk, no configuration's

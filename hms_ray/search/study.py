@@ -11,7 +11,6 @@ import pandas as pd
 from hms_ray import files, folds, oof
 from hms_ray.config import RunConfig, Score, parse_run, try_run
 from hms_ray.crossval import (
-    FoldJob,
     Labels,
     build_model,
     check_inputs,
@@ -23,6 +22,7 @@ from hms_ray.datasets import Dataset
 from hms_ray.epoch_choice import Rule
 from hms_ray.errors import ConfigError, TrialFailed, raise_all
 from hms_ray.execution import loggers
+from hms_ray.jobs import FoldJob
 from hms_ray.search import samplers, warm_start
 from hms_ray.search.paths import put
 from hms_ray.search.ranges import Choice

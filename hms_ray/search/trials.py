@@ -15,11 +15,11 @@ from hms_ray.errors import ConfigError, SearchAborted
 from hms_ray.execution.collector import ATTEMPTS, LOST
 from hms_ray.execution.mailbox import FoldDone, FoldHalted, Message, Work
 from hms_ray.execution.packing import Shares
+from hms_ray.jobs import FoldResult, FoldStopped
 from hms_ray.search.journal import Journal
 from hms_ray.search.ledger import Ledger
 from hms_ray.search.referee import Referee
 from hms_ray.search.study import Study
-from hms_ray.training.loop import FoldResult, FoldStopped
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +14,7 @@ from torch import nn
 from hms_ray import files, seeds
 from hms_ray.epoch_choice import Rule
 from hms_ray.errors import TrialFailed
+from hms_ray.jobs import FoldResult, FoldStopped
 from hms_ray.params import Params
 from hms_ray.training import memory, optim, pseudo
 from hms_ray.training.batches import TrainingData
@@ -49,38 +50,6 @@ class Recipe:
     def plan(self) -> list[tuple[int, int]]:
         """The stage of each epoch, and how many epochs of it come before; evaluations count as epochs."""
         return [(number, done) for number, stage in enumerate(self.stages) for done in range(stage.rounds)]
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """A finished fold.
-
-    probs: (epochs, len(rows), K) of the held-out rows after each epoch, on the first worker alone
-    weights: of each epoch that may be chosen, the file on this machine that holds the packed weights
-    epochs: one dict an epoch
-    peak_gpu_bytes, gpu_bytes: the most that it took of its GPU, and the GPU's size; 0 on a CPU
-    out_of_memory: the memory did not suffice, and batches were trained in parts
-    """
-
-    fold: int
-    rows: np.ndarray
-    probs: np.ndarray
-    epochs: list[dict[str, Any]]
-    weights: Mapping[int, Path] = field(default_factory=dict)
-    peak_gpu_bytes: int = 0
-    gpu_bytes: int = 0
-    out_of_memory: bool = False
-
-
-@dataclass(frozen=True)
-class FoldStopped:
-    """A fold that was stopped after an epoch whose score was above the limit; fields as in FoldResult."""
-
-    fold: int
-    epochs: list[dict[str, Any]]
-    peak_gpu_bytes: int = 0
-    gpu_bytes: int = 0
-    out_of_memory: bool = False
 
 
 def train_fold(

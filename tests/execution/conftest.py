@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hms_ray.crossval import FoldJob
 from hms_ray.execution.mailbox import FoldDone, FoldFailed, Message, Work
 from hms_ray.execution.session import DRIVER_ENV
+from hms_ray.jobs import FoldJob
 
 CPUS, GPUS = 16, 4
 
@@ -72,7 +72,7 @@ def _scripted() -> Callable[[], None]:
 
         sys.meta_path.insert(0, StandIns())
         from hms_ray.execution import worker
-        from hms_ray.training.loop import FoldResult
+        from hms_ray.jobs import FoldResult
 
         def train_job(job, labels, replica, on_epoch):
             begun, (device, *_) = time.time(), [*ray.get_gpu_ids(), -1]

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from hms_ray.crossval import FoldJob
 from hms_ray.execution import train_group
 from hms_ray.execution.mailbox import ReplicasLost, Wanted, Work, WorkDone
 from hms_ray.execution.train_group import _Desk
+from hms_ray.jobs import FoldJob
 
 
 def work(trial: str) -> Work:

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.crossval import FoldJob
 from hms_ray.errors import TrialFailed
 from hms_ray.execution import worker
 from hms_ray.execution.mailbox import EpochDone, FoldBegun, FoldDone, FoldFailed, FoldHalted, StorageFailed, Work
 from hms_ray.execution.worker import train_work
-from hms_ray.training.loop import FoldResult, FoldStopped
+from hms_ray.jobs import FoldJob, FoldResult, FoldStopped
 from hms_ray.training.team import Replica, Team
 
 WORK = Work("toy-0000", tuple(FoldJob("toy-0000", {}, fold, Path(), Path(f"{fold}.pt")) for fold in (2, 0, 1)))

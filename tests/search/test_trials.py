@@ -12,6 +12,7 @@ from hms_ray.execution import worker
 from hms_ray.execution.in_process import run_here
 from hms_ray.execution.packing import Shares
 from hms_ray.files import size_of
+from hms_ray.jobs import FoldResult
 from hms_ray.search import racing
 from hms_ray.search.board import Board
 from hms_ray.search.journal import Journal
@@ -21,7 +22,6 @@ from hms_ray.search.referee import Referee
 from hms_ray.search.settings import Budget, Race
 from hms_ray.search.trials import Trials
 from hms_ray.study_folder import StudyFolder
-from hms_ray.training.loop import FoldResult
 
 SEARCH = {"stages.0.lr": {"log_uniform": [1e-3, 1e-1]}}
 FOLDS = (0, 1)

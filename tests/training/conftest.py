@@ -10,12 +10,13 @@ from torch import nn
 
 from hms_ray import tasks
 from hms_ray.augment import mixup, xy_mask
+from hms_ray.jobs import FoldResult
 from hms_ray.seeds import stream
 from hms_ray.specs import InputSpec
 from hms_ray.store.inputs import Prepared
 from hms_ray.training import optim
 from hms_ray.training.batches import TrainingData
-from hms_ray.training.loop import FoldResult, Recipe, train_fold
+from hms_ray.training.loop import Recipe, train_fold
 from hms_ray.training.stages import Stage
 from hms_ray.training.team import Replica
 

@@ -11,9 +11,10 @@ from torch import nn
 
 from hms_ray.augment import mixup
 from hms_ray.errors import TrialFailed
+from hms_ray.jobs import FoldStopped
 from hms_ray.training.batches import Epochs
 from hms_ray.training.learner import Learner
-from hms_ray.training.loop import FoldStopped, train_fold
+from hms_ray.training.loop import train_fold
 from hms_ray.training.stages import Stage
 from hms_ray.training.team import Replica, Team
 

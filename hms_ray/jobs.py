@@ -1,0 +1,62 @@
+"""What a driver sends to workers, and what they send back.
+
+Imports no torch: processes that only hand it on should start at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hms_ray.store.share import StoreRef
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """One fold of one trial: `run` as plain values, `stores` what it reads, `saved` the checkpoint's file.
+
+    weights: the published ones from which the network begins; None: random ones
+    limits: after epoch i the fold stops if its held-out score lies above limits[i]; empty: it never does
+    """
+
+    trial: str
+    run: Mapping[str, Any]
+    fold: int
+    stores: tuple[StoreRef, ...]
+    saved: Path
+    weights: StoreRef | None = None
+    limits: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """A finished fold.
+
+    probs: (epochs, len(rows), K) of the held-out rows after each epoch, on the first worker alone
+    weights: of each epoch that may be chosen, the file on this machine that holds the packed weights
+    epochs: one dict an epoch
+    peak_gpu_bytes, gpu_bytes: the most that it took of its GPU, and the GPU's size; 0 on a CPU
+    out_of_memory: the memory did not suffice, and batches were trained in parts
+    """
+
+    fold: int
+    rows: np.ndarray
+    probs: np.ndarray
+    epochs: list[dict[str, Any]]
+    weights: Mapping[int, Path] = field(default_factory=dict)
+    peak_gpu_bytes: int = 0
+    gpu_bytes: int = 0
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True)
+class FoldStopped:
+    """A fold that was stopped after an epoch whose score was above the limit; fields as in FoldResult."""
+
+    fold: int
+    epochs: list[dict[str, Any]]
+    peak_gpu_bytes: int = 0
+    gpu_bytes: int = 0
+    out_of_memory: bool = False
