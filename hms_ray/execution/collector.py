@@ -5,9 +5,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import ray
+from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -69,7 +70,7 @@ class Collector:
         beside_me = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.mailbox = Mailbox.options(max_concurrency=1000, scheduling_strategy=beside_me).remote()
         self.source, self.fold_s, self.other = source, fold_s, other
-        self.under_way: dict[tuple[str, int], tuple[float, Any]] = {}
+        self.under_way: dict[tuple[str, int], tuple[float, bytes | None]] = {}
         self.attempts: dict[tuple[str, int], int] = {}
         self.marks, self.reached = itertools.count(), -1
         self.progress = threading.Condition()
@@ -153,7 +154,7 @@ class Collector:
             case _:
                 self.source.handle(message)
 
-    def _begin(self, message: FoldBegun, key: tuple[str, int], worker: Any) -> None:
+    def _begin(self, message: FoldBegun, key: tuple[str, int], worker: bytes | None) -> None:
         self.attempts[key] = self.attempts.get(key, 0) + 1
         self.under_way[key] = time.monotonic(), worker
         if self.attempts[key] > ATTEMPTS:
@@ -172,13 +173,13 @@ class Collector:
         failed = FoldFailed(*key, cause)
         ray.get(self.mailbox.close.remote(*key))
         self.source.handle(failed)
-        ray.kill(worker)
+        ray.kill(cloudpickle.loads(worker))
 
 
-def _is_lost(worker: Any) -> bool:
+def _is_lost(worker: bytes) -> bool:
     """Whether an actor is no more; its fold waits for another, whose clock has not begun."""
     try:
-        ray.get(worker.__ray_ready__.remote(), timeout=POLL_S)
+        ray.get(cloudpickle.loads(worker).__ray_ready__.remote(), timeout=POLL_S)
     except GetTimeoutError:  # it is busy
         return False
     except RayActorError:

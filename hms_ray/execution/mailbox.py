@@ -29,12 +29,16 @@ class Work:
 
 @dataclass(frozen=True)
 class FoldBegun:
-    """A worker begins a fold; `worker` is the actor to kill should the fold never end, None where there is none."""
+    """A worker begins a fold.
+
+    worker: the actor to kill should the fold never end, pickled: who opens it loads all that a worker does; None where
+        there is none
+    """
 
     trial: str
     fold: int
     epochs: int
-    worker: Any
+    worker: bytes | None
 
 
 @dataclass(frozen=True)

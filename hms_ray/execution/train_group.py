@@ -20,6 +20,7 @@ from typing import Any
 import ray
 import ray.train
 import torch
+from ray import cloudpickle
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import distributed, nn
 
@@ -184,7 +185,7 @@ def _work(config: Mapping[str, Any]) -> None:
     index, rank = divmod(ray.train.get_context().get_world_rank(), size)
     device = torch.device("cpu") if rehearsed() else get_device()
     replica = Replica(device, rank, size, _team(config["replicas"], size, index, device))
-    actor = ray.get_runtime_context().current_actor
+    actor = cloudpickle.dumps(ray.get_runtime_context().current_actor)
     while work := _next(replica, index, mailbox):
         train_work(work, labels, replica, RayLine(mailbox), actor)
         if rank == 0:

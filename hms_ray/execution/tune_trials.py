@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.search import Searcher
 
 from hms_ray.crossval import Labels
@@ -63,7 +63,7 @@ class _TuneLine(RayLine):
 
 def _train_trial(config: Mapping[str, Any], labels: Labels, mailbox: Any) -> None:
     work = config["work"]
-    actor = ray.get_runtime_context().current_actor
+    actor = cloudpickle.dumps(ray.get_runtime_context().current_actor)
     train_work(work, labels, Replica(device(work.gpus)), _TuneLine(mailbox), actor)
 
 

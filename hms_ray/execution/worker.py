@@ -59,7 +59,7 @@ class RayLine:
         return ray.get(self.mailbox.goes_on.remote(trial, fold))
 
 
-def train_work(work: Work, labels: Labels, replica: Replica, line: Line, actor: Any = None) -> None:
+def train_work(work: Work, labels: Labels, replica: Replica, line: Line, actor: bytes | None = None) -> None:
     """Train the folds one after the other until one does not end well or the driver stops the trial.
 
     What fails is posted, not raised: what Ray sees as an error is a lost worker. All ranks do as the first one.
@@ -92,7 +92,7 @@ def cause_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
 
 
-def _train(job: FoldJob, labels: Labels, replica: Replica, line: Line, actor: Any) -> Message:
+def _train(job: FoldJob, labels: Labels, replica: Replica, line: Line, actor: bytes | None) -> Message:
     def on_epoch(row: Mapping[str, Any]) -> None:
         if replica.rank == 0:
             line.post(EpochDone(job.trial, row))
