@@ -180,7 +180,7 @@ def test_threads_lose_no_count_and_draw_meanwhile(board):
     over, faults = threading.Event(), []
 
     def work(name: str) -> None:
-        for number in range(200):
+        for number in range(50):
             trial = f"{name}-{number}"
             board.started(trial, 0, 1)
             board.epoch(trial, 0, 1, 0.5)
@@ -208,7 +208,7 @@ def test_threads_lose_no_count_and_draw_meanwhile(board):
         drawer.join(60)
         sys.setswitchinterval(before)
     tally = board.tally
-    assert (tally.finished, tally.states["PRUNED"], tally.saved, tally.running) == (800, 800, 400.0, {})
+    assert (tally.finished, tally.states["PRUNED"], tally.saved, tally.running) == (200, 200, 100.0, {})
     assert not faults
 
 
