@@ -135,10 +135,9 @@ def _train_all_folds(ledger: Ledger, runs: Mapping[str, RunConfig], place: Place
     finals = _run_finals(ledger, runs, place, shares)
     while finals.short:
         finals = _run_finals(ledger, runs, place, shares)
-    folder = ledger.study.folder
     whole = [trial for trial in runs if not ledger.without_weights(trial)]
     for trial in whole:
-        if not folder.oof(trial).is_file():
+        if not ledger.is_whole(trial):
             ledger.finish(trial)
     failed = [
         f"{trial} has no out-of-fold table: {ledger.failures[trial].cause if trial in ledger.failures else 'unknown'}"
@@ -226,9 +225,9 @@ def _found(study: Study, space: Space) -> bool:
 
 
 def _whole(study: Study, trials: Sequence[str]) -> bool:
-    """Whether those trials have all that they are to have: tables and weights of all folds."""
+    """Whether those trials have all that they are to have."""
     ledger = Ledger(study, (), _silent())
-    return all(study.folder.oof(trial).is_file() and not ledger.without_weights(trial) for trial in trials)
+    return all(map(ledger.is_whole, trials))
 
 
 def _silent() -> Board:

@@ -128,6 +128,14 @@ class Ledger:
         kept = {k: map(folder.fold(k).weights, self._kept(trial, k)) for k in finished}
         return [k for k in range(self.study.folds) if k not in kept or not all(path.is_file() for path in kept[k])]
 
+    def is_whole(self, trial: str) -> bool:
+        """Whether a trial has all that it is to have: weights of all folds, and a table no older than any of them."""
+        folder, table = self.study.folder, self.study.folder.oof(trial)
+        if self.without_weights(trial) or not table.is_file():
+            return False
+        newest = max(folder.trial(trial).fold(k).oof.stat().st_mtime_ns for k in range(self.study.folds))
+        return newest <= table.stat().st_mtime_ns
+
     def finish(self, trial: str) -> None:
         """Write the out-of-fold table of a trial that has all its folds, and delete the weights that no choice can
         reach any more."""

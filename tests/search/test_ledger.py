@@ -161,6 +161,19 @@ def test_a_fold_trained_again_for_its_weights_keeps_the_epoch_of_the_table(train
     )
 
 
+def test_a_table_is_behind_a_fold_that_was_trained_again_until_it_is_written_again(trained):
+    """A kill between the two would leave the old predictions beside the new weights."""
+    assert not trained.ledger.is_whole(TRIAL)
+    trained.ledger.finish(TRIAL)
+    assert trained.ledger.is_whole(TRIAL)
+    trained.folder.trial(TRIAL).fold(0).drop_weights()
+    assert not trained.ledger.is_whole(TRIAL)
+    trained.train(trained.study, trained.space, 0, trained.ledger)
+    assert trained.ledger.without_weights(TRIAL) == [] and not trained.ledger.is_whole(TRIAL)
+    trained.ledger.finish(TRIAL)
+    assert trained.ledger.is_whole(TRIAL)
+
+
 @pytest.mark.parametrize(("rule", "kept"), [("last", [2]), ("best", None)])
 def test_other_rules_keep_one_epoch_from_the_start(toy, rule, kept):
     study = replace(toy.study, epoch=rule)
