@@ -19,7 +19,7 @@ from hms_ray.seeds import MAX_SEED
 from hms_ray.store.prepare import InputParams
 from hms_ray.store.quality import QualityParams
 from hms_ray.training.optim import Params as OptimParams
-from hms_ray.training.stages import Stage, defaulted, order_faults
+from hms_ray.training.stages import Stage, defaulted, effort, order_faults
 
 KINDS = {"data": "datasets", "feature": "features", "model": "models"}
 
@@ -108,6 +108,11 @@ class RunConfig:
     def epochs(self) -> int:
         """Rows of a fold's learning curve: its epochs over all stages, each evaluation counted as one."""
         return sum(stage.rounds for stage in self.stages)
+
+    @property
+    def effort(self) -> int:
+        """Epochs of a fold with those of its teachers: what progress is a share of."""
+        return effort(self.stages)
 
     @property
     def content(self) -> dict[str, Any]:

@@ -65,15 +65,19 @@ class Labels:
 
 
 def train_job(
-    job: FoldJob, labels: Labels, replica: Replica, on_epoch: Callable[[Mapping[str, Any]], None]
+    job: FoldJob,
+    labels: Labels,
+    replica: Replica,
+    on_epoch: Callable[[Mapping[str, Any]], None],
+    on_taught: Callable[[], None] = lambda: None,
 ) -> FoldResult | FoldStopped:
-    """Train one fold wherever this process runs, reporting each epoch."""
+    """Train one fold wherever this process runs, reporting each epoch, and each of a teacher."""
     run = parse_run(job.run)
     with replica.together():
         inputs, trust = _opened(run, job, labels.windows)
     data = TrainingData(inputs, labels.targets, labels.votes, labels.folds, labels.group_ids, trust, labels.task)
     how = recipe(run, labels.task, job.fold, job.weights)
-    return train_fold(how, data, job.fold, replica, job.saved, on_epoch, job.limits)
+    return train_fold(how, data, job.fold, replica, job.saved, on_epoch, job.limits, on_taught)
 
 
 def _opened(run: RunConfig, job: FoldJob, windows: Mapping[str, Windows]) -> tuple[Inputs, np.ndarray]:

@@ -8,7 +8,7 @@ import torch
 from hms_ray.crossval import Labels
 from hms_ray.errors import TrialFailed
 from hms_ray.execution.collector import TrialSource
-from hms_ray.execution.mailbox import OVERDUE, EpochDone, FoldBegun, Message
+from hms_ray.execution.mailbox import OVERDUE, EpochDone, EpochTaught, FoldBegun, Message
 from hms_ray.execution.worker import train_work
 from hms_ray.training.team import Replica
 
@@ -26,7 +26,7 @@ class _Direct:
             self.begun = time.monotonic()
         self.source.handle(message)
         late = self.fold_s is not None and time.monotonic() - self.begun > self.fold_s
-        if late and isinstance(message, EpochDone):
+        if late and isinstance(message, EpochDone | EpochTaught):
             raise TrialFailed(OVERDUE.format(minutes=self.fold_s / 60))
 
     def outcome(self, trial: str, fold: int) -> bool | None:

@@ -31,6 +31,7 @@ class Work:
 class FoldBegun:
     """A worker begins a fold.
 
+    epochs: that it will train, those of teachers included
     worker: the actor to kill should the fold never end, pickled: who opens it loads all that a worker does; None where
         there is none
     """
@@ -47,6 +48,14 @@ class EpochDone:
 
     trial: str
     row: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class EpochTaught:
+    """A teacher of a fold has trained an epoch."""
+
+    trial: str
+    fold: int
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,8 @@ class Mark:
 
 
 Ended = FoldDone | FoldHalted | FoldFailed
-Message = FoldBegun | EpochDone | EpochWeights | Ended | StorageFailed | Wanted | WorkDone | ReplicasLost | Mark
+Training = FoldBegun | EpochDone | EpochTaught | EpochWeights | Ended | StorageFailed
+Message = Training | Wanted | WorkDone | ReplicasLost | Mark
 
 
 @ray.remote(num_cpus=0)

@@ -14,6 +14,7 @@ from hms_ray.crossval import Labels, train_job
 from hms_ray.errors import HmsRayError
 from hms_ray.execution.mailbox import (
     EpochDone,
+    EpochTaught,
     EpochWeights,
     FoldBegun,
     FoldDone,
@@ -97,10 +98,14 @@ def _train(job: FoldJob, labels: Labels, replica: Replica, line: Line, actor: by
         if replica.rank == 0:
             line.post(EpochDone(job.trial, row))
 
+    def on_taught() -> None:
+        if replica.rank == 0:
+            line.post(EpochTaught(job.trial, job.fold))
+
     if replica.rank == 0:
-        line.post(FoldBegun(job.trial, job.fold, parse_run(job.run).epochs, actor))
+        line.post(FoldBegun(job.trial, job.fold, parse_run(job.run).effort, actor))
     try:
-        result = train_job(job, labels, replica, on_epoch)
+        result = train_job(job, labels, replica, on_epoch, on_taught)
     except HmsRayError as error:  # all ranks of the fold agree on it
         return FoldFailed(job.trial, job.fold, str(error), isinstance(error.__cause__, torch.OutOfMemoryError))
     except Exception as error:  # whatever it is, it is this configuration's; the search goes on

@@ -61,7 +61,7 @@ class Board:
         self.open.close()
 
     def started(self, trial: str, fold: int, epochs: int | None) -> None:
-        """A fold begins; epochs: its whole schedule."""
+        """A fold begins; epochs: its whole schedule, and its teachers'."""
         with self.lock:
             self.tally.started(trial, fold, epochs)
 
@@ -69,6 +69,11 @@ class Board:
         """A fold has trained an epoch, counted from 1; score: NaN if there is none; memory_gb: the peak on its GPU."""
         with self.lock:
             self.tally.epoch(trial, fold, epoch, score, memory_gb)
+
+    def taught(self, trial: str, fold: int) -> None:
+        """A teacher of a fold has trained an epoch."""
+        with self.lock:
+            self.tally.taught(trial, fold)
 
     def fold_done(self, trial: str, fold: int, sentence: str) -> None:
         """A fold is finished; the sentence says which, and its score with its population."""
@@ -173,7 +178,7 @@ def _running(running: Mapping[tuple[str, int], Running], rows: int) -> Table:
     """List the folds in flight, the oldest first."""
     grid = Table("trial", "fold", "epoch", "score", box=None, header_style="cyan", pad_edge=False)
     for (trial, fold), state in list(running.items())[:rows]:
-        epoch = f"{state.epoch}/{state.epochs}" if state.epochs else str(state.epoch)
+        epoch = f"{state.done}/{state.epochs}" if state.epochs else str(state.done)
         grid.add_row(Text(trial), str(fold), epoch, f"{state.score:.4f}" if math.isfinite(state.score) else "-")
     if len(running) > rows:
         grid.add_row(Text(f"and {len(running) - rows} more", "dim"))

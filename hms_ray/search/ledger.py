@@ -13,6 +13,7 @@ from hms_ray.crossval import finished_folds, fold_table, write_epochs, write_fol
 from hms_ray.errors import SearchAborted
 from hms_ray.execution.mailbox import (
     EpochDone,
+    EpochTaught,
     EpochWeights,
     FoldBegun,
     FoldDone,
@@ -66,6 +67,8 @@ class Ledger:
             case EpochDone(trial, row):
                 self._add_epochs(trial, pd.DataFrame([row]))
                 self.board.epoch(trial, row["fold"], row["epoch"], row["score"], row["memory_gb"] or None)
+            case EpochTaught(trial, fold):
+                self.board.taught(trial, fold)
             case EpochWeights(trial, fold, epoch, content):
                 files.write_bytes(self.study.folder.trial(trial).fold(fold).weights(epoch), content)
             case FoldDone(trial, result):

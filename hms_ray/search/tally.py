@@ -10,16 +10,25 @@ NOTES = 3  # so many of the newest are shown
 
 @dataclass
 class Running:
-    """A fold in flight: its last epoch, counted from 1, and the score then; epochs: its whole schedule, if known."""
+    """A fold in flight: its last epoch, counted from 1, and the score then.
+
+    epochs: its whole schedule and its teachers', if known; taught: epochs of its teachers so far
+    """
 
     epochs: int | None
     epoch: int = 0
     score: float = math.nan
+    taught: int = 0
+
+    @property
+    def done(self) -> int:
+        """Epochs so far."""
+        return self.epoch + self.taught
 
     @property
     def share(self) -> float:
         """How much of the fold is trained, 0 to 1."""
-        return self.epoch / self.epochs if self.epochs else 0.0
+        return self.done / self.epochs if self.epochs else 0.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,11 @@ class Tally:
         running = self.running[trial, fold]
         running.epoch, running.score = epoch, score
         self.memory_gb = max(self.memory_gb, memory_gb or 0.0)
+
+    def taught(self, trial: str, fold: int) -> None:
+        """Count an epoch of a fold's teacher."""
+        if (trial, fold) in self.running:
+            self.running[trial, fold].taught += 1
 
     def fold_done(self, trial: str, fold: int) -> None:
         """Count a finished fold."""

@@ -60,9 +60,11 @@ def train_fold(
     saved: Path,
     on_epoch: Callable[[Mapping[str, Any]], None],
     limits: Sequence[float] = (),
+    on_taught: Callable[[], None] = lambda: None,
 ) -> FoldResult | FoldStopped:
     """Train on the other folds, stage after stage, and predict this one; continue from `saved` if it is of this run.
 
+    on_epoch: is called with each row of the curve; on_taught: after each epoch of a teacher
     limits: after epoch i the fold stops if its score is above limits[i]; empty: it never does
 
     Raises:
@@ -83,7 +85,7 @@ def train_fold(
         started = time.monotonic()
         number, done = plan[len(curve)]
         if done == 0 or len(curve) == restored:
-            learner.begin(number, done, _targets(recipe, number, learner, saved))
+            learner.begin(number, done, _targets(recipe, number, learner, saved, on_taught))
         row = {"fold": fold, "stage": number, "epoch": len(curve) + 1, "train_loss": learner.train(done, len(curve))}
         probs, score = learner.evaluate(len(curve) + 1)
         lr = recipe.stages[chain(recipe.stages, number)[0]].lr
@@ -105,7 +107,7 @@ def _is_above(history: History, limits: Sequence[float]) -> bool:
     return bool((np.fmin.reduce(scores) if history.rule == "best" else scores[-1]) > limits[len(scores) - 1])
 
 
-def _targets(recipe: Recipe, number: int, learner: Learner, saved: Path) -> np.ndarray:
+def _targets(recipe: Recipe, number: int, learner: Learner, saved: Path, on_taught: Callable[[], None]) -> np.ndarray:
     """Return the labels (N, K) of a stage; where it has pseudo-labels, teachers are trained for them first."""
     stage, data = recipe.stages[number], learner.data
     targets = stage.targets(data.targets, data.votes)
@@ -114,13 +116,20 @@ def _targets(recipe: Recipe, number: int, learner: Learner, saved: Path) -> np.n
     dealt = pseudo.deal(data, learner.rows, stage.pseudo.parts, recipe.seed)
     taught = np.full_like(targets, np.nan)
     for part in range(stage.pseudo.parts):
-        held_out, probs = _teach(recipe, number, part, pseudo.for_teachers(data, dealt), learner.replica, saved)
+        theirs = pseudo.for_teachers(data, dealt)
+        held_out, probs = _teach(recipe, number, part, theirs, learner.replica, saved, on_taught)
         taught[held_out] = probs
     return pseudo.mixed(targets, taught, data.votes, stage.pseudo)
 
 
 def _teach(
-    recipe: Recipe, number: int, part: int, data: TrainingData, replica: Replica, saved: Path
+    recipe: Recipe,
+    number: int,
+    part: int,
+    data: TrainingData,
+    replica: Replica,
+    saved: Path,
+    on_taught: Callable[[], None],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Train a teacher by the stages before, and return the rows of its part and what it predicts for them."""
     name = f"teacher-{number}-{part}"
@@ -134,7 +143,8 @@ def _teach(
     )
     log.info("training %s, whose predictions are labels of stage %d", name, number)
     try:
-        result = train_fold(teacher, data, part, replica, saved.parent / name / saved.name, lambda row: None)
+        own = saved.parent / name / saved.name
+        result = train_fold(teacher, data, part, replica, own, lambda row: on_taught(), on_taught=on_taught)
     except TrialFailed as error:
         raise TrialFailed(f"{name}: {error}") from error.__cause__
     assert isinstance(result, FoldResult), "a teacher has no limits"

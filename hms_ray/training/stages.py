@@ -128,6 +128,12 @@ def chain(stages: Sequence[Stage], number: int) -> range:
     return range(first, next(later, len(stages)))
 
 
+def effort(stages: Sequence[Stage]) -> int:
+    """Return the epochs of a fold and of all its teachers, each evaluation counted as one."""
+    teachers = (stage.pseudo.parts * effort(stages[:n]) for n, stage in enumerate(stages) if stage.pseudo)
+    return sum(stage.rounds for stage in stages) + sum(teachers)
+
+
 def order_faults(stages: Sequence[Stage]) -> list[str]:
     """Say which stages need one before them that is not there."""
     first = stages[0]

@@ -74,7 +74,7 @@ def _scripted() -> Callable[[], None]:
         from hms_ray.execution import worker
         from hms_ray.jobs import FoldResult
 
-        def train_job(job, labels, replica, on_epoch):
+        def train_job(job, labels, replica, on_epoch, on_taught):
             begun, (device, *_) = time.time(), [*ray.get_gpu_ids(), -1]
             held = torch.zeros(4)
             held[int(device)] = 1
@@ -91,7 +91,7 @@ def _scripted() -> Callable[[], None]:
             row |= {"share": ray.get_runtime_context().get_assigned_resources().get("GPU", 0)}
             return FoldResult(job.fold, np.empty(0), np.empty(0), [row])
 
-        worker.train_job, worker.parse_run = train_job, lambda content: SimpleNamespace(epochs=1)
+        worker.train_job, worker.parse_run = train_job, lambda content: SimpleNamespace(effort=1)
 
     return hook
 

@@ -46,7 +46,7 @@ def training(monkeypatch):
     """Replace training by results that a test sets for a fold: a value, or an error to raise."""
     results = {}
 
-    def train_job(job, labels, replica, on_epoch):
+    def train_job(job, labels, replica, on_epoch, on_taught):
         on_epoch({"fold": job.fold, "epoch": 1})
         result = results.get(job.fold, FoldResult(job.fold, np.empty(0), np.empty(0), []))
         if isinstance(result, Exception):
@@ -54,7 +54,7 @@ def training(monkeypatch):
         return result
 
     monkeypatch.setattr(worker, "train_job", train_job)
-    monkeypatch.setattr(worker, "parse_run", lambda content: SimpleNamespace(epochs=1))
+    monkeypatch.setattr(worker, "parse_run", lambda content: SimpleNamespace(effort=1))
     return results
 
 

@@ -50,6 +50,16 @@ def test_epochs_count_as_parts_of_a_fold(clock):
     assert counted.left_s() is None, "no fold is finished"
 
 
+def test_epochs_of_teachers_count_as_well(clock):
+    counted = tally(clock)
+    counted.taught("a", 0)  # the driver began after it
+    counted.started("a", 0, 8)
+    counted.taught("a", 0)
+    counted.epoch("a", 0, 1, math.nan, None)
+    counted.taught("a", 0)
+    assert (counted.running["a", 0].done, counted.work()) == (3, 3 / 8)
+
+
 def test_a_finished_fold_leaves_the_rest_of_its_trial(clock):
     counted = tally(clock)
     train(counted, "a", 1)

@@ -12,7 +12,7 @@ from hms_ray.training import loop, pseudo
 from hms_ray.training.learner import Learner
 from hms_ray.training.loop import train_fold
 from hms_ray.training.pseudo import NOWHERE
-from hms_ray.training.stages import Pseudo, Stage
+from hms_ray.training.stages import Pseudo, Stage, effort
 from hms_ray.training.team import Replica
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ def train_rows(data, fold=0):
 
 def labels_of(recipe, data, saved, fold=0):
     """The labels (N, K) of the second stage."""
-    return loop._targets(recipe, 1, Learner(recipe, data, fold, Replica(CPU)), saved / "checkpoint.pt")
+    return loop._targets(recipe, 1, Learner(recipe, data, fold, Replica(CPU)), saved / "checkpoint.pt", lambda: None)
 
 
 @pytest.mark.parametrize("parts", [2, 3, 7, 20])
@@ -158,11 +158,25 @@ def test_teachers_lie_beside_the_checkpoint(toy, recipe, tmp_path):
     assert [path.name for path in (tmp_path / "weights").iterdir()] == ["3.safetensors"]
 
 
+def test_each_epoch_of_each_teacher_is_told_of_and_foreseen(toy, recipe, tmp_path):
+    """The third stage's teachers go through the second stage, and so have teachers of their own."""
+    stages, seen = (*recipe.stages, TAUGHT), []
+    recipe = replace(recipe, stages=stages, augment=recipe.augment[:1] * 3)
+    saved, replica = tmp_path / "checkpoint.pt", Replica(CPU)
+    own = train_fold(recipe, toy.data, 0, replica, saved, seen.append, on_taught=lambda: seen.append("taught"))
+    assert [row for row in seen if row != "taught"] == own.epochs
+    teachers = 2 * 2 + 2 * (2 + 2 * 2 + 1)
+    assert seen.count("taught") == teachers and effort(stages) == len(own.epochs) + teachers
+    again = []
+    train_fold(recipe, toy.data, 0, replica, saved, again.append, on_taught=lambda: again.append("taught"))
+    assert again == [], "what is trained already is not told of again"
+
+
 def killed_in_a_teacher(monkeypatch, at):
     """Kill the process after so many epochs of all teachers together."""
     seen = []
 
-    def counted(recipe, data, fold, replica, saved, on_epoch, limits=()):
+    def counted(recipe, data, fold, replica, saved, on_epoch, limits=(), on_taught=None):
         def count(row):
             seen.append(row)
             if len(seen) == at:
