@@ -234,10 +234,10 @@ def test_lack_of_memory_on_a_shared_gpu_is_answered_with_a_larger_share(toy, spa
     shares, took = Shares(toy.folder.gpu_memory), []
     real = worker.train_job
 
-    def measured(job, labels, replica, on_epoch):
+    def measured(job, labels, replica, *told):
         if job.trial == "race-0001" and took[-1] < 0.25:
             raise TrialFailed("not even one example fits") from worker.torch.OutOfMemoryError("CUDA out of memory")
-        result = real(job, labels, replica, on_epoch)
+        result = real(job, labels, replica, *told)
         return FoldResult(**vars(result) | {"peak_gpu_bytes": 10**9, "gpu_bytes": 100 * 10**9})
 
     monkeypatch.setattr(worker, "train_job", measured)
