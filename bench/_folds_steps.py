@@ -82,7 +82,8 @@ def child(job: Path, how: How, steps: int) -> Iterator[Child]:
 
 def _environment(how: How, compiled: str) -> dict[str, str]:
     """Return the environment; what was compiled before would hide what compiling takes."""
-    return os.environ | {"OMP_NUM_THREADS": str(how.threads), "TORCHINDUCTOR_CACHE_DIR": compiled}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    return kept | {"OMP_NUM_THREADS": str(how.threads), "TORCHINDUCTOR_CACHE_DIR": compiled}
 
 
 class ChildFailed(Exception):

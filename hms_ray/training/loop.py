@@ -114,9 +114,8 @@ def _targets(recipe: Recipe, number: int, learner: Learner, saved: Path, on_taug
     if stage.pseudo is None:
         return targets
     dealt = pseudo.deal(data, learner.rows, stage.pseudo.parts, recipe.seed)
-    taught = np.full_like(targets, np.nan)
+    theirs, taught = pseudo.for_teachers(data, dealt), np.full_like(targets, np.nan)
     for part in range(stage.pseudo.parts):
-        theirs = pseudo.for_teachers(data, dealt)
         held_out, probs = _teach(recipe, number, part, theirs, learner.replica, saved, on_taught)
         taught[held_out] = probs
     return pseudo.mixed(targets, taught, data.votes, stage.pseudo)
