@@ -41,9 +41,22 @@ class Task(ABC):
         """Return what study.json keeps."""
         return {"kind": self.kind, "classes": list(self.classes)}
 
+    @property
+    def asks_each_class(self) -> bool:
+        """Whether each class is a yes-or-no question, so that several may hold, and no class is the one predicted."""
+        probs = np.zeros((1, len(self.classes)))
+        return self.outcomes(probs).ndim > probs.ndim
+
     @abstractmethod
-    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the training loss of each example, (B, K) and (B, K) -> (B,), in float32."""
+    def loss(
+        self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None, focal: float = 0.0
+    ) -> torch.Tensor:
+        """Return the training loss of each example, (B, K) and (B, K) -> (B,), in float32.
+
+        weights: what each outcome counts, in the shape of one unit's outcomes; None: all alike
+        focal: gamma of the focal loss of Lin et al. (2017): each outcome's cross-entropy is multiplied by
+            (1 - its probability)^gamma, so that what is predicted well already counts less; 0: it is not
+        """
 
     @abstractmethod
     def to_probs(self, logits: np.ndarray) -> np.ndarray:
@@ -66,12 +79,19 @@ class Task(ABC):
         """Return each unit's score, (N, K) and (N, K) -> (N,); lower is better."""
 
     @abstractmethod
-    def decide(self, rows: np.ndarray) -> np.ndarray:
-        """Return which classes each row of targets or probabilities (N, K) stands for, bool (N, K)."""
+    def decide(self, rows: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
+        """Return which classes each row of targets or probabilities (N, K) stands for, bool (N, K).
+
+        thresholds: as `thresholds` returns them, or (N, K), a row's own, of folds that have each their own; None: one
+            half, or where a decision is no matter of a threshold
+        """
 
     @abstractmethod
-    def confusion(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
-        """Return counts of decisions, the true by the predicted, (K, K) or, of K questions, (K, 2, 2)."""
+    def confusion(self, targets: np.ndarray, probs: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
+        """Return counts of decisions, the true by the predicted, (K, K) or, of K questions, (K, 2, 2).
+
+        thresholds: for the predictions, as in `decide`
+        """
 
     @abstractmethod
     def prior(self, targets: np.ndarray) -> np.ndarray:
@@ -85,12 +105,32 @@ class Task(ABC):
     def check_probs(self, probs: np.ndarray, what: str) -> None:
         """Raise DataError, naming `what` and the first bad row, unless probs (N, K) are probabilities."""
 
+    def balance(self, targets: np.ndarray) -> np.ndarray:
+        """Return weights for `loss` by which the outcomes of a question count alike, as if all were equally frequent.
+
+        targets (N, K) -> the shape of one unit's outcomes. Each is 1 / (share * how many outcomes the question has), so
+        that the mean weight of a target is 1. An outcome that no target has gets 0, and is not one of these.
+        """
+        shares = self.outcomes(targets).mean(0)
+        seen = shares > 0
+        return np.divide(1, shares * seen.sum(-1, keepdims=True), out=np.zeros_like(shares, np.float64), where=seen)
+
+    def thresholds(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray | None:
+        """Return the threshold (K,) of each class above which it is best said to hold, judged by these rows.
+
+        None where a decision is no matter of a threshold: the most probable class is the one.
+        """
+        return None
+
     def score(self, targets: np.ndarray, probs: np.ndarray) -> float:
         """Return the mean score over units."""
         return float(self.row_scores(targets, probs).mean())
 
-    def metrics(self, targets: np.ndarray, probs: np.ndarray) -> Metrics:
-        """Return what else is to be said of predictions, (N, K) and (N, K); N is at least 1."""
+    def metrics(self, targets: np.ndarray, probs: np.ndarray, thresholds: np.ndarray | None = None) -> Metrics:
+        """Return what else is to be said of predictions, (N, K) and (N, K); N is at least 1.
+
+        thresholds: for the predictions, as in `decide`
+        """
         assert len(targets), "metrics need a unit"
         score, outcomes = self.score(targets, probs), self.outcomes(targets)
         tied = np.isclose(outcomes, outcomes.max(-1, keepdims=True)).sum(-1) > 1  # (N,) or, of questions, (N, K)
@@ -100,9 +140,10 @@ class Task(ABC):
             ties=int(tied.reshape(len(targets), -1).any(-1).sum()),
             score=score,
             log_loss=score + float(entr(outcomes).sum(-1).mean()),
-            confusion=self.confusion(targets, probs),
+            confusion=self.confusion(targets, probs, thresholds),
             class_calibration=_metrics.calibration_errors(targets, probs),
-            **_metrics.one_against_rest(self.decide(targets), self.decide(probs)),
+            auroc=_metrics.aurocs(self.decide(targets), probs),
+            **_metrics.one_against_rest(self.decide(targets), self.decide(probs, thresholds)),
         )
 
     def _divergences(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 MAX_BINS = 10
+FIGURES = ("log_loss", "accuracy", "macro_f1", "micro_f1", "macro_auroc", "calibration_error")  # of all classes
 ROWS_A_BIN = 30  # the mean of fewer rows than this in a calibration bin says nothing
 
 
@@ -24,6 +25,9 @@ class Metrics:
     support (K,): units that are of the class; of these, recall is the share predicted so, and of those that are not of
         it specificity the share not predicted so; precision: the share of those predicted so that are of the class; f1:
         the harmonic mean of precision and recall; float64 (K,)
+    micro_f1: F1 of the decisions on all classes, pooled
+    auroc (K,): the area under the ROC curve of each class against the rest: how often a unit that is of the class has
+        the higher probability of two, the other of which is not; no threshold matters for it
     class_calibration (K,): the calibration error of each class, as `calibration_errors` defines it
     """
 
@@ -38,6 +42,8 @@ class Metrics:
     recall: np.ndarray
     specificity: np.ndarray
     f1: np.ndarray
+    micro_f1: float
+    auroc: np.ndarray
     class_calibration: np.ndarray
 
     @property
@@ -48,8 +54,12 @@ class Metrics:
     @property
     def macro_f1(self) -> float:
         """The mean F1 of the classes that have one; a class that no unit is of and none is predicted has none."""
-        known = self.f1[~np.isnan(self.f1)]
-        return float(known.mean()) if len(known) else float("nan")
+        return _mean_of_known(self.f1)
+
+    @property
+    def macro_auroc(self) -> float:
+        """The mean AUROC of the classes that have one; a class that all units are of, or none, has none."""
+        return _mean_of_known(self.auroc)
 
     @property
     def calibration_error(self) -> float:
@@ -58,13 +68,13 @@ class Metrics:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ensemble.json keeps: plain numbers and lists, None for NaN."""
-        names = ("precision", "recall", "specificity", "f1", "class_calibration")
+        names = ("precision", "recall", "specificity", "f1", "auroc", "class_calibration")
         rows = {name: [_known(value) for value in getattr(self, name)] for name in names}
         rows = {"units": self.support.tolist(), **rows}
         rows["calibration_error"] = rows.pop("class_calibration")
         return {
             "units": self.units,
-            **{name: _known(getattr(self, name)) for name in ("log_loss", "accuracy", "macro_f1", "calibration_error")},
+            **{name: _known(getattr(self, name)) for name in FIGURES},
             "per_class": {c: {name: rows[name][k] for name in rows} for k, c in enumerate(self.classes)},
             "confusion": self.confusion.tolist(),
         }
@@ -95,8 +105,11 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, size: int) -> np.ndarray
     return confusion_matrix(truth, predicted, labels=np.arange(size))
 
 
-def one_against_rest(truth: np.ndarray, predicted: np.ndarray) -> Mapping[str, np.ndarray]:
-    """Return support, precision, recall, specificity and f1 of each class, each (K,); truth and predicted (N, K)."""
+def one_against_rest(truth: np.ndarray, predicted: np.ndarray) -> Mapping[str, Any]:
+    """Return support, precision, recall, specificity and f1 of each class, each (K,), and micro_f1.
+
+    truth, predicted: bool (N, K)
+    """
     from sklearn.metrics import precision_recall_fscore_support, recall_score
 
     found = []
@@ -105,12 +118,54 @@ def one_against_rest(truth: np.ndarray, predicted: np.ndarray) -> Mapping[str, n
         specificity = recall_score(true, said, pos_label=0, zero_division=np.nan)
         found.append((precision, recall, specificity, f1))
     names = ("precision", "recall", "specificity", "f1")
-    return {"support": truth.sum(0), **dict(zip(names, np.array(found, dtype=float).T, strict=True))}
+    by_class = dict(zip(names, np.array(found, dtype=float).T, strict=True))
+    return {"support": truth.sum(0), **by_class, "micro_f1": _micro_f1(truth, predicted)}
+
+
+def aurocs(truth: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """Return the area under the ROC curve of each class (K,), NaN where all or none are of it; truth bool (N, K)."""
+    from sklearn.metrics import roc_auc_score
+
+    columns = zip(truth.T, probs.T, strict=True)
+    return np.array([roc_auc_score(*its) if its[0].any() and not its[0].all() else np.nan for its in columns])
+
+
+def threshold(truth: np.ndarray, probs: np.ndarray, usual: float) -> float:
+    """Return the threshold above which saying yes has the largest F1; truth bool (N,), probs (N,).
+
+    Candidates lie midway between neighbouring distinct probabilities; of those that tie, the one nearest to the usual
+    threshold. Where all units are of the class, or none, or all probabilities are one, it is the usual one.
+    """
+    values = np.unique(probs)
+    if truth.all() or not truth.any() or len(values) == 1:
+        return usual
+    middle = values[:-1] + np.diff(values) / 2
+    candidates = np.where(middle < values[1:], middle, values[:-1])  # between neighbouring numbers there is none
+    said, right = (_above(candidates, rows) for rows in (probs, probs[truth]))
+    f1 = 2 * right / (said + truth.sum())
+    best = candidates[f1 == f1.max()]  # equal fractions are equal numbers: a quotient is rounded once
+    return float(best[np.abs(best - usual).argmin()])
 
 
 def _calibration_error(targets: np.ndarray, probs: np.ndarray) -> float:
     bins = calibration_bins(probs)
     return sum(len(rows) * abs(probs[rows].mean() - targets[rows].mean()) for rows in bins) / len(probs)
+
+
+def _above(thresholds: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Count the values above each threshold."""
+    return len(values) - np.searchsorted(np.sort(values), thresholds, side="right")
+
+
+def _micro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """2 * right / (true + predicted); NaN where nothing is true and nothing predicted."""
+    asked = int(truth.sum()) + int(predicted.sum())
+    return 2 * int((truth & predicted).sum()) / asked if asked else float("nan")
+
+
+def _mean_of_known(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _known(value: float) -> float | None:

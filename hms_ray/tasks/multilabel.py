@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import expit
 
-from hms_ray.tasks import _base, _metrics
+from hms_ray.tasks import _base, _loss, _metrics
 
 if TYPE_CHECKING:
     import torch
@@ -22,12 +22,19 @@ class Task(_base.Task):
     prediction scores 0.
     """
 
-    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Binary cross-entropy of each example, mean over labels; float32, since half precision takes the log of 0."""
-        from torch.nn import functional  # here and not above: the ensemble and the report use tasks without torch
+    def loss(
+        self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None, focal: float = 0.0
+    ) -> torch.Tensor:
+        """Binary cross-entropy of each example, mean over labels; float32, since half precision takes the log of 0.
 
-        loss = functional.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none")  # (B, K)
-        return loss.mean(-1)  # (B,)
+        weights (K, 2): what a label counts where it holds, and where it does not.
+        """
+        import torch  # here and not above: the ensemble and the report use tasks without torch
+
+        logits, held = logits.float(), targets.float()
+        log_outcomes = torch.nn.functional.logsigmoid(torch.stack([logits, -logits], dim=-1))  # (B, K, 2)
+        terms = _loss.cross_entropies(log_outcomes, torch.stack([held, 1 - held], dim=-1), focal)
+        return (terms if weights is None else terms * weights.float()).sum(-1).mean(-1)  # (B,)
 
     def to_probs(self, logits: np.ndarray) -> np.ndarray:
         """Sigmoid in float64."""
@@ -46,13 +53,18 @@ class Task(_base.Task):
         """KL of each label, mean over the labels of a unit; for labels of 0 and 1 this is the log loss."""
         return self._divergences(targets, probs).mean(-1)
 
-    def decide(self, rows: np.ndarray) -> np.ndarray:
-        """A label above one half holds."""
-        return rows > HALF
+    def decide(self, rows: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
+        """A label above its threshold holds, without thresholds one above one half."""
+        return rows > (HALF if thresholds is None else thresholds)
 
-    def confusion(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    def thresholds(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
+        """Return the threshold (K,) of each label with the largest F1 on these rows, as `_metrics.threshold` does."""
+        columns = zip(self.decide(targets).T, probs.T, strict=True)
+        return np.array([_metrics.threshold(truth, column, HALF) for truth, column in columns])
+
+    def confusion(self, targets: np.ndarray, probs: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
         """Return counts (K, 2, 2), a table a label: rows are whether it holds, columns whether it was predicted to."""
-        columns = zip(self.decide(targets).T, self.decide(probs).T, strict=True)
+        columns = zip(self.decide(targets).T, self.decide(probs, thresholds).T, strict=True)
         return np.stack([_metrics.confusion(truth, predicted, 2) for truth, predicted in columns])
 
     def prior(self, targets: np.ndarray) -> np.ndarray:

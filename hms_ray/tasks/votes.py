@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import softmax
 
-from hms_ray.tasks import _base, _metrics
+from hms_ray.tasks import _base, _loss, _metrics
 
 if TYPE_CHECKING:
     import torch
@@ -20,13 +20,19 @@ class Task(_base.Task):
 
     fewest = 2  # of one class the softmax is 1 whatever the model says
 
-    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """KL(targets || softmax(logits)) of each example; float32, since half precision takes the log of 0."""
+    def loss(
+        self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None, focal: float = 0.0
+    ) -> torch.Tensor:
+        """KL(targets || softmax(logits)) of each example; float32, since half precision takes the log of 0.
+
+        weights (K,) are of the terms of its sum; `focal` leaves the targets' own entropy, a constant, as it is.
+        """
         import torch  # here and not above: the ensemble and the report use tasks without torch
 
-        log_probs = torch.log_softmax(logits.float(), dim=-1)
         targets = targets.float()
-        return (torch.special.xlogy(targets, targets) - targets * log_probs).sum(-1)  # (B,)
+        terms = _loss.cross_entropies(torch.log_softmax(logits.float(), dim=-1), targets, focal)
+        terms = torch.special.xlogy(targets, targets) + terms  # (B, K)
+        return (terms if weights is None else terms * weights.float()).sum(-1)  # (B,)
 
     def to_probs(self, logits: np.ndarray) -> np.ndarray:
         """Softmax in float64."""
@@ -44,13 +50,15 @@ class Task(_base.Task):
         """KL of each row."""
         return self._divergences(targets, probs)
 
-    def decide(self, rows: np.ndarray) -> np.ndarray:
+    def decide(self, rows: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
         """Each row stands for the class with the largest share, the first of several that tie."""
+        assert thresholds is None, "the largest share is no matter of a threshold"
         return np.arange(len(self.classes)) == rows.argmax(-1)[:, None]
 
-    def confusion(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    def confusion(self, targets: np.ndarray, probs: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
         """Return counts (K, K): rows are the class with most votes, columns the most probable class."""
-        return _metrics.confusion(targets.argmax(-1), probs.argmax(-1), len(self.classes))
+        truth, predicted = self.decide(targets).argmax(-1), self.decide(probs, thresholds).argmax(-1)
+        return _metrics.confusion(truth, predicted, len(self.classes))
 
     def prior(self, targets: np.ndarray) -> np.ndarray:
         """The mean vote share of each class, which minimises the mean KL among constants."""
