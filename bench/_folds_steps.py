@@ -112,9 +112,11 @@ def learner_of(job: Path, how: How) -> Learner:
         keep_freed()
     fold, labels = _folds.load_job(job)
     run = parse_run({**fold.run, "optim": {**fold.run["optim"], **how.optim}})
-    inputs = crossval.open_run(run, fold.stores, labels.windows)
+    inputs = crossval.open_run(run, fold.stores, labels.windows, labels.examples)
     trust = np.ones(len(labels.votes))
-    data = TrainingData(inputs, labels.targets, labels.votes, labels.folds, labels.group_ids, trust, labels.task)
+    data = TrainingData(
+        inputs, labels.examples, labels.targets, labels.votes, labels.folds, labels.group_ids, trust, labels.task
+    )
     learner = Learner(crossval.recipe(run, labels.task, fold.fold), data, fold.fold, Replica(torch.device("cpu")))
     learner.begin(0, 0, data.targets)
     return learner

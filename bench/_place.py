@@ -38,7 +38,7 @@ class Place:
     def inputs(self, dataset: Dataset, feature: str, compute: str = "prepared") -> Inputs:
         """Prepare a feature with its defaults and open it."""
         ref, params = feature_ref(feature), InputParams(compute=compute)
-        return open_inputs(prepare(dataset, ref, params, silent), ref, params, dataset.windows)
+        return open_inputs(prepare(dataset, ref, params, silent), ref, params, dataset.windows, dataset.examples)
 
     def rates(self, candidates: Mapping[str, Callable[[], int]]) -> dict[str, float]:
         """Return how many a second each does, after one run that is not counted."""

@@ -78,12 +78,13 @@ def _images(dataset: Dataset) -> _notebook.Images:
 def _epochs(place: Place, dataset: Dataset) -> Epochs:
     data = _training_data(place, dataset)
     rows = np.arange(len(dataset.units))
-    return Epochs(data, rows, data.targets, data.trust, place.options.batch, torch.device("cpu"))
+    return Epochs(data, rows, data.targets, np.ones(len(rows)), place.options.batch, torch.device("cpu"))
 
 
 def _training_data(place: Place, dataset: Dataset) -> TrainingData:
     inputs, votes = place.inputs(dataset, "kaggle_spectrogram"), dataset.units["votes"].to_numpy()
-    return TrainingData(inputs, dataset.targets, votes, np.zeros(len(votes)), votes, np.ones(len(votes)), dataset.task)
+    examples, zero, one = dataset.examples, np.zeros(len(votes)), np.ones(len(votes))
+    return TrainingData(inputs, examples, dataset.targets, votes, zero, votes, one, dataset.task)
 
 
 def pipeline(place: Place) -> Iterator[str]:

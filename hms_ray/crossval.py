@@ -14,14 +14,15 @@ from torch import nn
 from hms_ray import files, folds, lookup, seeds, sources
 from hms_ray.augment._compose import Batch, apply_all
 from hms_ray.config import RunConfig, parse_run
-from hms_ray.datasets import Dataset, Windows
+from hms_ray.datasets import Dataset, Examples, Windows
 from hms_ray.errors import ConfigError, TrialFailed, UserError
 from hms_ray.features._feature import FeatureRef
 from hms_ray.jobs import FoldJob, FoldResult, FoldStopped
+from hms_ray.models._heads import takes_side
 from hms_ray.oof import OofTable
 from hms_ray.progress import Progress
 from hms_ray.store import quality
-from hms_ray.store.inputs import Inputs, open_inputs, read_quality
+from hms_ray.store.inputs import Inputs, input_spec, open_inputs, read_quality
 from hms_ray.store.prepare import check, prepare
 from hms_ray.store.share import StoreRef
 from hms_ray.store.workers import Workers
@@ -36,7 +37,7 @@ from hms_ray.weights import read as read_weights
 
 @dataclass(frozen=True)
 class Labels:
-    """What every trial of a study shares: targets (N, K), votes and folds (N,), ids (N,), and the task."""
+    """What every trial of a study shares: targets (N, K), votes, folds and ids (N,), the task, and the examples."""
 
     unit_ids: np.ndarray
     group_ids: np.ndarray
@@ -44,6 +45,7 @@ class Labels:
     votes: np.ndarray
     folds: np.ndarray
     task: Task
+    examples: Examples
     windows: Mapping[str, Windows]
     data_fingerprint: str
     folds_fingerprint: str
@@ -58,6 +60,7 @@ class Labels:
             votes=dataset.units["votes"].to_numpy(),
             folds=table["fold"].to_numpy(),
             task=dataset.task,
+            examples=dataset.examples,
             windows=dataset.windows,
             data_fingerprint=dataset.fingerprint,
             folds_fingerprint=folds.fingerprint(table),
@@ -74,14 +77,16 @@ def train_job(
     """Train one fold wherever this process runs, reporting each epoch, and each of a teacher."""
     run = parse_run(job.run)
     with replica.together():
-        inputs, trust = _opened(run, job, labels.windows)
-    data = TrainingData(inputs, labels.targets, labels.votes, labels.folds, labels.group_ids, trust, labels.task)
+        inputs, trust = _opened(run, job, labels)
+    data = TrainingData(
+        inputs, labels.examples, labels.targets, labels.votes, labels.folds, labels.group_ids, trust, labels.task
+    )
     how = recipe(run, labels.task, job.fold, job.weights)
     return train_fold(how, data, job.fold, replica, job.saved, on_epoch, job.limits, on_taught)
 
 
-def _opened(run: RunConfig, job: FoldJob, windows: Mapping[str, Windows]) -> tuple[Inputs, np.ndarray]:
-    """Open what the run reads, and the trust in its units; see that its weights are here.
+def _opened(run: RunConfig, job: FoldJob, labels: Labels) -> tuple[Inputs, np.ndarray]:
+    """Open what the run reads, and the trust in its examples; see that its weights are here.
 
     Raises:
         TrialFailed: this machine cannot have a store; then the fold's workers on other machines stop as well.
@@ -89,8 +94,9 @@ def _opened(run: RunConfig, job: FoldJob, windows: Mapping[str, Windows]) -> tup
     try:
         if job.weights is not None:
             job.weights.local()
-        measures = quality.of_units(read_quality(job.stores), windows)
-        return open_run(run, job.stores, windows), quality.trust(measures, run.quality)
+        measures = quality.of_examples(read_quality(job.stores), labels.windows)
+        inputs = open_run(run, job.stores, labels.windows, labels.examples)
+        return inputs, quality.trust(measures, run.quality)
     except UserError as error:
         raise TrialFailed(str(error)) from error
 
@@ -120,14 +126,18 @@ def build_model(run: RunConfig, task: Task, weights: StoreRef | None = None) -> 
     """Build the run's network, from published weights where there are some.
 
     Raises:
-        ConfigError: they are another network's.
+        ConfigError: they are another network's, or it takes no numbers beside its input.
         DataError: they are not on this machine.
     """
-    spec, params = run.feature.module.spec(run.feature.params), run.model.params
-    if weights is None:
-        return run.model.module.build(spec, len(task.classes), params)
-    named = params.model_copy(update={"pretrained": origin(weights)})  # a worker's run says false, which is no name
-    return run.model.module.build(spec, len(task.classes), named, read_weights(weights))
+    spec, params, given = input_spec(_feature(run), run.input), run.model.params, ()
+    if weights is not None:
+        name = {"pretrained": origin(weights)}  # a worker's run says false, which is no name
+        params = params.model_copy(update=name)
+        given = (read_weights(weights),)
+    network = run.model.module.build(spec, len(task.classes), params, *given)
+    if spec.side and not takes_side(network):
+        raise ConfigError(f"input.side: model {run.model.name} takes nothing beside its {spec.layout}: leave it out")
+    return network
 
 
 def with_random_weights(content: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -147,16 +157,18 @@ def rehearse(run: RunConfig, task: Task) -> None:
     Raises:
         ConfigError: the network refuses the image, or an augmentation the feature.
     """
-    spec, made_up = run.feature.module.spec(run.feature.params), seeds.stream(0, "rehearsal")
+    spec, made_up = input_spec(_feature(run), run.input), seeds.stream(0, "rehearsal")
     x = torch.from_numpy(made_up.standard_normal((2, *spec.shape)).astype(np.float32))
+    side = torch.zeros(2, len(spec.side)) if spec.side else None
     y = torch.full((2, len(task.classes)), 1 / len(task.classes))
     for augment in dict.fromkeys(recipe(run, task, 0).augment):
-        apply_all(Batch(x, y, torch.ones(2), spec), made_up, augment)
+        apply_all(Batch(x, y, torch.ones(2), spec, side=side), made_up, augment)
     for module in test_time(run):
         module.variant(x, spec)
     try:
         with torch.inference_mode(), torch.device("meta"):  # shapes alone, whatever the network's size
-            build_model(run, task).eval()(torch.empty(2, *spec.shape))
+            more = (torch.empty(2, len(spec.side)),) if spec.side else ()
+            build_model(run, task).eval()(torch.empty(2, *spec.shape), *more)
     except (RuntimeError, AssertionError, ValueError) as error:
         cause = str(error).strip() or type(error).__name__  # a bare assertion says nothing
         takes = "resize" in type(run.model.params).model_fields
@@ -176,9 +188,9 @@ def check_inputs(dataset: Dataset, run: RunConfig) -> None:
     check(dataset, _feature(run), run.input)
 
 
-def open_run(run: RunConfig, stores: Sequence[StoreRef], windows: Mapping[str, Windows]) -> Inputs:
+def open_run(run: RunConfig, stores: Sequence[StoreRef], windows: Mapping[str, Windows], examples: Examples) -> Inputs:
     """Open what the run reads."""
-    return open_inputs(stores, _feature(run), run.input, windows)
+    return open_inputs(stores, _feature(run), run.input, windows, examples)
 
 
 def _feature(run: RunConfig) -> FeatureRef:

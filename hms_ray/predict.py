@@ -81,15 +81,16 @@ def _weights(folder: StudyFolder, trial: str) -> list[Path]:
 
 def _member_probs(folder: StudyFolder, trial: str, run: RunConfig, dataset: Dataset, task: Task) -> np.ndarray:
     """Return (N, K), the mean over the member's fold models."""
-    inputs = open_run(run, prepare_inputs(dataset, run), dataset.windows)
+    inputs = open_run(run, prepare_inputs(dataset, run), dataset.windows, dataset.examples)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows, batch = np.arange(len(inputs)), 2 * run.optim.batch
-    total = np.zeros((len(inputs), len(task.classes)))
+    total = np.zeros((len(dataset.units), len(task.classes)))
     paths = _weights(folder, trial)
     for path in paths:
         model = build_model(run, task).to(device)
         model.load_state_dict(checkpoint.unpack(path))
-        total += predict_rows(model, inputs, rows, task, device, batch, test_time(run), run.optim.precision)
+        probs = predict_rows(model, inputs, rows, task, device, batch, test_time(run), run.optim.precision)
+        total += dataset.examples.mean(np.arange(len(dataset.units)), probs)
     return total / len(paths)
 
 

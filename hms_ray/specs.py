@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Layout = Literal["image", "wave"]
-AXES = {"image": ("C", "F", "T"), "wave": ("C", "T")}
+Layout = Literal["image", "wave", "embedding"]
+AXES = {"image": ("C", "F", "T"), "wave": ("C", "T"), "embedding": ("L", "T", "D")}
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,14 @@ class Panels:
 class InputSpec:
     """One example without its batch axis.
 
-    layout: "image" (C, F, T) or "wave" (C, T)
+    layout: "image" (C, F, T), "wave" (C, T), or "embedding" (L, T, D), what L layers of another network made of it
     shape: the sizes of those axes
     rate_hz: steps a second along T
     panels: blocks of scalp regions along an axis, where the feature has them
     kinds: the recordings that it is made of, keys of `recordings.KINDS`
     spans: where pictures of different time stand side by side along T, the width of each; empty: one picture
     folded: time runs down the rows as well, so that a step along T is several of a wave
+    side: names of the numbers that are given beside it, such as the age; what is not known of them is NaN
     """
 
     layout: Layout
@@ -40,13 +41,14 @@ class InputSpec:
     kinds: tuple[str, ...] = ()
     spans: tuple[int, ...] = ()
     folded: bool = False
+    side: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         assert len(self.shape) == len(AXES[self.layout]), f"{self.layout=} does not fit {self.shape=}"
         assert not self.spans or sum(self.spans) == self.shape[-1], f"{self.spans=} do not fill {self.shape=}"
 
     def axis(self, letter: str) -> int:
-        """Return the position of an axis letter in a batch (B first): axis("T") is -1 for both layouts."""
+        """Return the position of an axis letter in a batch (B first): axis("T") is -1 for images and waves."""
         return AXES[self.layout].index(letter) - len(self.shape)
 
     @property

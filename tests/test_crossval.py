@@ -18,7 +18,7 @@ from hms_ray.crossval import (
     train_job,
     with_random_weights,
 )
-from hms_ray.datasets import Windows
+from hms_ray.datasets import Examples, Windows
 from hms_ray.errors import ConfigError
 from hms_ray.jobs import FoldJob
 from hms_ray.models import basic_cnn
@@ -55,6 +55,7 @@ def labels():
         votes=votes,
         folds=np.arange(UNITS) // 2 % 2,
         task=TASK,
+        examples=Examples.one_each(UNITS),
         windows={
             "spectrogram": Windows(np.array([f"r{i}" for i in range(UNITS)]), zero, np.arange(UNITS + 1), zero, zero)
         },

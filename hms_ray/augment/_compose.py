@@ -14,7 +14,7 @@ from hms_ray.specs import InputSpec
 
 @dataclass(frozen=True)
 class Batch:
-    """x (B, *spec.shape), y (B, K) targets, weight (B,) loss weights.
+    """x (B, *spec.shape), y (B, K) targets, weight (B,) loss weights; side (B, S): the numbers beside x, if any.
 
     owned: nobody else holds x, so that an augmentation may write to it; else it makes a copy first
     """
@@ -24,6 +24,12 @@ class Batch:
     weight: torch.Tensor
     spec: InputSpec
     owned: bool = False
+    side: torch.Tensor | None = None
+
+    @property
+    def inputs(self) -> tuple[torch.Tensor, ...]:
+        """What a network is called with."""
+        return (self.x,) if self.side is None else (self.x, self.side)
 
 
 def apply_all(batch: Batch, rng: np.random.Generator, recipe: Iterable[tuple[ModuleType, Params]]) -> Batch:

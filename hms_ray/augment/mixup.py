@@ -18,7 +18,7 @@ class Params(Strict):
 
 
 def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
-    """Blend x, y and the loss weight with those of a partner row."""
+    """Blend x, what is beside it, y and the loss weight with those of a partner row."""
     partner = rng.permutation(len(batch.x))
     given = np.where(rng.random(len(partner)) < params.p, 1 - rng.beta(params.alpha, params.alpha, len(partner)), 0.0)
     rows = np.flatnonzero(given)
@@ -29,6 +29,10 @@ def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
         share = torch.from_numpy(given[rows]).to(values).view(-1, *[1] * (values.ndim - 1))
         return torch.lerp(select(values, rows), select(values, partner[rows]), share)
 
-    y, weight = batch.y.clone(), batch.weight.clone()
-    y[rows], weight[rows] = blend(y), blend(weight)
-    return replace(put(batch, rows, blend(batch.x)), y=y, weight=weight)
+    def blended(values: torch.Tensor) -> torch.Tensor:
+        values, new = values.clone(), blend(values)
+        values[rows] = new
+        return values
+
+    others = {"y": batch.y, "weight": batch.weight} | ({} if batch.side is None else {"side": batch.side})
+    return replace(put(batch, rows, blend(batch.x)), **{name: blended(values) for name, values in others.items()})

@@ -1,7 +1,7 @@
-"""What a dataset hands over: its task, its units, and a way to read their recordings."""
+"""What a dataset hands over: its task, its units and their examples, and a way to read their recordings."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +16,52 @@ from hms_ray.tasks import Task
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Where the windows of N units begin in the files of one kind of recording, in seconds.
+class Examples:
+    """What is trained on: E examples of N units. A unit is predicted by the mean over its examples.
 
-    names: (N,) each unit's file, without its suffix
-    middle_s: (N,) the window that is scored
-    first: (N + 1,) unit i has the windows first[i] ... first[i + 1] - 1
-    start_s, slack_s: (W,) each window's start, and how much later one may begin that still is of the unit
+    unit: (E,) the unit of each, by its number, in ascending order; every unit has one at least
+    side: E rows of numbers that may be given beside a recording, a column each; NaN where one is not known
+    """
+
+    unit: np.ndarray
+    side: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        found = np.unique(self.unit)
+        assert (np.diff(self.unit) >= 0).all() and np.array_equal(found, np.arange(len(found))), "units in their order"
+        assert len(self.side) == len(self.unit), f"{len(self.side)} rows beside {len(self.unit)} examples"
+
+    @classmethod
+    def one_each(cls, units: int) -> "Examples":
+        """Return the examples of so many units that have one each, and nothing beside it."""
+        return cls(np.arange(units), pd.DataFrame(index=range(units)))
+
+    def __len__(self) -> int:
+        return len(self.unit)
+
+    def of(self, units: np.ndarray) -> np.ndarray:
+        """Return the examples of those units, unit by unit in the order given."""
+        first, end = np.searchsorted(self.unit, units), np.searchsorted(self.unit, units, side="right")
+        return np.concatenate([np.arange(a, b) for a, b in zip(first, end, strict=True)] or [np.arange(0)])
+
+    def mean(self, units: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Return the mean (n, ...) over the examples of each of those n units; values: those of `of(units)`."""
+        counts = np.bincount(self.unit)[units]
+        return np.add.reduceat(values, np.r_[0, np.cumsum(counts)[:-1]]) / counts.reshape(-1, *[1] * (values.ndim - 1))
+
+    def beside(self, names: Sequence[str]) -> np.ndarray:
+        """Return the numbers (E, S) of those names, float32."""
+        return self.side[list(names)].to_numpy(np.float32)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows of E examples begin in the files of one kind of recording, in seconds.
+
+    names: (E,) each example's file, without its suffix
+    middle_s: (E,) the window that is scored
+    first: (E + 1,) example i has the windows first[i] ... first[i + 1] - 1
+    start_s, slack_s: (W,) each window's start, and how much later one may begin that still is of the example
     """
 
     names: np.ndarray
@@ -33,13 +72,13 @@ class Windows:
 
     @property
     def last_s(self) -> np.ndarray:
-        """The latest start of any of a unit's windows (N,)."""
+        """The latest start of any of an example's windows (E,)."""
         return np.maximum.reduceat(self.start_s, self.first[:-1])
 
     def draw(self, rows: np.ndarray, chosen: np.ndarray, shift: np.ndarray) -> np.ndarray:
-        """Return the start (B,) of a window of each of those units.
+        """Return the start (B,) of a window of each of those examples.
 
-        chosen, shift: (B,) numbers from 0 to 1: which of the unit's windows, and where in its slack
+        chosen, shift: (B,) numbers from 0 to 1: which of the example's windows, and where in its slack
         """
         count = np.diff(self.first)[rows]
         window = self.first[rows] + np.minimum((chosen * count).astype(int), count - 1)
@@ -53,9 +92,11 @@ class Dataset(ABC):
     units: one row a unit: unit_id (str), group_id (str, what must not cross folds), votes (int, how many experts),
         stratum (str, what folds are balanced by), and columns of the dataset's own
     targets: (N, K) float64, or None for data without labels
-    windows: by kind of recording, where each unit's windows lie
+    examples: what is trained on, and of which unit each is
+    windows: by kind of recording, where each example's windows lie
     sizes: by kind, the size of each file that was found, by the file's name without suffix
     fingerprint: changes whenever the labels or the units change
+    left_out: recordings that are named but not there, or hold nothing: unit_id, name and cause of each
     """
 
     KINDS: ClassVar[tuple[str, ...]] = ()
@@ -65,9 +106,11 @@ class Dataset(ABC):
     task: Task
     units: pd.DataFrame
     targets: np.ndarray | None
+    examples: Examples
     windows: Mapping[str, Windows]
     sizes: Mapping[str, Mapping[str, int]]
     fingerprint: str
+    left_out: tuple[dict[str, str], ...] = ()
     _lengths: dict[str, dict[str, int]] = field(default_factory=dict, repr=False, compare=False)
 
     @abstractmethod
@@ -87,7 +130,7 @@ class Dataset(ABC):
         """Return how long a recording is without reading its values; errors as in `read`."""
 
     def lengths(self, kind: str) -> dict[str, int]:
-        """Return how many steps each recording of the units has, by its name, from the files' footers.
+        """Return how many steps each recording of the examples has, by its name, from the files' footers.
 
         Raises:
             DataError: a file is missing, broken, or not of that kind.
@@ -100,11 +143,11 @@ class Dataset(ABC):
         return self._lengths[kind]
 
     def files(self, kind: str) -> list[str]:
-        """Return the names of the files of all units, each once, in the order of the units."""
+        """Return the names of the files of all examples, each once, in their order."""
         return list(dict.fromkeys(self.windows[kind].names.tolist()))
 
     def require(self, kind: str, who: str) -> None:
-        """Raise unless the dataset has recordings of that kind, a file for each unit.
+        """Raise unless the dataset has recordings of that kind, a file for each example.
 
         Raises:
             ConfigError: it has no such kind.
@@ -128,7 +171,7 @@ class Dataset(ABC):
         return files.fingerprint(dict(self.sizes[kind]))
 
     def window(self, kind: str, i: int) -> np.ndarray:
-        """Return the window of unit i that is scored, (channels, steps) float32, NaN beyond the recording's end."""
+        """Return the window of example i that is scored, (channels, steps) float32, NaN beyond the recording's end."""
         windows = self.windows[kind]
         return cut(self.read(kind, windows.names[i]), recordings.KINDS[kind], windows.middle_s[i])
 
@@ -141,6 +184,7 @@ class Dataset(ABC):
             "recordings": {kind: self.recordings_fingerprint(kind) for kind in self.KINDS if self.sizes[kind]},
             "units": len(self.units),
             "groups": int(self.units["group_id"].nunique()),
+            **({"left_out": list(self.left_out)} if self.left_out else {}),
         }
 
 

@@ -111,7 +111,8 @@ def _dataset(
 ) -> HmsDataset:
     sizes = {kind: _sizes(root / f"{part}_{folder}", windows[kind].names) for kind, folder in FOLDERS.items()}
     mark = files.fingerprint((root / f"{part}.csv").read_bytes(), rows)
-    return HmsDataset("hms", root, votes.Task(CLASSES), units, targets, windows, sizes, mark, part=part)
+    task, examples = votes.Task(CLASSES), _table.Examples.one_each(len(units))
+    return HmsDataset("hms", root, task, units, targets, examples, windows, sizes, mark, part=part)
 
 
 def _folder(root: Path, table: str) -> Path:

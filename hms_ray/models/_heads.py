@@ -11,24 +11,81 @@ Patterns = Mapping[str, str | list[Numbered]]
 WITH_THE_LAST = (99999,)  # timm's sign for parameters that belong to the block before them
 
 
+class Side(nn.Module):
+    """Numbers about a unit (B, S), standardised by the training data's; what is not known, NaN, counts as their mean.
+
+    The statistics are buffers: they are saved with the weights, and whoever predicts needs no training data.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+
+    def fit(self, values: torch.Tensor) -> None:
+        """Take mean and deviation of the values (R, S) that are known; what never changes stays as it is."""
+        known = values.isfinite()
+        count, filled = known.sum(0).clamp(min=1), values.nan_to_num(0.0) * known
+        self.mean.copy_(filled.sum(0) / count)
+        scale = (((values - self.mean).nan_to_num(0.0) ** 2).sum(0) / count).sqrt()
+        self.scale.copy_(torch.where(scale > 0, scale, 1.0))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return ((values - self.mean) / self.scale).nan_to_num(0.0)
+
+
+def fit_side(network: nn.Module, values: torch.Tensor) -> None:
+    """Let a network know the numbers (R, S) beside its training examples, and no others."""
+    for part in network.modules():
+        if isinstance(part, Side):
+            part.fit(values)
+
+
+def takes_side(network: nn.Module) -> bool:
+    """Whether a network has a place for numbers beside its input."""
+    return any(isinstance(part, Side) for part in network.modules())
+
+
+def head(width: int, n_outputs: int, hidden: int = 0, drop_rate: float = 0.0) -> nn.Module:
+    """Return a linear head (B, D) -> (B, K), or one with a hidden layer, batch norm and dropout."""
+    if not hidden:
+        return nn.Linear(width, n_outputs)
+    inner = (nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Dropout(drop_rate))
+    return nn.Sequential(*inner, nn.Linear(hidden, n_outputs))
+
+
 class Classifier(nn.Module):
-    """A body (B, *shape) -> features (B, D), then dropout and a linear head -> logits (B, K).
+    """A body (B, *shape) -> features (B, D), then dropout and a head -> logits (B, K).
 
     It speaks timm's language, by which layers get rates of their own, `group_matcher` and `get_classifier`, and some
     are not decayed, `no_weight_decay`.
 
     layers: timm's patterns of the body's parameter names: `stem`, and `blocks` with the block's number as a group
+    side: how many numbers are given beside x, which go to the head as they are; hidden: of its hidden layer, if any
     """
 
-    def __init__(self, body: nn.Module, width: int, n_outputs: int, drop_rate: float, layers: Patterns) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        width: int,
+        n_outputs: int,
+        drop_rate: float,
+        layers: Patterns,
+        side: int = 0,
+        hidden: int = 0,
+    ) -> None:
         super().__init__()
         self.body = body
         self.drop = nn.Dropout(drop_rate)
-        self.head = nn.Linear(width, n_outputs)
+        self.side = Side(side) if side else None
+        self.head = head(width + side, n_outputs, hidden, drop_rate)
         self.layers = dict(layers)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.drop(self.body(x)))
+    def forward(self, x: torch.Tensor, side: torch.Tensor | None = None) -> torch.Tensor:
+        features = self.drop(self.body(x))
+        if self.side is not None:
+            features = torch.cat([features, self.side(side)], 1)
+        return self.head(features)
 
     def get_classifier(self) -> nn.Module:
         """Return the head."""

@@ -86,21 +86,25 @@ class Study:
                 self._check_quality(space, run, tables[-1])
         found = pd.concat(tables).drop_duplicates(["kind", "name"])
         measured = [
-            quality.of_units(mine, self.dataset.windows).assign(kind=kind, unit_id=self.labels.unit_ids)
-            for kind, mine in found.groupby("kind")
+            self._measures(mine).assign(kind=kind, unit_id=self.labels.unit_ids) for kind, mine in found.groupby("kind")
         ]
         if self.folder.study.is_file() and self.folder.quality.is_file():  # its other spaces may read other recordings
             known = files.read_table(self.folder.quality)
             measured.append(known[~known["kind"].isin(found["kind"])])
         files.write_table(self.folder.quality, pd.concat(measured, ignore_index=True))
 
+    def _measures(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return the measures of each unit, of those of its recordings."""
+        return quality.of_units(self.labels.examples, quality.of_examples(table, self.dataset.windows))
+
     def _check_quality(self, space: Space, run: RunConfig, table: pd.DataFrame) -> None:
         """Raise ConfigError where a stage of a fold has nothing left to train on."""
-        trusted = quality.trust(quality.of_units(table, self.dataset.windows), run.quality) > 0
+        trust = quality.trust(quality.of_examples(table, self.dataset.windows), run.quality)
+        trusted = np.bincount(self.labels.examples.unit, trust) > 0
         try:
             for k in range(self.folds):
                 train = np.flatnonzero(trusted & (self.labels.folds != k))
-                _check_stages(run, self.labels.votes, self.labels.group_ids, train)
+                _check_stages(run, self.dataset, train)
         except TrialFailed as error:
             kept = f"{trusted.sum()} of {len(trusted)} units are good enough"
             raise ConfigError(f"space {space.name}: quality: {kept}: {error}") from error
@@ -196,10 +200,9 @@ def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path, force: 
         if space.name not in known:  # what a warm start offers is in the journal from then on
             warm_start.check(space)
     dataset = load_dataset(root, run)
-    votes = dataset.units["votes"].to_numpy()
-    oof.population(votes, run.score.min_votes)
+    oof.population(dataset.units["votes"].to_numpy(), run.score.min_votes)
     table = _folds(folder, dataset, run)
-    _check_runs(spaces, dataset, votes, table["fold"].to_numpy())
+    _check_runs(spaces, dataset, table["fold"].to_numpy())
     identity = {
         "task": dataset.task.to_dict(),
         "data": dataset.identity() | {"params": run.data.params.model_dump()},
@@ -232,26 +235,27 @@ def _common(spaces: Sequence[Space]) -> RunConfig:
     return spaces[0].run
 
 
-def _check_runs(spaces: Sequence[Space], dataset: Dataset, votes: np.ndarray, fold: np.ndarray) -> None:
+def _check_runs(spaces: Sequence[Space], dataset: Dataset, fold: np.ndarray) -> None:
     """Rehearse the base run of every space and each of its choices of a model or a feature."""
-    faults, groups = [], dataset.units["group_id"].to_numpy()
+    faults = []
     for space in spaces:
         for run in variants(space):
             try:
                 check_inputs(dataset, run)
                 rehearse(run, dataset.task)
                 for k in range(run.folds):
-                    _check_stages(run, votes, groups, np.flatnonzero(fold != k))
+                    _check_stages(run, dataset, np.flatnonzero(fold != k))
             except (ConfigError, TrialFailed) as error:
                 faults.append(f"space {space.name}: {error}")
     raise_all(dict.fromkeys(faults), ConfigError, "a run that cannot work")
 
 
-def _check_stages(run: RunConfig, votes: np.ndarray, groups: np.ndarray, train: np.ndarray) -> None:
+def _check_stages(run: RunConfig, dataset: Dataset, train: np.ndarray) -> None:
     """Raise what a fold would raise when it comes to the stage, hours later; train: the units that it may train on."""
+    votes, groups = (dataset.units[name].to_numpy() for name in ("votes", "group_id"))
     for stage in run.stages:
         rows = stage.rows(votes, train)
-        stage.steps(len(rows), run.optim.batch)
+        stage.steps(len(dataset.examples.of(rows)), run.optim.batch)
         for epoch in (0, stage.epochs - 1):  # the weights between lie between theirs
             stage.weights(votes, rows, epoch)
         if stage.pseudo:

@@ -14,7 +14,7 @@ from hms_ray.store._writer import Piece
 from hms_ray.store.quality import measure
 
 LIMIT = torch.finfo(torch.float16).max
-ROWS = 16  # units whose feature is computed at once: memory does not grow with a recording's units
+ROWS = 16  # examples whose feature is computed at once: memory does not grow with a recording's examples
 
 
 @dataclass(frozen=True)
@@ -38,41 +38,41 @@ class KeepRecording:
 
 @dataclass(frozen=True)
 class ComputeFeature:
-    """Computes the feature of the units of a recording; where it takes several kinds, of the one with fewest files.
+    """Computes the feature of the examples of a recording; where it takes several kinds, of the one with fewest files.
 
-    units: by item, the numbers of its units
+    examples: by item, the numbers of its examples
     """
 
     dataset: Dataset
     feature: FeatureRef
     dtype: str
-    units: Mapping[str, np.ndarray]
+    examples: Mapping[str, np.ndarray]
 
     def __call__(self, item: str) -> Piece:
-        """Return the features of the item's units, a row each.
+        """Return the features of the item's examples, a row each.
 
         Raises:
             DataError: a file is missing or broken, or ends before a window begins.
         """
-        kinds, units = self.feature.spec.kinds, self.units[item]
-        read = {kind: self._read(kind, units) for kind in kinds}
+        kinds, examples = self.feature.spec.kinds, self.examples[item]
+        read = {kind: self._read(kind, examples) for kind in kinds}
         rows = []
-        for part in np.array_split(units, -(-len(units) // ROWS)):
+        for part in np.array_split(examples, -(-len(examples) // ROWS)):
             batch = {kind: self._windows(kind, part, read[kind]) for kind in kinds}
             with torch.inference_mode():
                 rows.append(as_type(self.feature.compute(batch).numpy(), self.dtype).reshape(len(part), -1))
         quality = [measure(recordings.KINDS[kind], name, found) for kind in kinds for name, found in read[kind].items()]
         return Piece.of(item, np.concatenate(rows), quality)
 
-    def _read(self, kind: str, units: np.ndarray) -> dict[str, np.ndarray]:
-        """Read the recordings of those units, each once."""
-        names = dict.fromkeys(self.dataset.windows[kind].names[units].tolist())
+    def _read(self, kind: str, examples: np.ndarray) -> dict[str, np.ndarray]:
+        """Read the recordings of those examples, each once."""
+        names = dict.fromkeys(self.dataset.windows[kind].names[examples].tolist())
         return {name: clipped(self.dataset.read(kind, name)) for name in names}
 
-    def _windows(self, kind: str, units: np.ndarray, read: Mapping[str, np.ndarray]) -> torch.Tensor:
-        """Return the windows (B, channels, steps) of those units that are scored."""
+    def _windows(self, kind: str, examples: np.ndarray, read: Mapping[str, np.ndarray]) -> torch.Tensor:
+        """Return the windows (B, channels, steps) of those examples that are scored."""
         windows = self.dataset.windows[kind]
-        names, starts = windows.names[units], windows.middle_s[units]
+        names, starts = windows.names[examples], windows.middle_s[examples]
         for name, start in zip(names, starts, strict=True):
             check_start(self.dataset, kind, name, read[name].shape[1], start)
         cuts = [cut(read[name], recordings.KINDS[kind], s) for name, s in zip(names, starts, strict=True)]

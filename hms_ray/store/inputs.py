@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from hms_ray import files, recordings
-from hms_ray.datasets import Windows, first_step
+from hms_ray.datasets import Examples, Windows, first_step
 from hms_ray.features._feature import FeatureRef
 from hms_ray.specs import InputSpec
 from hms_ray.store.prepare import InputParams
@@ -23,21 +23,25 @@ NORESERVE = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE: Python na
 
 
 class Inputs(Protocol):
-    """The examples of a run, one a unit."""
+    """The examples of a run.
+
+    side: (E, S) float32, the numbers beside them; None: there are none
+    """
 
     spec: InputSpec
+    side: torch.Tensor | None
 
     def __len__(self) -> int:
-        """Return the number of units."""
+        """Return the number of examples."""
 
     @property
     def nbytes(self) -> int:
         """What they take of memory."""
 
     def batch(self, rows: np.ndarray, device: torch.device, rng: np.random.Generator | None = None) -> torch.Tensor:
-        """Return the examples (B, *spec.shape) of those units, float32 on the device, images channels-last.
+        """Return those examples (B, *spec.shape), float32 on the device, images channels-last.
 
-        rng: draws a window of each unit where the run trains on random ones; None: the one that is scored
+        rng: draws a window of each where the run trains on random ones; None: the one that is scored
         """
 
     def to(self, device: torch.device) -> "Inputs":
@@ -46,10 +50,11 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True)
 class Prepared:
-    """Features (N, *spec.shape) that are prepared."""
+    """Features (E, *spec.shape) that are prepared."""
 
     x: torch.Tensor
     spec: InputSpec
+    side: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -68,9 +73,9 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Kept:
-    """The recordings of one kind behind each other, and where the units' windows lie in them.
+    """The recordings of one kind behind each other, and where the examples' windows lie in them.
 
-    values: all of them, (channels, steps) each; start, steps: (N,) of each unit's recording
+    values: all of them, (channels, steps) each; start, steps: (E,) of each example's recording
     """
 
     kind: recordings.RecordingKind
@@ -80,7 +85,7 @@ class Kept:
     windows: Windows
 
     def batch(self, rows: np.ndarray, starts_s: np.ndarray, device: torch.device) -> torch.Tensor:
-        """Return the windows (B, channels, steps) of those units that begin there, float32, NaN beyond the end."""
+        """Return the windows (B, channels, steps) of those examples that begin there, float32, NaN beyond the end."""
         channels, steps = len(self.kind.channels), self.kind.steps
         dtype = torch.float32 if self.values.device == device else self.values.dtype  # less to send to a GPU
         batch = torch.empty((len(rows), channels, steps), dtype=dtype, device=self.values.device)
@@ -99,13 +104,11 @@ class Computed:
     kept: Mapping[str, Kept]
     feature: FeatureRef
     random: bool
+    spec: InputSpec
+    side: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.kept.values())).start)
-
-    @property
-    def spec(self) -> InputSpec:
-        return self.feature.spec
 
     @property
     def nbytes(self) -> int:
@@ -127,18 +130,33 @@ class Computed:
 
 
 def open_inputs(
-    stores: Sequence[StoreRef], feature: FeatureRef, params: InputParams, windows: Mapping[str, Windows]
+    stores: Sequence[StoreRef],
+    feature: FeatureRef,
+    params: InputParams,
+    windows: Mapping[str, Windows],
+    examples: Examples,
 ) -> Inputs:
     """Open what `prepare` made, in milliseconds: values are read as they are used and shared between processes.
 
     Raises:
         DataError: a store is not on this machine and cannot be copied to it.
     """
-    paths = [store.local() for store in stores]
+    paths, spec = [store.local() for store in stores], input_spec(feature, params)
+    side = torch.from_numpy(examples.beside(spec.side)) if spec.side else None
     if params.compute == "prepared":
-        return Prepared(_values(paths[0]), feature.spec)
+        return Prepared(_values(paths[0]), spec, side)
     kept = {kind: _kept(path, kind, windows[kind]) for kind, path in zip(feature.spec.kinds, paths, strict=True)}
-    return Computed(kept, feature, params.window == "random")
+    return Computed(kept, feature, params.window == "random", spec, side)
+
+
+def input_spec(feature: FeatureRef, params: InputParams) -> InputSpec:
+    """Return what a network is given: a feature's example, and the numbers beside it."""
+    return replace(feature.spec, side=params.side)
+
+
+def beside(inputs: Inputs, rows: np.ndarray, device: torch.device) -> torch.Tensor | None:
+    """Return the numbers (B, S) beside those examples, if there are any."""
+    return None if inputs.side is None else inputs.side[torch.from_numpy(np.asarray(rows))].to(device)
 
 
 def read_quality(stores: Sequence[StoreRef]) -> pd.DataFrame:

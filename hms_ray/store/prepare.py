@@ -1,6 +1,6 @@
 """Prepare what a run reads: its feature of every unit, or the recordings themselves, once for all runs alike.
 
-<cache>/prepared/<feature>-<key>/           x.npy (N, *shape), the feature of the window that is scored
+<cache>/prepared/<feature>-<key>/           x.npy (E, *shape), the feature of the window that is scored
 <cache>/prepared/recordings-<kind>-<key>/   x.npy (values,), all recordings behind each other, (channels, steps) each;
                                             index.parquet says where each begins
 """
@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hms_ray import files, recordings, sources
 from hms_ray.datasets import Dataset, first_step
@@ -41,6 +41,7 @@ class InputParams(Params):
         "middle", description="what is trained on: the unit's middle window, as scored, or another one in each epoch"
     )
     dtype: Literal["float16", "float32"] = Field("float16", description="how values are kept")
+    side: tuple[str, ...] = Field((), description="numbers of the dataset that the network is given as well: age, ...")
 
     @model_validator(mode="after")
     def _random_needs_recordings(self) -> "InputParams":
@@ -48,14 +49,25 @@ class InputParams(Params):
             raise ValueError("window: random needs compute: batch, since only the middle window is prepared")
         return self
 
+    @field_validator("side")
+    @classmethod
+    def _each_once(cls, side: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(side)) < len(side):
+            raise ValueError("a name may stand once")
+        return side
+
 
 def check(dataset: Dataset, feature: FeatureRef, params: InputParams) -> None:
     """Look into every file that a run reads, unless what it reads is prepared, and refuse what cannot be.
 
     Raises:
-        ConfigError: the dataset has no such recordings, or HMS_RAY_STORE cannot be written to.
+        ConfigError: the dataset has no such recordings or numbers, or HMS_RAY_STORE cannot be written to.
         DataError: a recording is missing, or its file broken, or it ends before a window begins.
     """
+    strange = [name for name in params.side if name not in dataset.examples.side]
+    if strange:
+        known = ", ".join(dataset.examples.side.columns) or "none"
+        raise ConfigError(f"input.side: dataset {dataset.name!r} has no {', '.join(strange)}; it has {known}")
     for kind in feature.spec.kinds:
         dataset.require(kind, f"features.{feature.name}")
     for store, kinds in _stores(dataset, feature, params).items():
@@ -137,11 +149,11 @@ def _prepare_feature(
 ) -> None:
     shape = feature.spec.shape
     values = int(np.prod(shape))
-    units = _by_item(dataset, feature.spec.kinds)
-    places = {item: rows * values for item, rows in units.items()}
-    plan = Plan(dtype, (len(dataset.units), *shape), places, dict.fromkeys(places, values))
+    examples = _by_item(dataset, feature.spec.kinds)
+    places = {item: rows * values for item, rows in examples.items()}
+    plan = Plan(dtype, (len(dataset.examples), *shape), places, dict.fromkeys(places, values))
     manifest = {"feature": feature.name, "params": feature.params.model_dump()}
-    _fill(store, plan, ComputeFeature(dataset, feature, dtype, units), workers, progress, manifest, {})
+    _fill(store, plan, ComputeFeature(dataset, feature, dtype, examples), workers, progress, manifest, {})
 
 
 def _prepare_recordings(
@@ -159,14 +171,14 @@ def _prepare_recordings(
 
 
 def _by_item(dataset: Dataset, kinds: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Return the units by the file that most of them share, so that each file is read once."""
+    """Return the examples by the file that most of them share, so that each file is read once."""
     fewest = min(kinds, key=lambda kind: len(dataset.files(kind)))
     names = pd.Series(dataset.windows[fewest].names)
     return {str(name): rows.to_numpy() for name, rows in names.groupby(names, sort=False).groups.items()}
 
 
 def _check_windows(dataset: Dataset, kind: str, steps: Mapping[str, int]) -> None:
-    """Raise DataError where a recording ends before a window of a unit begins."""
+    """Raise DataError where a recording ends before a window of an example begins."""
     windows = dataset.windows[kind]
     latest_s = np.maximum(windows.middle_s, windows.last_s)
     lengths = np.array([steps[name] for name in windows.names.tolist()])

@@ -1,4 +1,4 @@
-"""How good recordings are, measured as they are read, and which units are trained on by it. All units are scored."""
+"""How good recordings are, measured as they are read, and which examples are trained on by it. All are scored."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from hms_ray.datasets import Windows
+from hms_ray.datasets import Examples, Windows
 from hms_ray.params import Params
 from hms_ray.recordings import RecordingKind
 
@@ -15,7 +15,7 @@ MEASURES = ("nan", "flat", "outliers", "missing")
 
 
 class QualityParams(Params):
-    """What a recording may have; a unit that has more of anything is trained on with less weight, or never.
+    """What a recording may have; an example that has more of anything is trained on with less weight, or never.
 
     By default every recording is good enough.
     """
@@ -24,7 +24,7 @@ class QualityParams(Params):
     flat: float = Field(1.0, ge=0, le=1, description="share of channels that never change or hold nothing")
     outliers: float = Field(1.0, ge=0, le=1, description="share of values beyond the kind's limit")
     missing: float = Field(1.0, ge=0, le=1, description="share of steps that hold nothing in any channel")
-    weight: float = Field(0.0, ge=0, lt=1, description="factor of the loss weight of other units; 0: not trained on")
+    weight: float = Field(0.0, ge=0, lt=1, description="factor of the loss weight of others; 0: not trained on")
 
 
 def measure(kind: RecordingKind, name: str, recording: np.ndarray) -> dict[str, Any]:
@@ -52,8 +52,8 @@ def measure(kind: RecordingKind, name: str, recording: np.ndarray) -> dict[str, 
     }
 
 
-def of_units(table: pd.DataFrame, windows: Mapping[str, Windows]) -> pd.DataFrame:
-    """Return each unit's measures (N rows), the worst of its recordings'.
+def of_examples(table: pd.DataFrame, windows: Mapping[str, Windows]) -> pd.DataFrame:
+    """Return each example's measures (E rows), the worst of its recordings'.
 
     table: kind, name and measures of each recording
     """
@@ -64,7 +64,12 @@ def of_units(table: pd.DataFrame, windows: Mapping[str, Windows]) -> pd.DataFram
     return pd.DataFrame(worst, columns=list(MEASURES))
 
 
-def trust(units: pd.DataFrame, params: QualityParams) -> np.ndarray:
-    """Return the factor of each unit's loss weight (N,): 1, or `params.weight` where a measure exceeds its limit."""
-    good = np.all([units[name].to_numpy() <= getattr(params, name) for name in MEASURES], axis=0)
+def of_units(examples: Examples, measures: pd.DataFrame) -> pd.DataFrame:
+    """Return each unit's measures (N rows), the worst of its examples'."""
+    return measures.groupby(examples.unit).max()
+
+
+def trust(measures: pd.DataFrame, params: QualityParams) -> np.ndarray:
+    """Return the factor of each row's loss weight: 1, or `params.weight` where a measure exceeds its limit."""
+    good = np.all([measures[name].to_numpy() <= getattr(params, name) for name in MEASURES], axis=0)
     return np.where(good, 1.0, params.weight)

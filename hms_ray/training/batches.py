@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from hms_ray.augment._compose import Batch
-from hms_ray.store.inputs import Inputs
+from hms_ray.datasets import Examples
+from hms_ray.store.inputs import Inputs, beside
 from hms_ray.tasks import Task
 
 
@@ -15,18 +16,29 @@ from hms_ray.tasks import Task
 class TrainingData:
     """What every fold of a configuration is trained on.
 
-    inputs: the examples of N units
+    inputs: E examples of N units; examples: of which unit each is
     targets: (N, K), votes: (N,) experts a unit, folds: (N,), groups: (N,) the patients
-    trust: (N,) factor of the loss weight, 0: never trained on
+    trust: (E,) factor of the loss weight, 0: never trained on
     """
 
     inputs: Inputs
+    examples: Examples
     targets: np.ndarray
     votes: np.ndarray
     folds: np.ndarray
     groups: np.ndarray
     trust: np.ndarray
     task: Task
+
+    @property
+    def trusted(self) -> np.ndarray:
+        """The mask (N,) of the units of which there is an example to train on."""
+        return np.bincount(self.examples.unit, self.trust) > 0
+
+    def learnt_from(self, units: np.ndarray) -> np.ndarray:
+        """Return the examples of those units that may be trained on."""
+        found = self.examples.of(units)
+        return found[self.trust[found] > 0]
 
     def to(self, device: torch.device) -> "TrainingData":
         """Move the inputs to a GPU where they leave at least half of the free memory to the model."""
@@ -40,7 +52,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Epochs:
-    """The batches of one stage: its rows, and targets (N, K) and loss weights (N,) of all units."""
+    """The batches of one stage: the examples that are its rows; targets (N, K) and loss weights (N,) of all units."""
 
     data: TrainingData
     rows: np.ndarray
@@ -78,7 +90,7 @@ class Epochs:
     ) -> Iterator[Batch]:
         """Yield one epoch in random order; each of several workers gets its share of every batch.
 
-        windows: draws each unit's window where the run trains on random ones
+        windows: draws each example's window where the run trains on random ones
         part: (i, n): only part i of n, in the order that they all share
 
         Batches differ by one row at most: a last batch of one or two rows would spoil batch norm.
@@ -89,6 +101,8 @@ class Epochs:
             yield self._batch(rows[rank::workers], windows)
 
     def _batch(self, rows: np.ndarray, windows: np.random.Generator | None = None) -> Batch:
-        y, weight = (torch.from_numpy(v[rows].astype(np.float32)).to(self.device) for v in (self.targets, self.weights))
-        x = self.data.inputs.batch(rows, self.device, windows)
-        return Batch(x, y, weight, self.data.inputs.spec, owned=True)
+        inputs, units = self.data.inputs, self.data.examples.unit[rows]
+        shares = self.targets[units], self.weights[units] * self.data.trust[rows]
+        y, weight = (torch.from_numpy(v.astype(np.float32)).to(self.device) for v in shares)
+        x, side = inputs.batch(rows, self.device, windows), beside(inputs, rows, self.device)
+        return Batch(x, y, weight, inputs.spec, owned=True, side=side)

@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from hms_ray.store.inputs import Inputs, arranged
+from hms_ray.store.inputs import Inputs, arranged, beside
 from hms_ray.tasks import Task
 from hms_ray.training import memory
 from hms_ray.training.optim import Precision
@@ -32,7 +32,7 @@ def predict(
     test_time: Sequence[ModuleType] = (),
     precision: Precision = "auto",
 ) -> np.ndarray:
-    """Return float64 probabilities (len(rows), K) of those units, `batch` at a time or what memory allows.
+    """Return float64 probabilities (len(rows), K) of those examples, `batch` at a time or what memory allows.
 
     test_time: augmentations whose full versions are predicted as well; the probabilities are averaged
 
@@ -43,9 +43,11 @@ def predict(
     probs, done, batch = [], 0, min(batch, len(rows))
 
     def forward(start: int, count: int) -> np.ndarray:
-        x = inputs.batch(rows[start : start + count], device)
+        some = rows[start : start + count]
+        x, side = inputs.batch(some, device), beside(inputs, some, device)
+        more = () if side is None else (side,)
         views = [x, *(arranged(module.variant(x, inputs.spec)) for module in test_time)]
-        return np.mean([task.to_probs(model(view).float().cpu().numpy()) for view in views], axis=0)
+        return np.mean([task.to_probs(model(view, *more).float().cpu().numpy()) for view in views], axis=0)
 
     with autocast(device, precision):
         while done < len(rows):

@@ -78,7 +78,7 @@ class Gradient:
     def _add(self, model: nn.Module, part: Batch, rows: int) -> torch.Tensor:
         """Add the gradient of a part's share in the mean over that many rows."""
         with autocast(self.replica.device, self.precision):
-            logits = model(part.x)
+            logits = model(*part.inputs)
         loss = (part.weight * self.task.loss(logits, part.y)).sum() / rows
         loss.backward()
         return loss.detach()
@@ -87,8 +87,9 @@ class Gradient:
 def _parts(batch: Batch, rows: int) -> list[Batch]:
     """Cut a batch into parts of near-equal size, at most that many rows each."""
     count = -(-len(batch.x) // rows)
-    columns = (torch.tensor_split(v, count) for v in (batch.x, batch.y, batch.weight))
-    return [Batch(x, y, weight, batch.spec) for x, y, weight in zip(*columns, strict=True)]
+    names = ["x", "y", "weight"] + (["side"] if batch.side is not None else [])
+    columns = (torch.tensor_split(getattr(batch, name), count) for name in names)
+    return [Batch(spec=batch.spec, **dict(zip(names, part, strict=True))) for part in zip(*columns, strict=True)]
 
 
 def _not_shared(model: nn.Module) -> AbstractContextManager[None]:

@@ -13,6 +13,7 @@ from torch import nn
 from hms_ray import seeds
 from hms_ray.augment._compose import Batch, apply_all
 from hms_ray.errors import TrialFailed, UserError
+from hms_ray.models._heads import fit_side
 from hms_ray.store.inputs import memory_format
 from hms_ray.training import checkpoint, memory, optim
 from hms_ray.training.batches import Epochs, TrainingData
@@ -33,11 +34,13 @@ class Learner:
 
     def __init__(self, recipe: "Recipe", data: TrainingData, fold: int, replica: Replica) -> None:
         self.recipe, self.data, self.replica = recipe, data, replica
-        self.rows = np.flatnonzero((data.folds != fold) & (data.trust > 0))
+        self.rows = np.flatnonzero((data.folds != fold) & data.trusted)
         self.held_out = np.flatnonzero(data.folds == fold)
         torch.manual_seed(seeds.derive(recipe.seed, "weights"))
         with replica.together():
             self.plain = _built(recipe)
+        if data.inputs.side is not None:
+            fit_side(self.plain, data.inputs.side[torch.from_numpy(data.learnt_from(self.rows))])
         self.plain.to(replica.device, memory_format=memory_format(1 + len(data.inputs.spec.shape)))
         self.share = -(-recipe.optim.batch // replica.size)  # rows of a batch
         self.average = ModelEmaV3(self.plain, decay=recipe.optim.ema, use_warmup=True) if recipe.optim.ema else None
@@ -80,7 +83,7 @@ class Learner:
         rng, windows = seeds.stream(seed, "augment", number, rank), seeds.stream(seed, "windows", number, rank)
         epoch, part = divmod(done, self.stage.evaluations)
         order = seeds.stream(seed, "order", number - part)  # all parts of an epoch share its order
-        weights = self.stage.weights(self.data.votes, self.epochs.rows, epoch) * self.data.trust
+        weights = self.stage.weights(self.data.votes, self._units(self.stage), epoch)
         epochs, parts = replace(self.epochs, weights=weights), (part, self.stage.evaluations)
         total, before = torch.zeros((), device=self.replica.device), self.updates
         self.plain.train()
@@ -146,12 +149,16 @@ class Learner:
         self.optimizer_state = None
 
     def _epochs(self, stage: Stage, targets: np.ndarray) -> Epochs:
-        data, rows = self.data, stage.rows(self.data.votes, self.rows)
-        return Epochs(data, rows, targets, data.trust, self.recipe.optim.batch, self.replica.device)
+        data, rows = self.data, self.data.learnt_from(self._units(stage))
+        return Epochs(data, rows, targets, np.ones(len(targets)), self.recipe.optim.batch, self.replica.device)
+
+    def _units(self, stage: Stage) -> np.ndarray:
+        """Return the units of a stage."""
+        return stage.rows(self.data.votes, self.rows)
 
     def _length(self, stage: Stage) -> int:
         """Return the steps of a stage."""
-        return stage.steps(len(stage.rows(self.data.votes, self.rows)), self.recipe.optim.batch) * stage.epochs
+        return stage.steps(len(self.data.learnt_from(self._units(stage))), self.recipe.optim.batch) * stage.epochs
 
     def _update(self, batch: Batch) -> torch.Tensor:
         """Take one optimiser step and return the batch's loss."""
@@ -168,16 +175,17 @@ class Learner:
     def _predict(self) -> np.ndarray:
         """Return probabilities of the held-out units."""
         recipe, data, rows = self.recipe, self.data, 2 * self.gradient.rows  # no gradients to hold
-        return predict(
+        probs = predict(
             self.scored,
             data.inputs,
-            self.held_out,
+            data.examples.of(self.held_out),
             data.task,
             self.replica.device,
             rows,
             recipe.test_time,
             recipe.optim.precision,
         )
+        return data.examples.mean(self.held_out, probs)
 
 
 def _built(recipe: "Recipe") -> nn.Module:

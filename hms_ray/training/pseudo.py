@@ -41,7 +41,7 @@ def check(pseudo: Pseudo, groups: np.ndarray, votes: np.ndarray, rows: np.ndarra
 
 def for_teachers(data: TrainingData, dealt: np.ndarray) -> TrainingData:
     """Return the data of which part i is held out as fold i, and nothing is trained on outside the parts."""
-    return replace(data, folds=dealt, trust=np.where(dealt == NOWHERE, 0.0, data.trust))
+    return replace(data, folds=dealt, trust=np.where(dealt[data.examples.unit] == NOWHERE, 0.0, data.trust))
 
 
 def mixed(targets: np.ndarray, taught: np.ndarray, votes: np.ndarray, pseudo: Pseudo) -> np.ndarray:

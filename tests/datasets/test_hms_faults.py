@@ -302,7 +302,11 @@ def _example(folder: Path, kind: str, compute: str, dtype: str) -> np.ndarray:
     params = InputParams(compute=compute, dtype=dtype)
     stores = preparing.prepare(dataset, feature, params, lambda label: lambda done, total: None)
     unit = np.flatnonzero(dataset.windows[kind].names == NAMES[kind])[-1:]
-    return open_inputs(stores, feature, params, dataset.windows).batch(unit, torch.device("cpu")).numpy()[0]
+    return (
+        open_inputs(stores, feature, params, dataset.windows, dataset.examples)
+        .batch(unit, torch.device("cpu"))
+        .numpy()[0]
+    )
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")

@@ -93,7 +93,7 @@ def test_every_feature_is_made_of_the_real_sample(real_data: Path, cache: None, 
     feature, found = FeatureRef(name, module.Params()), []
     for params in (InputParams(), InputParams(compute="batch", dtype="float32")):
         stores = prepare(dataset, feature, params, lambda label: lambda done, total: None)
-        inputs = open_inputs(stores, feature, params, dataset.windows)
+        inputs = open_inputs(stores, feature, params, dataset.windows, dataset.examples)
         found.append(inputs.batch(np.arange(3), torch.device("cpu")))
         assert found[-1].shape == (3, *module.spec(feature.params).shape)
         assert found[-1].isfinite().all() and found[-1].std() > 0.05
@@ -116,7 +116,7 @@ def test_the_real_samples_random_windows_have_values(real_data: Path, cache: Non
     dataset = hms.load(real_data / "hms_sample", hms.Params())
     feature, params = FeatureRef("raw_eeg", raw_eeg.Params()), InputParams(compute="batch", window=window)
     stores = prepare(dataset, feature, params, lambda label: lambda done, total: None)
-    inputs, rng = open_inputs(stores, feature, params, dataset.windows), np.random.default_rng(0)
+    inputs, rng = open_inputs(stores, feature, params, dataset.windows, dataset.examples), np.random.default_rng(0)
     rows = np.arange(len(inputs)).repeat(5)
     batch = inputs.batch(rows, torch.device("cpu"), rng)
     assert batch.isfinite().all() and (batch.std((1, 2)) > 0).all()

@@ -29,7 +29,7 @@ def opened(prepare: Prepare) -> Open:
 
     def open_it(dataset: hms.HmsDataset, feature: FeatureRef, **params: str) -> Inputs:
         stores = prepare(dataset, feature, **params)
-        return open_inputs(stores, feature, InputParams(**params), dataset.windows)
+        return open_inputs(stores, feature, InputParams(**params), dataset.windows, dataset.examples)
 
     return open_it
 
@@ -152,7 +152,7 @@ def test_a_row_is_the_same_in_any_batch(dataset: hms.HmsDataset, small: FeatureR
 @pytest.mark.parametrize("compute", ["prepared", "batch"])
 def test_opening_maps_the_file_once(dataset: hms.HmsDataset, small: FeatureRef, prepare: Prepare, compute: str) -> None:
     stores, params = prepare(dataset, small, compute=compute), InputParams(compute=compute)
-    one, two = (open_inputs(stores, small, params, dataset.windows) for _ in range(2))
+    one, two = (open_inputs(stores, small, params, dataset.windows, dataset.examples) for _ in range(2))
     values = [x.x if compute == "prepared" else x.kept["spectrogram"].values for x in (one, two)]
     assert values[0].data_ptr() == values[1].data_ptr()
     maps = Path("/proc/self/maps").read_text()
@@ -168,7 +168,7 @@ def test_an_array_larger_than_memory_is_opened_at_once(
     manifest = files.read_json(store.path / "manifest.json")
     manifest["files"]["x.npy"] = (store.path / "x.npy").stat().st_size
     files.write_json(store.path / "manifest.json", manifest)
-    inputs = open_inputs([store], small, InputParams(), dataset.windows)
+    inputs = open_inputs([store], small, InputParams(), dataset.windows, dataset.examples)
     assert len(inputs) == rows and not _batch(inputs, [0, rows - 1]).any()
 
 
@@ -195,7 +195,7 @@ def test_the_values_can_lie_on_the_device(dataset: hms.HmsDataset, small: Featur
 
 def test_stores_that_are_not_here_are_said(dataset: hms.HmsDataset, small: FeatureRef) -> None:
     with pytest.raises(DataError, match="no prepared data here"):
-        open_inputs([StoreRef.of("nowhere")], small, InputParams(), dataset.windows)
+        open_inputs([StoreRef.of("nowhere")], small, InputParams(), dataset.windows, dataset.examples)
 
 
 def test_the_quality_of_all_stores_is_one_table(dataset: hms.HmsDataset, prepare: Prepare) -> None:

@@ -14,7 +14,7 @@ from hms_ray.errors import ConfigError
 from hms_ray.features._feature import FeatureRef
 from hms_ray.params import parse
 from hms_ray.recordings import EEG, SPECTROGRAM, RecordingKind
-from hms_ray.store.quality import MEASURES, QualityParams, measure, of_units, trust
+from hms_ray.store.quality import MEASURES, QualityParams, measure, of_examples, trust
 
 TINY = RecordingKind("eeg", ("a", "b", "c", "d"), rate_hz=2.0, window_s=5.0, outlier=100.0)  # 10 steps
 WAVE = np.tile(np.arange(10.0, dtype=np.float32), (4, 1))
@@ -78,20 +78,20 @@ def _table(*rows: tuple[Any, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["kind", "name", *MEASURES])
 
 
-def test_a_unit_is_as_good_as_the_worst_of_its_recordings() -> None:
+def test_an_example_is_as_good_as_the_worst_of_its_recordings() -> None:
     table = _table(
         ("spectrogram", "7", 0.1, 0.5, 0.0, 0.0),
         ("eeg", "2", 0.3, 0.0, 0.2, 0.0),
         ("eeg", "1", 0.0, 0.6, 0.0, 0.1),
-        ("eeg", "3", 1.0, 1.0, 1.0, 1.0),  # of no unit
+        ("eeg", "3", 1.0, 1.0, 1.0, 1.0),  # of no example
     )
-    units = of_units(table, {"eeg": _windows("1", "2", "1"), "spectrogram": _windows("7", "7", "7")})
+    units = of_examples(table, {"eeg": _windows("1", "2", "1"), "spectrogram": _windows("7", "7", "7")})
     expected = [[0.1, 0.6, 0.0, 0.1], [0.3, 0.5, 0.2, 0.0], [0.1, 0.6, 0.0, 0.1]]
     np.testing.assert_array_equal(units[list(MEASURES)], expected)
 
 
 def test_recordings_that_a_run_does_not_read_do_not_count() -> None:
-    units = of_units(_table(("eeg", "1", 0.1, 0.2, 0.3, 0.4)), {"eeg": _windows("1"), "spectrogram": _windows("7")})
+    units = of_examples(_table(("eeg", "1", 0.1, 0.2, 0.3, 0.4)), {"eeg": _windows("1"), "spectrogram": _windows("7")})
     np.testing.assert_array_equal(units, [[0.1, 0.2, 0.3, 0.4]])
 
 

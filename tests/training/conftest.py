@@ -10,6 +10,7 @@ from torch import nn
 
 from hms_ray import tasks
 from hms_ray.augment import mixup, xy_mask
+from hms_ray.datasets import Examples
 from hms_ray.jobs import FoldResult
 from hms_ray.seeds import stream
 from hms_ray.specs import InputSpec
@@ -48,7 +49,7 @@ def make_data(units: int = 60, seed: int = 0, dtype: torch.dtype = torch.float16
     task = tasks.from_dict({"kind": "votes", "classes": CLASSES})
     inputs, trust = Prepared(torch.from_numpy(x).to(dtype), SPEC), np.ones(units)
     groups = np.arange(units) // 2  # two units of each patient
-    return TrainingData(inputs, targets, votes, groups % 3, groups, trust, task)
+    return TrainingData(inputs, Examples.one_each(units), targets, votes, groups % 3, groups, trust, task)
 
 
 def build() -> nn.Module:
