@@ -6,8 +6,9 @@ from pathlib import Path
 from hms_ray import seeds
 from hms_ray.errors import ConfigError, raise_all
 from hms_ray.simulate import folder, plan
+from hms_ray.simulate.heart_folder import simulate_hearts
 
-__all__ = ["simulate"]
+__all__ = ["simulate", "simulate_hearts"]
 
 MIN_PATIENTS = 6  # five folds by patient, and one more
 

@@ -1,0 +1,185 @@
+"""The folder of heart sounds in the layout of BMD-HS: recordings first, the tables that make it complete last."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.io import wavfile
+
+from hms_ray import files, seeds
+from hms_ray.errors import ConfigError, raise_all
+from hms_ray.simulate import heart_sound
+from hms_ray.simulate.heart_sound import DISEASES, POSITIONS, POSTURES
+
+MIN_SUBJECTS = 8  # fewer could not show every disease, alone and with others, and none
+MIN_SECONDS = 2.0  # the slowest heart beats once in it, whole
+VIEWS = tuple((posture, position) for posture in POSTURES for position in POSITIONS)
+SHORT = 0.02  # share of recordings that stop early, as a few of the real ones do
+# How many of the real set's 108 subjects have which diseases.
+COMBINATIONS = {
+    (): 21,
+    ("AS", "AR"): 16,
+    ("MR",): 11,
+    ("MS",): 11,
+    ("MR", "MS"): 10,
+    ("AS",): 8,
+    ("AR",): 7,
+    ("AS", "AR", "MR", "MS"): 5,
+    ("AR", "MR", "MS"): 5,
+    ("AR", "MR"): 4,
+    ("AS", "AR", "MS"): 3,
+    ("AR", "MS"): 2,
+    ("AS", "MS"): 2,
+    ("AS", "MR"): 2,
+    ("AS", "AR", "MR"): 1,
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One subject of a part ("train" or "test"), with the diseases that the recordings have to show."""
+
+    part: str
+    number: int
+    diseases: tuple[str, ...]
+
+    @property
+    def patient_id(self) -> str:
+        """The name in every table."""
+        return f"patient_{self.number:03d}"
+
+    @property
+    def recordings(self) -> list[str]:
+        """The names of the recordings, in the order of VIEWS; only those of the train part tell the label."""
+        prefix = "T" if self.part == "test" else _prefix(self.diseases)
+        return [f"{prefix}_{self.number:03d}_{posture}_{position}" for posture, position in VIEWS]
+
+    def stream(self, seed: int, *path: str | int) -> np.random.Generator:
+        """Return a random stream that is this subject's alone."""
+        return seeds.stream(seed, "hearts", self.part, self.number, *path)
+
+
+def simulate_hearts(
+    out: Path,
+    subjects: int = 40,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    seconds: float = 20.0,
+) -> None:
+    """Write eight recordings of each of `subjects` labelled subjects, and of a fifth as many without labels.
+
+    The same arguments give the same bytes, with the same versions of the libraries on the same kind of processor.
+
+    progress: called with (recordings written, recordings in all)
+    seconds: length of a recording
+
+    Raises:
+        ConfigError: an argument cannot be, or `out` is not empty; nothing has been written.
+    """
+    out = Path(out)
+    seeds.check_seed(seed)
+    raise_all([*_number_faults(subjects, seconds), *_folder_faults(out)], ConfigError, "cannot simulate")
+    people = [*_labelled(seed, subjects), *_unlabelled(seed, subjects + 1, max(2, subjects // 5))]
+    jobs = [(subject, view) for subject in people for view in range(len(VIEWS))]
+    for done, (subject, view) in enumerate(jobs, start=1):
+        write_recording(out, seed, subject, view, seconds)
+        if progress is not None:
+            progress(done, len(jobs))
+    _write_tables(out, seed, people)
+
+
+def write_recording(out: Path, seed: int, subject: Subject, view: int, seconds: float) -> None:
+    """Simulate and write one recording; its random streams are its own, so that order does not matter."""
+    heart = heart_sound.draw(subject.stream(seed, "heart"), subject.diseases)
+    rng = subject.stream(seed, "sound", view)
+    if rng.random() < SHORT:
+        seconds *= rng.uniform(0.75, 1)
+    sound = heart_sound.record(rng, heart, *VIEWS[view], seconds)
+    with files.atomic_path(out / subject.part / f"{subject.recordings[view]}.wav") as temporary:
+        wavfile.write(temporary, heart_sound.RATE_HZ, sound)
+
+
+def combinations(rng: np.random.Generator, count: int) -> list[tuple[str, ...]]:
+    """Return so many subjects' diseases in the real shares, as nearly as whole numbers go, in random order."""
+    exact = np.array(list(COMBINATIONS.values())) * count / sum(COMBINATIONS.values())
+    whole = np.floor(exact).astype(int)
+    by_remainder = np.argsort(whole - exact, kind="stable")
+    whole[by_remainder[: count - whole.sum()]] += 1
+    known = list(COMBINATIONS)
+    return [known[k] for k in rng.permutation(np.repeat(np.arange(len(known)), whole)).tolist()]
+
+
+def _labelled(seed: int, count: int) -> list[Subject]:
+    shared = combinations(seeds.stream(seed, "hearts", "train"), count)
+    return [Subject("train", number, diseases) for number, diseases in enumerate(shared, start=1)]
+
+
+def _unlabelled(seed: int, first: int, count: int) -> list[Subject]:
+    """Return subjects numbered on from `first`; so few that their diseases are drawn, not shared out."""
+    known, shares = list(COMBINATIONS), np.array(list(COMBINATIONS.values()), float)
+    drawn = seeds.stream(seed, "hearts", "test").choice(len(known), count, p=shares / shares.sum()).tolist()
+    return [Subject("test", number, known[k]) for number, k in enumerate(drawn, start=first)]
+
+
+def _prefix(diseases: tuple[str, ...]) -> str:
+    return "MD" if len(diseases) > 1 else "".join(diseases) or "N"
+
+
+def _write_tables(out: Path, seed: int, people: list[Subject]) -> None:
+    """Write test.csv, additional_metadata.csv and, last of all, train.csv."""
+    train = [_who(s) | _labels(s) | _files(s) for s in people if s.part == "train"]
+    test = [_who(s) | _files(s) for s in people if s.part == "test"]
+    metadata = [_who(s) | _demographics(s.stream(seed, "metadata"), s.diseases) for s in people]
+    for name, rows in (("test", test), ("additional_metadata", metadata), ("train", train)):
+        files.write_text(out / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
+
+
+def _who(subject: Subject) -> dict[str, str]:
+    return {"patient_id": subject.patient_id}
+
+
+def _labels(subject: Subject) -> dict[str, int]:
+    has = {name: int(name in subject.diseases) for name in DISEASES}
+    return has | {"N": int(not subject.diseases)}
+
+
+def _files(subject: Subject) -> dict[str, str]:
+    return {f"recording_{k}": name for k, name in enumerate(subject.recordings, start=1)}
+
+
+def _demographics(rng: np.random.Generator, diseases: tuple[str, ...]) -> dict[str, int | str]:
+    """Return a row of who the subject is: the healthy are younger, narrow mitral valves are rather women's."""
+    age = 32 + 7 * bool(diseases) + 3 * len(diseases) + 5 * ("AS" in diseases) + rng.normal(0, 13)
+    female = rng.random() < (0.65 if "MS" in diseases else 0.45)
+    smoker = rng.random() < (0.05 if female else 0.45)
+    rural = rng.random() < (0.6 if diseases else 0.4)
+    return {
+        "Age": int(np.clip(age, 10, 85)),
+        "Gender": "F" if female else "M",
+        "Smoker": int(smoker),
+        "Lives": "R" if rural else "U",
+    }
+
+
+def _number_faults(subjects: int, seconds: float) -> Iterator[str]:
+    if isinstance(subjects, bool) or not isinstance(subjects, int):
+        yield f"subjects must be a whole number, but got {subjects!r}"
+    elif subjects < MIN_SUBJECTS:
+        yield f"subjects must be at least {MIN_SUBJECTS}, so that every label occurs, but got {subjects}"
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not MIN_SECONDS <= seconds < math.inf:
+        yield f"seconds must be a number of at least {MIN_SECONDS:g}, but got {seconds!r}"
+
+
+def _folder_faults(out: Path) -> list[str]:
+    if not out.exists():
+        return []
+    if not out.is_dir():
+        return [f"{out} is a file, not a folder"]
+    if not any(out.iterdir()):
+        return []
+    if (out / "train").is_dir() and not (out / "train.csv").exists():
+        return [f"{out} holds a simulation that was interrupted (it has no train.csv): delete it, then run again"]
+    return [f"{out} is not empty: name a new folder"]
