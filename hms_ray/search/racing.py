@@ -1,8 +1,9 @@
 """Who is stopped between folds, who gets all folds, and what a configuration brings to the ensemble.
 
-Pure functions on arrays of scored units: targets (N, K) are shares of votes, predictions are (N, K) of a candidate and
-(N, M, K) of the members kept. Gains are decreases of the mean KL, in nats. Standard errors count patients, not units:
-the units of one patient err together.
+Pure functions on the task's outcomes of scored units: targets (N, ..., K) are shares, predictions are (N, ..., K) of a
+candidate and (N, M, ..., K) of the members kept; between lies an axis for the questions that are asked of a unit, if
+there are several. Gains are decreases of the mean KL, in nats. Standard errors count patients, not units: the units of
+one patient err together.
 """
 
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def judge_best(
 
 
 def choose(targets: np.ndarray, probs: np.ndarray, count: int, min_gain: float = 0.0) -> list[int]:
-    """Return which of M members (N, M, K), at most `count`, to train on all folds for the best ensemble of them.
+    """Return which of M members (N, M, ..., K), at most `count`, to train on all folds for the best ensemble of them.
 
     Backward elimination: the member goes without which the pool of the rest is best, as long as there are more than
     `count` or the cheapest one brings less than `min_gain`. Weights that few units fit best choose badly, so members
@@ -122,14 +123,18 @@ def gain(targets: np.ndarray, candidate: np.ndarray, kept: np.ndarray) -> float:
     Where nothing is kept, the best constant prediction stands in for it.
     """
     if kept.shape[1] == 0:
-        kept = np.broadcast_to(targets.mean(0), (len(targets), 1, targets.shape[1]))
+        kept = np.broadcast_to(targets.mean(0), (len(targets), 1, *targets.shape[1:]))
     now = _Pooled.fit(targets, candidate, kept)
     return now.gain(now.refit())
 
 
 def row_kl(targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Return each unit's KL but for the targets' entropy, which no difference sees: (..., K), (..., K) -> (...)."""
-    return -(targets * np.log(np.clip(probs, CLIP, 1 - CLIP))).sum(-1)
+    """Return each unit's KL but for the targets' entropy, which no difference sees: (N, ..., K) -> (N,).
+
+    Of several questions it is the mean.
+    """
+    crossed = -(targets * np.log(np.clip(probs, CLIP, 1 - CLIP))).sum(-1)
+    return crossed.reshape(len(crossed), -1).mean(1)
 
 
 def clustered_error(values: np.ndarray, groups: np.ndarray) -> float:
@@ -216,9 +221,11 @@ def _shrunk(targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
 
     To the log-likelihood this adds SHRINKAGE sum_m log w_m: a Dirichlet prior, so that no member is without weight.
     """
-    members, classes = probs.shape[1:]
-    alone = np.broadcast_to(np.eye(members)[:, :, None], (members, members, classes))
-    certain = np.broadcast_to(np.eye(classes)[0], (members, classes))
+    members, *outcomes = probs.shape[1:]
+    alone = np.broadcast_to(
+        np.eye(members).reshape(members, members, *[1] * len(outcomes)), (members, *probs.shape[1:])
+    )
+    certain = np.broadcast_to(np.eye(outcomes[-1])[0], (members, *outcomes))
     counts = np.append(np.ones(len(targets)), np.full(members, float(SHRINKAGE)))
     return linear_pool.fit(np.concatenate([probs, alone]), np.concatenate([targets, certain]), counts).weights
 

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from hms_ray.config import RunConfig
 from hms_ray.ensemble import linear_pool
 from hms_ray.search import pace, racing
-from hms_ray.search.ledger import Ledger
+from hms_ray.search.ledger import Ledger, Scored
 from hms_ray.search.racing import Verdict
 from hms_ray.search.settings import Race
 
@@ -27,13 +28,13 @@ class Referee:
 
     def verdict(self, trial: str, done: Sequence[int], kept: Sequence[str]) -> Verdict:
         """Decide whether a trial that has finished the folds `done`, but not all, goes on."""
-        own = self.ledger.scored(trial, done)
+        own = self._scored(trial, done)
         if self.race.rule == "none" or not kept or not len(own.targets):
             return GO_ON
         look = {"look": len(done), "looks": len(self.folds), "stop_rate": self.race.stop_rate}
         if self.race.rule == "best":
             incumbent = min(kept, key=lambda other: self.ledger.score(other, done))
-            rows = self.ledger.scored(incumbent, done).probs
+            rows = self._scored(incumbent, done).probs
             return racing.judge_best(own.targets, own.groups, own.probs, rows, **look)
         others = self._stacked(kept, done)
         return racing.judge_ensemble(own.targets, own.groups, own.probs, others, **look, min_gain=self.race.min_gain)
@@ -61,23 +62,24 @@ class Referee:
 
     def gain(self, trial: str, folds: Sequence[int], kept: Sequence[str]) -> float:
         """Return what a trial adds to the ensemble of those kept, on those folds; 0 while there is none to add to."""
-        own = self.ledger.scored(trial, folds) if folds else None
+        own = self._scored(trial, folds) if folds else None
         if not kept or own is None or not len(own.targets):
             return 0.0
         return racing.gain(own.targets, own.probs, self._stacked(kept, folds))
 
     def choose(self, trials: Sequence[str], count: int) -> list[str]:
         """Return at most `count` of the trials, those whose ensemble is best."""
-        targets = self.ledger.scored(trials[0], self.folds).targets
+        targets = self._scored(trials[0], self.folds).targets
         if not len(targets):
             return list(trials[:count])
         return [trials[i] for i in racing.choose(targets, self._stacked(trials, self.folds), count, self.race.min_gain)]
 
     def ensemble(self, trials: Sequence[str]) -> tuple[float, int, int, int]:
         """Return the score of the best pool of trials, its members, and the units and patients that it is scored on."""
-        own, probs = self.ledger.scored(trials[0], self.folds), self._stacked(trials, self.folds)
-        pool = linear_pool.fit(probs, own.targets)
-        score = self.ledger.study.labels.task.score(own.targets, pool.predict(probs))
+        task, own = self.ledger.study.labels.task, self.ledger.scored(trials[0], self.folds)
+        probs = self._stacked(trials, self.folds)
+        pool = linear_pool.fit(probs, task.outcomes(own.targets))
+        score = task.score(own.targets, task.from_outcomes(pool.predict(probs)))
         return score, int((pool.weights > 0).sum()), len(own.targets), len(np.unique(own.groups))
 
     def _curves(self, trials: Sequence[str], fold: int) -> list[np.ndarray]:
@@ -89,8 +91,14 @@ class Referee:
         return np.fmin.accumulate(curve) if self.ledger.study.epoch == "best" else curve
 
     def _stacked(self, trials: Sequence[str], folds: Sequence[int]) -> np.ndarray:
-        """Return the trials' predictions (N, M, K) on the scored units of those folds."""
+        """Return the outcomes (N, M, ..., K) that trials predict for the scored units of those folds."""
+        task = self.ledger.study.labels.task
         if not trials:
             rows = sum(map(self.ledger.study.scored_units, folds))
-            return np.empty((rows, 0, len(self.ledger.study.labels.task.classes)))
-        return np.stack([self.ledger.scored(trial, folds).probs for trial in trials], axis=1)
+            return task.outcomes(np.empty((rows, 0, len(task.classes))))
+        return np.stack([self._scored(trial, folds).probs for trial in trials], axis=1)
+
+    def _scored(self, trial: str, folds: Sequence[int]) -> Scored:
+        """Return a trial's predictions on the scored units of those folds, and the targets, as the task's outcomes."""
+        task, found = self.ledger.study.labels.task, self.ledger.scored(trial, folds)
+        return replace(found, targets=task.outcomes(found.targets), probs=task.outcomes(found.probs))

@@ -232,3 +232,33 @@ def test_on_few_units_shrinking_chooses_better_than_fitted_weights(monkeypatch):
 def test_the_same_members_are_chosen_twice(scene):
     targets, _, probs = scene
     assert racing.choose(targets, probs, 2) == racing.choose(targets.copy(), probs.copy(), 2)
+
+
+def several_questions(rng, n_patients=120, labels=3, noise=(1, 1, 0.4)):
+    """Patients of two units, of which three yes-or-no questions are asked: outcomes (N, 3, 2), members (N, M, 3, 2)."""
+    groups = np.repeat(np.arange(n_patients), 2)
+    logits = rng.normal(0, 1.5, (len(groups), labels))
+    held = rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
+    errors = rng.normal(0, 1, (len(groups), len(noise), labels)) * np.asarray(noise)[:, None]
+    probs = 1 / (1 + np.exp(-(logits[:, None] + errors)))
+    return np.stack([held, ~held], -1).astype(float), groups, np.stack([probs, 1 - probs], -1)
+
+
+def test_of_several_questions_a_unit_has_the_mean():
+    targets, _, probs = several_questions(np.random.default_rng(0))
+    by_question = [racing.row_kl(targets[:, q], probs[:, 0, q]) for q in range(3)]
+    np.testing.assert_allclose(racing.row_kl(targets, probs[:, 0]), np.mean(by_question, 0), rtol=1e-12)
+
+
+def test_questions_asked_of_a_unit_race_as_classes_do():
+    targets, groups, probs = several_questions(np.random.default_rng(0))
+    helpful = racing.judge_ensemble(targets, groups, probs[:, 2], probs[:, :2], **ASK, min_gain=1e-3)
+    before, after = (
+        racing.row_kl(targets, linear_pool.fit(p, targets).predict(p)).mean() for p in (probs[:, :2], probs)
+    )
+    assert not helpful.stop and helpful.gain == pytest.approx(before - after, abs=1e-9)
+    rng = np.random.default_rng(1)
+    hopeless = racing.judge_ensemble(targets, groups, rng.permutation(probs[:, 0]), probs, **ASK, min_gain=1e-3)
+    assert hopeless.stop
+    assert racing.judge_best(targets, groups, probs[:, 0], probs[:, 2], **ASK).stop
+    assert 2 in racing.choose(targets, probs, 2) and racing.gain(targets, probs[:, 2], probs[:, :0]) > 0
