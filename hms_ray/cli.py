@@ -292,7 +292,8 @@ def _summary(fitted: dict[str, Any]) -> Iterator[str]:
     rows, others, corrected = fitted["population"], fitted["baselines"], fitted["kl_selection_corrected"]
     flattered = fitted["optimistic_epochs"]
     mark = f"  {optimism('best')}" if flattered else ""
-    yield f"{rows['units']} units with >= {rows['min_votes']} votes of {rows['groups']} patients"
+    votes = f" with >= {rows['min_votes']} votes" if rows["min_votes"] > 1 else ""
+    yield f"{rows['units']} units{votes} of {rows['groups']} patients"
     yield f"ensemble, cross-fitted  {_with_interval(fitted['interval'])}{mark}"
     if corrected is not None:
         choice = fitted["selection"]
@@ -303,12 +304,24 @@ def _summary(fitted: dict[str, Any]) -> Iterator[str]:
     yield f"best single             {others['best_single']:.5f}  {hindsight}"
     yield f"mean of all             {others['mean']:.5f}{mark}"
     yield f"class prior             {others['prior']:.5f}"
+    yield from _beside_the_plain(fitted)
     yield f"members with weight     {len(fitted['members'])} of {fitted['candidates']}"
     yield from _methods(fitted["methods"], mark)
     if outside := fitted["outside_selection"]:
         where = f"{outside['units']} units of folds {', '.join(map(str, outside['folds']))}"
         yield f"no configuration was chosen on {where}: there, cross-fitted {outside['kl_cross_fitted']:.5f}{mark}"
     yield from (f"note: {note}" for note in fitted["notes"])
+
+
+def _beside_the_plain(fitted: dict[str, Any]) -> Iterator[str]:
+    """Yield the score of the plain baseline, and the macro AUROC where the task has it, higher being better."""
+    others, mine, theirs = fitted["baselines"], fitted["metrics"], fitted["metrics_of_plain"]
+    if others["plain"] is not None:
+        yield f"plain baseline          {others['plain']:.5f}  {others['plain_is']}"
+    if (ours := mine["macro_auroc_interval"]) is not None:
+        yield f"macro AUROC             {_with_interval(ours)}  of the ensemble, cross-fitted"
+    if ours is not None and theirs is not None:
+        yield f"macro AUROC, plain      {_with_interval(theirs['macro_auroc_interval'])}  of the plain baseline"
 
 
 def _methods(methods: list[dict[str, Any]], mark: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ runs/<study>/
   study.json        versions, code, task, data and folds fingerprints, score definition, the resolved spaces
   folds.parquet     unit_id, group_id, fold
   quality.parquet   the measures of each unit's recordings
+  baseline.parquet  out-of-fold predictions of the plain model that the dataset offers, if it offers one
   journal.log       Optuna JournalStorage
   gpu_memory.json   what each architecture needs of a GPU, as measured
   trials/<id>/      config.yaml, weights.json (which it began from), epochs.parquet, folds/<k>/
@@ -126,6 +127,11 @@ class StudyFolder:
     def quality(self) -> Path:
         """quality.parquet: the measures of each unit's recordings."""
         return self.root / "quality.parquet"
+
+    @property
+    def baseline(self) -> Path:
+        """baseline.parquet, optional: out-of-fold predictions of the plain model that the dataset offers."""
+        return self.root / "baseline.parquet"
 
     @property
     def journal(self) -> Path:

@@ -53,15 +53,21 @@ def table(fits: Fits, ours: Method, rng: np.random.Generator) -> list[dict[str, 
     ]
 
 
-def baselines(rows: Rows, ours: CrossFit, members: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the baselines' scores and how much worse than our cross-fitted score each is; members (n, M): losses."""
+def baselines(
+    rows: Rows, ours: CrossFit, members: np.ndarray, rng: np.random.Generator, plain: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Return the baselines' scores and how much worse than our cross-fitted score each is.
+
+    members (n, M): losses; plain: a plain model's predictions (N, ..., K), None where there are none
+    """
     best = _baselines.best_single(members, rows.weight[rows.scored])
-    names = ("best_single", "mean", "prior")
-    columns = [members[:, best], _losses(rows, _baselines.mean(rows)), _losses(rows, _baselines.prior(rows))]
-    losses, mine = np.stack(columns, axis=1), _losses(rows, ours.probs)
-    found = zip(names, _estimates(rows, losses, rng), _estimates(rows, losses - mine[:, None], rng), strict=True)
+    columns = {"best_single": members[:, best], "mean": _losses(rows, _baselines.mean(rows))}
+    columns["prior"] = _losses(rows, _baselines.prior(rows))
+    columns |= {} if plain is None else {"plain": _losses(rows, plain)}
+    losses, mine = np.stack(list(columns.values()), axis=1), _losses(rows, ours.probs)
+    found = zip(columns, _estimates(rows, losses, rng), _estimates(rows, losses - mine[:, None], rng), strict=True)
     groups, weight = rows.groups[rows.scored], rows.weight[rows.scored]
-    result: dict[str, Any] = {"differences": {}}
+    result: dict[str, Any] = {"differences": {}, "plain": None}
     for name, score, difference in found:
         result |= {name: score.value}
         result["differences"][name] = difference.to_dict()

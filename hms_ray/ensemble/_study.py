@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hms_ray import files, seeds
-from hms_ray.ensemble import _baselines, _choice, _members, _methods, _notes, _pool, _scores, linear_pool
+from hms_ray.ensemble import _baselines, _choice, _members, _methods, _metrics, _notes, _pool, _scores, linear_pool
 from hms_ray.ensemble._members import Limits
 from hms_ray.ensemble._nested import CrossFit, Fits
 from hms_ray.ensemble._rows import Rows
@@ -23,6 +23,7 @@ from hms_ray.study_folder import StudyFolder
 log = logging.getLogger(__name__)
 
 SEED = 0  # of the bootstrap; fits have nothing random
+PLAIN = "a plain model"  # what a baseline is where study.json does not say
 VOTE_THRESHOLDS = (1, 3, 5, 8, 10, 15, 20)
 
 
@@ -39,17 +40,19 @@ def fit_study(
     min_votes: units with fewer votes are predicted but neither fitted on nor scored; None takes the study's own.
     pool, limits, progress: as in `fit`; the members' families are their spaces.
     Returns what ensemble.json holds: members, certificate, in-sample, cross-fitted and selection-corrected scores,
-    baselines, a table of all methods, metrics beside the score, `optimistic_epochs`, the candidates whose epochs were
-    chosen on the rows that they are scored on, and `notes`, sentences on anything that did not go as it should.
+    baselines, a table of all methods, metrics beside the score (`metrics_of_plain` those of the plain baseline, if the
+    study has one, which is no candidate), `optimistic_epochs`, the candidates whose epochs were chosen on the rows that
+    they are scored on, and `notes`, sentences on anything that did not go as it should.
 
     Raises:
         ConfigError: no study, no tables, tables of other data or folds, one fold only, nobody has `min_votes`, no such
             pool, or limits that cannot be kept.
-        DataError: a table that is broken, or does not fit the others.
+        DataError: a table that is broken, or does not fit the others, the plain baseline's too.
     """
     _methods.check(pool)
     study = folder.read_study()
     members = _read_members(folder, study)
+    plain = _read_plain(folder, members)
     min_votes = study["score"]["min_votes"] if min_votes is None else min_votes
     rows = _rows(members, population(members.votes, min_votes))
     limits = Limits() if limits is None else limits
@@ -60,14 +63,16 @@ def fit_study(
     result = {
         **_pool_figures(members, fits, ours),
         "limits": asdict(limits) if limits else None,
-        **_score_figures(fits, ours, members.unit_ids, rng),
+        **_score_figures(fits, ours, members.unit_ids, plain, rng),
         **_selection_figures(folder, members, rows, ours.nested, rng),
         "population": {"units": rows.n_units, "groups": rows.n_groups, "min_votes": min_votes},
         "candidates": rows.n_members,
         "folds_fingerprint": members.folds_fingerprint,
     }
     best_single = members.trials.index(result["baselines"]["best_single_trial"])
-    result["metrics"] = _metric_figures(members, rows, ours.nested, best_single, min_votes)
+    result["baselines"]["plain_is"] = None if plain is None else study["data"].get("baseline", PLAIN)
+    result |= _metric_figures(rows, ours.nested, plain)
+    result["metrics"]["score_by_min_votes"] = _by_min_votes(members, rows, ours.nested, best_single, min_votes)
     result["optimistic_epochs"] = _optimistic(members)
     epochs = _notes.of_epochs(result["optimistic_epochs"], rows.n_members)
     imported = study["data"].get("notes", ())  # rows that an import left out, if any
@@ -97,6 +102,14 @@ def _read_members(folder: StudyFolder, study: dict[str, Any]) -> Stack:
     return members
 
 
+def _read_plain(folder: StudyFolder, members: Stack) -> np.ndarray | None:
+    """Return the plain baseline's predictions (N, K) in the members' order of units; None where there is no such."""
+    if not folder.baseline.is_file():
+        return None
+    first, plain = OofTable.read(folder.oof(members.trials[0])), OofTable.read(folder.baseline)
+    return stack([first, plain]).probs[:, 1]
+
+
 def _rows(members: Stack, scored: np.ndarray) -> Rows:
     task = members.task
     return Rows(
@@ -122,16 +135,19 @@ def _pool_figures(members: Stack, fits: Fits, ours: Method) -> dict[str, Any]:
     }
 
 
-def _score_figures(fits: Fits, ours: Method, unit_ids: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
+def _score_figures(
+    fits: Fits, ours: Method, unit_ids: np.ndarray, plain: np.ndarray | None, rng: np.random.Generator
+) -> dict[str, Any]:
     """Score the pool in sample and cross-fitted, beside every other method and the baselines."""
     losses, methods = _notes.member_losses(fits.rows), _scores.table(fits, ours, rng)
+    plain = None if plain is None else fits.rows.task.outcomes(plain)
     return {
         "kl_in_sample": methods[0]["kl_in_sample"],
         "kl_cross_fitted": methods[0]["kl_cross_fitted"]["value"],
         "kl_cross_fitted_by_fold": _by_fold(fits.rows, ours.nested),
         "interval": methods[0]["kl_cross_fitted"],
         "methods": methods,
-        "baselines": _scores.baselines(fits.rows, ours.nested, losses, rng),
+        "baselines": _scores.baselines(fits.rows, ours.nested, losses, rng, plain),
         "notes": [*ours.nested.notes, *_uncertified(methods), *_notes.of(fits.rows, unit_ids, losses)],
     }
 
@@ -205,16 +221,24 @@ def _outside_selection(rows: Rows, selected_on: tuple[int, ...], nested: CrossFi
     }
 
 
-def _metric_figures(members: Stack, rows: Rows, nested: CrossFit, best_single: int, min_votes: int) -> dict[str, Any]:
-    """Return the metrics of the cross-fitted predictions, and their score on units with few votes and with many."""
-    probs = rows.task.from_outcomes(nested.probs)
-    found = rows.task.metrics(members.targets[rows.scored], probs[rows.scored])
+def _metric_figures(rows: Rows, nested: CrossFit, plain: np.ndarray | None) -> dict[str, Any]:
+    """Return the metrics of the cross-fitted predictions and of the plain baseline, with intervals of their AUROC."""
+    rng = seeds.stream(SEED, "ensemble", "auroc")
+    mine, theirs, gain = _metrics.aurocs(rows, rows.task.from_outcomes(nested.probs), plain, rng)
+    of_pool = _metrics.of_pool(rows, nested) | {"macro_auroc_interval": mine, "macro_auroc_gain": gain}
+    of_plain = None if plain is None else _metrics.of_table(rows, plain) | {"macro_auroc_interval": theirs}
+    return {"metrics": of_pool, "metrics_of_plain": of_plain}
+
+
+def _by_min_votes(
+    members: Stack, rows: Rows, nested: CrossFit, best_single: int, min_votes: int
+) -> list[dict[str, Any]]:
+    """Score the cross-fitted predictions on units with few votes and with many."""
     predictions = {"kl": nested.probs, "best_single": rows.probs[:, best_single], "prior": _baselines.prior(rows)}
-    by_min_votes = [
+    return [
         {"min_votes": threshold, **_part(rows, members.votes >= threshold, predictions)}
         for threshold in _vote_thresholds(members.votes, min_votes)
     ]
-    return {**found.to_dict(), "score_by_min_votes": by_min_votes}
 
 
 def _part(rows: Rows, mask: np.ndarray, predictions: dict[str, np.ndarray]) -> dict[str, Any]:

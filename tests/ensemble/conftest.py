@@ -81,37 +81,52 @@ def _study(
     n_units: int = 120,
     spaces: Sequence[str] = ("cnn",),
     n_tried: int = 0,
+    kind: str = "votes",
+    plain: float | None = None,
     **changes: Any,
 ) -> StudyFolder:
     """Write a study of members of unequal noise, their spaces in turn; half of the units have ten votes or more.
 
+    kind: "votes", or "multilabel": labels a, b, c of 0 and 1, one vote a unit; plain: the noise of a plain baseline
     n_tried: how many configurations of one noise were tried beside the members; of these and of the members the tables
     of single folds are written. changes: to fields of every table
     """
     folder, rng = StudyFolder(root / "study"), stream(0, "study")
     truth = rng.dirichlet(np.ones(3), n_units)
+    task, votes = tasks.from_dict({"kind": kind, "classes": list(TASK.classes)}), 12 if kind == "votes" else 1
+    targets = rng.multinomial(12, truth) / 12
     shared = {
         "unit_ids": np.array([f"u{i:03}" for i in range(n_units)]),
         "group_ids": np.array([f"p{i // 2:03}" for i in range(n_units)]),
         "folds": np.arange(n_units) // 2 % 3,
-        "votes": np.tile([2, 12], n_units // 2),
-        "targets": rng.multinomial(12, truth) / 12,
-        "task": TASK,
+        "votes": np.tile([min(2, votes), votes], n_units // 2),
+        "targets": targets if kind == "votes" else (truth > rng.random(truth.shape)).astype(float),
+        "task": task,
         "data_fingerprint": "data",
         "folds_fingerprint": "folds",
     }
     for m in range(n_members + n_tried):
-        noisy = truth * np.exp(rng.normal(0, 0.5 + 0.2 * min(m, n_members), truth.shape))
+        probs = _seen(task, truth, 0.5 + 0.2 * min(m, n_members), rng)
         space = spaces[m % len(spaces)]
-        own = {"probs": noisy / noisy.sum(1, keepdims=True), "trial": f"{space}-{m:04}", "space": space}
+        own = {"probs": probs, "trial": f"{space}-{m:04}", "space": space}
         table = OofTable(**{**shared, **own, **changes})
         if m < n_members:
             table.write(folder.oof(table.trial))
         if n_tried:
             _write_folds(folder, table)
-    identity = {"task": TASK.to_dict(), "data": {"fingerprint": "data"}, "folds": {"k": 3, "fingerprint": "folds"}}
-    folder.claim({**identity, "score": {"min_votes": 10}, "epoch": "last"})
+    if plain is not None:
+        own = {"probs": _seen(task, truth, plain, rng), "trial": "plain", "space": "baseline"}
+        OofTable(**{**shared, **own, **changes}).write(folder.baseline)
+    identity = {"task": task.to_dict(), "data": {"fingerprint": "data"}, "folds": {"k": 3, "fingerprint": "folds"}}
+    folder.claim({**identity, "score": {"min_votes": min(10, votes)}, "epoch": "last"})
     return folder
+
+
+def _seen(task: tasks.Task, truth: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """Predictions (N, K) of somebody who sees the truth through noise."""
+    odds = truth / (1 - truth) if task.asks_each_class else truth
+    noisy = odds * np.exp(rng.normal(0, noise, truth.shape))
+    return noisy / (1 + noisy if task.asks_each_class else noisy.sum(1, keepdims=True))
 
 
 def _write_folds(folder: StudyFolder, table: OofTable) -> None:

@@ -186,7 +186,7 @@ def test_metrics_are_those_of_the_written_predictions_on_the_scored_rows(fitted)
     table = OofTable.read(folder.ensemble_oof)
     rows = table.rows(10)
     expected = table.task.metrics(table.targets[rows], table.probs[rows]).to_dict()
-    metrics = {name: value for name, value in result["metrics"].items() if name != "score_by_min_votes"}
+    metrics = {name: value for name, value in result["metrics"].items() if name in expected}
     assert metrics == expected
     assert metrics["units"] == result["population"]["units"] == np.sum(metrics["confusion"])
 
@@ -400,3 +400,85 @@ def test_other_epochs_are_not_marked(make_study, tmp_path, rules, expected):
     assert not any("epochs" in note for note in result["notes"])
     assert not any("best epochs" in line for line in _summary(result))
     assert OofTable.read(folder.ensemble_oof).epoch_rule == expected
+
+
+@pytest.fixture(scope="module")
+def sounds(make_study, tmp_path_factory):
+    """A study of labels with a plain baseline that is worse than any member, and what its fit returned."""
+    folder = make_study(tmp_path_factory.mktemp("sounds"), kind="multilabel", plain=3.0)
+    study = folder.read_study()
+    files.write_json(folder.study, study | {"data": study["data"] | {"baseline": "logistic regression on two numbers"}})
+    return folder, fit_study(folder, pool="linear")
+
+
+def test_a_plain_baseline_is_scored_beside_the_ensemble_and_never_joins_it(sounds):
+    folder, result = sounds
+    plain, rows = OofTable.read(folder.baseline), slice(None)
+    score = plain.task.score(plain.targets[rows], plain.probs[rows])
+    assert result["baselines"]["plain"] == pytest.approx(score, rel=1e-12)
+    assert result["baselines"]["plain_is"] == "logistic regression on two numbers"
+    difference = result["baselines"]["differences"]["plain"]
+    assert difference["value"] == pytest.approx(score - result["kl_cross_fitted"], rel=1e-9)
+    assert difference["low"] > 0
+    assert result["candidates"] == 4 and "plain" not in {member["trial"] for member in result["members"]}
+    expected = plain.task.metrics(plain.targets, plain.probs).to_dict()
+    assert {name: result["metrics_of_plain"][name] for name in expected} == expected
+    assert set(result["metrics_of_plain"]["thresholds"]) == {"0", "1", "2"}
+
+
+def test_the_macro_auroc_has_an_interval_by_patient_and_so_has_its_distance_to_the_plain_ones(sounds):
+    _, result = sounds
+    mine, theirs, gain = (
+        result["metrics"]["macro_auroc_interval"],
+        result["metrics_of_plain"]["macro_auroc_interval"],
+        result["metrics"]["macro_auroc_gain"],
+    )
+    assert mine["value"] == pytest.approx(result["metrics"]["macro_auroc"], rel=1e-12)
+    assert theirs["value"] == pytest.approx(result["metrics_of_plain"]["macro_auroc"], rel=1e-12)
+    assert gain["value"] == pytest.approx(mine["value"] - theirs["value"]) and gain["low"] > 0
+    for estimate in (mine, theirs, gain):
+        assert estimate["low"] < estimate["value"] < estimate["high"]
+
+
+def test_the_plain_baseline_changes_no_other_figure(sounds, make_study, tmp_path):
+    folder = make_study(tmp_path, kind="multilabel")
+    without, result = fit_study(folder, pool="linear"), sounds[1]
+    assert without["baselines"]["plain"] is without["baselines"]["plain_is"] is without["metrics_of_plain"] is None
+    assert "plain" not in without["baselines"]["differences"] and without["metrics"]["macro_auroc_gain"] is None
+    for name in set(without) - {"baselines", "metrics", "metrics_of_plain"}:
+        assert without[name] == result[name]
+    for name in set(without["metrics"]) - {"macro_auroc_gain"}:
+        assert without["metrics"][name] == result["metrics"][name]
+    for name, difference in without["baselines"]["differences"].items():
+        assert difference == pytest.approx(result["baselines"]["differences"][name], rel=1e-9)
+
+
+def test_a_plain_baseline_of_other_data_is_refused(make_study, tmp_path):
+    folder = make_study(tmp_path, kind="multilabel", plain=1.0)
+    table = OofTable.read(folder.baseline)
+    replace(table, data_fingerprint="older", folds=(table.folds + 1) % 3).write(folder.baseline)
+    with pytest.raises(DataError, match=r"(?s)'plain' has another data_fingerprint: 'older'.*'plain' has other folds"):
+        fit_study(folder)
+    assert not folder.ensemble.exists()
+
+
+def test_votes_may_have_a_plain_baseline_and_no_thresholds(make_study, tmp_path):
+    result = fit_study(make_study(tmp_path, plain=2.0), pool="linear")
+    assert result["baselines"]["plain"] > result["kl_cross_fitted"]
+    assert result["baselines"]["plain_is"] == "a plain model"
+    for metrics in (result["metrics"], result["metrics_of_plain"]):
+        assert (metrics["thresholds"], metrics["thresholded"], metrics["macro_auroc_interval"]) == (None, None, None)
+
+
+def test_the_command_says_the_auroc_and_the_plain_baseline_where_there_are_such(sounds, fitted):
+    result, said = sounds[1], list(_summary(sounds[1]))
+    mine, theirs = result["metrics"]["macro_auroc_interval"], result["metrics_of_plain"]["macro_auroc_interval"]
+    assert said[0] == "120 units of 60 patients"
+    ours, others = (f"{its['value']:.5f} ({its['low']:.5f} {its['high']:.5f})" for its in (mine, theirs))
+    for line in (
+        f"plain baseline          {result['baselines']['plain']:.5f}  logistic regression on two numbers",
+        f"macro AUROC             {ours}  of the ensemble, cross-fitted",
+        f"macro AUROC, plain      {others}  of the plain baseline",
+    ):
+        assert line in said
+    assert not any("plain baseline" in line or "AUROC" in line for line in _summary(fitted[1]))
