@@ -177,7 +177,7 @@ class _Pooled:
     def refit(self, lead: float = 0.0) -> np.ndarray:
         """Return the weights (M + 1,) of the best pool with the candidate, its predictions scaled up by 1 + lead."""
         scale = np.append(np.full(len(self.weights), 1 / (1 + lead)), 1)  # the fit knows probabilities up to 1 only
-        return linear_pool.fit(self.probs * scale[:, None], self.targets).weights
+        return linear_pool.fit(self.probs * _aligned(scale, self.probs), self.targets).weights
 
     def gain(self, weights: np.ndarray, lead: float = 0.0) -> float:
         """Return the gain at the weights of `refit`; it could be below 0 by rounding alone."""
@@ -222,12 +222,15 @@ def _shrunk(targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
     To the log-likelihood this adds SHRINKAGE sum_m log w_m: a Dirichlet prior, so that no member is without weight.
     """
     members, *outcomes = probs.shape[1:]
-    alone = np.broadcast_to(
-        np.eye(members).reshape(members, members, *[1] * len(outcomes)), (members, *probs.shape[1:])
-    )
+    alone = np.broadcast_to(_aligned(np.eye(members), probs), (members, *probs.shape[1:]))
     certain = np.broadcast_to(np.eye(outcomes[-1])[0], (members, *outcomes))
     counts = np.append(np.ones(len(targets)), np.full(members, float(SHRINKAGE)))
     return linear_pool.fit(np.concatenate([probs, alone]), np.concatenate([targets, certain]), counts).weights
+
+
+def _aligned(values: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """Return values (..., M) of the members with an axis of length 1 for each that predictions (N, M, ..., K) go on."""
+    return values.reshape(*values.shape, *[1] * (probs.ndim - 2))
 
 
 def _unjudged(reason: str) -> Verdict:
