@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn.functional import interpolate
 
-from hms_ray.models._heads import Patterns, below, exempt
+from hms_ray.models._heads import Patterns, Side, below, exempt
 
 Size = Annotated[
     tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None,
@@ -57,20 +57,31 @@ class Resized(nn.Module):
 class Fused(nn.Module):
     """One headless network of timm sees each picture; a linear head joins what it found -> logits (B, K).
 
-    pictures: where along T each picture lies
+    pictures: where along T each picture lies; a whole image is one
+    side: how many numbers are given beside x, which go to the head as they are
     """
 
     def __init__(
-        self, net: nn.Module, pictures: Sequence[slice], size: tuple[int, int] | None, width: int, n_outputs: int
+        self,
+        net: nn.Module,
+        pictures: Sequence[slice],
+        size: tuple[int, int] | None,
+        width: int,
+        n_outputs: int,
+        side: int = 0,
     ) -> None:
         super().__init__()
         self.resize = Resize(size)
         self.net = net
         self.pictures = tuple(pictures)
-        self.head = nn.Linear(width * len(pictures), n_outputs)
+        self.side = Side(side) if side else None
+        self.head = nn.Linear(width * len(pictures) + side, n_outputs)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(torch.cat(self._features([self.resize(x[..., part]) for part in self.pictures]), dim=1))
+    def forward(self, x: torch.Tensor, side: torch.Tensor | None = None) -> torch.Tensor:
+        found = self._features([self.resize(x[..., part]) for part in self.pictures])
+        if self.side is not None:
+            found = [*found, self.side(side)]
+        return self.head(torch.cat(list(found), dim=1))
 
     def _features(self, seen: list[torch.Tensor]) -> Sequence[torch.Tensor]:
         """Pictures of one size make one batch: faster, and batch norm learns from what it will be used on."""

@@ -93,7 +93,8 @@ def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None
     if weights is not None:
         net.load_state_dict(_fitted(weights, params, spec.shape[0], net))
     width = net.config.hidden_size
-    return Classifier(SpectrogramTransformer(net, params.resize), width, n_outputs, params.drop_rate, LAYERS)
+    body = SpectrogramTransformer(net, params.resize)
+    return Classifier(body, width, n_outputs, params.drop_rate, LAYERS, len(spec.side))
 
 
 def _config(params: Params, size: tuple[int, int] = (128, 1024), stride: int = 10) -> ASTConfig:

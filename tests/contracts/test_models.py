@@ -1,6 +1,7 @@
 """What every model keeps, for files that nobody has written yet as well."""
 
 import inspect
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from timm.models import group_parameters
 from hms_ray import lookup
 from hms_ray.errors import ConfigError
 from hms_ray.features import kaggle_spectrogram
+from hms_ray.models._heads import fit_side, takes_side
 from hms_ray.params import Params, parse
 from hms_ray.specs import AXES, InputSpec
 from hms_ray.training import checkpoint
@@ -22,6 +24,8 @@ SPECS = {
     ],
     "wave": [InputSpec("wave", (1, 4000), 200.0), InputSpec("wave", (18, 2000), 40.0)],
 }
+BESIDE = ("age", "gender")
+SPECS = {layout: [*specs, replace(specs[0], side=BESIDE)] for layout, specs in SPECS.items()}
 # where the default has a hundred million parameters
 SMALL = {"speech_encoder": {"arch": "wavlm-tiny", "train": "all"}, "ast": {"depth": 2}}
 NAMES = lookup.names("models")
@@ -35,7 +39,11 @@ def _marks(name: str) -> list[pytest.MarkDecorator]:
 
 
 each_spec = pytest.mark.parametrize(
-    ("name", "spec"), [pytest.param(*each, marks=_marks(each[0]), id=f"{each[0]}-{each[1].shape}") for each in EACH]
+    ("name", "spec"),
+    [
+        pytest.param(*each, marks=_marks(each[0]), id="-".join([each[0], str(each[1].shape), *each[1].side]))
+        for each in EACH
+    ],
 )
 each = pytest.mark.parametrize("name", [pytest.param(name, marks=_marks(name)) for name in NAMES])
 
@@ -45,24 +53,31 @@ def _build(name: str, spec: InputSpec, outputs: int = 6, seed: int = 0) -> torch
     module = lookup.load("models", name)
     untrained = {"pretrained": False} if "pretrained" in module.Params.model_fields else {}
     torch.manual_seed(seed)
-    return module.build(spec, outputs, module.Params(**untrained, **SMALL.get(name, {})))
+    model = module.build(spec, outputs, module.Params(**untrained, **SMALL.get(name, {})))
+    if spec.side and not takes_side(model):
+        pytest.skip("it takes nothing beside its input, and a run that wants it to is refused")
+    return model
 
 
-def _inputs(spec: InputSpec, rows: int = 3) -> torch.Tensor:
-    return torch.randn(rows, *spec.shape, generator=torch.Generator().manual_seed(0))
+def _inputs(spec: InputSpec, rows: int = 3) -> tuple[torch.Tensor, ...]:
+    """What a network is called with: x, and the numbers beside it, where there are some, not all of them known."""
+    chance = torch.Generator().manual_seed(0)
+    x, side = torch.randn(rows, *spec.shape, generator=chance), torch.randn(rows, len(spec.side), generator=chance)
+    side[:1, :1] = torch.nan
+    return (x, side) if spec.side else (x,)
 
 
 @each_spec
 def test_examples_become_logits(name: str, spec: InputSpec) -> None:
     for outputs in (6, 1):
-        logits = _build(name, spec, outputs).eval()(_inputs(spec))
+        logits = _build(name, spec, outputs).eval()(*_inputs(spec))
         assert logits.shape == (3, outputs) and logits.dtype == torch.float32 and torch.isfinite(logits).all()
 
 
 @each_spec
 def test_every_parameter_and_the_input_get_a_gradient(name: str, spec: InputSpec) -> None:
-    model, x = _build(name, spec).train(), _inputs(spec, 4).requires_grad_()
-    (model(x) * torch.arange(24.0).view(4, 6)).sum().backward()
+    model, (x, *side) = _build(name, spec).train(), _inputs(spec, 4)
+    (model(x.requires_grad_(), *side) * torch.arange(24.0).view(4, 6)).sum().backward()
     trained = {key: p.grad for key, p in model.named_parameters() if p.requires_grad}
     assert trained and [key for key, grad in trained.items() if grad is None] == []
     assert all(torch.isfinite(grad).all() for grad in trained.values())
@@ -71,23 +86,35 @@ def test_every_parameter_and_the_input_get_a_gradient(name: str, spec: InputSpec
 
 @each_spec
 def test_the_seed_decides(name: str, spec: InputSpec) -> None:
-    first, again, other = (_build(name, spec, seed=seed).eval()(_inputs(spec)) for seed in (0, 0, 1))
+    first, again, other = (_build(name, spec, seed=seed).eval()(*_inputs(spec)) for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 @each_spec
 def test_in_evaluation_an_example_does_not_see_its_neighbours(name: str, spec: InputSpec) -> None:
-    model, x = _build(name, spec).eval(), _inputs(spec)
-    torch.testing.assert_close(model(x)[1:2], model(x[1:2]), rtol=1e-3, atol=1e-4)
+    model, given = _build(name, spec).eval(), _inputs(spec)
+    alone = model(*(values[1:2] for values in given))
+    torch.testing.assert_close(model(*given)[1:2], alone, rtol=1e-3, atol=1e-4)
+
+
+@each_spec
+def test_numbers_beside_the_input_count_but_not_those_that_are_unknown(name: str, spec: InputSpec) -> None:
+    if not spec.side:
+        pytest.skip("this feature has none")
+    model, (x, side) = _build(name, spec).eval(), _inputs(spec)
+    fit_side(model, side[1:])
+    assert not torch.equal(model(x, side), model(x, side + 1))
+    unknown = model(x, torch.full_like(side, torch.nan))
+    torch.testing.assert_close(unknown, model(x, side[1:].mean(0).expand(3, -1)), rtol=1e-4, atol=1e-5)
 
 
 @each_spec
 def test_weights_come_back_from_a_file(name: str, spec: InputSpec, tmp_path: Path) -> None:
     model, twin = _build(name, spec, seed=0), _build(name, spec, seed=1)
-    model.train()(_inputs(spec))  # so that buffers move as well
+    model.train()(*_inputs(spec))  # so that buffers move as well
     (tmp_path / "model.safetensors").write_bytes(checkpoint.pack(model.state_dict()))
     twin.load_state_dict(checkpoint.unpack(tmp_path / "model.safetensors"))
-    assert torch.equal(model.eval()(_inputs(spec)), twin.eval()(_inputs(spec)))
+    assert torch.equal(model.eval()(*_inputs(spec)), twin.eval()(*_inputs(spec)))
 
 
 @each
@@ -143,4 +170,5 @@ def test_what_a_part_exempts_from_weight_decay_is_exempt(name: str, spec: InputS
 @each_spec
 def test_it_can_be_rehearsed_without_any_memory(name: str, spec: InputSpec) -> None:
     with torch.device("meta"):
-        assert _build(name, spec).eval()(torch.empty(2, *spec.shape)).shape == (2, 6)
+        more = [torch.empty(2, len(spec.side))] if spec.side else []
+        assert _build(name, spec).eval()(torch.empty(2, *spec.shape), *more).shape == (2, 6)

@@ -4,6 +4,7 @@ import copy
 import logging
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -433,3 +434,34 @@ def test_gem_of_power_one_is_the_mean(arch: str, weights: State) -> None:
 def test_gem_needs_feature_maps() -> None:
     with pytest.raises(ConfigError, match=r"model\.pool: 'test_vit' does not pool feature maps .*: say native"):
         _build(arch="test_vit", pool="gem")
+
+
+@pytest.mark.parametrize("options", [{}, {"resize": [64, 64]}, {"pool": "gem"}, {"grad_checkpointing": True}])
+def test_numbers_beside_an_image_go_to_the_head(weights: State, options: dict[str, object]) -> None:
+    """What the network finds in the image is what it finds without them."""
+    spec = replace(_spec(3), side=("age", "smoker"))
+    plain, model = (_build(s, weights, **options).eval() for s in (_spec(3), spec))
+    seen = []
+    plain.get_classifier().register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    x, side = torch.randn(2, 3, 64, 48), torch.tensor([[40.0, 1.0], [torch.nan, 0.0]])
+    plain(x)
+    expected = model.head(torch.cat([seen[0], side.nan_to_num()], 1))
+    torch.testing.assert_close(model(x, side), expected, rtol=1e-4, atol=1e-5)
+    assert model.head.in_features == plain.get_classifier().in_features + 2
+
+
+def test_without_numbers_beside_it_timms_own_module_stays() -> None:
+    assert type(_build()).__module__.startswith("timm.")
+
+
+def test_numbers_go_beside_fused_pictures_too() -> None:
+    spec = replace(_spec(1, (64, 96), (48, 48)), side=("age",))
+    model = _build(spec, arch="test_resnet", fuse="features").eval()
+    assert model(torch.randn(2, 1, 64, 96), torch.zeros(2, 1)).shape == (2, 6)
+    assert model.head.in_features % 2 == 1
+
+
+def test_a_network_that_cannot_be_without_its_head_takes_nothing_beside() -> None:
+    sentence = r"input\.side: timm's 'efficientvit_m0' cannot do without its head: leave it out"
+    with pytest.raises(ConfigError, match=sentence):
+        _build(replace(_spec(3, (224, 224)), side=("age",)), arch="efficientvit_m0")
