@@ -17,10 +17,6 @@ from hms_ray import __version__
 from hms_ray.errors import ConfigError, HmsRayError, UserError
 from hms_ray.study_folder import StudyFolder
 
-NO_DATA = (
-    "no data: give --data DIR or set HMS_RAY_DATA. DIR is the competition's folder, or a simulated one: "
-    "hms-ray simulate DIR; `--data kaggle` fetches the competition's"
-)
 SET = "a dotted path of the base run, or of another section: stages.0.epochs=2, budget.finalists=3; may repeat"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 EXIT = "Exit status: 0 done, 2 the user's mistake, 1 our fault, 130 interrupted."
@@ -59,18 +55,19 @@ def console() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "hms-ray", description="Search, train, ensemble and report on EEG recordings.", epilog=EXIT
+        "hms-ray", description="Search, train, ensemble and report on EEG recordings and heart sounds.", epilog=EXIT
     )
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    simulate = _verb(verbs, _simulate, "write simulated recordings in the competition's layout")
+    simulate = _verb(verbs, _simulate, "write simulated recordings in the layout of a dataset")
     simulate.add_argument("out", type=Path, metavar="OUT")
+    simulate.add_argument("--dataset", default="hms", metavar="NAME", help="whose layout (default: hms)")
     for name, default, text in (
-        ("--eegs", 240, "recordings of the training part"),
-        ("--patients", 60, "patients they are from"),
-        ("--seed", 0, "the same seed writes the same bytes"),
+        ("--eegs", None, "recordings of the training part, of datasets that have any number (default: 4 a patient)"),
+        ("--patients", 60, "patients they are from (default: 60)"),
+        ("--seed", 0, "the same seed writes the same bytes (default: 0)"),
     ):
-        simulate.add_argument(name, type=int, default=default, metavar="N", help=f"{text} (default: {default})")
+        simulate.add_argument(name, type=int, default=default, metavar="N", help=text)
     prepare = _verb(verbs, _prepare, "read the data once and keep the features of a space")
     _add_spaces(prepare, required=False)
     _add_data(prepare)
@@ -135,8 +132,8 @@ def _add_spaces(verb: argparse.ArgumentParser, required: bool) -> None:
 
 
 def _add_data(verb: argparse.ArgumentParser) -> None:
-    text = "default: $HMS_RAY_DATA; kaggle: fetched with kagglehub"
-    verb.add_argument("--data", metavar="DIR|kaggle", help=text)
+    text = "default: $HMS_RAY_DATA; or what the dataset can fetch: kaggle, or the address of a repository"
+    verb.add_argument("--data", metavar="DIR|ADDRESS", help=text)
 
 
 def _add_study(verb: argparse.ArgumentParser, required: bool) -> None:
@@ -160,10 +157,12 @@ def _add_foreign(verb: argparse.ArgumentParser) -> None:
 
 
 def _simulate(arguments: argparse.Namespace) -> None:
+    from hms_ray import lookup
     from hms_ray.progress import Progress
-    from hms_ray.simulate import simulate
 
-    simulate(arguments.out, arguments.eegs, arguments.patients, arguments.seed, Progress("simulate"))
+    more = {} if arguments.eegs is None else {"recordings": arguments.eegs}
+    dataset = lookup.load("datasets", arguments.dataset)
+    dataset.simulated(arguments.out, arguments.patients, arguments.seed, Progress("simulate"), **more)
     print(arguments.out)
 
 
@@ -173,7 +172,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
     from hms_ray.prepare import prepare
     from hms_ray.search import space
 
-    spaces, data = [space.load(name) for name in arguments.space or ["demo"]], _data(arguments)
+    spaces = [space.load(name) for name in arguments.space or ["demo"]]
+    data = _data(arguments, spaces[0].run.data.name)
     with ExitStack() as stack:
         workers = None if arguments.here else RayTasks(lambda: stack.enter_context(session()))
         for store in prepare(spaces, data, workers):
@@ -206,7 +206,8 @@ def _run(arguments: argparse.Namespace, work: Callable[..., Any]) -> None:
         spaces = [space.small(item) for item in spaces]
     default = "+".join(item.name for item in spaces) + ("-smoke" if arguments.smoke else "")
     folder = StudyFolder(arguments.study or Path("runs") / default)
-    data = _smoke_data() if arguments.smoke and not arguments.data else _data(arguments)
+    dataset = spaces[0].run.data.name
+    data = _smoke_data(dataset) if arguments.smoke and not arguments.data else _data(arguments, dataset)
     work(folder, spaces, data, arguments.here, arguments.force)
     _fit_and_report(folder, None, None)
 
@@ -248,31 +249,30 @@ def _report(arguments: argparse.Namespace) -> None:
 def _predict(arguments: argparse.Namespace) -> None:
     from hms_ray.predict import predict
 
-    rows = predict(StudyFolder(arguments.study), _data(arguments), arguments.out)
+    folder = StudyFolder(arguments.study)
+    rows = predict(folder, _data(arguments, folder.read_study()["data"]["name"]), arguments.out)
     print(f"{arguments.out}: {rows} rows")
 
 
-def _data(arguments: argparse.Namespace) -> Path:
-    data = arguments.data or os.environ.get("HMS_RAY_DATA")
-    if not data:
-        raise ConfigError(NO_DATA)
-    if data == "kaggle":
-        from hms_ray.datasets._kaggle import fetch
-
-        return fetch()
-    return Path(data)
-
-
-def _smoke_data() -> Path:
-    """Simulate a set once that is small, but large enough to learn from, and keep it in the cache."""
-    from hms_ray.progress import Progress
-    from hms_ray.simulate import simulate
+def _data(arguments: argparse.Namespace, dataset: str) -> Path:
+    """Return the folder of the data, fetched where the dataset knows how."""
+    from hms_ray import lookup
     from hms_ray.store.share import cache_root
 
-    eegs, patients, seed = 240, 60, 0
-    out = cache_root() / "simulated" / f"{__version__}-{eegs}-{patients}-{seed}"
+    data = arguments.data or os.environ.get("HMS_RAY_DATA")
+    return lookup.load("datasets", dataset).locate(data or None, cache_root())
+
+
+def _smoke_data(dataset: str) -> Path:
+    """Simulate a set once that is small, but large enough to learn from, and keep it in the cache."""
+    from hms_ray import lookup
+    from hms_ray.progress import Progress
+    from hms_ray.store.share import cache_root
+
+    patients, seed = 60, 0
+    out = cache_root() / "simulated" / f"{__version__}-{dataset}-{patients}-{seed}"
     if not (out / "train.csv").is_file():
-        simulate(out, eegs, patients, seed, Progress("simulate"))
+        lookup.load("datasets", dataset).simulated(out, patients, seed, Progress("simulate"))
     return out
 
 

@@ -1,7 +1,7 @@
 """From a run to the out-of-fold table of its folds."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -206,22 +206,26 @@ def write_fold(folder: FoldFolder, table: OofTable, by_epoch: np.ndarray) -> Non
 
 def fold_table(result: FoldResult, labels: Labels, trial: str, space: str, selected_on: tuple[int, ...]) -> OofTable:
     """Return the out-of-fold rows of one finished fold, after its last epoch."""
-    rows = result.rows
+    table = table_of(labels, result.probs[-1], trial, space, result.rows)
+    return replace(table, selected_on=selected_on, epoch_rule="last", epochs=(len(result.probs),))
+
+
+def table_of(
+    labels: Labels, probs: np.ndarray, trial: str, space: str, rows: np.ndarray | slice = slice(None)
+) -> OofTable:
+    """Return predictions (R, K) of some units as a table."""
     return OofTable(
         unit_ids=labels.unit_ids[rows],
         group_ids=labels.group_ids[rows],
         folds=labels.folds[rows],
         votes=labels.votes[rows],
         targets=labels.targets[rows],
-        probs=result.probs[-1],
+        probs=probs,
         task=labels.task,
         trial=trial,
         space=space,
         data_fingerprint=labels.data_fingerprint,
         folds_fingerprint=labels.folds_fingerprint,
-        selected_on=selected_on,
-        epoch_rule="last",
-        epochs=(len(result.probs),),
     )
 
 

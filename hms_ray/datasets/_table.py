@@ -100,6 +100,7 @@ class Dataset(ABC):
     """
 
     KINDS: ClassVar[tuple[str, ...]] = ()
+    BASELINE: ClassVar[str] = ""  # what `baseline` predicts by
 
     name: str
     root: Path
@@ -170,6 +171,10 @@ class Dataset(ABC):
         """Return what changes whenever a recording of that kind comes, goes, or changes its size."""
         return files.fingerprint(dict(self.sizes[kind]))
 
+    def baseline(self, folds: np.ndarray) -> np.ndarray | None:
+        """Predict each fold (N,) by a plain model of the others, (N, K), which any other has to beat; None: none."""
+        return None
+
     def window(self, kind: str, i: int) -> np.ndarray:
         """Return the window of example i that is scored, (channels, steps) float32, NaN beyond the recording's end."""
         windows = self.windows[kind]
@@ -184,6 +189,7 @@ class Dataset(ABC):
             "recordings": {kind: self.recordings_fingerprint(kind) for kind in self.KINDS if self.sizes[kind]},
             "units": len(self.units),
             "groups": int(self.units["group_id"].nunique()),
+            **({"baseline": self.BASELINE} if self.BASELINE else {}),
             **({"left_out": list(self.left_out)} if self.left_out else {}),
         }
 

@@ -4,6 +4,7 @@ Layout and traps: https://www.kaggle.com/competitions/hms-harmful-brain-activity
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -12,9 +13,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from hms_ray import files, recordings
-from hms_ray.datasets import _table
-from hms_ray.errors import DataError
+from hms_ray import files, recordings, simulate
+from hms_ray.datasets import _kaggle, _table
+from hms_ray.errors import ConfigError, DataError
 from hms_ray.params import Params as Strict
 from hms_ray.tasks import votes
 
@@ -24,6 +25,10 @@ KEYS = ["eeg_id", "eeg_sub_id", "spectrogram_id", "patient_id"]
 OFFSETS = ["eeg_label_offset_seconds", "spectrogram_label_offset_seconds"]
 TEST_KEYS = ["eeg_id", "spectrogram_id", "patient_id"]
 
+NO_DATA = (
+    "no data: give --data DIR or set HMS_RAY_DATA. DIR is the competition's folder, or a simulated one: "
+    "hms-ray simulate DIR; `--data kaggle` fetches the competition's"
+)
 FOLDERS = {"eeg": "eegs", "spectrogram": "spectrograms"}
 
 
@@ -99,6 +104,24 @@ def write_submission(path: Path, unit_ids: list[str], probs: np.ndarray) -> None
     table = pd.DataFrame(probs / probs.sum(1, keepdims=True), columns=VOTES)
     table.insert(0, "eeg_id", unit_ids)
     files.write_text(path, table.to_csv(index=False))
+
+
+def locate(data: str | None, cache: Path) -> Path:
+    """Return the folder that `--data` names; "kaggle" is the competition's own, fetched by kagglehub into its cache.
+
+    Raises:
+        ConfigError: nothing is named, or it cannot be fetched.
+    """
+    if not data:
+        raise ConfigError(NO_DATA)
+    return _kaggle.fetch() if data == "kaggle" else Path(data)
+
+
+def simulated(
+    out: Path, patients: int, seed: int, progress: Callable[[int, int], None], recordings: int | None = None
+) -> None:
+    """Write simulated EEGs of so many patients, four of each unless it is said, into the folder `out`."""
+    simulate.simulate(out, 4 * patients if recordings is None else recordings, patients, seed, progress)
 
 
 def _dataset(

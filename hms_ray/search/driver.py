@@ -80,6 +80,7 @@ def _opened(
             if not nothing_left:
                 study.prepare(spaces, None if in_process else RayTasks())
             study.begin(spaces)
+            study.write_baseline()
             yield study, places
 
 

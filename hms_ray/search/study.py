@@ -16,6 +16,7 @@ from hms_ray.crossval import (
     check_inputs,
     prepare_inputs,
     rehearse,
+    table_of,
     with_random_weights,
 )
 from hms_ray.datasets import Dataset
@@ -70,6 +71,12 @@ class Study:
             files.write_table(self.folder.folds, pd.DataFrame(ids))
         for space in spaces:
             self.folder.add_space(space.name, space.resolved() | {CHOSEN_ON: self.chosen_on(space)})
+
+    def write_baseline(self) -> None:
+        """Keep what the dataset's plain model predicts of each fold from the others, if it has such a model."""
+        probs = None if self.folder.baseline.is_file() else self.dataset.baseline(self.labels.folds)
+        if probs is not None:
+            table_of(self.labels, probs, "baseline", "baseline").write(self.folder.baseline)
 
     def prepare(self, spaces: Sequence[Space], workers: Workers | None = None) -> None:
         """Prepare what the base runs read and each choice of a feature, and keep the quality of the recordings.
