@@ -12,20 +12,24 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hms_ray.augment._compose import Batch
-from hms_ray.tasks import Task
 from hms_ray.training import memory
 from hms_ray.training.evaluate import autocast
 from hms_ray.training.optim import Precision
 from hms_ray.training.team import Replica
 
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits and targets (B, K) -> each example's loss (B,)
+
 
 class Gradient:
-    """Computes gradients of a network; `rows` go through it at a time, fewer once the device ran out of memory."""
+    """Computes gradients of a network; `rows` go through it at a time, fewer once the device ran out of memory.
+
+    loss: may be replaced by another from stage to stage
+    """
 
     def __init__(
-        self, network: nn.Module, task: Task, replica: Replica, rows: int, precision: Precision = "auto"
+        self, network: nn.Module, loss: Loss, replica: Replica, rows: int, precision: Precision = "auto"
     ) -> None:
-        self.network, self.task, self.replica, self.rows = network, task, replica, rows
+        self.network, self.loss, self.replica, self.rows = network, loss, replica, rows
         self.precision = precision
         self.shared = replica.team.wrap(network)
 
@@ -79,7 +83,7 @@ class Gradient:
         """Add the gradient of a part's share in the mean over that many rows."""
         with autocast(self.replica.device, self.precision):
             logits = model(*part.inputs)
-        loss = (part.weight * self.task.loss(logits, part.y)).sum() / rows
+        loss = (part.weight * self.loss(logits, part.y)).sum() / rows
         loss.backward()
         return loss.detach()
 

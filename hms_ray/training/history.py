@@ -76,6 +76,11 @@ class History:
         for path in set(self._file(0).parent.glob("*.safetensors")) - set(kept.values()):
             path.unlink()
 
+    def again(self, epoch: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return the predictions and the scores of an epoch, counted from 1, for one whose network is the same."""
+        probs = self.by_epoch[epoch - 1] if self.by_epoch else np.empty((0, 0))  # the first worker alone has some
+        return probs, {name: self.curve[epoch - 1][name] for name in ("score", "watched")}
+
     def _weights(self, curve: list[dict[str, Any]]) -> dict[int, Path]:
         scores = [row["score"] for row in curve]
         return {e: self._file(e) for e in epoch_choice.reachable(self.rule, scores, self.total)}

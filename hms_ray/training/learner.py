@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from hms_ray.store.inputs import memory_format
 from hms_ray.training import checkpoint, memory, optim
 from hms_ray.training.batches import Epochs, TrainingData
 from hms_ray.training.evaluate import predict
-from hms_ray.training.gradient import Gradient
+from hms_ray.training.gradient import Gradient, Loss
 from hms_ray.training.stages import Stage, chain
 from hms_ray.training.team import Replica
+from hms_ray.training.watch import Networks, Watching, set_aside
 
 if TYPE_CHECKING:
     from hms_ray.training.loop import Recipe
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 class Learner:
     """A network, its average, and the optimiser and schedule under way.
 
-    rows: the units that it may be trained on; held_out: those that it predicts
+    rows: the units that it may be trained on; held_out: those that it predicts; units: those that a stage trains on
     """
 
     def __init__(self, recipe: "Recipe", data: TrainingData, fold: int, replica: Replica) -> None:
@@ -46,8 +48,10 @@ class Learner:
         self.average = ModelEmaV3(self.plain, decay=recipe.optim.ema, use_warmup=True) if recipe.optim.ema else None
         if recipe.optim.compile:
             self.plain.compile()
-        self.gradient = Gradient(self.plain, data.task, replica, self.share, recipe.optim.precision)
+        self.gradient = Gradient(self.plain, data.task.loss, replica, self.share, recipe.optim.precision)
         self.updates = 0
+        self.watching: Watching | None = None
+        self.watching_state: dict[str, Any] | None = None
         self.optimizer: torch.optim.Optimizer | None = None
         self.optimizer_state: dict[str, Any] | None = None
 
@@ -56,16 +60,24 @@ class Learner:
         """The network that is scored and kept."""
         return self.average.module if self.average else self.plain
 
+    @property
+    def repeats(self) -> int | None:
+        """The epoch, counted from 1, that the rest of a stage repeats once it has ended early; None: it goes on."""
+        return self.watching.epoch if self.watching and self.watching.ended else None
+
     def begin(self, number: int, done: int, targets: np.ndarray) -> None:
         """Make ready for a stage, `done` of whose epochs are behind; its labels are targets (N, K)."""
         stage, links = self.recipe.stages[number], chain(self.recipe.stages, number)
         self.stage, self.augment = stage, self.recipe.augment[number]
-        self.epochs = self._epochs(stage, targets)
+        self.units, watched = self._split(number)
+        self.watching = self._watching(stage, watched, is_begun=done > 0)
+        self.gradient.loss = self._loss(stage, targets)
+        self.epochs = self._epochs(targets)
         if self.epochs.smallest < self.replica.size:  # an empty share has no mean
             raise TrialFailed(f"batches of {self.epochs.smallest} rows cannot be shared by {self.replica.size} workers")
         if self.replica.size > 1:
             self.gradient.rehearse(self.epochs.largest(self.replica.size))
-        lengths = [self._length(self.recipe.stages[n]) for n in links]
+        lengths = [self._length(n) for n in links]
         if self.optimizer is None or number == links[0]:
             self._fresh_optimizer(self.recipe.stages[links[0]], sum(lengths), is_begun=done > 0 or number > links[0])
         epochs, part = divmod(done, stage.evaluations)
@@ -83,7 +95,7 @@ class Learner:
         rng, windows = seeds.stream(seed, "augment", number, rank), seeds.stream(seed, "windows", number, rank)
         epoch, part = divmod(done, self.stage.evaluations)
         order = seeds.stream(seed, "order", number - part)  # all parts of an epoch share its order
-        weights = self.stage.weights(self.data.votes, self._units(self.stage), epoch)
+        weights = self.stage.weights(self.data.votes, self.units, epoch)
         epochs, parts = replace(self.epochs, weights=weights), (part, self.stage.evaluations)
         total, before = torch.zeros((), device=self.replica.device), self.updates
         self.plain.train()
@@ -107,14 +119,33 @@ class Learner:
         with self.replica.together():
             if self.replica.rank > 0:
                 return np.empty((0, 0)), math.nan
-            probs = self._predict()
-            if not np.isfinite(probs).all():  # weights that overflow in the last step show in no loss
-                raise TrialFailed(
-                    f"the predictions after epoch {epoch} are not finite; a smaller lr or clip_grad may help"
-                )
+            probs = self._predict(self.held_out, epoch)
         inside = self.data.votes[self.held_out] >= self.recipe.min_votes
         targets = self.data.targets[self.held_out][inside]
         return probs, self.data.task.score(targets, probs[inside]) if inside.any() else math.nan
+
+    def watch(self, epoch: int) -> dict[str, float]:
+        """Return the score of the units that the stage watches, if any, after an epoch; let rate and end follow.
+
+        Where the stage ends early, the network goes back to the epoch at which that score was best.
+
+        Raises:
+            TrialFailed: on all workers, where a prediction is not finite.
+        """
+        if self.watching is None:
+            return {}
+        score, units = math.nan, self.watching.units
+        with self.replica.together():
+            if self.replica.rank == 0:
+                score = self.data.task.score(self.data.targets[units], self._predict(units, epoch))
+        score = self.replica.team.from_first(score)  # the others decide as it does
+        if self.watching.note(epoch, score):
+            self.watching.keep(self._networks())
+        if self.watching.ended:
+            self._put_back(self.watching.network)
+            self.watching.network = {}
+        self.schedule.step_update(self.step)  # by the new scale
+        return {"watched": score}
 
     def usage(self) -> dict[str, Any]:
         """Return what the fold took of its device so far, under the names of FoldResult."""
@@ -129,36 +160,75 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """Return everything that the next epoch needs."""
         assert self.optimizer is not None, "there is a state after an epoch"
-        state = {"updates": self.updates, "model": self.plain.state_dict(), "optimizer": self.optimizer.state_dict()}
-        return state | {"average": self.scored.state_dict()}
+        state = {"updates": self.updates, "networks": self._networks(), "optimizer": self.optimizer.state_dict()}
+        return state | {"watching": self.watching and self.watching.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned."""
-        self.plain.load_state_dict(state["model"])
-        self.scored.load_state_dict(state["average"])
+        self._put_back(state["networks"])
         self.updates, self.optimizer_state = state["updates"], state["optimizer"]
+        self.watching_state = state["watching"]
+
+    def _networks(self) -> Networks:
+        """Return the network's own weights and buffers, and those of its average."""
+        average = {"average": self.average.module.state_dict()} if self.average else {}
+        return {"plain": self.plain.state_dict()} | average
+
+    def _put_back(self, networks: Networks) -> None:
+        """Make the networks what they were."""
+        self.plain.load_state_dict(networks["plain"])
+        if self.average:
+            self.average.module.load_state_dict(networks["average"])
 
     def _fresh_optimizer(self, first: Stage, steps: int, is_begun: bool) -> None:
         """Make the optimiser and the schedule of stages that share them; of one that is begun, restore the state."""
         assert first.lr is not None, "a stage that begins a schedule has a rate"
         self.optimizer = optim.optimizer(self.plain, self.recipe.optim, first.lr)
-        self.schedule = optim.schedule(self.optimizer, first, steps)
+        self.schedule = optim.schedule(self.optimizer, first, steps, self._scale)
         if is_begun:
             assert self.optimizer_state is not None, "a schedule is only half done where a checkpoint was restored"
             self.optimizer.load_state_dict(self.optimizer_state)
         self.optimizer_state = None
 
-    def _epochs(self, stage: Stage, targets: np.ndarray) -> Epochs:
-        data, rows = self.data, self.data.learnt_from(self._units(stage))
+    def _scale(self) -> float:
+        """Return how much of its rate a plateau schedule has left."""
+        return self.watching.scale if self.watching else 1.0
+
+    def _watching(self, stage: Stage, units: np.ndarray, is_begun: bool) -> Watching | None:
+        """Return what watches a stage; of one that is begun, restore the state."""
+        if stage.watch is None:
+            return None
+        watching = Watching(stage.watch, units)
+        if is_begun:
+            assert self.watching_state is not None, "a stage is only half done where a checkpoint was restored"
+            watching.restore(self.watching_state)
+        self.watching_state = None
+        return watching
+
+    def _loss(self, stage: Stage, targets: np.ndarray) -> Loss:
+        """Return the loss of a stage, whose outcomes are weighed by the labels that it trains on, and no others."""
+        task, weights = self.data.task, None
+        if stage.class_weight == "balanced":
+            weights = torch.from_numpy(task.balance(targets[self.units])).to(self.replica.device, torch.float32)
+        return partial(task.loss, weights=weights, focal=stage.focal)
+
+    def _epochs(self, targets: np.ndarray) -> Epochs:
+        data, rows = self.data, self.data.learnt_from(self.units)
         return Epochs(data, rows, targets, np.ones(len(targets)), self.recipe.optim.batch, self.replica.device)
 
-    def _units(self, stage: Stage) -> np.ndarray:
-        """Return the units of a stage."""
-        return stage.rows(self.data.votes, self.rows)
+    def _split(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the units that a stage trains on, and those that it watches."""
+        stage = self.recipe.stages[number]
+        rows = stage.rows(self.data.votes, self.rows)
+        aside = np.zeros(len(rows), bool)
+        if stage.watch:
+            aside = set_aside(stage.watch, self.data.groups[rows], self.recipe.seed, number)
+        return rows[~aside], rows[aside]
 
-    def _length(self, stage: Stage) -> int:
+    def _length(self, number: int) -> int:
         """Return the steps of a stage."""
-        return stage.steps(len(self.data.learnt_from(self._units(stage))), self.recipe.optim.batch) * stage.epochs
+        stage, (units, _) = self.recipe.stages[number], self._split(number)
+        return stage.steps(len(self.data.learnt_from(units)), self.recipe.optim.batch) * stage.epochs
 
     def _update(self, batch: Batch) -> torch.Tensor:
         """Take one optimiser step and return the batch's loss."""
@@ -172,20 +242,26 @@ class Learner:
             self.average.update(self.plain, step=self.updates)
         return loss
 
-    def _predict(self) -> np.ndarray:
-        """Return probabilities of the held-out units."""
+    def _predict(self, units: np.ndarray, epoch: int) -> np.ndarray:
+        """Return probabilities (n, K) of n units after an epoch: the mean over their examples.
+
+        Raises:
+            TrialFailed: one is not finite.
+        """
         recipe, data, rows = self.recipe, self.data, 2 * self.gradient.rows  # no gradients to hold
         probs = predict(
             self.scored,
             data.inputs,
-            data.examples.of(self.held_out),
+            data.examples.of(units),
             data.task,
             self.replica.device,
             rows,
             recipe.test_time,
             recipe.optim.precision,
         )
-        return data.examples.mean(self.held_out, probs)
+        if not np.isfinite(probs).all():  # weights that overflow in the last step show in no loss
+            raise TrialFailed(f"the predictions after epoch {epoch} are not finite; a smaller lr or clip_grad may help")
+        return data.examples.mean(units, probs)
 
 
 def _built(recipe: "Recipe") -> nn.Module:

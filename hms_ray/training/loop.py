@@ -1,6 +1,7 @@
 """How one fold is trained: the page to read first."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -86,17 +87,36 @@ def train_fold(
         number, done = plan[len(curve)]
         if done == 0 or len(curve) == restored:
             learner.begin(number, done, _targets(recipe, number, learner, saved, on_taught))
-        row = {"fold": fold, "stage": number, "epoch": len(curve) + 1, "train_loss": learner.train(done, len(curve))}
-        probs, score = learner.evaluate(len(curve) + 1)
-        lr = recipe.stages[chain(recipe.stages, number)[0]].lr
-        row |= {"score": score, "lr": lr, "memory_gb": memory.peak(replica.device) / 1e9}
-        curve.append(row | {"seconds": time.monotonic() - started})
+        probs, found = _epoch(learner, done, history)
+        row = {"fold": fold, "stage": number, "epoch": len(curve) + 1, **found, "lr": _rate(recipe, number)}
+        row |= {"memory_gb": memory.peak(replica.device) / 1e9, "seconds": time.monotonic() - started}
+        curve.append(row)
         if replica.rank == 0:
             history.add(probs, learner)
         on_epoch(curve[-1])
     if stopped:
         return FoldStopped(fold, curve, **learner.usage())
     return FoldResult(fold, learner.held_out, history.probs, curve, history.weights(), **learner.usage())
+
+
+def _epoch(learner: Learner, done: int, history: History) -> tuple[np.ndarray, dict[str, float]]:
+    """Train the `done`-th epoch of a stage, or pass it where the stage has ended early.
+
+    Return the predictions (rows, K) after it, and the training loss and the scores of its row. At the end itself the
+    network has gone back already: what it predicts is what is kept.
+    """
+    if learner.repeats:
+        probs, scores = history.again(learner.repeats)
+        return probs, {"train_loss": math.nan} | scores
+    before = len(history.curve)
+    loss, watched = learner.train(done, before), learner.watch(before + 1)
+    probs, score = learner.evaluate(before + 1)
+    return probs, {"train_loss": loss, "score": score} | watched
+
+
+def _rate(recipe: Recipe, number: int) -> float | None:
+    """Return the largest rate of a stage's schedule."""
+    return recipe.stages[chain(recipe.stages, number)[0]].lr
 
 
 def _is_above(history: History, limits: Sequence[float]) -> bool:

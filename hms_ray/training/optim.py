@@ -1,7 +1,7 @@
-"""Optimiser and learning-rate schedule, both timm's; one-cycle is added in timm's own form."""
+"""Optimiser and learning-rate schedule, both timm's; one-cycle and plateau are added in timm's own form."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -69,11 +69,18 @@ def _split(group: dict[str, Any], head: set[int], scale: float) -> Iterator[dict
             yield group | change | {"params": inside}
 
 
-def schedule(optimizer: torch.optim.Optimizer, stage: Stage, steps: int) -> Scheduler:
-    """Return the stage's schedule; `step_update(n)` sets the rates after n of its `steps` steps, and holds no state."""
+def schedule(
+    optimizer: torch.optim.Optimizer, stage: Stage, steps: int, scale: Callable[[], float] = lambda: 1.0
+) -> Scheduler:
+    """Return the stage's schedule; `step_update(n)` sets the rates after n of its `steps` steps, and holds no state.
+
+    scale: tells a plateau schedule how much of the rate is left
+    """
     warmup = round(stage.warmup * steps)
     if stage.schedule == "one_cycle":
         scheduler: Scheduler = OneCycle(optimizer, steps, warmup)
+    elif stage.schedule == "plateau":
+        scheduler = Plateau(optimizer, warmup, scale)
     else:
         scheduler = CosineLRScheduler(
             optimizer,
@@ -102,6 +109,19 @@ class OneCycle(Scheduler):
         else:
             factor = _half_cosine(1, END, min(1, (t - self.warmup) / max(1, self.steps - self.warmup)))
         return [base * factor for base in self.base_values]
+
+
+class Plateau(Scheduler):
+    """Rise by a half cosine to the largest rate and stay there; all is multiplied by what `scale` returns."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, warmup: int, scale: Callable[[], float]) -> None:
+        super().__init__(optimizer, param_group_field="lr", t_in_epochs=False)
+        self.warmup = warmup
+        self.scale = scale
+
+    def _get_lr(self, t: int) -> list[float]:
+        factor = _half_cosine(START, 1, t / self.warmup) if t < self.warmup else 1.0
+        return [base * factor * self.scale() for base in self.base_values]
 
 
 def _half_cosine(start: float, end: float, share: float) -> float:

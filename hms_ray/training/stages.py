@@ -42,12 +42,34 @@ class Pseudo(Strict):
     parts: int = Field(2, ge=2, le=20, description="parts of the training patients, and teachers")
 
 
+class Watch(Strict):
+    """Patients that a stage sets aside of its training patients, and its end and rate that follow from their score.
+
+    The held-out fold is never asked: a score that also decided when to stop would be flattered by it. A stage before
+    this one has trained on these patients, unless it is the first; there the watched score begins too low.
+    """
+
+    share: float = Field(0.15, gt=0, lt=0.5, description="of the stage's patients, one at least, that are watched")
+    patience: int = Field(3, ge=1, le=1000, description="evaluations without a better score to the next lower rate")
+    factor: float = Field(0.5, gt=0, lt=1, description="of the rate that a plateau schedule keeps, each time")
+    stop: int | None = Field(
+        8,
+        ge=1,
+        le=1000,
+        description="evaluations without a better score after which the stage ends early, its network back at its "
+        "best; null: never. A stage that runs to its last epoch keeps the network of that epoch",
+    )
+
+
 class Stage(Strict):
     """One stage: which rows, for how long, how fast."""
 
     epochs: int = Field(ge=1, le=1000)
     lr: float | None = Field(None, gt=0, le=1, description="the schedule's largest learning rate")
-    schedule: Literal["one_cycle", "cosine"] = "one_cycle"
+    schedule: Literal["one_cycle", "cosine", "plateau"] = Field(
+        "one_cycle",
+        description="plateau: the largest rate after the warm-up, lower as soon as `watch` sees no progress",
+    )
     warmup: float = Field(0.25, ge=0, le=0.9, description="share of the schedule's steps in which the rate rises")
     continues: bool = Field(
         False, description="one schedule and one optimiser with the stage before: no lr, schedule or warmup of its own"
@@ -61,9 +83,19 @@ class Stage(Strict):
         "none", description="loss weight: votes / 20, log(votes + 1), min(votes, 10)"
     )
     low_votes: LowVotes | None = None
+    class_weight: Literal["none", "balanced"] = Field(
+        "none", description="balanced: a class counts as if it were as frequent as any other in the stage's own labels"
+    )
+    focal: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="gamma of the focal loss: what is predicted well already counts less; 0: it does not",
+    )
     smooth: float = Field(0.0, ge=0, le=1, description="votes added to each class before they become shares")
     augment: dict[str, dict[str, Any]] | None = Field(None, description="instead of the run's; {}: none")
     pseudo: Pseudo | None = None
+    watch: Watch | None = Field(None, description="stop early, or lower the rate, by patients that are set aside")
 
     @field_validator("augment", mode="before")
     @classmethod
@@ -79,6 +111,23 @@ class Stage(Strict):
             raise ValueError(f"a stage that continues another has its {', '.join(OF_THE_FIRST)}; leave out its own")
         if self.max_votes is not None and self.max_votes < self.min_votes:
             raise ValueError(f"max_votes {self.max_votes} is below min_votes {self.min_votes}: no unit is left")
+        return self
+
+    @model_validator(mode="after")
+    def _is_watched(self) -> "Stage":
+        """Refuse what watches without effect, or has nothing to watch."""
+        plateau, watch = self.schedule == "plateau", self.watch
+        if watch is None:
+            if plateau:
+                raise ValueError("schedule plateau lowers the rate by a watched score; give the stage a `watch`")
+            return self
+        if self.continues:
+            raise ValueError("a stage that continues another has no watch: their schedule could not end early")
+        if watch.stop is None and not plateau:
+            raise ValueError("watch.stop is null and the schedule is no plateau: nothing would follow from the watch")
+        if watch.stop is not None and plateau and watch.stop <= watch.patience:
+            limits = f"watch.stop {watch.stop} is not above watch.patience {watch.patience}"
+            raise ValueError(f"{limits}: the stage would end before its rate is ever lowered")
         return self
 
     @property
@@ -135,10 +184,14 @@ def effort(stages: Sequence[Stage]) -> int:
 
 
 def order_faults(stages: Sequence[Stage]) -> list[str]:
-    """Say which stages need one before them that is not there."""
+    """Say which stages need one before them that is not there, or that they cannot continue."""
     first = stages[0]
     needs = {"continues": first.continues, "pseudo": first.pseudo is not None}
-    return [f"stages.0.{name}: the first stage has none before it" for name, wanted in needs.items() if wanted]
+    found = [f"stages.0.{name}: the first stage has none before it" for name, wanted in needs.items() if wanted]
+    watched = (n for n, stage in enumerate(stages[1:], 1) if stage.continues and stages[n - 1].watch)
+    return found + [
+        f"stages.{n}.continues: the stage before has a watch, and may end before the schedule" for n in watched
+    ]
 
 
 def defaulted(augment: Any) -> Any:

@@ -59,13 +59,13 @@ def whole():
 @pytest.mark.parametrize("most", [10, 9, 4, 3, 1])
 def test_the_parts_add_up_to_the_gradient_and_loss_of_the_batch(most):
     network = Limited(most)
-    loss = Gradient(network, TASK, Replica(CPU), ROWS)(make_batch())
+    loss = Gradient(network, TASK.loss, Replica(CPU), ROWS)(make_batch())
     torch.testing.assert_close((loss, gradients(network)), whole())
 
 
 def test_what_was_learnt_is_remembered_and_parts_are_of_near_equal_size():
     network = Limited(4)
-    compute = Gradient(network, TASK, Replica(CPU), ROWS)
+    compute = Gradient(network, TASK.loss, Replica(CPU), ROWS)
     compute(make_batch())
     assert (network.seen, compute.rows) == ([10, 5, 2, 2, 2, 2, 2], 2)
     network.seen.clear()
@@ -74,7 +74,7 @@ def test_what_was_learnt_is_remembered_and_parts_are_of_near_equal_size():
 
 
 def test_a_small_batch_that_fits_does_not_make_others_smaller():
-    compute = Gradient(Limited(8), TASK, Replica(CPU), 8)
+    compute = Gradient(Limited(8), TASK.loss, Replica(CPU), 8)
     compute(make_batch(3))
     assert compute.rows == 8
 
@@ -88,7 +88,7 @@ def test_a_part_that_fails_after_others_leaves_nothing_of_them():
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     network.body[-1].register_full_backward_hook(lambda *args: spoilt(args[2][0]))
-    compute = Gradient(network, TASK, Replica(CPU), 5)
+    compute = Gradient(network, TASK.loss, Replica(CPU), 5)
     loss = compute(make_batch())
     assert compute.rows == 2
     torch.testing.assert_close((loss, gradients(network)), whole())
@@ -96,13 +96,13 @@ def test_a_part_that_fails_after_others_leaves_nothing_of_them():
 
 def test_where_not_one_row_fits_the_trial_fails():
     with pytest.raises(TrialFailed, match="not even one example fits"):
-        Gradient(Limited(0), TASK, Replica(CPU), ROWS)(make_batch())
+        Gradient(Limited(0), TASK.loss, Replica(CPU), ROWS)(make_batch())
 
 
 def test_a_rehearsal_finds_what_fits_and_leaves_the_network_as_it_was():
     network = Limited(3, norm=True)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    compute = Gradient(network, TASK, Replica(CPU), ROWS)
+    compute = Gradient(network, TASK.loss, Replica(CPU), ROWS)
     compute.rehearse(make_batch())
     assert compute.rows == 2
     assert all(p.grad is None for p in network.parameters())
@@ -115,7 +115,7 @@ def test_a_rehearsal_finds_what_fits_and_leaves_the_network_as_it_was():
 def test_a_precision_that_is_asked_for_is_what_a_cpu_computes_in(precision, dtype):
     network, seen = Limited(), []
     network.body.register_forward_hook(lambda module, inputs, logits: seen.append(logits.dtype))
-    loss = Gradient(network, TASK, Replica(CPU), 5, precision)(make_batch())
+    loss = Gradient(network, TASK.loss, Replica(CPU), 5, precision)(make_batch())
     assert seen == [dtype] * 2
     assert loss.dtype == torch.float32, "the loss is never computed in half precision"
     assert {p.grad.dtype for p in network.parameters()} == {torch.float32}
@@ -154,7 +154,7 @@ def work(rank, most, address, answers):
     distributed.init_process_group("gloo", init_method=f"file://{address}", rank=rank, world_size=2)
     network, replica, batch = Limited(most[rank]), Replica(CPU, rank, 2, Gloo()), make_batch()
     mine = replace(batch, x=batch.x[rank::2], y=batch.y[rank::2], weight=batch.weight[rank::2])
-    compute = Gradient(network, TASK, replica, 5)
+    compute = Gradient(network, TASK.loss, replica, 5)
     compute.rehearse(mine)
     for _ in range(2):
         compute(mine)

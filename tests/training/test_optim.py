@@ -10,7 +10,7 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from hms_ray.training import optim
-from hms_ray.training.stages import Stage
+from hms_ray.training.stages import Stage, Watch
 
 STEPS = 40
 
@@ -18,7 +18,8 @@ STEPS = 40
 def rates(schedule, steps=STEPS, warmup=0.25, lr=0.02):
     """The learning rate of each step, and after the last."""
     model = nn.Linear(2, 2)
-    stage = Stage(epochs=1, lr=lr, schedule=schedule, warmup=warmup)
+    watch = Watch() if schedule == "plateau" else None
+    stage = Stage(epochs=1, lr=lr, schedule=schedule, warmup=warmup, watch=watch)
     optimizer = optim.optimizer(model, optim.Params(), lr)
     scheduler = optim.schedule(optimizer, stage, steps)
     found = [optimizer.param_groups[0]["lr"]]
@@ -73,16 +74,32 @@ def test_cosine_follows_the_cosine_after_the_warm_up():
         assert found[t] == pytest.approx(low + (0.02 - low) * (1 + math.cos(math.pi * t / STEPS)) / 2, rel=1e-9)
 
 
-@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "plateau"])
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0.25), (1, 0.9), (2, 0.9), (3, 0.0), (5, 0.5)])
 def test_the_shortest_schedules_stay_within_bounds(schedule, steps, warmup):
     found = rates(schedule, steps=steps, warmup=warmup)
     assert all(math.isfinite(rate) and 0 < rate <= 0.02 * (1 + 1e-12) for rate in found)
 
 
-@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "plateau"])
 def test_without_warm_up_a_schedule_begins_at_its_peak(schedule):
     assert rates(schedule, warmup=0.0)[0] == pytest.approx(0.02)
+
+
+def test_a_plateau_warms_up_as_one_cycle_does_and_stays():
+    found = rates("plateau")
+    assert found[:10] == rates("one_cycle")[:10]
+    assert found[10:] == [0.02] * 31
+
+
+def test_a_plateau_asks_how_much_is_left_at_each_step():
+    left, optimizer = [1.0], optim.optimizer(nn.Linear(2, 2), optim.Params(head_lr=1.0), 0.02)
+    stage = Stage(epochs=1, lr=0.02, schedule="plateau", watch=Watch())
+    scheduler = optim.schedule(optimizer, stage, STEPS, lambda: left[0])
+    for scale, step, expected in ((1.0, 30, 0.02), (0.5, 30, 0.01), (0.25, 12, 0.005), (1.0, 0, 0.02 * optim.START)):
+        left[0] = scale
+        scheduler.step_update(step)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(expected)
 
 
 def test_a_schedule_holds_no_state():

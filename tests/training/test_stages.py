@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from hms_ray.errors import TrialFailed
-from hms_ray.training.stages import OF_THE_FIRST, WEIGHTS, LowVotes, Pseudo, Stage, chain, order_faults
+from hms_ray.training.stages import OF_THE_FIRST, WEIGHTS, LowVotes, Pseudo, Stage, Watch, chain, order_faults
 
 VOTES = np.array([1, 3, 5, 10, 20, 20])
 
@@ -93,6 +93,16 @@ def test_without_smoothing_targets_are_untouched():
         {"pseudo": {"share": 0.0}},
         {"pseudo": {"share": 1.1}},
         {"smooth": -0.1},
+        {"class_weight": "equal"},
+        {"focal": -0.1},
+        {"focal": 10.1},
+        {"watch": {"share": 0.0}},
+        {"watch": {"share": 0.5}},
+        {"watch": {"patience": 0}},
+        {"watch": {"factor": 1.0}},
+        {"watch": {"factor": 0.0}},
+        {"watch": {"stop": 0}},
+        {"watch": {"every": 2}},
         {"schedule": "step"},
         {"momentum": 0.9},
     ],
@@ -161,6 +171,8 @@ def test_a_stage_that_continues_another_has_no_schedule_of_its_own(own):
         {"continues": True},
         {"lr": 0.1, "schedule": "cosine", "warmup": 0.0, "evaluations": 3, "max_votes": 9, "augment": {}},
         {"continues": True, "low_votes": LowVotes(), "pseudo": Pseudo(parts=3), "augment": {"mixup": {"p": 0.1}}},
+        {"lr": 0.1, "schedule": "plateau", "watch": Watch(share=0.2, stop=None)},
+        {"lr": 0.1, "class_weight": "balanced", "focal": 2.0, "watch": Watch(factor=0.1)},
     ],
 )
 def test_a_stage_survives_the_trip_through_plain_values(fields):
@@ -199,6 +211,34 @@ def test_what_the_first_stage_cannot_be_is_said():
     assert order_faults([Stage(epochs=1, continues=True, pseudo=Pseudo())]) == [
         "stages.0.continues: the first stage has none before it",
         "stages.0.pseudo: the first stage has none before it",
+    ]
+
+
+def test_by_default_nothing_is_watched_weighed_or_focused():
+    assert (stage().watch, stage().class_weight, stage().focal) == (None, "none", 0.0)
+
+
+def test_a_watch_that_means_nothing_is_refused():
+    with pytest.raises(ValidationError, match="schedule plateau lowers the rate by a watched score; give the stage a"):
+        stage(schedule="plateau")
+    with pytest.raises(ValidationError, match="a stage that continues another has no watch"):
+        Stage(epochs=1, continues=True, watch=Watch())
+    with pytest.raises(
+        ValidationError, match=r"watch.stop is null and the schedule is no plateau: nothing would follow"
+    ):
+        stage(watch=Watch(stop=None))
+    with pytest.raises(
+        ValidationError, match=r"watch.stop 3 is not above watch.patience 3: the stage would end before"
+    ):
+        stage(schedule="plateau", watch=Watch(stop=3))
+    assert stage(watch=Watch(stop=3)).watch.stop == 3, "without a plateau nothing waits for patience"
+
+
+def test_a_watched_stage_is_not_continued():
+    watched, after = stage(watch=Watch()), Stage(epochs=1, continues=True)
+    assert order_faults([watched, stage(), after]) == []
+    assert order_faults([stage(), watched, after, after]) == [
+        "stages.2.continues: the stage before has a watch, and may end before the schedule"
     ]
 
 
