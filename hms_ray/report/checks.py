@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -10,7 +11,7 @@ from hms_ray.report.tables import Scored, Study
 from hms_ray.report.verdict import Estimate, Verdict
 
 TOLERANCE = 1e-9
-METRICS = ("units", "log_loss", "accuracy", "macro_f1", "calibration_error")
+METRICS = ("units", "log_loss", "accuracy", "macro_f1", "micro_f1", "macro_auroc", "calibration_error")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def run_checks(study: Study, finalists: list[Scored], verdict: Verdict | None, t
         found += [_same_rows(finalists), _same_origin(study, finalists), *_none_stopped(finalists, trials)]
     if verdict:
         found += [_recomputed(verdict), _interval(verdict), *_best_single(verdict, finalists)]
-        found += [*_difference(verdict, finalists), *_metrics(study, verdict)]
+        found += [*_difference(verdict, finalists), *_metrics(study, verdict), *_plain(study, verdict)]
         found += [_certified(verdict), _up_to_date(study, finalists, verdict)]
     return found
 
@@ -118,14 +119,47 @@ def _metrics(study: Study, verdict: Verdict) -> list[Check]:
     """Compare the metrics, and the size and score of each population by votes, with those of the predictions."""
     if verdict.rows.empty:  # nothing has metrics, and the check of the score has failed
         return []
-    said, metrics = verdict.content["metrics"], diagnostics.predictions(verdict.table, study.min_votes).metrics
-    pairs = {name: (said[name], getattr(metrics, name)) for name in METRICS}
+    said, found = (
+        verdict.content["metrics"],
+        diagnostics.predictions(verdict.table, study.min_votes, verdict.thresholds),
+    )
+    pairs = _figures(said, found)
     for row in said["score_by_min_votes"]:
-        where, scores = tables.rule(row["min_votes"]), tables.score_rows(verdict.table, row["min_votes"])["score"]
-        pairs |= {f"units with {where}": (row["units"], len(scores)), f"score with {where}": (row["kl"], scores.mean())}
+        where = tables.those("units", row["min_votes"])
+        scores = tables.score_rows(verdict.table, row["min_votes"])["score"]
+        pairs |= {f"number of {where}": (row["units"], len(scores)), f"score of {where}": (row["kl"], scores.mean())}
+    what = "Metrics, and scores by number of votes," if len(said["score_by_min_votes"]) > 1 else "Metrics"
+    return [_agree(f"{what} are those of the predictions", pairs)]
+
+
+def _plain(study: Study, verdict: Verdict) -> list[Check]:
+    """Compare what is said of the plain baseline with its predictions."""
+    said, rule = (
+        verdict.content["metrics_of_plain"],
+        "The plain baseline has the score and the metrics that are said of it",
+    )
+    if said is None or verdict.plain is None:
+        there = [name for name, its in (("its figures", said), ("its predictions", verdict.plain)) if its is not None]
+        return [Check(rule, False, f"only {there[0]} are here")] if there else []
+    found = diagnostics.predictions(verdict.plain, study.min_votes, said["thresholds"])
+    score = {"score": (verdict.content["baselines"]["plain"], float(found.scores.mean()))}
+    return [_agree(rule, score | _figures(said, found))]
+
+
+def _figures(said: dict[str, Any], found: diagnostics.Predictions) -> dict[str, tuple[float | None, float]]:
+    """Pair the metrics that are said of predictions with those found, at thresholds too where there are such."""
+    pairs = {name: (said[name], getattr(found.metrics, name)) for name in METRICS}
+    if found.thresholded:
+        its = said["thresholded"]
+        pairs |= {f"{name} at thresholds": (its[name], getattr(found.thresholded, name)) for name in METRICS}
+    return pairs
+
+
+def _agree(rule: str, pairs: dict[str, tuple[float | None, float]]) -> Check:
+    """Check that figures said and found are the same, and name those that are not."""
     other = [name for name, (theirs, ours) in pairs.items() if not _same(theirs, ours)]
     detail = f"{len(pairs)} figures" + (f"; others than found: {', '.join(other[:5])}" if other else "")
-    return [Check("Metrics, and scores by number of votes, are those of the predictions", not other, detail)]
+    return Check(rule, not other, detail)
 
 
 def _certified(verdict: Verdict) -> Check:

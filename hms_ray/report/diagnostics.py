@@ -13,13 +13,17 @@ from hms_ray.tasks import Metrics, Task, calibration_bins
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions on the study's population only; targets and probs (N, K), groups (N,), scores (N,)."""
+    """Predictions on the study's population only; targets and probs (N, K), groups (N,), scores (N,).
+
+    thresholds: those of each row's fold, chosen on the other folds (N, K); None where there are none
+    """
 
     task: Task
     groups: np.ndarray
     targets: np.ndarray
     probs: np.ndarray
     scores: np.ndarray
+    thresholds: np.ndarray | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -31,6 +35,11 @@ class Predictions:
         """The task's metrics; there must be a unit."""
         return self.task.metrics(self.targets, self.probs)
 
+    @cached_property
+    def thresholded(self) -> Metrics | None:
+        """The task's metrics at the thresholds, where there are such."""
+        return None if self.thresholds is None else self.task.metrics(self.targets, self.probs, self.thresholds)
+
 
 @dataclass(frozen=True)
 class ClassRow:
@@ -38,7 +47,7 @@ class ClassRow:
 
     units: those with most votes for it, of which `score` is the mean; where each class is a question of its own, those
         of which it holds, and `score` is that of the question, over all units
-    precision, recall, specificity, f1, calibration_error: as the task's `Metrics` define them
+    precision, recall, specificity, f1, auroc, calibration_error: as the task's `Metrics` define them
     """
 
     name: str
@@ -53,13 +62,28 @@ class ClassRow:
     recall: float
     specificity: float
     f1: float
+    auroc: float
 
 
-def predictions(table: OofTable, min_votes: int) -> Predictions:
-    """Take the population's rows of a table."""
+@dataclass(frozen=True)
+class ReportRow:
+    """One line of a classification report: shares of decisions on a class, or on all; NaN where one has no units."""
+
+    name: str
+    precision: float
+    recall: float
+    specificity: float
+    f1: float
+    auroc: float
+    support: int
+
+
+def predictions(table: OofTable, min_votes: int, thresholds: dict[str, list[float]] | None = None) -> Predictions:
+    """Take the population's rows of a table; thresholds: those (K,) of each fold, by its number as JSON has it."""
     keep = in_population(table, min_votes)
     targets, probs = table.targets[keep], table.probs[keep]
-    return Predictions(table.task, table.group_ids[keep], targets, probs, table.task.row_scores(targets, probs))
+    by_row = None if thresholds is None else np.array([thresholds[str(fold)] for fold in table.folds[keep]])
+    return Predictions(table.task, table.group_ids[keep], targets, probs, table.task.row_scores(targets, probs), by_row)
 
 
 def population(found: Predictions, min_votes: int) -> Population:
@@ -79,16 +103,28 @@ def cluster_error(values: pd.Series, groups: pd.Series) -> float:
     return float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()) / len(values))
 
 
-def asks_each_class(task: Task) -> bool:
-    """Say whether each class is a yes-or-no question, so that several may hold, and no class is the one predicted."""
-    probs = np.zeros((1, len(task.classes)))
-    return task.outcomes(probs).ndim > probs.ndim
-
-
 def by_class(found: Predictions) -> list[ClassRow]:
     """Split the score by class, beside the shares and the metrics of each class; there must be a unit."""
-    split = _by_question if asks_each_class(found.task) else _by_majority
+    split = _by_question if found.task.asks_each_class else _by_majority
     return [split(found, k) for k in range(len(found.classes))]
+
+
+def report(metrics: Metrics) -> list[ReportRow]:
+    """Return a line for each class, one of all decisions pooled (micro), and one of the classes' means (macro).
+
+    metrics: of a task that asks each class a question
+    """
+    shares = np.stack([metrics.precision, metrics.recall, metrics.specificity, metrics.f1, metrics.auroc], axis=1)
+    lines = [
+        ReportRow(name, *map(float, its), int(support))
+        for name, its, support in zip(metrics.classes, shares, metrics.support, strict=True)
+    ]
+    (right_no, wrong_yes), (wrong_no, right_yes) = metrics.confusion.sum(0)
+    pooled = (_share(right_yes, wrong_yes), _share(right_yes, wrong_no), _share(right_no, wrong_yes))
+    total = int(metrics.support.sum())
+    means = [float(its[~np.isnan(its)].mean()) if (~np.isnan(its)).any() else float("nan") for its in shares.T]
+    micro = ReportRow("Micro average", *pooled, metrics.micro_f1, float("nan"), total)
+    return [*lines, micro, ReportRow("Macro average", *means, total)]
 
 
 def calibration(found: Predictions, k: int) -> pd.DataFrame:
@@ -127,7 +163,12 @@ def _class_row(found: Predictions, k: int, own: np.ndarray, score: float, contri
         recall=float(of_classes.recall[k]),
         specificity=float(of_classes.specificity[k]),
         f1=float(of_classes.f1[k]),
+        auroc=float(of_classes.auroc[k]),
     )
+
+
+def _share(some: int, others: int) -> float:
+    return float(some / (some + others)) if some + others else float("nan")
 
 
 def _bin(found: Predictions, k: int, rows: np.ndarray) -> tuple[float, float, float, int]:

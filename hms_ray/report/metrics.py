@@ -18,6 +18,13 @@ RIGHT_LABELS = (
     "Share of right answers, mean over classes: a class is predicted to hold where its probability is above 0.5."
 )
 MACRO_F1 = "Mean F1 of the classes, small ones counting as much as large ones."
+MICRO_F1 = "F1 of the answers on all classes, pooled: frequent classes count for more."
+MACRO_AUROC = (
+    "Mean over classes of the area under the ROC curve: how often, of two units of which one is of the class, that one "
+    "has the higher probability. 0.5 is chance, and no threshold matters."
+)
+GAIN = "Macro AUROC less that of the plain baseline, + where the ensemble is better. Its interval is of the same draws."
+THRESHOLDS = "The same at thresholds that were chosen, for each fold, on the other folds (see Classes)."
 CALIBRATION = (
     "Mean distance of observed from predicted shares, in bins of equally many rows, mean over classes. Chance alone "
     "keeps it above 0."
@@ -26,11 +33,12 @@ CALIBRATION = (
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One metric as printed, and what it means."""
+    """One metric as printed, and what it means; interval: likewise, "" where it has none."""
 
     name: str
     value: str
     meaning: str
+    interval: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class MetricsView:
     """Metrics of one set of predictions, ready to print.
 
     votes: the score by number of votes, [] where there is no ensemble, or no other population than the study's
-    compared: the ensemble and the best tables, each with its metrics, on the same units
+    compared: the ensemble, the best tables and the plain baseline, each with its metrics, on the same units
     """
 
     of: str
@@ -68,24 +76,63 @@ def look(
     return MetricsView(
         of=of,
         population=diagnostics.population(found, study.min_votes),
-        rows=_rows(found),
+        rows=[*_rows(found), *_areas(found, verdict), *_thresholded(found)],
         votes=votes,
         votes_sentences=_votes_sentences(votes, verdict) if votes else [],
-        compared=_compared(folder, study, finalists, [(of, found.metrics)] if verdict else []),
+        compared=[
+            *_compared(folder, study, finalists, [(of, found.metrics)] if verdict else []),
+            *_plain(study, verdict),
+        ],
     )
 
 
 def _rows(found: Predictions) -> list[MetricRow]:
     metrics = found.metrics
-    right = RIGHT_LABELS if diagnostics.asks_each_class(found.task) else RIGHT_CLASS
+    right = RIGHT_LABELS if found.task.asks_each_class else RIGHT_CLASS
     unknown = [name for name, f1 in zip(metrics.classes, metrics.f1, strict=True) if math.isnan(f1)]
     left_out = f" Left out, since no unit has it and none is predicted to: {', '.join(unknown)}." if unknown else ""
     return [
         MetricRow("Log loss", words.nats(metrics.log_loss), _log_loss(metrics, words.score_name(found.task))),
         MetricRow("Accuracy", words.percent(metrics.accuracy), right),
         MetricRow("Macro F1", words.percent(metrics.macro_f1), MACRO_F1 + left_out),
+        *_micro(metrics, found.task.asks_each_class),
         MetricRow("Calibration error", words.percent(metrics.calibration_error), CALIBRATION),
     ]
+
+
+def _micro(metrics: Metrics, questions: bool) -> list[MetricRow]:
+    """Where one class is predicted of each unit, micro F1 is the accuracy and needs no line."""
+    return [MetricRow("Micro F1", words.percent(metrics.micro_f1), MICRO_F1)] if questions else []
+
+
+def _areas(found: Predictions, verdict: Verdict | None) -> list[MetricRow]:
+    """The macro AUROC, with its interval where the ensemble has one, and its distance to the plain baseline's."""
+    said = verdict.content["metrics"] if verdict else {"macro_auroc_interval": None, "macro_auroc_gain": None}
+    mine, gain = said["macro_auroc_interval"], said["macro_auroc_gain"]
+    rows = [MetricRow("Macro AUROC", words.area(found.metrics.macro_auroc), MACRO_AUROC, _interval(mine))]
+    if gain:
+        rows.append(
+            MetricRow("Gain of macro AUROC", words.signed_area(gain["value"]), GAIN, _interval(gain, signed=True))
+        )
+    return rows
+
+
+def _interval(estimate: dict[str, float | None] | None, signed: bool = False) -> str:
+    if estimate is None or estimate["low"] is None:
+        return ""
+    low, high = (words.signed_area(estimate[end]) if signed else words.area(estimate[end]) for end in ("low", "high"))
+    return f"95\u00a0% interval, by patient: {low} to {high}"
+
+
+def _thresholded(found: Predictions) -> list[MetricRow]:
+    if found.thresholded is None:
+        return []
+    names = {
+        "accuracy": "Accuracy at thresholds",
+        "macro_f1": "Macro F1 at thresholds",
+        "micro_f1": "Micro F1 at thresholds",
+    }
+    return [MetricRow(its, words.percent(getattr(found.thresholded, key)), THRESHOLDS) for key, its in names.items()]
 
 
 def _log_loss(metrics: Metrics, score: words.ScoreName) -> str:
@@ -128,6 +175,13 @@ def _votes_sentences(rows: list[VotesRow], verdict: Verdict) -> list[str]:
         )
     best = verdict.content["baselines"]["best_single_trial"]
     return [*found, f"Best single: {best}, which is the best on the marked row and need not be on the others."]
+
+
+def _plain(study: Study, verdict: Verdict | None) -> list[tuple[str, Metrics]]:
+    if verdict is None or verdict.plain is None:
+        return []
+    found = diagnostics.predictions(verdict.plain, study.min_votes)
+    return [(f"plain baseline: {verdict.content['baselines']['plain_is']}", found.metrics)] if len(found.scores) else []
 
 
 def _compared(

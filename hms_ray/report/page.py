@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,7 +19,7 @@ from hms_ray.study_folder import StudyFolder
 
 REPORTS = Path("reports")
 OPEN_TRIALS = 25  # longer tables start folded
-NUMBERS = ("nats", "signed", "interval", "signed_interval", "percent", "margin", "whole", "bound", "seconds")
+NUMBERS = ("nats", "area", "signed", "interval", "signed_interval", "percent", "margin", "whole", "bound", "seconds")
 FILTERS = (*NUMBERS, "value", "one_line", "block", "fold_list", "outcome", "mark", "epochs")
 
 
@@ -44,10 +45,24 @@ class SpaceView:
 
 
 @dataclass(frozen=True)
+class DecisionView:
+    """Yes-or-no decisions on each class by some thresholds: of what is true in rows and of what is said in columns.
+
+    confusion: for each class its name and two rows, not of the class and of it, of (units, share of the row)
+    """
+
+    name: str
+    rows: list[diagnostics.ReportRow]
+    confusion: list[tuple[str, list[list[tuple[int, float]]]]]
+
+
+@dataclass(frozen=True)
 class ClassView:
     """Where the error of one set of predictions lies, ready to print.
 
     questions: whether each class is a question of its own; then there is no confusion of one with another
+    decisions: of questions, what the predictions say at each kind of threshold, the chosen ones first
+    thresholds: of questions, those of each fold; {} where none were chosen
     """
 
     of: str
@@ -57,6 +72,8 @@ class ClassView:
     confusion: list[tuple[str, list[tuple[int, float]]]]
     ties: int
     calibration: list[Markup]
+    decisions: list[DecisionView]
+    thresholds: dict[str, list[float]]
 
     @property
     def total(self) -> float:
@@ -111,7 +128,7 @@ def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
             curves=[figure for final, figure in curves if final],
             other_curves=[figure for final, figure in curves if not final],
             metrics=metrics.look(folder, study, finalists, verdict, of, found) if found else None,
-            classes=_classes(of, found, study) if found else None,
+            classes=_classes(of, found, study, verdict) if found else None,
             folds=tables.fold_sizes(study, finalists).to_dict("records"),
             quality=quality.look(study, finalists),
             open_trials=OPEN_TRIALS,
@@ -151,7 +168,7 @@ def _fold_figure(study: Study, finalists: list[Scored]) -> Markup | None:
 
 def _curve(curve: tables.Curve, study: Study, finalists: list[Scored]) -> tuple[bool, tuple[str, Markup]]:
     score = words.score_name(study.task).short
-    title = f"Learning curves of {curve.trial}: training loss, and held-out {score} on rows with {study.search_rule}"
+    title = f"Learning curves of {curve.trial}: training loss, and held-out {score} on {study.search_those}"
     return curve.trial in {f.trial for f in finalists}, (curve.trial, figures.learning_curve(curve, title, score))
 
 
@@ -205,7 +222,7 @@ def _looked_at(
     if not verdict and not finalists:
         return "", None
     table = verdict.table if verdict else OofTable.read(folder.oof(finalists[0].trial))
-    found = diagnostics.predictions(table, study.min_votes)
+    found = diagnostics.predictions(table, study.min_votes, verdict.thresholds if verdict else None)
     of = "the ensemble, cross-fitted" if verdict else f"the best table, {finalists[0].trial}"
     return f"{of}{words.mark(_optimism(finalists, verdict))}", found if len(found.scores) else None
 
@@ -217,26 +234,34 @@ def _optimism(finalists: list[Scored], verdict: Verdict | None) -> str:
     return finalists[0].optimism if finalists else ""
 
 
-def _classes(of: str, found: diagnostics.Predictions, study: Study) -> ClassView:
-    rows, questions = diagnostics.by_class(found), diagnostics.asks_each_class(study.task)
+def _classes(of: str, found: diagnostics.Predictions, study: Study, verdict: Verdict | None) -> ClassView:
+    rows, questions = diagnostics.by_class(found), study.task.asks_each_class
     return ClassView(
         of=of,
         population=diagnostics.population(found, study.min_votes),
         rows=rows,
         questions=questions,
-        confusion=[] if questions else _shares(found),
+        confusion=[] if questions else list(zip(found.classes, _shares(found.metrics.confusion), strict=True)),
         ties=found.metrics.ties,
         calibration=[_calibration(found, k, study) for k in range(len(rows))],
+        decisions=_decisions(found) if questions else [],
+        thresholds=(verdict.thresholds if verdict else None) or {},
     )
 
 
-def _shares(found: diagnostics.Predictions) -> list[tuple[str, list[tuple[int, float]]]]:
-    counts = found.metrics.confusion
-    shares = counts / counts.sum(1, keepdims=True).clip(min=1)
+def _decisions(found: diagnostics.Predictions) -> list[DecisionView]:
+    at = {"the chosen thresholds": found.thresholded, "0.5": found.metrics}
     return [
-        (name, list(zip(map(int, row), map(float, share), strict=True)))
-        for name, row, share in zip(found.classes, counts, shares, strict=True)
+        DecisionView(name, diagnostics.report(its), list(zip(its.classes, map(_shares, its.confusion), strict=True)))
+        for name, its in at.items()
+        if its
     ]
+
+
+def _shares(counts: np.ndarray) -> list[list[tuple[int, float]]]:
+    """Pair each count of a confusion matrix with its share of the row."""
+    shares = counts / counts.sum(1, keepdims=True).clip(min=1)
+    return [list(zip(map(int, row), map(float, its), strict=True)) for row, its in zip(counts, shares, strict=True)]
 
 
 def _calibration(found: diagnostics.Predictions, k: int, study: Study) -> Markup:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from hms_ray import lookup, params, recordings
 from hms_ray.errors import ConfigError
-from hms_ray.report.tables import Scored, Study, count
+from hms_ray.report.tables import Scored, Study, count, rule, those
 from hms_ray.store.quality import MEASURES, QualityParams, trust
 
 NAMES = {"nan": "gaps", "flat": "flat channels", "outliers": "outliers", "missing": "missing steps"}
@@ -19,7 +19,7 @@ MEANINGS = {
     "missing": "share of the time steps at which no channel holds anything; what a recording lacks of a window of "
     "{seconds:g} s counts as well",
 }
-UNITS = {"eeg": "µV"}
+UNITS = {"eeg": "µV", "heart_sound": "of full scale"}
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,34 @@ class Use:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A recording that the dataset lists and that was left out."""
+
+    unit_id: str
+    name: str
+    cause: str
+
+
+@dataclass(frozen=True)
 class Quality:
     """The section of the page.
 
+    kinds: the measures, [] where none were taken; left_out: listed recordings that are not there or hold nothing
     uses: tables whose run has limits; unknown: those of which that cannot be told; tables: how many there are
-    rule: which units are scored
+    min_votes: what a scored unit has
     """
 
     kinds: list[KindView]
+    left_out: list[LeftOut]
     uses: list[Use]
     unknown: list[str]
     tables: int
-    rule: str
+    min_votes: int
+
+    @property
+    def scored(self) -> str:
+        """Which units are scored."""
+        return those("units", self.min_votes)
 
     @property
     def sentences(self) -> list[str]:
@@ -101,11 +117,12 @@ class Quality:
 
     def _known(self) -> list[str]:
         if self.uses:
+            which = f" with {rule(self.min_votes)}" if self.min_votes > 1 else ""
             return [
                 f"The runs of {len(self.uses)} of {count(self.tables, 'table')} have quality limits: units whose "
                 "recordings have more of anything than its limit allows were not trained on, or with less weight.",
-                f"Every unit with {self.rule} is scored all the same, whatever its recordings are like, so the "
-                "population of the score is unchanged.",
+                f"Every unit{which} is scored all the same, whatever its recordings are like, so the population of the "
+                "score is unchanged.",
             ]
         if len(self.unknown) == self.tables:
             return []
@@ -124,9 +141,13 @@ class Quality:
 
 
 def look(study: Study, finalists: list[Scored]) -> Quality | None:
-    """Return the recordings' quality and what the tables' training made of it; None where it was not measured."""
+    """Return the recordings' quality and what the tables' training made of it, and which recordings were left out.
+
+    None where nothing was measured, and nothing left out.
+    """
+    left_out = [LeftOut(**its) for its in study.data.get("left_out", ())]
     if study.quality is None:
-        return None
+        return Quality([], left_out, [], [], len(finalists), study.min_votes) if left_out else None
     uses, unknown = [], []
     for finalist in finalists:
         try:
@@ -134,7 +155,7 @@ def look(study: Study, finalists: list[Scored]) -> Quality | None:
         except ConfigError:
             unknown.append(finalist.trial)
     kinds = [_kind(str(name), study, rows) for name, rows in study.quality.groupby("kind")]
-    return Quality(kinds, uses, unknown, len(finalists), study.rule)
+    return Quality(kinds, left_out, uses, unknown, len(finalists), study.min_votes)
 
 
 def share(value: float) -> str:
@@ -156,7 +177,7 @@ def _measured(measure: str, kind: str, rows: pd.DataFrame) -> Measured:
 
 def _meaning(measure: str, kind: str) -> str:
     known = recordings.KINDS[kind]
-    outlier = f"{known.outlier:,.0f} {UNITS.get(kind, 'in the unit of the files')}"
+    outlier = f"{known.outlier:,.4g} {UNITS.get(kind, 'in the unit of the files')}"
     return MEANINGS[measure].format(outlier=outlier, seconds=known.window_s)
 
 

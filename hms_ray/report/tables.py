@@ -26,6 +26,7 @@ ENSEMBLE_KEYS = (  # what this report reads and earlier versions did not write
         "notes",
         "metrics",
         "optimistic_epochs",
+        "metrics_of_plain",
     ),
     *("baselines.differences", "baselines.best_single_corrected", "members.0.without", "members.0.most_alike"),
 )
@@ -46,12 +47,18 @@ class Population:
         return rule(self.min_votes)
 
     @property
+    def those(self) -> str:
+        """Which rows belong to it, within a sentence."""
+        return those("rows", self.min_votes)
+
+    @property
     def size(self) -> str:
         """How many there are."""
         return f"{count(self.units, 'unit')} · {count(self.groups, 'patient')}"
 
     def __str__(self) -> str:
-        return f"{self.rule} · {self.size}"
+        """Rule and size; that all units count needs no saying beside their number."""
+        return f"{self.rule} · {self.size}" if self.min_votes > 1 else self.size
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,16 @@ class Study:
     def search_rule(self) -> str:
         """Which rows trials and learning curves were scored on."""
         return rule(self.search_min_votes)
+
+    @property
+    def those(self) -> str:
+        """Which rows the tables and the ensemble are scored on, within a sentence."""
+        return those("rows", self.min_votes)
+
+    @property
+    def search_those(self) -> str:
+        """Which rows trials and learning curves were scored on, within a sentence."""
+        return those("rows", self.search_min_votes)
 
 
 @dataclass(frozen=True)
@@ -147,7 +164,12 @@ class Curve:
 
 def rule(min_votes: int) -> str:
     """Word which rows are scored."""
-    return f"≥ {min_votes} votes" if min_votes > 1 else "any number of votes"
+    return f"≥ {min_votes} votes" if min_votes > 1 else "all units"
+
+
+def those(noun: str, min_votes: int) -> str:
+    """Word which of some things are scored, within a sentence: "rows with ≥ 10 votes", or "all rows"."""
+    return f"{noun} with {rule(min_votes)}" if min_votes > 1 else f"all {noun}"
 
 
 def count(n: int, noun: str) -> str:

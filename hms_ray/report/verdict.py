@@ -80,6 +80,7 @@ class Verdict:
 
     estimate: the cross-fitted score; pools: every method, the ensemble's first, then by cross-fitted score
     table: the cross-fitted predictions of every unit; rows: unit_id, group_id, fold, score of those that are scored
+    plain: the plain baseline's predictions; None where it has none
     """
 
     content: dict[str, Any]
@@ -89,6 +90,7 @@ class Verdict:
     pools: list[PoolRow]
     table: OofTable
     rows: pd.DataFrame
+    plain: OofTable | None
 
     @property
     def best(self) -> Line:
@@ -99,6 +101,11 @@ class Verdict:
     def weights(self) -> dict[str, float]:
         """Weight of each member by trial id."""
         return {member["trial"]: member["weight"] for member in self.content["members"]}
+
+    @property
+    def thresholds(self) -> dict[str, list[float]] | None:
+        """The thresholds (K,) of each fold, chosen on the others; None where decisions are no matter of thresholds."""
+        return self.content["metrics"]["thresholds"]
 
     @property
     def linear(self) -> float:
@@ -130,6 +137,7 @@ def read_verdict(folder: StudyFolder, study: Study) -> Verdict | None:
         pools=_pools(content["methods"]),
         table=table,
         rows=score_rows(table, study.min_votes),
+        plain=OofTable.read(folder.baseline) if folder.baseline.is_file() else None,
     )
 
 
@@ -157,6 +165,11 @@ def _block(content: dict[str, Any], study: Study) -> Block:
             _line("Best single, as it could be picked", honest, ours, "picked on some patients, scored on others"),
             _line(mean, base["mean"], ours, "no choice made", apart["mean"]),
             _line("Class prior", base["prior"], ours, "no input looked at", apart["prior"]),
+            *(
+                [_line("Plain baseline", base["plain"], ours, base["plain_is"], apart["plain"])]
+                if "plain" in apart
+                else ()
+            ),
         ],
     )
 

@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 from hms_ray.oof import optimism
-from hms_ray.report.diagnostics import asks_each_class
 from hms_ray.report.tables import Population, Scored, Study
 from hms_ray.report.verdict import Estimate, Line, Verdict, selected_folds
 from hms_ray.tasks import Task
@@ -53,7 +52,7 @@ class ScoreRow:
 
 def score_name(task: Task) -> ScoreName:
     """Name the score of a task: the one place that does."""
-    return LOG_LOSS if asks_each_class(task) else DIVERGENCE
+    return LOG_LOSS if task.asks_each_class else DIVERGENCE
 
 
 def nats(value: float | None) -> str:
@@ -79,6 +78,16 @@ def signed_interval(estimate: Estimate) -> str:
 def percent(share: float | None) -> str:
     """A share as a percentage with one decimal."""
     return NOTHING if share is None or math.isnan(share) else f"{100 * share:.1f}\u00a0%"
+
+
+def area(value: float | None) -> str:
+    """An area under a curve with three decimals."""
+    return NOTHING if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def signed_area(value: float) -> str:
+    """A difference of two such areas with its sign."""
+    return f"{value:+.3f}".replace("-", MINUS)
 
 
 def margin(share: float) -> str:
@@ -318,12 +327,14 @@ def _left_out(study: Study, verdict: Verdict) -> list[str]:
     found, total, scored = [], len(study.units), verdict.block.population.units
     empty = sorted(set(study.fold_numbers) - set(verdict.rows["fold"]))
     if scored < total:
+        lack = f"do not have {study.rule} and " if study.min_votes > 1 else ""
         found.append(
-            f"{total - scored:,} of {total:,} units ({percent(1 - scored / total)}) do not have {study.rule} and are "
+            f"{total - scored:,} of {total:,} units ({percent(1 - scored / total)}) {lack}are "
             "not scored; no score here speaks for them."
         )
     if empty:
-        found.append(f"No unit with {study.rule} lies in {fold_list(empty)}: nothing was scored there.")
+        which = f"unit with {study.rule}" if study.min_votes > 1 else "scored unit"
+        found.append(f"No {which} lies in {fold_list(empty)}: nothing was scored there.")
     if study.spaces and study.min_votes != study.search_min_votes:
         found.append(
             f"The ensemble and the tables are scored on {study.rule}, the study's own trials and learning curves on "

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from hms_ray import files, seeds, tasks
-from hms_ray.ensemble import _bootstrap
+from hms_ray.ensemble import _bootstrap, _metrics
+from hms_ray.ensemble._rows import Rows
 from hms_ray.oof import OofTable
 from hms_ray.store.quality import MEASURES
 from hms_ray.study_folder import StudyFolder
@@ -18,6 +19,7 @@ from hms_ray.study_folder import StudyFolder
 CLASSES = ("seizure", "lpd", "gpd", "lrda", "grda", "other")
 MIN_VOTES = 10
 STRENGTHS = {"eeg-0002": 2.6, "eeg-0005": 2.4, "eeg-base": 1.9, "spec-0001": 2.2, "spec-base": 1.2}
+PLAIN = "logistic regression on two numbers"
 FIGURES = ["value", "score", "estimate", "fidelity", "seconds"]
 TRIAL_COLUMNS = ["trial", "space", "number", "state", *FIGURES, "cause", "params"]
 
@@ -36,6 +38,8 @@ class FakeStudy:
     strengths: dict[str, float] = field(default_factory=lambda: dict(STRENGTHS))
     votes: np.ndarray | None = None
     epoch: str = "cross_fitted"
+    min_votes: int = MIN_VOTES
+    plain: float | None = None
 
     def __post_init__(self) -> None:
         self.folder = StudyFolder(self.root)
@@ -56,7 +60,7 @@ class FakeStudy:
     @property
     def kept(self) -> np.ndarray:
         """Mask of the scored population."""
-        return self.votes >= MIN_VOTES
+        return self.votes >= self.min_votes
 
     def write(self) -> "FakeStudy":
         """Write study.json, folds.parquet and every finalist's table."""
@@ -66,6 +70,9 @@ class FakeStudy:
         self.probs = {trial: self._predict(strength) for trial, strength in self.strengths.items()}
         for trial, probs in self.probs.items():
             self.table(trial, probs).write(self.folder.oof(trial))
+        self.plain_probs = None if self.plain is None else self._predict(self.plain)
+        if self.plain is not None:
+            self.table("plain-base", self.plain_probs).write(self.folder.baseline)
         return self
 
     def study_json(self) -> dict[str, Any]:
@@ -80,9 +87,10 @@ class FakeStudy:
                 "fingerprint": "d" * 16,
                 "units": len(self.units),
                 "groups": self.patients,
+                "baseline": PLAIN,
             },
             "folds": {"k": self.k, "seed": None if self.foreign else 42, "fingerprint": "f" * 16},
-            "score": {"min_votes": MIN_VOTES},
+            "score": {"min_votes": self.min_votes},
             "epoch": "given" if self.foreign else self.epoch,
             "spaces": {} if self.foreign else {name: self.space(name) for name in ("eeg", "spec")},
         }
@@ -206,6 +214,7 @@ class FakeStudy:
         best = min(singles, key=singles.get)
         prior = np.tile(self.task.prior(self.targets[kept]), (len(self.units), 1))
         figures = {"best_single": self.probs[best], "mean": mean, "prior": prior}
+        compared = figures | ({} if self.plain is None else {"plain": self.plain_probs})
         score, selection = self.score(blend, kept), self._selection()
         return {
             "pool": "linear",
@@ -221,11 +230,15 @@ class FakeStudy:
             "interval": self.estimates(self._losses(blend))[0],
             "selection": selection,
             "methods": self._methods(blend, figures),
-            "baselines": self._baselines(blend, figures) | {"best_single_trial": best},
-            "population": {"units": int(kept.sum()), "groups": len(set(self.groups[kept])), "min_votes": MIN_VOTES},
+            "baselines": self._baselines(blend, compared) | {"best_single_trial": best},
+            "population": {
+                "units": int(kept.sum()),
+                "groups": len(set(self.groups[kept])),
+                "min_votes": self.min_votes,
+            },
             "candidates": len(self.probs),
             "folds_fingerprint": "f" * 16,
-            "metrics": self._metrics({"kl": blend, "best_single": self.probs[best], "prior": prior}),
+            **self._metrics({"kl": blend, "best_single": self.probs[best], "prior": prior}),
             "outside_selection": None if self.foreign else self._outside(figures | {"kl_cross_fitted": blend}),
             "optimistic_epochs": list(self.probs) if self.epoch == "best" else [],
             "notes": [],
@@ -277,18 +290,29 @@ class FakeStudy:
         differences = self.estimates(*(self._losses(probs) - self._losses(blend) for probs in figures.values()))
         scores = {name: self.score(probs, self.kept) for name, probs in figures.items()}
         honest = {"best_single_corrected": scores["best_single"] + 0.0015}
-        return {"differences": dict(zip(figures, differences, strict=True))} | scores | honest
+        plain = {"plain": None, "plain_is": None} if self.plain is None else {"plain_is": PLAIN}
+        return {"differences": dict(zip(figures, differences, strict=True))} | scores | honest | plain
 
     def _metrics(self, figures: dict[str, np.ndarray]) -> dict[str, Any]:
-        found = self.task.metrics(self.targets[self.kept], figures["kl"][self.kept])
-        rows = {n: self.votes >= n for n in (1, 5, MIN_VOTES, 15)}
+        rows = {n: self.votes >= n for n in sorted({1, 5, self.min_votes, 15})}
         by_min_votes = [
             {"min_votes": n, "units": int(mask.sum()), "groups": len(set(self.groups[mask]))}
             | {name: self.score(probs, mask) for name, probs in figures.items()}
             for n, mask in rows.items()
             if mask.any()
         ]
-        return {**found.to_dict(), "score_by_min_votes": by_min_votes}
+        of_blend, of_plain = (self._of_table(probs) for probs in (figures["kl"], self.plain_probs))
+        mine, theirs, gain = _metrics.aurocs(self._rows(), figures["kl"], self.plain_probs, seeds.stream(7, "auroc"))
+        of_blend |= {"macro_auroc_interval": mine, "macro_auroc_gain": gain, "score_by_min_votes": by_min_votes}
+        return {"metrics": of_blend, "metrics_of_plain": of_plain and of_plain | {"macro_auroc_interval": theirs}}
+
+    def _of_table(self, probs: np.ndarray | None) -> dict[str, Any] | None:
+        return None if probs is None else _metrics.of_table(self._rows(), probs)
+
+    def _rows(self) -> Rows:
+        targets, nobody = self.task.outcomes(self.targets), ("",)
+        weight = self.kept.astype(float)
+        return Rows(self.task, targets[:, None], targets, self.folds, self.groups, weight, nobody, nobody)
 
     def _selection(self) -> dict[str, Any] | None:
         """Twelve configurations tried on fold 0; those kept are the finalists of trials."""
@@ -326,6 +350,13 @@ def fake(tmp_path: Path) -> Callable[..., FakeStudy]:
 def complete(fake: Callable[..., FakeStudy]) -> FakeStudy:
     """A study with every part."""
     return fake().write().add_trials().add_ensemble()
+
+
+@pytest.fixture
+def sounds(fake: Callable[..., FakeStudy]) -> FakeStudy:
+    """A study of three yes-or-no labels, every unit of which is scored, with an ensemble and a plain baseline."""
+    options = {"kind": "multilabel", "classes": ("AS", "AR", "MR"), "votes": np.ones(360, int), "min_votes": 1}
+    return fake("sounds", plain=1.0, **options).write().add_trials().add_ensemble()
 
 
 @pytest.fixture

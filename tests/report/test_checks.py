@@ -73,11 +73,39 @@ def test_metrics_that_are_not_the_predictions(complete):
     metrics = files.read_json(complete.folder.ensemble)["metrics"]
     rule = "Metrics, and scores by number of votes, are those of the predictions"
     complete.add_ensemble(metrics=metrics | {"accuracy": 0.99, "macro_f1": None})
-    assert one(failed(complete), rule) == "13 figures; others than found: accuracy, macro_f1"
+    assert one(failed(complete), rule) == "15 figures; others than found: accuracy, macro_f1"
     first, *others = metrics["score_by_min_votes"]
     complete.add_ensemble(metrics=metrics | {"score_by_min_votes": [first | {"units": 1, "kl": 0.2}, *others]})
     found = one(failed(complete), rule)
-    assert found.endswith("others than found: units with any number of votes, score with any number of votes")
+    assert found.endswith("others than found: number of all units, score of all units")
+
+
+def test_metrics_at_thresholds_that_are_not_the_predictions(sounds):
+    assert failed(sounds) == []
+    metrics = files.read_json(sounds.folder.ensemble)["metrics"]
+    rule = "Metrics are those of the predictions"
+    sounds.add_ensemble(metrics=metrics | {"thresholded": metrics["thresholded"] | {"macro_f1": 0.99}})
+    assert one(failed(sounds), rule).endswith("others than found: macro_f1 at thresholds")
+    changed = {fold: [0.99] * 3 for fold in metrics["thresholds"]}
+    sounds.add_ensemble(metrics=metrics | {"thresholds": changed})
+    assert "accuracy at thresholds" in one(failed(sounds), rule)
+    sounds.add_ensemble(metrics=metrics | {"macro_auroc": 0.5})
+    assert one(failed(sounds), rule).endswith("others than found: macro_auroc")
+
+
+def test_a_plain_baseline_that_is_not_what_is_said_of_it(sounds):
+    rule = "The plain baseline has the score and the metrics that are said of it"
+    baselines = files.read_json(sounds.folder.ensemble)["baselines"]
+    sounds.add_ensemble(baselines=baselines | {"plain": 0.1})
+    assert one(failed(sounds), rule).endswith("others than found: score")
+    sounds.add_ensemble()
+    sounds.folder.baseline.unlink()
+    assert one(failed(sounds), rule) == "only its figures are here"
+
+
+def test_a_plain_baseline_that_came_after_the_ensemble(complete):
+    complete.table("plain", complete.probs["spec-base"]).write(complete.folder.baseline)
+    assert "only its predictions are here" in one(failed(complete), "The plain baseline")
 
 
 @pytest.mark.parametrize("where", ["duality_gap", "gap_by_fold"])

@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import classification_report, roc_auc_score
 
 from hms_ray import tasks
+from hms_ray.oof import OofTable
 from hms_ray.report import diagnostics
 from hms_ray.report.diagnostics import Predictions
 
@@ -97,7 +99,50 @@ def test_a_label_is_scored_as_a_question_of_its_own_over_all_units():
     assert a.contribution + b.contribution == pytest.approx(found.scores.mean())
 
 
-@pytest.mark.parametrize(("kind", "classes"), [("votes", "ab"), ("multilabel", "ab"), ("binary", "a")])
-def test_whether_classes_are_questions_is_asked_of_the_task(kind, classes):
-    task = tasks.from_dict({"kind": kind, "classes": list(classes)})
-    assert diagnostics.asks_each_class(task) == (kind != "votes")
+@pytest.fixture
+def labels() -> tuple[np.ndarray, np.ndarray]:
+    """Labels (80, 3) of 0 and 1, and predictions (80, 3)."""
+    rng = np.random.default_rng(0)
+    targets = (rng.random((80, 3)) < [0.5, 0.3, 0.1]).astype(float)
+    return targets, np.clip(0.3 * targets + rng.random(targets.shape) * 0.6, 0, 1)
+
+
+def test_the_report_of_decisions_is_scikit_learns(labels):
+    targets, probs = labels
+    task = tasks.from_dict({"kind": "multilabel", "classes": ["a", "b", "c"]})
+    thresholds = np.array([0.4, 0.5, 0.6])
+    lines = diagnostics.report(task.metrics(targets, probs, thresholds))
+    expected = classification_report(targets, probs > thresholds, output_dict=True, zero_division=np.nan)
+    names = {"a": "0", "b": "1", "c": "2", "Micro average": "micro avg", "Macro average": "macro avg"}
+    assert [line.name for line in lines] == list(names)
+    for line in lines:
+        its = expected[names[line.name]]
+        found = (line.precision, line.recall, line.f1, line.support)
+        assert found == pytest.approx((its["precision"], its["recall"], its["f1-score"], its["support"]))
+    *classes, micro, macro = lines
+    said, wrong = (probs > thresholds)[targets == 0], targets == 0
+    assert micro.specificity == pytest.approx(1 - said.sum() / wrong.sum())
+    assert macro.specificity == pytest.approx(np.mean([line.specificity for line in classes]))
+    assert macro.auroc == pytest.approx(roc_auc_score(targets, probs)) and np.isnan(micro.auroc)
+
+
+def test_what_has_no_units_has_no_share_in_the_report():
+    task = tasks.from_dict({"kind": "binary", "classes": ["a"]})
+    line, micro, macro = diagnostics.report(task.metrics(np.zeros((3, 1)), np.full((3, 1), 0.1)))
+    for its in (line, micro, macro):
+        assert np.isnan([its.precision, its.recall, its.f1, its.auroc]).all()
+        assert (its.specificity, its.support) == (1, 0)
+
+
+def test_each_row_is_decided_by_the_thresholds_of_its_fold(labels):
+    targets, probs = labels
+    task = tasks.from_dict({"kind": "multilabel", "classes": ["a", "b", "c"]})
+    names, folds = np.arange(80).astype(str), np.arange(80) % 2
+    table = OofTable(names, names, folds, np.ones(80, int), targets, probs, task, "t", "s", "d", "f")
+    found = diagnostics.predictions(table, 1, {"0": [0.4, 0.5, 0.6], "1": [0.2, 0.7, 0.5]})
+    parts = [
+        task.metrics(targets[folds == k], probs[folds == k], its)
+        for k, its in enumerate(([0.4, 0.5, 0.6], [0.2, 0.7, 0.5]))
+    ]
+    np.testing.assert_array_equal(found.thresholded.confusion, sum(part.confusion for part in parts))
+    assert diagnostics.predictions(table, 1).thresholded is None

@@ -43,13 +43,14 @@ def test_metrics_of_the_ensemble_are_the_tasks_and_name_their_population(complet
     assert f"Log loss {found.log_loss:.5f} Cross-entropy with the targets: the KL plus the targets' own entropy" in text
     assert f"own entropy, {entropy:.5f}." in text
     assert f"Accuracy {100 * found.accuracy:.1f} %" in text
-    assert f"Macro F1 {100 * found.macro_f1:.1f} %" in text
+    assert f"Macro F1 {100 * found.macro_f1:.1f} %" in text and "Micro F1" not in text
+    assert f"Macro AUROC {found.macro_auroc:.3f} Mean over classes" in text and "at thresholds" not in text
     assert f"Calibration error {100 * found.calibration_error:.1f} %" in text
 
 
 def test_the_score_by_number_of_votes_stands_with_the_population_of_every_row(complete, section):
     text, blend = section(complete), blend_of(complete)
-    for n, rule in ((1, "any number of votes"), (5, "≥ 5 votes"), (10, "≥ 10 votes the study's score"), (15, "≥ 15")):
+    for n, rule in ((1, "all units"), (5, "≥ 5 votes"), (10, "≥ 10 votes the study's score"), (15, "≥ 15")):
         rows = complete.votes >= n
         size = f"{rows.sum()} {len(set(complete.groups[rows]))}"
         row = f"{rule} votes {size}" if n == 15 else f"{rule} {size}"
@@ -84,7 +85,7 @@ def test_the_ensemble_and_the_best_tables_stand_side_by_side(complete, section):
     for name, probs in (("the ensemble, cross-fitted", blend_of(complete)), *complete.probs.items()):
         found = metrics_of(complete, probs)
         shares = " ".join(f"{100 * x:.1f} %" for x in (found.accuracy, found.macro_f1, found.calibration_error))
-        assert f"{name} {found.score:.5f} {shares}" in text
+        assert f"{name} {found.score:.5f} {shares} {found.macro_auroc:.3f}" in text
 
 
 def test_only_the_best_of_many_tables_are_compared(fake, section):
@@ -114,3 +115,32 @@ def test_classes_without_f1_are_named(fake, section):
     study.truth = np.tile([3.0, 0, 0, 0, 0, -60.0], (360, 1))
     text = section(study.write().add_ensemble())
     assert re.search(r"Left out, since no unit has it and none is predicted to: [a-z, ]*other\.", text)
+
+
+def test_questions_have_metrics_at_the_thresholds_of_other_folds_too(sounds, section):
+    text, content = section(sounds), files.read_json(sounds.folder.ensemble)["metrics"]
+    found = metrics_of(sounds, blend_of(sounds))
+    assert f"Micro F1 {100 * found.micro_f1:.1f} %" in text
+    for name, key in (("Accuracy", "accuracy"), ("Macro F1", "macro_f1"), ("Micro F1", "micro_f1")):
+        assert f"{name} at thresholds {100 * content['thresholded'][key]:.1f} % The same at thresholds" in text
+
+
+def test_the_auroc_stands_with_its_interval_and_its_gain(sounds, section):
+    text, content = section(sounds), files.read_json(sounds.folder.ensemble)["metrics"]
+    mine, gain = content["macro_auroc_interval"], content["macro_auroc_gain"]
+    assert f"Macro AUROC {mine['value']:.3f} " in text
+    assert f"95\u00a0% interval, by patient: {mine['low']:.3f} to {mine['high']:.3f}".replace("\u00a0", " ") in text
+    assert f"Gain of macro AUROC {gain['value']:+.3f} " in text.replace("\u2212", "-")
+    assert f"{gain['low']:+.3f} to {gain['high']:+.3f}" in text.replace("\u2212", "-")
+
+
+def test_the_plain_baseline_stands_below_the_tables(sounds, section):
+    found = metrics_of(sounds, sounds.plain_probs)
+    row = f"plain baseline: logistic regression on two numbers {found.score:.5f} {100 * found.accuracy:.1f} %"
+    assert row in section(sounds)
+
+
+def test_all_units_are_called_so(sounds, section):
+    text = section(sounds)
+    assert "of the ensemble, cross-fitted · 360 units · 60 patients" in text
+    assert "By number of votes" not in text and "votes" not in text

@@ -67,6 +67,13 @@ VARIANTS = {
     "no ensemble": lambda fake: fake().write().add_trials(),
     "foreign": lambda fake: fake(foreign=True).write().add_ensemble(),
     "one member": lambda fake: fake(strengths={"eeg-base": 2.0}).write().add_trials().add_ensemble(),
+    "labels of everyone": lambda fake: (
+        fake(kind="multilabel", classes=("AS", "AR"), votes=np.ones(360, int), min_votes=1, plain=1.0)
+        .write()
+        .add_trials()
+        .add_ensemble()
+    ),
+    "labels without an ensemble": lambda fake: fake(kind="binary", classes=("a",), plain=1.0).write(),
     "nobody with enough votes": lambda fake: fake(votes=np.full(360, 2)).write().add_trials(),
     "three units": lambda fake: (
         fake(patients=3, units_a_patient=1, votes=np.array([3, 12, 15]), k=3, strengths={"eeg-base": 2.0})
@@ -153,7 +160,7 @@ def test_labels_are_questions_and_are_not_confused(fake, page, kind, classes):
     study = fake(kind=kind, classes=classes).write().add_trials().add_ensemble()
     text = page(study, study.search())
     shown = words_of(section(text, "classes"))
-    assert "Confusion" not in shown and "most votes" not in shown and "Calibration" in shown
+    assert "Confusion of the most probable" not in shown and "most votes" not in shown and "Calibration" in shown
     assert "KL" not in words_of(text) and "Cross-fitted log loss of the ensemble" in words_of(text)
     kept, found = study.kept, OofTable.read(study.folder.ensemble_oof).probs
     for k, name in enumerate(classes):
@@ -163,6 +170,58 @@ def test_labels_are_questions_and_are_not_confused(fake, page, kind, classes):
     right = ((found > 0.5) == (study.targets == 1))[kept].mean()
     assert "Specificity" in shown and "so it is the log loss itself" in metrics and "most votes" not in metrics
     assert f"Accuracy {100 * right:.1f} % Share of right answers, mean over classes" in metrics
+
+
+def test_decisions_stand_at_the_chosen_thresholds_and_at_one_half(sounds, page, no_trials):
+    shown = words_of(section(page(sounds, no_trials), "classes"))
+    metrics = files.read_json(sounds.folder.ensemble)["metrics"]
+    chosen, half = shown.split("Decisions at 0.5")
+    for text, content in ((chosen, metrics["thresholded"]), (half, metrics)):
+        for name, its in content["per_class"].items():
+            shares = " ".join(f"{100 * its[key]:.1f} %" for key in ("precision", "recall", "specificity", "f1"))
+            assert f"{name} {shares} {its['auroc']:.3f} {its['units']} " in text
+        for name, ((right_no, wrong_yes), (wrong_no, right_yes)) in zip(
+            ["AS", "AR", "MR"], content["confusion"], strict=True
+        ):
+            no, yes = right_no + wrong_yes, wrong_no + right_yes
+            first = f"no {right_no} {100 * right_no / no:.1f} % {wrong_yes} {100 * wrong_yes / no:.1f} %"
+            assert (
+                f"{name} True \\ said no yes {first} yes {wrong_no} {100 * wrong_no / yes:.1f} % {right_yes} " in text
+            )
+        assert f"{100 * content['micro_f1']:.1f} % \u2013 {sounds.targets.sum():.0f} Macro average" in text
+
+
+def test_thresholds_stand_by_fold(sounds, page, no_trials):
+    shown = words_of(section(page(sounds, no_trials), "classes"))
+    for fold, its in files.read_json(sounds.folder.ensemble)["metrics"]["thresholds"].items():
+        assert f" {fold} {' '.join(f'{threshold:.3f}' for threshold in its)} " in shown
+    assert "largest F1 on the scored units of the other folds" in shown
+
+
+def test_without_an_ensemble_decisions_are_at_one_half_alone(sounds, page, no_trials):
+    sounds.folder.ensemble.unlink()
+    shown = words_of(section(page(sounds, no_trials), "classes"))
+    assert "Decisions at 0.5" in shown and "chosen thresholds" not in shown and "Thresholds by fold" not in shown
+
+
+def test_the_plain_baseline_stands_among_the_baselines_with_what_it_is(sounds, page, no_trials):
+    verdict = words_of(section(page(sounds, no_trials), "verdict")).replace("\u2212", "-")
+    base = files.read_json(sounds.folder.ensemble)["baselines"]
+    difference = "{value:+.5f} {low:+.5f} to {high:+.5f}".format(**base["differences"]["plain"])
+    assert f"Plain baseline logistic regression on two numbers {base['plain']:.5f} {difference}" in verdict
+
+
+def test_a_study_of_all_units_speaks_of_no_votes(sounds, page):
+    text = words_of(page(sounds, sounds.search()))
+    assert "votes" not in text.replace("one on those with many votes", "")
+    assert "all units · 360 units · 60 patients" in text and "Held-out log loss on all rows" in text
+
+
+def test_votes_have_no_panels_of_questions(complete, page, no_trials):
+    text = words_of(page(complete, no_trials))
+    for word in ("at thresholds", "Thresholds", "Micro", "Sensitivity", "Plain baseline", "plain baseline"):
+        assert word not in text
+    assert "Confusion of the most probable class" in text
 
 
 def test_trials_show_state_params_and_cause(complete, page):

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from hms_ray import files
 from hms_ray.recordings import KINDS
 from hms_ray.report import quality, tables
 from hms_ray.report.page import write_report
@@ -53,10 +54,11 @@ def test_every_measure_of_every_kind_is_explained(complete, kind, measure):
 
 
 def test_outliers_and_windows_are_those_of_the_kind(complete):
-    eeg, spectrogram = (
+    eeg, spectrogram, sound = (
         " ".join(row.meaning for row in look(complete.add_quality(**{k: {}})).kinds[0].rows) for k in KINDS
     )
     assert "beyond 1,024 µV" in eeg and "a window of 50 s" in eeg
+    assert "beyond 0.999 of full scale" in sound and "a window of 20 s" in sound
     assert "beyond 2,981 in the unit of the files" in spectrogram and "a window of 600 s" in spectrogram
 
 
@@ -162,3 +164,25 @@ def test_a_share_that_is_not_nothing_is_not_shown_as_0():
     assert [quality.share(v) for v in (0.0, 1e-6, 0.001, 0.25, 1.0)] == [
         *("0", "< 0.1\u00a0%", "0.1\u00a0%", "25.0\u00a0%", "100.0\u00a0%")
     ]
+
+
+def leave_out(study, *recordings):
+    content = files.read_json(study.folder.study)
+    files.write_json(study.folder.study, content | {"data": content["data"] | {"left_out": list(recordings)}})
+    return study
+
+
+def test_recordings_left_out_are_named_with_their_cause(complete, no_trials, tmp_path):
+    gone = {"unit_id": "patient_004", "name": "patient_004_sit_Mit.wav", "cause": "the file is not there"}
+    leave_out(complete.add_quality(eeg={}), gone, gone | {"name": "<b>.wav", "cause": "it holds no sample"})
+    text = shown(complete, no_trials, tmp_path)
+    assert "2 listed recordings left out" in text and "What training made of it" in text
+    assert "patient_004 patient_004_sit_Mit.wav the file is not there" in text
+    assert "patient_004 <b>.wav it holds no sample" in text
+
+
+def test_what_was_left_out_is_shown_without_any_measures(complete, no_trials, tmp_path):
+    gone = {"unit_id": "patient_004", "name": "a.wav", "cause": "the file is not there"}
+    text = shown(leave_out(complete, gone), no_trials, tmp_path)
+    assert "1 listed recording left out" in text and "What training made of it" not in text
+    assert "Measured" not in text

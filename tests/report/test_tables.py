@@ -92,7 +92,12 @@ def test_fold_sizes_without_tables_are_unknown_not_zero(fake):
 
 def test_population_says_its_rule_and_size():
     assert str(tables.Population(6329, 1054, 10)) == "≥ 10 votes · 6,329 units · 1,054 patients"
-    assert str(tables.Population(1, 1, 1)) == "any number of votes · 1 unit · 1 patient"
+    assert str(tables.Population(1, 1, 1)) == "1 unit · 1 patient"
+    assert tables.Population(1, 1, 1).rule == "all units"
+
+
+def test_what_is_scored_is_worded_within_a_sentence():
+    assert (tables.those("rows", 10), tables.those("units", 1)) == ("rows with ≥ 10 votes", "all units")
 
 
 def test_a_folder_that_is_no_study_is_refused(tmp_path):
