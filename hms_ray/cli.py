@@ -249,8 +249,7 @@ def _report(arguments: argparse.Namespace) -> None:
 def _predict(arguments: argparse.Namespace) -> None:
     from hms_ray.predict import predict
 
-    folder = StudyFolder(arguments.study)
-    rows = predict(folder, _data(arguments, folder.read_study()["data"]["name"]), arguments.out)
+    rows = predict(StudyFolder(arguments.study), _named(arguments), arguments.out)
     print(f"{arguments.out}: {rows} rows")
 
 
@@ -259,8 +258,12 @@ def _data(arguments: argparse.Namespace, dataset: str) -> Path:
     from hms_ray import lookup
     from hms_ray.store.share import cache_root
 
-    data = arguments.data or os.environ.get("HMS_RAY_DATA")
-    return lookup.load("datasets", dataset).locate(data or None, cache_root())
+    return lookup.load("datasets", dataset).locate(_named(arguments), cache_root())
+
+
+def _named(arguments: argparse.Namespace) -> str | None:
+    """Return what the user says of where the data is."""
+    return arguments.data or os.environ.get("HMS_RAY_DATA") or None
 
 
 def _smoke_data(dataset: str) -> Path:

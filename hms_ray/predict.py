@@ -14,14 +14,17 @@ from hms_ray.datasets import Dataset
 from hms_ray.ensemble import _pool
 from hms_ray.errors import ConfigError, raise_all
 from hms_ray.progress import Progress
+from hms_ray.store.share import cache_root
 from hms_ray.study_folder import StudyFolder
 from hms_ray.tasks import Task
 from hms_ray.training import checkpoint
 from hms_ray.training.evaluate import predict as predict_rows
 
 
-def predict(folder: StudyFolder, root: Path, out: Path) -> int:
-    """Write the ensemble's predictions for the test part of `root`; return the number of rows.
+def predict(folder: StudyFolder, data: Path | str | None, out: Path) -> int:
+    """Write the ensemble's predictions for the test part of the data; return the number of rows.
+
+    data: as the study's dataset locates it, a folder for the most part
 
     Raises:
         ConfigError: the study has no ensemble, or one of an earlier version, or a member has no weights here.
@@ -35,14 +38,15 @@ def predict(folder: StudyFolder, root: Path, out: Path) -> int:
     task = tasks.from_dict(study["task"])
     configs = [load_yaml(folder.trial(member["trial"]).config) for member in members]
     runs = [parse_run(with_random_weights(config)) for config in configs]
-    dataset = runs[0].data.module.load_test(root)
+    module = runs[0].data.module
+    dataset = module.load_test(module.locate(None if data is None else str(data), cache_root()))
     progress = Progress("predict")
     probs = []
     for done, (member, run) in enumerate(zip(members, runs, strict=True), start=1):
         probs.append(_member_probs(folder, member["trial"], run, dataset, task))
         progress(done, len(members))
     blend = _blend(ensemble["fitted"], task, np.stack(probs, axis=1))
-    runs[0].data.module.write_submission(out, dataset.units["unit_id"].tolist(), blend)
+    module.write_submission(out, dataset.units["unit_id"].tolist(), blend)
     return len(blend)
 
 

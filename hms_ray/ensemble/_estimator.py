@@ -27,7 +27,7 @@ class Ensemble:
 
     kl_in_sample_: its score on the rows it is fitted on, which is optimistic
     kl_cross_fitted_: the score of predictions whose weights, hyper-parameters, members and pool were all chosen without
-        the patients that they are scored on. For other tasks than votes both are the task's own score.
+        the patients that they are scored on. Of other tasks both are the task's own score.
     interval_: bounds of the cross-fitted score, 95 %, from a bootstrap over patients; None where there are too few
     n_units_, n_groups_: how many units and groups the scores are of
     notes_: what has to be said about them
@@ -97,7 +97,7 @@ def fit(
     weights: np.ndarray | None = None,
     pool: str = "auto",
     *,
-    task: str | Task = "votes",
+    task: str | Task = tasks.DEFAULT,
     names: Sequence[str] | None = None,
     families: Sequence[str] | None = None,
     limits: Limits | None = None,
@@ -108,13 +108,13 @@ def fit(
 
     Args:
         probs: predictions (N, M, K) of M models, each made by a model that had not seen the row's group.
-        targets: (N, K); for votes, shares whose rows sum to 1.
+        targets: (N, K); by default, shares whose rows sum to 1.
         groups: whose rows they are (N,), such as patients; None: each row its own.
         folds: whole numbers (N,), no group in two of them; None: five folds by group.
         weights: how much each row counts (N,); rows of weight 0 are predicted only. None: all alike.
         pool: "auto", which weighs several pools by their nested score, or one of them: linear, log_linear, tempered,
             calibrated, two_level, average, greedy, uniform, best_single.
-        task: "votes" (KL divergence), "multilabel" or "binary" (log loss), or a Task.
+        task: the name of one, a file of hms_ray/tasks, or a Task; by default rows are shares, scored by KL divergence.
         names, families: of the members (M,); members of one family, say of one input, can be pooled first.
         limits: how many members may be used, or how many seconds they may take.
         seed: of the bootstrap; the fit itself has nothing random.

@@ -34,7 +34,7 @@ def task_of(labels: Source) -> Task:
     labels.require(["fold"])
     if set(map(key, classes)) == set(HMS_ORDER):
         classes = list(HMS_ORDER)
-    return tasks.from_dict({"kind": "votes", "classes": classes})
+    return tasks.default(classes)
 
 
 def template(labels: Source, ids: list[str], task: Task) -> OofTable:

@@ -214,11 +214,12 @@ class Ledger:
     def _worded(self, trial: str, folds: Sequence[int]) -> str:
         """Word a score with its population."""
         units, score = len(self.scored(trial, folds).targets), self.score(trial, folds)
-        where = f"{trial} fold {folds[0]}: " if len(folds) == 1 else ""
+        where, least = f"{trial} fold {folds[0]}: " if len(folds) == 1 else "", self.study.min_votes
         if not units:
-            return f"{where}trained; none of its units has {self.study.min_votes} votes, so it has no score"
+            return f"{where}trained; none of its units has {least} votes, so it has no score"
         mark = f", {said}" if (said := optimism(self.study.epoch)) else ""
-        return f"{where}score {score:.4f} on {units} units with >= {self.study.min_votes} votes{mark}"
+        votes = f" with >= {least} votes" if least > 1 else ""
+        return f"{where}score {score:.4f} on {units} units{votes}{mark}"
 
     def _column(self, trial: str, name: str) -> list[float]:
         """Return a column of a trial's curve; a trial that has not begun has an empty one."""

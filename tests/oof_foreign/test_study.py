@@ -207,7 +207,7 @@ def test_the_command_takes_named_columns_ids_and_labels_and_prints_what_it_left_
     lines = capsys.readouterr().out.splitlines()
     left_out = "scored on the 27 of 30 rows of labels.csv that every file has; one.csv lacks 3"
     assert f"note: {left_out}" in lines
-    assert lines[0].startswith("27 units with >= 1 votes")
+    assert lines[0].startswith("27 units of ")
     assert command("--study", study.root) == 0  # the study keeps what was left out, and every later ensemble says it
     assert files.read_json(study.ensemble)["notes"][0] == left_out
     foreign.expect("one")
