@@ -7,8 +7,8 @@ from pathlib import Path
 from hms_ray import files
 
 TRAINING = (
-    *("seeds.py", "files.py", "recordings.py", "specs.py", "tasks", "datasets", "features", "folds.py", "store"),
-    *("augment", "models", "weights.py", "epoch_choice.py", "training", "crossval.py"),
+    *("seeds.py", "files.py", "recordings.py", "specs.py", "tasks", "datasets", "folds.py", "store"),
+    *("encoders", "features", "augment", "models", "weights.py", "epoch_choice.py", "training", "crossval.py"),
 )
 DECIDING = (
     *TRAINING,

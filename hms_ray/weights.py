@@ -9,8 +9,8 @@ from safetensors.torch import load, save_file
 
 from hms_ray import files
 from hms_ray.config import Component
+from hms_ray.encoders.pretrained import SAFE, Source, State
 from hms_ray.errors import DataError
-from hms_ray.models._pretrained import SAFE, Source, State
 from hms_ray.store._writer import MANIFEST
 from hms_ray.store.share import StoreRef, made_once
 

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from hms_ray import files, tasks, weights
 from hms_ray.config import Component, parse_run
 from hms_ray.crossval import build_model
+from hms_ray.encoders.pretrained import Source
 from hms_ray.errors import ConfigError, DataError
 from hms_ray.models import basic_cnn, timm_image
-from hms_ray.models._pretrained import Source
 from hms_ray.store.share import StoreRef
 
 ARCH = "mobilenetv3_small_050"
@@ -156,7 +156,7 @@ def test_weights_that_cannot_be_had_leave_nothing_behind(cache: Path, monkeypatc
         weights.fetch(model("hf-hub:owner/name"))
     assert not list(cache.rglob("model.safetensors")) and not list(cache.rglob("manifest.json"))
     assert not [path for path in (cache / "prepared").iterdir() if any(path.iterdir() if path.is_dir() else ())]
-    monkeypatch.setattr("hms_ray.models._pretrained._download", lambda repository: STATE)
+    monkeypatch.setattr("hms_ray.encoders.pretrained._download", lambda repository: STATE)
     assert same(weights.read(weights.fetch(model("hf-hub:owner/name"))), STATE)
 
 

@@ -7,8 +7,8 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from hms_ray.models._leftover import besides, some
-from hms_ray.models._pretrained import State, misfit
+from hms_ray.encoders.leftover import besides, some
+from hms_ray.encoders.pretrained import State, misfit
 
 
 def published(

@@ -8,10 +8,10 @@ from timm.models import adapt_input_conv
 from torch import nn
 from transformers import SegformerConfig, SegformerModel
 
-from hms_ray.models import _pretrained
+from hms_ray.encoders import pretrained
+from hms_ray.encoders.pretrained import Pretrained, Source, State, called
 from hms_ray.models._heads import WITH_THE_LAST, Classifier
 from hms_ray.models._pictures import Resize, Size
-from hms_ray.models._pretrained import Pretrained, Source, State, called
 from hms_ray.models._transformers import published
 from hms_ray.specs import InputSpec
 
@@ -61,7 +61,7 @@ class MixTransformer(nn.Module):
 
 def source(params: Params) -> Source | None:
     """Return where the weights are, None for random ones."""
-    return _pretrained.source(params, lambda: _pretrained.from_hub(_repository(params)))
+    return pretrained.source(params, lambda: pretrained.from_hub(_repository(params)))
 
 
 def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None = None) -> nn.Module:

@@ -9,13 +9,13 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
+from hms_ray.encoders import pretrained
+from hms_ray.encoders.leftover import besides, some, unexpected_by_timm
+from hms_ray.encoders.pretrained import HUB, Pretrained, Source, State, called, fetched, misfit
 from hms_ray.errors import ConfigError
-from hms_ray.models import _pretrained
 from hms_ray.models._heads import Patterns
-from hms_ray.models._leftover import besides, some, unexpected_by_timm
 from hms_ray.models._pictures import Fused, Resized, Size
 from hms_ray.models._pooling import generalise
-from hms_ray.models._pretrained import HUB, Pretrained, Source, State, called, fetched, misfit
 from hms_ray.specs import InputSpec
 
 LAYOUT = "image"
@@ -62,7 +62,7 @@ class Params(Pretrained):
 
 def source(params: Params) -> Source | None:
     """Return where the weights are, None for random ones."""
-    return _pretrained.source(params, lambda: _published(params.arch))
+    return pretrained.source(params, lambda: _published(params.arch))
 
 
 def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None = None) -> nn.Module:

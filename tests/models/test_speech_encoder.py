@@ -1,23 +1,34 @@
 """Speech encoders: the library's own features on the same weights, what is frozen stays, and waves become sound."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from timm.models import group_parameters
 from torch import nn
-from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2ForPreTraining, Wav2Vec2Model, WavLMConfig, WavLMModel
+from transformers import (
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    Wav2Vec2ForPreTraining,
+    Wav2Vec2Model,
+    WavLMConfig,
+    WavLMModel,
+)
 
+from hms_ray.encoders import speech
+from hms_ray.encoders.pretrained import State
+from hms_ray.encoders.speech import resampled
 from hms_ray.errors import ConfigError
 from hms_ray.models import speech_encoder
-from hms_ray.models._pretrained import State
-from hms_ray.models._speech import resampled
 from hms_ray.params import parse
 from hms_ray.specs import InputSpec
 
 WAVE = InputSpec("wave", (3, 2000), 200.0)
-TINY = dict(speech_encoder.TINY)
+TINY = dict(speech.TINY)
 LIBRARY = {"wav2vec2-tiny": Wav2Vec2Model(Wav2Vec2Config(**TINY)), "wavlm-tiny": WavLMModel(WavLMConfig(**TINY))}
 each_arch = pytest.mark.parametrize("arch", LIBRARY)
 
@@ -47,6 +58,91 @@ def test_features_are_the_librarys_own(arch: str, channels: str, tmp_path: Path)
     each = [library(sound[:, c]).last_hidden_state.mean(1) for c in range(3)]
     expected = torch.cat(each, 1) if channels == "concat" else torch.stack(each).mean(0)
     torch.testing.assert_close(model.body(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def _padded(before: int, length: int, after: int) -> torch.Tensor:
+    """One channel (1, 1, T) of noise between zeros."""
+    noise = torch.randn(length, generator=torch.Generator().manual_seed(1)) * 40 + 7
+    return nn.functional.pad(noise, (before, after)).view(1, 1, -1)
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 6000), (3333, 0), (1000, 777)])
+@each_arch
+def test_padding_is_as_the_published_feature_extractors_have_it(arch: str, before: int, after: int) -> None:
+    """The sound has mean 0 and variance 1 without the zeros; frames that see some of them do not count."""
+    x = _padded(before, 9000, after)
+    model = _build(spec=InputSpec("wave", (1, x.shape[-1]), 200.0), arch=arch).eval()
+    encoder, there = model.body.encoder, x[0, 0, before : before + 9000]
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
+    sound = extractor([there.numpy()], sampling_rate=16_000, return_tensors="pt")["input_values"]
+    frames = encoder(nn.functional.pad(sound, (before, after))).last_hidden_state[0]
+    whole = [i for i in range(len(frames)) if 320 * i >= before and 320 * i + 400 <= before + 9000]
+    torch.testing.assert_close(model.body(x)[0], frames[whole].mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_which_frames_count() -> None:
+    encoder = _build(arch="wav2vec2-tiny").body.encoder
+    there = torch.zeros(4, 16_000, dtype=torch.bool)
+    there[0] = True
+    there[1, 640:8400] = True  # frames 2 to 25, the last of which ends at 320 * 25 + 400
+    there[2, 641:8399] = True
+    there[3, 5000:5100] = True  # no frame sees nothing else
+    frames = speech.frames_with_sound(encoder, there)
+    assert frames.shape == (4, 49) and frames[0].all() and frames[3].all()
+    assert frames[1].nonzero().flatten().tolist() == list(range(2, 26))
+    assert frames[2].nonzero().flatten().tolist() == list(range(3, 25))
+
+
+def test_a_wave_of_zeros_counts_everywhere() -> None:
+    sound, there = speech.standardised(torch.zeros(2, 3000), 1500)
+    assert there.all() and not sound.any()
+
+
+def test_padding_stays_zero_at_another_rate() -> None:
+    x = nn.functional.pad(_sine(30, 4000, 2.0), (0, 8000))[None]
+    sound, there = speech.standardised(x, 4000)
+    assert there[0, :2000].all() and not there[0, 2000:].any() and not sound[0, 2000:].any()
+    assert sound[0, :2000].std(correction=0).item() == pytest.approx(1, abs=1e-3)
+
+
+@each_arch
+def test_all_layers_are_mixed_by_weights(arch: str) -> None:
+    """Equal at the beginning; the first layer is that of the frames before the transformer, as in SUPERB."""
+    model, x = _build(arch=arch, layers="mix").eval(), torch.randn(2, 3, 2000)
+    mix = model.body.mix
+    assert mix.weight.shape == (TINY["num_hidden_layers"] + 1,)
+    sound = speech.standardised(x.flatten(0, 1), 2000)[0]
+    layers = model.body.encoder(sound, output_hidden_states=True).hidden_states
+    means = torch.stack([layer.mean(1).unflatten(0, (2, 3)).mean(1) for layer in layers])  # (L, B, D)
+    torch.testing.assert_close(model.body(x), means.mean(0), rtol=1e-4, atol=1e-5)
+    mix.weight.data = torch.tensor([0.0, 1.0, 2.0])
+    expected = (torch.tensor([0.0, 1.0, 2.0]).softmax(0)[:, None, None] * means).sum(0)
+    torch.testing.assert_close(model.body(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_begins_as_the_mean_and_looks_at_no_padding() -> None:
+    x = _padded(0, 9000, 6000)
+    spec = InputSpec("wave", (1, 15_000), 200.0)
+    model, mean = (_build(spec=spec, pool=pool).eval() for pool in ("attention", "mean"))
+    model.body.encoder.load_state_dict(mean.body.encoder.state_dict())
+    torch.testing.assert_close(model.body(x), mean.body(x), rtol=1e-4, atol=1e-5)
+    score = model.body.pool.score
+    score.weight.data.normal_()
+    frames = model.body.encoder(speech.standardised(x[0], 15_000)[0]).last_hidden_state[0, :27]
+    expected = score(frames).softmax(0).T @ frames
+    torch.testing.assert_close(model.body(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("train", ["head", "encoder"])
+def test_what_puts_frames_together_is_trained_with_the_head(train: str) -> None:
+    spec = replace(WAVE, side=("age",))
+    model = _build(spec=spec, train=train, layers="mix", pool="attention", hidden=16).train()
+    model(torch.randn(4, 3, 2000), torch.randn(4, 1)).square().sum().backward()
+    parts = [model.body.mix.weight, model.body.pool.score.weight, *model.head.parameters()]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in parts[:3])
+    assert model.head[0].in_features == TINY["hidden_size"] + 1 and model.head[-1].in_features == 16
+    layers = group_parameters(model, model.group_matcher(), reverse=True)
+    assert {layers[f"body.{name}"] for name in ("mix.weight", "pool.score.weight")} == {max(layers.values())}
 
 
 @pytest.mark.parametrize("head", [Wav2Vec2ForPreTraining, Wav2Vec2ForCTC])

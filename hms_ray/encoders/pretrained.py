@@ -1,7 +1,8 @@
 """Published weights: where they are, how they are fetched, and what is said where they cannot be had.
 
 A model that has such weights has a parameter `pretrained`, a function `source(params)` that says where they are, and
-takes them in `build(spec, n_outputs, params, weights)`. Whoever searches fetches them once (`hms_ray.weights`).
+takes them in `build(spec, n_outputs, params, weights)`; a feature in `compute(recordings, params, weights)`. Whoever
+searches fetches them once (`hms_ray.weights`). `where` is the section of a run that messages name.
 """
 
 from collections.abc import Callable, Iterator
@@ -67,33 +68,34 @@ class Source:
     load: Callable[[], State]
 
 
-def source(params: Pretrained, published: Callable[[], Source]) -> Source | None:
+def source(params: Pretrained, published: Callable[[], Source], where: str = "model") -> Source | None:
     """Return where a network's weights are, None for random ones; published: those that `pretrained: true` means."""
     if params.pretrained is True:
         return published()
     if params.pretrained is False:
         return None
     if params.pretrained.startswith(HUB):
-        return from_hub(params.pretrained.removeprefix(HUB))
-    return from_file(Path(params.pretrained))
+        return from_hub(params.pretrained.removeprefix(HUB), where)
+    return from_file(Path(params.pretrained), where)
 
 
-def from_hub(repository: str) -> Source:
+def from_hub(repository: str, where: str = "model") -> Source:
     """Return the weights of a repository of the Hugging Face hub."""
-    return Source(f"{HUB}{repository}", lambda: fetched(f"{HUB}{repository}", lambda: _download(repository)))
+    name = f"{HUB}{repository}"
+    return Source(name, lambda: fetched(name, lambda: _download(repository), where))
 
 
-def from_file(path: Path) -> Source:
+def from_file(path: Path, where: str = "model") -> Source:
     """Return the weights of a .safetensors file; one that holds others has another key.
 
     Raises:
         ConfigError: it has been deleted since the parameter was checked.
     """
-    with _there(path):
-        return Source(f"file:{path} {files.fingerprint(path.read_bytes())}", lambda: _read(path))
+    with _there(path, where):
+        return Source(f"file:{path} {files.fingerprint(path.read_bytes())}", lambda: _read(path, where))
 
 
-def fetched(name: str, load: Callable[[], State]) -> State:
+def fetched(name: str, load: Callable[[], State], where: str = "model") -> State:
     """Return what `load` fetches.
 
     Raises:
@@ -103,11 +105,11 @@ def fetched(name: str, load: Callable[[], State]) -> State:
         return load()
     except (OSError, EntryNotFoundError, HFValidationError, HTTPError) as error:
         raise ConfigError(
-            f"model.pretrained: {name} {_missing(error)}; fetch it where there is a network (HF_HOME names the cache), "
-            "or name a file, or say false"
+            f"{where}.pretrained: {name} {_missing(error)}; fetch it where there is a network (HF_HOME names the "
+            "cache), or name a file, or say false"
         ) from error
     except BROKEN as error:  # a fetch that was cut short
-        raise ConfigError(f"model.pretrained: {name} is broken: {' '.join(str(error).split())[:200]}") from error
+        raise ConfigError(f"{where}.pretrained: {name} is broken: {' '.join(str(error).split())[:200]}") from error
 
 
 def called(params: Pretrained, published: str) -> str:
@@ -115,9 +117,9 @@ def called(params: Pretrained, published: str) -> str:
     return params.pretrained if isinstance(params.pretrained, str) else published
 
 
-def misfit(name: str, network: str, cause: str) -> ConfigError:
+def misfit(name: str, network: str, cause: str, where: str = "model") -> ConfigError:
     """Return the error for weights of another network."""
-    return ConfigError(f"model.pretrained: the weights {name} do not fit {network}: {' '.join(cause.split())[:300]}")
+    return ConfigError(f"{where}.pretrained: the weights {name} do not fit {network}: {' '.join(cause.split())[:300]}")
 
 
 def _missing(error: Exception) -> str:
@@ -142,25 +144,25 @@ def _download(repository: str) -> State:
     Offline, that is where the cache has one: what the repository has is not known then.
     """
     try:
-        return _read(Path(hf_hub_download(repository, SAFE)))
+        return load_file(hf_hub_download(repository, SAFE))
     except EntryNotFoundError as error:
         if _is_unreachable(error):
             raise
         return torch.load(hf_hub_download(repository, PICKLED), map_location="cpu", weights_only=True)
 
 
-def _read(path: Path) -> State:
+def _read(path: Path, where: str = "model") -> State:
     try:
-        with _there(path):
+        with _there(path, where):
             return load_file(path)
     except SafetensorError as error:
-        raise ConfigError(f"model.pretrained: {path} is broken: {error}") from error
+        raise ConfigError(f"{where}.pretrained: {path} is broken: {error}") from error
 
 
 @contextmanager
-def _there(path: Path) -> Iterator[None]:
+def _there(path: Path, where: str) -> Iterator[None]:
     """Word that a file is gone as the parameter's check does."""
     try:
         yield
     except FileNotFoundError as error:
-        raise ConfigError(f"model.{SPELLINGS}; there is no such file: {path}") from error
+        raise ConfigError(f"{where}.{SPELLINGS}; there is no such file: {path}") from error

@@ -9,9 +9,9 @@ import torch
 from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
 from safetensors.torch import save_file
 
+from hms_ray.encoders import pretrained
+from hms_ray.encoders.pretrained import Pretrained, Source, called, fetched, from_hub, source
 from hms_ray.errors import ConfigError
-from hms_ray.models import _pretrained
-from hms_ray.models._pretrained import Pretrained, Source, called, fetched, from_hub, source
 from hms_ray.params import parse
 
 WEIGHTS = {"a": torch.arange(3.0)}
@@ -114,7 +114,7 @@ def _answers(monkeypatch: pytest.MonkeyPatch, error: Exception, cause: Exception
         asked.append(name)
         raise error from cause
 
-    monkeypatch.setattr(_pretrained, "hf_hub_download", download)
+    monkeypatch.setattr(pretrained, "hf_hub_download", download)
     return asked
 
 

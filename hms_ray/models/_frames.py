@@ -1,0 +1,48 @@
+"""Frames that several layers of an encoder made become one vector: which layers count how much, and which frames."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+Pool = Literal["mean", "attention"]
+
+
+class LayerMix(nn.Module):
+    """L layers of frames (B, T, D) -> their weighted mean (B, T, D), the weights a softmax, equal at the beginning.
+
+    As SUPERB's probes use all layers of an encoder (Yang et al. 2021, arXiv:2105.01051).
+    """
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(layers))
+
+    def forward(self, layers: Sequence[torch.Tensor]) -> torch.Tensor:
+        shares = self.weight.softmax(0).unbind()
+        return sum(share * frames for share, frames in zip(shares, layers, strict=True))
+
+
+class FramePool(nn.Module):
+    """Frames (B, T, D) -> their mean (B, D) over those that count, or with weights that the network learns.
+
+    Attention is a softmax over one score a frame (Safari et al. 2020, arXiv:2008.01077); it begins as the mean.
+    """
+
+    def __init__(self, width: int, pool: Pool) -> None:
+        super().__init__()
+        self.score = nn.Linear(width, 1, bias=False) if pool == "attention" else None  # a bias would change nothing
+        if self.score is not None:
+            nn.init.zeros_(self.score.weight)
+
+    def forward(self, frames: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Tensor:
+        """Pool frames; counts (B, T): which of them count, one at least of each row; None: all."""
+        if self.score is None and counts is None:
+            return frames.mean(1)
+        scores = frames.new_zeros(frames.shape[:2]) if self.score is None else self.score(frames)[..., 0]  # (B, T)
+        if counts is not None:
+            scores = scores.masked_fill(~counts, -torch.inf)
+        return (scores.float().softmax(1)[..., None] * frames).sum(
+            1
+        )  # no product of matrices: in half precision, coarse
