@@ -203,7 +203,7 @@ def _run(arguments: argparse.Namespace, work: Callable[..., Any]) -> None:
         raise ConfigError("--smoke sets the number of trials and folds itself; leave out --trials and --folds")
     spaces = [space.load(name, tuple(overrides)) for name in arguments.space]
     if arguments.smoke:
-        spaces = [space.small(item) for item in spaces]
+        spaces = [space.small(item, overrides) for item in spaces]
     default = "+".join(item.name for item in spaces) + ("-smoke" if arguments.smoke else "")
     folder = StudyFolder(arguments.study or Path("runs") / default)
     dataset = spaces[0].run.data.name

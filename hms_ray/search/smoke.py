@@ -1,28 +1,49 @@
 """What `--smoke` trains of a space: few epochs, random weights, and what the space says of it."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from hms_ray.config import try_run
-from hms_ray.search.paths import covers, put, replaced
+from hms_ray.search.paths import covers, get, put, replaced
 from hms_ray.search.ranges import Range
 
 
-def smoke_run(base: Mapping[str, Any], smoke: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return a base run as `--smoke` trains it, and what is wrong with it; without a word on stages, they are short."""
+def smoke_run(
+    base: Mapping[str, Any], smoke: Mapping[str, Any], fixed: Collection[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """Return a base run as `--smoke` trains it, and what is wrong with it; without a word on stages, they are short.
+
+    fixed: dotted paths that the user has set, which stay as they are
+    """
     content = copy.deepcopy(dict(base)) | {"folds": 2}
-    if "stages" not in smoke:
+    if "stages" not in smoke and not _touched("stages", fixed):
         content["stages"] = [{**stage, "epochs": min(stage["epochs"], 2)} for stage in content["stages"]]
-    if "model" not in smoke and "pretrained" in content["model"]:
-        content["model"]["pretrained"] = False
+    for section in ("feature", "model"):
+        if section not in smoke and "pretrained" in content[section] and not _touched(f"{section}.pretrained", fixed):
+            content[section]["pretrained"] = False
     try:
         for path, value in smoke.items():
-            put(content, str(path), value)
+            put(content, str(path), _kept(content, str(path), value, fixed))
     except KeyError as error:
         return content, [f"{path}: the run has no such place: {error.args[0]}"]
     run, found = try_run(content)
     return (run.content if run else content), found
+
+
+def _touched(path: str, fixed: Collection[str]) -> bool:
+    return any(covers(path, own) or covers(own, path) for own in fixed)
+
+
+def _kept(content: Mapping[str, Any], path: str, value: Any, fixed: Collection[str]) -> Any:
+    """Return a value of the smoke run, with what the user has set at that path or below it."""
+    if any(covers(own, path) for own in fixed):
+        return get(content, path)
+    value = copy.deepcopy(value)
+    for own in fixed:
+        if covers(path, own):
+            put(value, own.removeprefix(f"{path}."), get(content, own))
+    return value
 
 
 def fits(item: Range, content: Mapping[str, Any], smoke: Mapping[str, Any]) -> bool:

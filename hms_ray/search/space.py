@@ -235,14 +235,19 @@ def parse(name: str, content: Mapping[str, Any]) -> Space:
     return Space(check_id(name), str(content.get("description", "")), base, ranges, search, smoke, **parsed)
 
 
-def small(space: Space) -> Space:
-    """Return the space as `--smoke` runs it: two trials, two folds, random weights, and what the space says of it."""
+def small(space: Space, overrides: Sequence[str] = ()) -> Space:
+    """Return the space as `--smoke` runs it: two trials, two folds, random weights, and what the space says of it.
+
+    overrides: `key=value`, with which it was loaded; what they set stays
+    """
     budget = Budget(trials=2, trial_folds=1, finalists=2)
     if isinstance(space, Union):
-        members = tuple(map(small, space.spaces))
+        members = tuple(small(member, overrides) for member in space.spaces)
         search = {path: value for path, value in space.search.items() if path == MEMBER or _is_of(path, members)}
         return replace(space, base=members[0].base, search=search, spaces=members, budget=budget, sampler=Sampler())
-    content, _ = smoke_run(space.run.content, space.smoke)
+    fixed = [override.partition("=")[0] for override in overrides]
+    content, found = smoke_run(space.run.content, space.smoke, fixed)
+    raise_all(found, ConfigError, f"space {space.name}, as --smoke runs it")
     ranges = tuple(item for item in space.ranges if fits(item, content, space.smoke))
     search = {item.path: space.search[item.path] for item in ranges}
     return replace(space, base=content, ranges=ranges, search=search, budget=budget, sampler=Sampler())

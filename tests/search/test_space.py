@@ -10,6 +10,7 @@ import yaml
 from hms_ray.config import parse_run, try_run
 from hms_ray.errors import ConfigError
 from hms_ray.search import space
+from hms_ray.search.paths import put
 from hms_ray.search.space import parse
 
 BASE = {
@@ -543,3 +544,24 @@ def test_what_a_study_keeps_of_a_space_is_the_same_space():
     again = parse("toy", item.resolved())
     assert again.resolved() == item.resolved()
     assert again.ranges == item.ranges
+
+
+def test_what_the_user_sets_stays_in_a_smoke_run():
+    base, smoke = made().run.content, {"stages": [{"epochs": 3, "lr": 0.5}], "optim.batch": 4, "model": CNN}
+    for path, value in (("stages.0.epochs", 1), ("optim.batch", 7), ("model.width", 32)):
+        put(base, path, value)
+    small = space.small(made(base=base, smoke=smoke), ["stages.0.epochs=1", "optim.batch=7", "model.width=32"]).run
+    assert (small.stages[0].epochs, small.stages[0].lr) == (1, 0.5), "the rest of the section is the smoke run's"
+    assert small.optim.batch == 7 and small.model.params.width == 32
+
+
+def test_weights_that_the_user_names_are_those_of_a_smoke_run():
+    item = made(base=copy.deepcopy(BASE) | {"model": TIMM})
+    assert space.small(item).run.model.params.pretrained is False
+    assert space.small(item, ["model.pretrained=true"]).run.model.params.pretrained is True
+
+
+def test_a_smoke_run_that_the_user_makes_impossible_is_refused():
+    base = copy.deepcopy(BASE) | {"model": TIMM}
+    with pytest.raises(ConfigError, match="as --smoke runs it"):
+        space.small(made(base=base, smoke={"model": CNN}), ["model.arch=resnet18"])
