@@ -214,7 +214,7 @@ def test_the_plain_baseline_stands_among_the_baselines_with_what_it_is(sounds, p
 def test_a_study_of_all_units_speaks_of_no_votes(sounds, page):
     text = words_of(page(sounds, sounds.search()))
     assert "votes" not in text.replace("one on those with many votes", "")
-    assert "all units · 360 units · 60 patients" in text and "Held-out log loss on all rows" in text
+    assert "all 360 units · 60 patients" in text and "Held-out log loss on all rows" in text
 
 
 def test_votes_have_no_panels_of_questions(complete, page, no_trials):
