@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,19 +12,36 @@ from hms_ray import files
 from hms_ray.config import Component
 from hms_ray.encoders.pretrained import SAFE, Source, State
 from hms_ray.errors import DataError
+from hms_ray.features._feature import FeatureRef
 from hms_ray.store._writer import MANIFEST
 from hms_ray.store.share import StoreRef, made_once
 
 log = logging.getLogger(__name__)
 
 
-def fetch(model: Component) -> StoreRef | None:
-    """Have the weights from which a model begins in the cache, and return where; None: it begins from random ones.
+@dataclass(frozen=True)
+class Fetched:
+    """Gives weights that have been fetched, on whatever machine it is called; errors as in read."""
+
+    store: StoreRef
+
+    def __call__(self) -> State:
+        return read(self.store)
+
+
+def equipped(feature: FeatureRef) -> FeatureRef:
+    """Return the feature with its published weights, where it computes with some; errors as in fetch."""
+    store = fetch(feature)
+    return feature if store is None else replace(feature, weights=Fetched(store))
+
+
+def fetch(of: Component | FeatureRef) -> StoreRef | None:
+    """Have the published weights of a model or a feature in the cache, and return where; None: it has random ones.
 
     Raises:
         ConfigError: they are neither in the hub's cache nor to be had, or broken; or the store's URL fails.
     """
-    source = model.module.source(model.params) if hasattr(model.module, "source") else None
+    source = of.module.source(of.params) if hasattr(of.module, "source") else None
     if source is None:
         return None
     store = StoreRef.of(f"weights-{files.fingerprint(source.key)}")

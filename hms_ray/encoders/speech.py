@@ -4,7 +4,6 @@ Sound is standardised, as the encoders expect: how large it was is lost. Zeros a
 is nothing; the encoder sees them, but its frames there are told from the others.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
@@ -17,6 +16,7 @@ from hms_ray.encoders.leftover import besides, some
 from hms_ray.encoders.pretrained import Pretrained, Source, State
 
 RATE_HZ = 16_000  # of the sound that the encoders know
+FRAME, HOP = 400, 320  # steps of sound that a frame sees, and from one frame to the next
 MAX_FRAMES = 3000  # a minute of sound: attention grows with their square
 KINDS = {"wav2vec2": (Wav2Vec2Config, Wav2Vec2Model), "wavlm": (WavLMConfig, WavLMModel)}
 UNMASKED = {"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0}
@@ -152,7 +152,7 @@ def encode(
     sound, there = standardised(x, steps)
     found = network(sound, output_hidden_states=every_layer)
     states = found.hidden_states if every_layer else (found.last_hidden_state,)
-    return states, frames_with_sound(network, there)
+    return states, frames_with_sound(there)
 
 
 def standardised(x: torch.Tensor, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -169,18 +169,17 @@ def standardised(x: torch.Tensor, steps: int) -> tuple[torch.Tensor, torch.Tenso
     return sound / (variance + TINIEST).sqrt(), there
 
 
-def frames_with_sound(network: Encoder, there: torch.Tensor) -> torch.Tensor:
+def frames_with_sound(there: torch.Tensor) -> torch.Tensor:
     """Return which frames (N, frames) see nothing but sound, of where sound (N, steps) is; all, where none does."""
     begin, end = _ends(there)
-    first = -(-begin // math.prod(network.config.conv_stride))
-    place = torch.arange(frames_of(network, there.shape[-1]), device=there.device)
-    found = (place >= first) & (place < network._get_feat_extract_output_lengths(end))
+    first_step = HOP * torch.arange(frames_of(there.shape[-1]), device=there.device)
+    found = (first_step >= begin) & (first_step + FRAME <= end)
     return found | ~found.any(-1, keepdim=True)
 
 
-def frames_of(network: Encoder, steps: int) -> int:
+def frames_of(steps: int) -> int:
     """Return how many frames so many steps of sound make."""
-    return max(0, int(network._get_feat_extract_output_lengths(steps)))
+    return max(0, (steps - FRAME) // HOP + 1)
 
 
 def resampled(x: torch.Tensor, steps: int) -> torch.Tensor:

@@ -56,18 +56,18 @@ def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None
         ConfigError: the wave is too short or too long as sound, or the weights are another network's.
     """
     network = speech.build(params, params.encoder_drop_rate, weights)
-    steps, concat = _steps(spec, params, network), params.channels == "concat"
+    steps, concat = _steps(spec, params), params.channels == "concat"
     body = Speech(network, steps, params.train, concat, params.pool, params.layers == "mix")
     width = params.known.width * (spec.shape[0] if concat else 1)
     return Classifier(body, width, n_outputs, params.drop_rate, body.LAYERS, len(spec.side), params.hidden)
 
 
-def _steps(spec: InputSpec, params: Params, network: speech.Encoder) -> int:
+def _steps(spec: InputSpec, params: Params) -> int:
     """Return how many steps of sound a wave becomes."""
     steps = spec.shape[-1]
     if params.speed is not None:
         steps = round(steps * speech.RATE_HZ / (spec.rate_hz * params.speed))
-    frames = speech.frames_of(network, steps)
+    frames = speech.frames_of(steps)
     if not 1 <= frames <= speech.MAX_FRAMES:
         raise ConfigError(
             f"model.speed {params.speed}: {spec.shape[-1]} steps at {spec.rate_hz:g} Hz become {steps} steps of sound, "

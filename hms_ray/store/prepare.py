@@ -61,13 +61,19 @@ def check(dataset: Dataset, feature: FeatureRef, params: InputParams) -> None:
     """Look into every file that a run reads, unless what it reads is prepared, and refuse what cannot be.
 
     Raises:
-        ConfigError: the dataset has no such recordings or numbers, or HMS_RAY_STORE cannot be written to.
+        ConfigError: the dataset has no such recordings or numbers, HMS_RAY_STORE cannot be written to, or a feature
+            with published weights shall be computed while training.
         DataError: a recording is missing, or its file broken, or it ends before a window begins.
     """
     strange = [name for name in params.side if name not in dataset.examples.side]
     if strange:
         known = ", ".join(dataset.examples.side.columns) or "none"
         raise ConfigError(f"input.side: dataset {dataset.name!r} has no {', '.join(strange)}; it has {known}")
+    if params.compute == "batch" and feature.origin is not None:
+        raise ConfigError(
+            f"input.compute: feature {feature.name} has published weights, with which it is computed once, before "
+            "training: say prepared"
+        )
     for kind in feature.spec.kinds:
         dataset.require(kind, f"features.{feature.name}")
     for store, kinds in _stores(dataset, feature, params).items():
@@ -131,9 +137,10 @@ def _stores(dataset: Dataset, feature: FeatureRef, params: InputParams) -> dict[
     Recordings are the same for every feature and every choice of units.
     """
     if params.compute == "prepared":
-        code = sources.files_of_code((*CODE, "features"))
+        encoder = ("encoders",) if hasattr(feature.module, "source") else ()
+        code = sources.files_of_code((*CODE, "features", *encoder))
         data = [dataset.fingerprint, *map(dataset.recordings_fingerprint, feature.spec.kinds)]
-        mark = files.fingerprint(VERSION, params.dtype, data, feature.dump(), code)
+        mark = files.fingerprint(VERSION, params.dtype, data, feature.dump(), feature.origin, code)
         return {StoreRef.of(f"{feature.name}-{mark}"): feature.spec.kinds}
     stores, made_by = {}, sources.files_of_code(CODE)
     for kind in feature.spec.kinds:

@@ -10,24 +10,28 @@ import torch
 
 from hms_ray import lookup, recordings
 from hms_ray.errors import ConfigError
+from hms_ray.features._feature import FeatureRef
 from hms_ray.params import Params, parse
 from hms_ray.specs import InputSpec
 
 MakeRecordings = Callable[..., dict[str, torch.Tensor]]
 MOST = 64  # combinations of choices that are tried of a feature
+# where the default has weights from elsewhere, and a hundred million of them
+SMALL = {"speech_embedding": {"arch": "wav2vec2-tiny", "pretrained": False, "seconds": 4.0, "segments": 3}}
 
 
-def _each_choice(kind: type[Params]) -> list[Params]:
+def _each_choice(name: str) -> list[Params]:
     """The parameters with every combination of the fields that are a choice; combinations that are refused are left
     out."""
-    fields = {key: field.annotation for key, field in kind.model_fields.items()}
+    kind, small = lookup.load("features", name).Params, SMALL.get(name, {})
+    fields = {key: field.annotation for key, field in kind.model_fields.items() if key not in small}
     choices = {key: get_args(of) for key, of in fields.items() if get_origin(of) is Literal}
     every = itertools.product(*choices.values())
     wanted = [dict(zip(choices, values, strict=True)) for values in itertools.islice(every, MOST)]
     found = []
     for values in wanted:
         try:
-            found.append(parse(kind, values, "feature"))
+            found.append(parse(kind, {**values, **small}, "feature"))
         except ConfigError:
             continue
     assert found, "some combination works"
@@ -35,9 +39,13 @@ def _each_choice(kind: type[Params]) -> list[Params]:
 
 
 NAMES = lookup.names("features")
-EACH = [(name, params) for name in NAMES for params in _each_choice(lookup.load("features", name).Params)]
+EACH = [(name, params) for name in NAMES for params in _each_choice(name)]
 each_choice = pytest.mark.parametrize(("name", "params"), EACH, ids=[f"{name}-{params}" for name, params in EACH])
 each = pytest.mark.parametrize("name", NAMES)
+
+
+def _small(name: str) -> Params:
+    return lookup.load("features", name).Params(**SMALL.get(name, {}))
 
 
 def _compute(name: str, batch: dict[str, torch.Tensor], params: Params) -> torch.Tensor:
@@ -62,7 +70,7 @@ def test_examples_are_as_the_spec_says(name: str, params: Params, made_up_record
 @each
 def test_a_row_is_computed_alike_in_any_batch(name: str, made_up_recordings: MakeRecordings) -> None:
     module = lookup.load("features", name)
-    params = module.Params()
+    params = _small(name)
     batch = made_up_recordings(module.spec(params).kinds, 3)
     whole = _compute(name, batch, params)
     assert torch.equal(whole, _compute(name, batch, params)) and not torch.equal(whole[0], whole[1])
@@ -73,9 +81,9 @@ def test_a_row_is_computed_alike_in_any_batch(name: str, made_up_recordings: Mak
 @each
 def test_the_recordings_given_are_not_written_to(name: str, made_up_recordings: MakeRecordings) -> None:
     module = lookup.load("features", name)
-    batch = made_up_recordings(module.spec(module.Params()).kinds, 3)
+    batch = made_up_recordings(module.spec(_small(name)).kinds, 3)
     before = {kind: values.clone() for kind, values in batch.items()}
-    _compute(name, batch, module.Params())
+    _compute(name, batch, _small(name))
     assert all(torch.equal(batch[kind].nan_to_num(7), before[kind].nan_to_num(7)) for kind in batch)
 
 
@@ -92,4 +100,16 @@ def test_parameters_are_strict_and_told(name: str) -> None:
 def test_it_says_what_it_is(name: str) -> None:
     module = lookup.load("features", name)
     assert all(inspect.getdoc(thing) for thing in (module, module.Params, module.spec, module.compute))
-    assert list(inspect.signature(module.compute).parameters) == ["recordings", "params"]
+    given = ["weights"] if "pretrained" in module.Params.model_fields else []
+    assert list(inspect.signature(module.compute).parameters) == ["recordings", "params", *given]
+
+
+@each
+def test_published_weights_have_a_place(name: str) -> None:
+    module = lookup.load("features", name)
+    if "pretrained" not in module.Params.model_fields:
+        assert not hasattr(module, "source") and FeatureRef(name, module.Params()).origin is None
+        return
+    assert FeatureRef(name, module.Params(pretrained=False)).origin is None
+    assert FeatureRef(name, module.Params(pretrained="hf-hub:owner/name")).origin == "hf-hub:owner/name"
+    assert FeatureRef(name, module.Params()).origin.startswith(("hf-hub:", "https:"))

@@ -81,16 +81,22 @@ def test_padding_is_as_the_published_feature_extractors_have_it(arch: str, befor
 
 
 def test_which_frames_count() -> None:
-    encoder = _build(arch="wav2vec2-tiny").body.encoder
     there = torch.zeros(4, 16_000, dtype=torch.bool)
     there[0] = True
     there[1, 640:8400] = True  # frames 2 to 25, the last of which ends at 320 * 25 + 400
     there[2, 641:8399] = True
     there[3, 5000:5100] = True  # no frame sees nothing else
-    frames = speech.frames_with_sound(encoder, there)
+    frames = speech.frames_with_sound(there)
     assert frames.shape == (4, 49) and frames[0].all() and frames[3].all()
     assert frames[1].nonzero().flatten().tolist() == list(range(2, 26))
     assert frames[2].nonzero().flatten().tolist() == list(range(3, 25))
+
+
+@each_arch
+def test_frames_are_as_many_as_the_library_says(arch: str) -> None:
+    for steps in (400, 719, 720, 721, 16_000, 319_999):
+        assert speech.frames_of(steps) == int(LIBRARY[arch]._get_feat_extract_output_lengths(steps))
+    assert speech.frames_of(399) == 0
 
 
 def test_a_wave_of_zeros_counts_everywhere() -> None:
