@@ -31,7 +31,7 @@ from hms_ray.tasks import Task
 from hms_ray.training.batches import TrainingData
 from hms_ray.training.loop import Recipe, train_fold
 from hms_ray.training.team import Replica
-from hms_ray.weights import origin
+from hms_ray.weights import equipped, origin
 from hms_ray.weights import read as read_weights
 
 
@@ -112,9 +112,14 @@ def recipe(run: RunConfig, task: Task, fold: int, weights: StoreRef | None = Non
         epoch=run.epoch,
         min_votes=run.score.min_votes,
         test_time=test_time(run),
-        seed=seeds.derive(run.seed, "fold", fold),
+        seed=fold_seed(run, fold),
         mark=files.fingerprint(sources.fingerprint(), own, fold, weights and weights.name),
     )
+
+
+def fold_seed(run: RunConfig, fold: int) -> int:
+    """Return the seed of a fold."""
+    return seeds.derive(run.seed, "fold", fold)
 
 
 def test_time(run: RunConfig) -> tuple[ModuleType, ...]:
@@ -140,15 +145,16 @@ def build_model(run: RunConfig, task: Task, weights: StoreRef | None = None) -> 
     return network
 
 
-def with_random_weights(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the run's plain values without pretrained weights: it needs neither the hub nor the file it had.
+def with_random_weights(content: Mapping[str, Any], *sections: str) -> Mapping[str, Any]:
+    """Return the run's plain values without the pretrained weights of those sections, by default the model's.
 
-    What is no run is left as it is, for `parse_run` to refuse.
+    It needs neither the hub nor the file it had. What is no run is left as it is, for `parse_run` to refuse.
     """
-    model = content.get("model") if isinstance(content, Mapping) else None
-    if not isinstance(model, Mapping) or "pretrained" not in model:
+    if not isinstance(content, Mapping):
         return content
-    return {**content, "model": {**model, "pretrained": False}}
+    given = {key: content.get(key) for key in sections or ("model",)}
+    random = {k: {**v, "pretrained": False} for k, v in given.items() if isinstance(v, Mapping) and "pretrained" in v}
+    return {**content, **random}
 
 
 def rehearse(run: RunConfig, task: Task) -> None:
@@ -179,8 +185,12 @@ def rehearse(run: RunConfig, task: Task) -> None:
 
 
 def prepare_inputs(dataset: Dataset, run: RunConfig, workers: Workers | None = None) -> tuple[StoreRef, ...]:
-    """Return the stores that the run reads, prepared unless that is done; errors as in `store.prepare`."""
-    return prepare(dataset, _feature(run), run.input, Progress, workers)
+    """Return the stores that the run reads, prepared unless that is done; errors as in `store.prepare`.
+
+    Raises:
+        ConfigError: besides, the feature's published weights cannot be had, or are another network's.
+    """
+    return prepare(dataset, equipped(_feature(run)), run.input, Progress, workers)
 
 
 def check_inputs(dataset: Dataset, run: RunConfig) -> None:

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from hms_ray import files, folds, oof
-from hms_ray.config import RunConfig, Score, parse_run, try_run
+from hms_ray.config import Component, RunConfig, Score, parse_run, try_run
 from hms_ray.crossval import (
     Labels,
     build_model,
     check_inputs,
+    fold_seed,
     prepare_inputs,
     rehearse,
     table_of,
@@ -33,7 +34,7 @@ from hms_ray.store.inputs import read_quality
 from hms_ray.store.share import StoreRef
 from hms_ray.store.workers import Workers
 from hms_ray.study_folder import StudyFolder, TrialFolder
-from hms_ray.training import pseudo
+from hms_ray.training import pseudo, watch
 from hms_ray.weights import fetch as fetch_weights
 
 CHOSEN_ON = "warm_start_chosen_on"
@@ -111,7 +112,7 @@ class Study:
         try:
             for k in range(self.folds):
                 train = np.flatnonzero(trusted & (self.labels.folds != k))
-                _check_stages(run, self.dataset, train)
+                _check_stages(run, k, self.dataset, train)
         except TrialFailed as error:
             kept = f"{trusted.sum()} of {len(trusted)} units are good enough"
             raise ConfigError(f"space {space.name}: quality: {kept}: {error}") from error
@@ -125,13 +126,16 @@ class Study:
 
     def weights(self, run: RunConfig) -> StoreRef | None:
         """Return the published weights from which a run begins, fetched unless that is done; None: random ones."""
-        key = files.fingerprint(run.model.dump())
+        return self._fetched(run.model)
+
+    def _fetched(self, part: Component) -> StoreRef | None:
+        key = files.fingerprint(part.kind, part.dump())
         if key not in self.fetched:
-            self.fetched[key] = fetch_weights(run.model)
+            self.fetched[key] = fetch_weights(part)
         return self.fetched[key]
 
     def fetch(self, spaces: Sequence[Space]) -> None:
-        """Fetch the weights of the base runs and of each choice, and see that they fit.
+        """Fetch the weights of the base runs and of each choice, and see that a model's fit.
 
         Raises:
             ConfigError: lists those that cannot be had, or are another network's.
@@ -140,6 +144,7 @@ class Study:
         for space in spaces:
             for run in variants(space):
                 try:
+                    self._fetched(run.feature)
                     if (weights := self.weights(run)) is not None:
                         build_model(run, self.labels.task, weights)
                 except ConfigError as error:
@@ -171,7 +176,7 @@ class Study:
         saved, weights = folder.fold(fold).checkpoint.absolute(), self.weights(run)
         if weights is not None:
             _check_beginning(folder, weights)
-        content = with_random_weights(run.content)  # a worker has the store, not the file that the run names
+        content = with_random_weights(run.content, "model", "feature")  # a worker has stores, not such files
         return FoldJob(trial, content, fold, self.stores(run), saved, weights, limits)
 
 
@@ -251,17 +256,20 @@ def _check_runs(spaces: Sequence[Space], dataset: Dataset, fold: np.ndarray) -> 
                 check_inputs(dataset, run)
                 rehearse(run, dataset.task)
                 for k in range(run.folds):
-                    _check_stages(run, dataset, np.flatnonzero(fold != k))
+                    _check_stages(run, k, dataset, np.flatnonzero(fold != k))
             except (ConfigError, TrialFailed) as error:
                 faults.append(f"space {space.name}: {error}")
     raise_all(dict.fromkeys(faults), ConfigError, "a run that cannot work")
 
 
-def _check_stages(run: RunConfig, dataset: Dataset, train: np.ndarray) -> None:
+def _check_stages(run: RunConfig, fold: int, dataset: Dataset, train: np.ndarray) -> None:
     """Raise what a fold would raise when it comes to the stage, hours later; train: the units that it may train on."""
     votes, groups = (dataset.units[name].to_numpy() for name in ("votes", "group_id"))
-    for stage in run.stages:
+    for number, stage in enumerate(run.stages):
         rows = stage.rows(votes, train)
+        if stage.watch:
+            watch.check(stage.watch, groups[rows])
+            rows = rows[~watch.set_aside(stage.watch, groups[rows], fold_seed(run, fold), number)]
         stage.steps(len(dataset.examples.of(rows)), run.optim.batch)
         for epoch in (0, stage.epochs - 1):  # the weights between lie between theirs
             stage.weights(votes, rows, epoch)
