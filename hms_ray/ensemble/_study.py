@@ -70,7 +70,7 @@ def fit_study(
         "folds_fingerprint": members.folds_fingerprint,
     }
     best_single = members.trials.index(result["baselines"]["best_single_trial"])
-    result["baselines"]["plain_is"] = None if plain is None else study["data"].get("baseline", PLAIN)
+    result["baselines"]["plain_is"] = None if plain is None else study["data"].get("baseline") or PLAIN
     result |= _metric_figures(rows, ours.nested, plain)
     result["metrics"]["score_by_min_votes"] = _by_min_votes(members, rows, ours.nested, best_single, min_votes)
     result["optimistic_epochs"] = _optimistic(members)

@@ -145,7 +145,7 @@ def look(study: Study, finalists: list[Scored]) -> Quality | None:
 
     None where nothing was measured, and nothing left out.
     """
-    left_out = [LeftOut(**its) for its in study.data.get("left_out", ())]
+    left_out = [LeftOut(its["unit_id"], its["name"], its["cause"]) for its in study.data.get("left_out") or ()]
     if study.quality is None:
         return Quality([], left_out, [], [], len(finalists), study.min_votes) if left_out else None
     uses, unknown = [], []
