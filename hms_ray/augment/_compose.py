@@ -69,6 +69,11 @@ def put(batch: Batch, rows: np.ndarray, values: torch.Tensor) -> Batch:
     return replace(batch, x=x, owned=True)
 
 
+def need_signal(spec: InputSpec, name: str) -> None:
+    """Raise ConfigError for embeddings: their last axis is no time, and 0 is not the mean of what they hold."""
+    need(spec.layout != "embedding", name, "images or waves; the numbers of an embedding have no order")
+
+
 def need_unfolded(spec: InputSpec, name: str) -> None:
     """Raise ConfigError where time does not run along T alone: flipped or stretched, waves would fall to pieces."""
     need(not spec.folded, name, "an image whose rows are frequencies; this one's are steps of a folded wave")

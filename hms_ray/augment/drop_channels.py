@@ -26,7 +26,7 @@ def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
 def _blocks(spec: InputSpec) -> tuple[int, int]:
     """Return the axis along which the blocks lie, and how many they are."""
     panels = spec.panels
-    need(spec.layout == "wave" or panels is not None, "drop_channels", "waves or panels; this image names no panels")
+    need(spec.layout == "wave" or panels is not None, "drop_channels", "waves or panels; this feature names no panels")
     axis = spec.axis(panels.axis if panels else "C")
     count = len(panels.names) if panels else spec.shape[axis]
     need(count > 1, "drop_channels", "two panels or channels at least")

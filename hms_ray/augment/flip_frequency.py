@@ -30,5 +30,5 @@ def variant(x: torch.Tensor, spec: InputSpec) -> torch.Tensor:
 
 
 def _check(spec: InputSpec) -> None:
-    need(spec.layout == "image", "flip_frequency", "images; waves have no axis of frequencies")
+    need(spec.layout == "image", "flip_frequency", "images; others have no axis of frequencies")
     need_unfolded(spec, "flip_frequency")

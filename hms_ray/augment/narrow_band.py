@@ -38,8 +38,12 @@ def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
 
 
 def band(x: torch.Tensor, spec: InputSpec, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-    """Return x (n, C, T) with the frequencies between low and high, both (n, 1, 1) in Hz; phases stay."""
-    return torch.cat([_band(x[..., picture].float(), spec.rate_hz, low, high) for picture in spec.pictures], -1).to(x)
+    """Return x (n, C, T) with the frequencies between low and high, both (n, 1, 1) in Hz; phases stay.
+
+    What is exactly 0 stays so: at either end of a wave it says that there is nothing.
+    """
+    bands = [_band(x[..., picture].float(), spec.rate_hz, low, high) for picture in spec.pictures]
+    return torch.cat(bands, -1).to(x).masked_fill(x == 0, 0)
 
 
 def _band(x: torch.Tensor, rate_hz: float, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
@@ -59,6 +63,6 @@ def _column(values: np.ndarray, x: torch.Tensor) -> torch.Tensor:
 
 
 def _check(spec: InputSpec, params: Params) -> None:
-    need(spec.layout == "wave", "narrow_band", "waves; an image has no waveform to filter")
+    need(spec.layout == "wave", "narrow_band", "waves; others have no waveform to filter")
     wanted = f"{2 * params.high_to_hz:g} steps a second to filter at {params.high_to_hz:g} Hz"
     need(2 * params.high_to_hz <= spec.rate_hz, "narrow_band", f"{wanted}; this feature has {spec.rate_hz:g}")

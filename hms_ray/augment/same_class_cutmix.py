@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from hms_ray.augment._compose import Batch
+from hms_ray.augment._compose import Batch, need_signal
 from hms_ray.params import Params as Strict
 from hms_ray.specs import InputSpec
 
@@ -37,6 +37,7 @@ def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
     A row's target and loss weight become its own and its partner's averaged by the strips' share of T. A row stays as
     it is when no class has half of its target, or when no other row has its class.
     """
+    need_signal(batch.spec, "same_class_cutmix")
     if rng.random() >= params.p:
         return batch
     device, rows = batch.x.device, len(batch.x)

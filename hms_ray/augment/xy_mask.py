@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from hms_ray.augment._compose import Batch, change_some
+from hms_ray.augment._compose import Batch, change_some, need_signal
 from hms_ray.params import Params as Strict
 
 
@@ -18,6 +18,7 @@ class Params(Strict):
 
 def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
     """Set stripes along every axis but the channels to 0, the mean of a standardised image."""
+    need_signal(batch.spec, "xy_mask")
     return change_some(batch, rng, params.p, lambda x: _masked(x, rng, params))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from hms_ray.augment._compose import Batch, change_some, need_unfolded
+from hms_ray.augment._compose import Batch, change_some, need_signal, need_unfolded
 from hms_ray.params import Params as Strict
 from hms_ray.specs import InputSpec
 
@@ -18,6 +18,7 @@ class Params(Strict):
 
 def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
     """Zoom rows (C, F, T) or (C, T) along T, each by a factor of its own."""
+    need_signal(batch.spec, "zoom_time")
     need_unfolded(batch.spec, "zoom_time")
 
     def change(x: torch.Tensor) -> torch.Tensor:

@@ -27,6 +27,7 @@ SPECS = {
     "wave of pairs": InputSpec("wave", (16, 200), 50.0, Panels("C", PAIRS)),
     "plain wave": InputSpec("wave", (4, 200), 200.0),
     "slow wave": InputSpec("wave", (4, 200), 0.5, Panels("C", REGIONS)),
+    "embedding": InputSpec("embedding", (3, 4, 64), 0.2),
     "two waves": InputSpec("wave", (4, 200), 200.0, Panels("C", REGIONS), spans=(140, 60)),
 }
 NAMES = lookup.names("augment")
@@ -65,6 +66,22 @@ each_variant = pytest.mark.parametrize(("name", "spec"), VARIANTS)
 @each
 def test_it_takes_some_features(name: str) -> None:
     assert any(case.values[0] == name for case in TAKEN)
+
+
+@each
+def test_embeddings_are_mixed_and_nothing_else_is_done_to_them(name: str) -> None:
+    assert (_refusal(name, SPECS["embedding"], 1) is None) == (name == "mixup")
+
+
+@each_taken
+def test_what_says_that_a_wave_has_ended_stays(name: str, spec: InputSpec) -> None:
+    """Zeros at either end of a wave are where there is nothing."""
+    batch = _batch(spec)
+    if spec.layout != "wave" or spec.spans:
+        return
+    batch.x[..., -60:] = 0
+    done = _apply(name, batch, p=1).x
+    assert not done[..., -30:].any() or not done[..., :30].any()
 
 
 @each_taken
