@@ -28,11 +28,12 @@ class Bank:
 
     rate_hz: samples a second
     n_fft: samples of the transform, of which the middle `window` carry a periodic Hann taper
-    kind: "mel": triangles of equal width and equal area (librosa's defaults); "stft": the bins themselves
-    n_rows: filters of a "mel" bank
+    kind: "mel": triangles of equal width and equal area (librosa's defaults); "log": each as many times as high and as
+        wide as the one before, of equal area; "stft": the bins themselves
+    n_rows: filters of a "mel" or "log" bank
     """
 
-    kind: Literal["mel", "stft"]
+    kind: Literal["mel", "log", "stft"]
     rate_hz: float
     n_fft: int
     window: int
@@ -57,9 +58,11 @@ class Bank:
         bins = self.bins_hz
         if self.kind == "stft":
             return np.eye(len(bins))
-        edges = np.linspace(self.low_hz, self.high_hz, self.n_rows + 2)[:, None]
-        width = edges[1] - edges[0]
-        return np.maximum(0, np.minimum(bins - edges[:-2], edges[2:] - bins) / width) / width
+        spaced = np.linspace if self.kind == "mel" else np.geomspace
+        edges = spaced(self.low_hz, self.high_hz, self.n_rows + 2)[:, None]
+        first, middle, last = edges[:-2], edges[1:-1], edges[2:]
+        rising, falling = (bins - first) / (middle - first), (last - bins) / (last - middle)
+        return np.maximum(0, np.minimum(rising, falling)) * 2 / (last - first)
 
 
 def constants(bank: Bank, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

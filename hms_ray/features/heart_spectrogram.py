@@ -25,14 +25,17 @@ AXES = {"image": (1, 2), "band": (2,)}
 class Params(Strict):
     """From sound to one image."""
 
-    bank: Literal["mel", "stft"] = Field("mel", description="mel: triangles over the band; stft: the bins themselves")
+    bank: Literal["mel", "log", "stft"] = Field(
+        "mel",
+        description="mel: triangles over the band, of equal width; log: wider the higher they are; stft: the bins",
+    )
     seconds: float = Field(
         20.0, ge=1, le=HEART_SOUND.window_s, description="the middle so many seconds of what is there"
     )
     n_fft: int = Field(1024, ge=16, le=4096, multiple_of=2, description="samples of the transform, which sets its bins")
     window: int = Field(256, ge=16, le=4096, description="samples of 0.25 ms that a frame sees, under a Hann taper")
     frames: int = Field(512, ge=8, le=4096, description="columns; the hop is the steps of `seconds` // frames")
-    n_bins: int = Field(128, ge=8, le=256, description="rows of a mel image; stft has its bins and leaves this alone")
+    n_bins: int = Field(128, ge=8, le=256, description="rows of the image; stft has its bins and leaves this alone")
     low_hz: float = Field(20.0, ge=0, le=1000, description="lower edge of the band")
     high_hz: float = Field(800.0, gt=0, le=2000, description="upper edge of the band; at most 1000 for mel")
     floor_db: float = Field(
@@ -60,14 +63,15 @@ def _faults(params: Params) -> list[str]:
         (params.window <= steps, f"window={params.window} must be at most the {steps} steps of seconds"),
         (params.frames <= steps, f"frames={params.frames} must be at most the {steps} steps of seconds"),
         (
-            params.bank == "stft" or params.high_hz <= LINEAR_HZ,
+            params.bank != "mel" or params.high_hz <= LINEAR_HZ,
             f"high_hz={params.high_hz:g} must be at most {LINEAR_HZ:g} with bank=mel, linear up to there",
         ),
         (
-            params.bank == "mel" or params.n_bins == n_bins,
+            params.bank != "stft" or params.n_bins == n_bins,
             f"n_bins={params.n_bins} must stay at {n_bins} with bank=stft, whose rows are its bins",
         ),
     )
+    rules += ((params.bank != "log" or params.low_hz > 0, "low_hz=0 must be above 0 with bank=log"),)
     return [fault for kept, fault in rules if not kept] or _empty_rows(params)
 
 
@@ -77,7 +81,7 @@ def _empty_rows(params: Params) -> list[str]:
     if not len(weights):
         return [f"no bin of n_fft={n_fft} lies in {params.low_hz:g} to {params.high_hz:g} Hz; widen the band"]
     empty, most = int((~weights.any(1)).sum()), int(2 * width * n_fft / HEART_SOUND.rate_hz - 1)
-    right = f"n_bins of at most {most}" if most >= 8 else "a wider band"
+    right = f"n_bins of at most {most}" if most >= 8 and params.bank == "mel" else "fewer n_bins, or a wider band"
     fault = f"{empty} of the n_bins={params.n_bins} rows are empty; right would be {right}, or more n_fft"
     return [fault] if empty else []
 
@@ -131,7 +135,7 @@ def _standardised(level: torch.Tensor, params: Params) -> torch.Tensor:
 def _density(params: Params) -> float:
     """Return what makes a one-sided density of the bank's power; the triangles have area 1 in Hz."""
     per_bin = 2 / (HEART_SOUND.rate_hz * (_bank(params).taper ** 2).sum())
-    return float(per_bin * (HEART_SOUND.rate_hz / params.n_fft if params.bank == "mel" else 1))
+    return float(per_bin * (1 if params.bank == "stft" else HEART_SOUND.rate_hz / params.n_fft))
 
 
 @lru_cache

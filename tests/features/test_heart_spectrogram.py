@@ -114,3 +114,34 @@ def test_the_shape_and_the_rate() -> None:
     spec = feature.spec(feature.Params())
     assert spec.shape == (1, 128, 512) and spec.rate_hz == RATE / (STEPS // 512)
     assert feature.spec(parse(feature.Params, STFT, "feature")).shape == (1, 129, 400)
+
+
+def test_bands_of_a_log_bank_are_wider_the_higher_they_are() -> None:
+    params = {
+        "bank": "log",
+        "n_bins": 32,
+        "n_fft": 2048,
+        "window": 512,
+        "frames": 100,
+        "low_hz": 25.0,
+        "high_hz": 800.0,
+    }
+    tones = torch.sin(2 * torch.pi * torch.tensor([50.0, 100, 200, 400])[:, None] * torch.arange(STEPS) / RATE)
+    loudest = _image(0.5 * tones[:, None], **params).mean(-1).argmax(-1)
+    octaves = loudest.diff()  # of 5 in the band
+    assert ((octaves - 33 / 5).abs() < 1.5).all(), "an octave is as many rows wherever it lies"
+
+
+def test_the_level_of_noise_does_not_depend_on_the_bank(sound: torch.Tensor) -> None:
+    common = {"n_fft": 2048, "window": 512, "frames": 100, "low_hz": 100.0, "standardise": "none"}
+    levels = [_image(sound[:1], bank=bank, **common, n_bins=n).mean() for bank, n in (("log", 16), ("mel", 16))]
+    assert levels[0] == pytest.approx(levels[1], abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [({"low_hz": 0.0}, "low_hz=0 must be above 0 with bank=log"), ({"n_fft": 256, "window": 256}, "rows are empty")],
+)
+def test_a_log_bank_that_cannot_be_is_refused(values: dict[str, float], fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        parse(feature.Params, {"bank": "log", **values}, "feature")
