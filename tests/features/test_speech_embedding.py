@@ -14,12 +14,17 @@ import torch
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model, WavLMConfig, WavLMModel
 
 from hms_ray import weights
+from hms_ray.config import RunConfig, parse_run
+from hms_ray.crossval import build_model, check_inputs, open_run, prepare_inputs, with_random_weights
+from hms_ray.datasets import Dataset, bmd_hs
 from hms_ray.encoders import speech
 from hms_ray.errors import ConfigError
 from hms_ray.features import heart_wave
 from hms_ray.features import speech_embedding as feature
 from hms_ray.features._feature import FeatureRef
 from hms_ray.params import parse
+from hms_ray.simulate import simulate_hearts
+from hms_ray.store.inputs import beside
 
 KINDS = {"wav2vec2-tiny": (Wav2Vec2Config, Wav2Vec2Model), "wavlm-tiny": (WavLMConfig, WavLMModel)}
 STEPS = 80_000
@@ -233,3 +238,54 @@ def test_only_who_has_weights_computes_with_them(sound: torch.Tensor, published:
     with pytest.raises(AssertionError, match="has fetched its weights"):
         ref.compute({"heart_sound": sound})
     assert replace(weights.equipped(ref), weights=None) == ref
+
+
+@pytest.fixture(scope="module")
+def hearts(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Recordings of 2 s, of twelve people who do not exist."""
+    folder = tmp_path_factory.mktemp("hearts") / "folder"
+    simulate_hearts(folder, 12, 3, seconds=2.0)
+    return bmd_hs.load(folder, bmd_hs.Params())
+
+
+def _run(ref: FeatureRef, **changes: object) -> RunConfig:
+    content = {"data": {"name": "bmd_hs"}, "feature": ref.dump(), "model": {"name": "probe"}}
+    return parse_run({**content, "stages": [{"epochs": 1, "lr": 0.01}], **changes})
+
+
+def test_it_is_prepared_once_for_each_encoder(hearts: Dataset, published: Callable, tmp_path: Path) -> None:
+    path, stores = tmp_path / "model.safetensors", []
+    for seed in (0, 1, 0):
+        shutil.copy(published("wav2vec2-tiny", seed)[1] / "model.safetensors", path)
+        stores += prepare_inputs(hearts, _run(_ref(pretrained=str(path), seconds=2.0, segments=2)))
+    assert stores[0] == stores[2] != stores[1], "the same path may hold others"
+    x, name = np.load(stores[0].path / "x.npy"), hearts.windows["heart_sound"].names[5]
+    assert x.shape == (96, 1, 2, WIDTH) and x.dtype == np.float16
+    recording = np.full((1, 1, STEPS), np.nan, np.float32)
+    recording[0, :, :8000] = hearts.read("heart_sound", name)[:, :8000]
+    expected = _embed(torch.from_numpy(recording), pretrained=str(path), seconds=2.0, segments=2)
+    np.testing.assert_allclose(x[5], expected[0], atol=2e-3)
+
+
+def test_a_worker_reads_what_is_prepared_and_needs_no_weights(
+    hearts: Dataset, published: Callable, tmp_path: Path
+) -> None:
+    mine = shutil.copytree(published("wav2vec2-tiny")[1], tmp_path / "mine")
+    run = _run(_ref(pretrained=str(mine), seconds=2.0), input={"side": ["age"]})
+    stores = prepare_inputs(hearts, run)
+    content = with_random_weights(run.content, "model", "feature")
+    shutil.rmtree(mine)
+    inputs = open_run(parse_run(content), stores, hearts.windows, hearts.examples)
+    rows = np.arange(4)
+    batch = inputs.batch(rows, torch.device("cpu"))
+    network = build_model(parse_run(content), hearts.task).eval()
+    assert network(batch, beside(inputs, rows, batch.device)).shape == (4, len(hearts.task.classes))
+
+
+def test_published_weights_are_read_before_training_only(hearts: Dataset, published: Callable) -> None:
+    run = _run(_ref(pretrained=str(published("wav2vec2-tiny")[1])), input={"compute": "batch"})
+    with pytest.raises(
+        ConfigError, match=r"input\.compute: feature speech_embedding has published weights, with which"
+    ):
+        check_inputs(hearts, run)
+    check_inputs(hearts, _run(_ref(), input={"compute": "batch"}))
