@@ -10,15 +10,18 @@ import pytest
 import torch
 
 from hms_ray import files, lookup
-from hms_ray.datasets import hms
+from hms_ray.datasets import Dataset, bmd_hs, hms
 from hms_ray.errors import DataError
 from hms_ray.features import kaggle_spectrogram, panels
 from hms_ray.features._feature import FeatureRef
+from hms_ray.recordings import HEART_SOUND
+from hms_ray.simulate import simulate_hearts
 from hms_ray.store.inputs import Computed, Inputs, Prepared, open_inputs, read_quality
 from hms_ray.store.prepare import InputParams
 from hms_ray.store.share import StoreRef
 
 CPU = torch.device("cpu")
+UNPUBLISHED = {"speech_embedding": {"arch": "wav2vec2-tiny", "pretrained": False, "seconds": 2.0}}
 Prepare = Callable[..., tuple[StoreRef, ...]]
 Open = Callable[..., Inputs]
 
@@ -35,7 +38,22 @@ def opened(prepare: Prepare) -> Open:
 
 
 def _by_default(name: str) -> FeatureRef:
-    return FeatureRef(name, lookup.load("features", name).Params())
+    return FeatureRef(name, lookup.load("features", name).Params(**UNPUBLISHED.get(name, {})))
+
+
+@pytest.fixture(scope="module")
+def recorded(make_hms_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Dataset]:
+    """The function that gives a small dataset with recordings of those kinds."""
+    eegs, hearts = (tmp_path_factory.mktemp(name) / "folder" for name in ("hms", "bmd_hs"))
+    make_hms_folder(eegs, patients=2)
+    simulate_hearts(hearts, 8, 3, seconds=2.0)
+
+    def give(kinds: tuple[str, ...]) -> Dataset:
+        if HEART_SOUND.name in kinds:
+            return bmd_hs.load(hearts, bmd_hs.Params())
+        return hms.load(eegs, hms.Params(rows="eeg"))
+
+    return give
 
 
 def _batch(inputs: Inputs, rows: list[int] | None = None, seed: int | None = None) -> torch.Tensor:
@@ -62,12 +80,12 @@ def test_images_are_channels_last(dataset: hms.HmsDataset, opened: Open, compute
 
 @pytest.mark.parametrize("name", lookup.names("features"))
 def test_the_same_code_gives_the_same_numbers_in_both_places(
-    name: str, make_hms_folder: Callable[..., Path], tmp_path: Path, opened: Open
+    name: str, recorded: Callable[..., Dataset], opened: Open
 ) -> None:
-    dataset = hms.load(make_hms_folder(tmp_path / "hms", patients=2), hms.Params(rows="eeg"))
-    feature = _by_default(name)
+    feature, rows = _by_default(name), [0, 1, 2, 3]
+    dataset = recorded(feature.spec.kinds)
     prepared, computed = (
-        _batch(opened(dataset, feature, compute=compute, dtype="float32")) for compute in ("prepared", "batch")
+        _batch(opened(dataset, feature, compute=compute, dtype="float32"), rows) for compute in ("prepared", "batch")
     )
     assert prepared.shape == (4, *lookup.load("features", name).spec(feature.params).shape)
     assert prepared.std() > 0.05 and not torch.equal(prepared[0], prepared[-1])
