@@ -97,6 +97,12 @@ def known_at(known: torch.Tensor, rate_hz: int) -> torch.Tensor:
     return known.repeat_interleave(up, -1)[:, ::down]
 
 
+def steps_at(steps: int, rate_hz: int) -> int:
+    """Return how many steps sound has at another rate."""
+    up, down = _factors(rate_hz)
+    return -(-steps * up // down)
+
+
 def _factors(rate_hz: int) -> tuple[int, int]:
     """Return what 4000 steps a second are multiplied and divided by."""
     common = math.gcd(rate_hz, round(HEART_SOUND.rate_hz))

@@ -40,7 +40,8 @@ class Params(_heart.Band):
 
 def spec(params: Params) -> InputSpec:
     """Return the shape of one wave; zeros at its ends mean that the recording is shorter."""
-    return InputSpec("wave", (1, round(params.seconds * params.rate_hz)), params.rate_hz, kinds=(HEART_SOUND.name,))
+    shape = (1, _heart.steps_at(params.steps, params.rate_hz))
+    return InputSpec("wave", shape, params.rate_hz, kinds=(HEART_SOUND.name,))
 
 
 def compute(recordings: Recordings, params: Params) -> torch.Tensor:
@@ -53,4 +54,4 @@ def _waves(sound: torch.Tensor, params: Params) -> torch.Tensor:
     wave, known = _heart.heard(sound, params.steps, params.low_hz, params.high_hz)
     wave, known = _heart.resampled(wave, params.rate_hz), _heart.known_at(known, params.rate_hz)
     wave = _heart.normalised(wave, known) if params.normalise == "recording" else wave.where(known, 0.0)
-    return wave[:, None, : spec(params).shape[-1]]
+    return wave[:, None]

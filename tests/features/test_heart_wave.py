@@ -123,3 +123,11 @@ def test_what_is_flat_or_empty_is_not_made_loud(value: float) -> None:
 def test_what_cannot_be_is_said(params: dict[str, object], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         parse(feature.Params, params, "feature")
+
+
+@pytest.mark.parametrize("rate_hz", [1000, 4000, 16000])
+@pytest.mark.parametrize("seconds", [1.0, 1.0001, 1.00013, 19.99999])
+def test_any_length_has_the_shape_that_the_spec_says(sound: torch.Tensor, rate_hz: int, seconds: float) -> None:
+    params = {"rate_hz": rate_hz, "seconds": seconds, "high_hz": 400.0}
+    expected = feature.spec(parse(feature.Params, params, "feature")).shape
+    assert _wave(sound, **params).shape == (2, expected[1]) and abs(expected[1] - seconds * rate_hz) < 5
