@@ -121,9 +121,7 @@ def simulated(
 ) -> None:
     """Write simulated recordings, eight of each subject, into the folder `out`."""
     if recordings is not None:
-        raise ConfigError(
-            f"cannot simulate {recordings} recordings: a subject has eight; say how many patients"
-        )
+        raise ConfigError(f"cannot simulate {recordings} recordings: a subject has eight; say how many patients")
     simulate.simulate_hearts(out, patients, seed, progress)
 
 

@@ -174,22 +174,26 @@ class Study:
         if not folder.config.is_file():
             files.write_yaml(folder.config, run.content)
         saved, weights = folder.fold(fold).checkpoint.absolute(), self.weights(run)
-        if weights is not None:
-            _check_beginning(folder, weights)
+        _check_beginning(folder, {"model": weights, "feature": self._fetched(run.feature)})
         content = with_random_weights(run.content, "model", "feature")  # a worker has stores, not such files
         return FoldJob(trial, content, fold, self.stores(run), saved, weights, limits)
 
 
-def _check_beginning(trial: TrialFolder, weights: StoreRef) -> None:
-    """Keep which weights a trial's first fold begins from, and refuse others for its other folds."""
+def _check_beginning(trial: TrialFolder, weights: Mapping[str, StoreRef | None]) -> None:
+    """Keep which weights a trial's first fold begins from, by the part that has them, and refuse others for its other
+    folds."""
+    now = {part: store.name for part, store in weights.items() if store is not None}
+    if not now:
+        return
     if not trial.weights.is_file():
-        files.write_json(trial.weights, {"store": weights.name})
-    known = files.read_json(trial.weights)["store"]
-    if known != weights.name:
-        raise ConfigError(
-            f"{trial.root.name} began from the weights {known}, but its model.pretrained now names others "
-            f"({weights.name}); put the file back, or choose another --study"
-        )
+        files.write_json(trial.weights, now)
+    known = files.read_json(trial.weights)
+    for part in now:
+        if known.get(part) != now[part]:
+            raise ConfigError(
+                f"{trial.root.name} began from the weights {known.get(part)}, but its {part}.pretrained now names "
+                f"others ({now[part]}); put the file back, or choose another --study"
+            )
 
 
 def load_dataset(root: Path, run: RunConfig) -> Dataset:

@@ -142,7 +142,7 @@ def open_inputs(
         DataError: a store is not on this machine and cannot be copied to it.
     """
     paths, spec = [store.local() for store in stores], input_spec(feature, params)
-    side = torch.from_numpy(examples.beside(spec.side)) if spec.side else None
+    side = torch.tensor(examples.beside(spec.side)) if spec.side else None
     if params.compute == "prepared":
         return Prepared(_values(paths[0]), spec, side)
     kept = {kind: _kept(path, kind, windows[kind]) for kind, path in zip(feature.spec.kinds, paths, strict=True)}
