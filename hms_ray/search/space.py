@@ -185,14 +185,20 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Space:
 
 
 def _load_union(name: str, content: dict[str, Any], overrides: tuple[str, ...]) -> Union:
-    """Read the spaces of a union; overrides of the run are for all of them, those of other sections for the union."""
+    """Read the spaces of a union.
+
+    Overrides of the run are for all of them, or for the one whose name they begin with; those of other sections for
+    the union.
+    """
     own = [override for override in overrides if override.partition("=")[0].partition(".")[0] in SETTINGS]
     for override in own:
         _override(content, override)
     names = content["spaces"]
     if not isinstance(names, list) or not names or not all(isinstance(item, str) for item in names):
         raise ConfigError(f"space {name}: spaces must be a list of names, but is {names!r}")
-    spaces = tuple(load(item, tuple(override for override in overrides if override not in own)) for item in names)
+    members, others = [find(item).stem for item in names], [override for override in overrides if override not in own]
+    _refuse_settings(others, members)
+    spaces = tuple(load(item, _for_member(others, find(item).stem, members)) for item in names)
     found = [f"{key}: unknown key; a union has {', '.join(OF_A_UNION)}" for key in content if key not in OF_A_UNION]
     found += [f"spaces: {item.name} is a union itself" for item in spaces if isinstance(item, Union)]
     found += [f"spaces: {item} stands twice" for item in sorted({n for n in names if names.count(n) > 1})]
@@ -204,6 +210,25 @@ def _load_union(name: str, content: dict[str, Any], overrides: tuple[str, ...]) 
     search |= {f"{item.name}.{path}": value for item in spaces for path, value in item.search.items()}
     description = str(content.get("description", ""))
     return Union(check_id(name), description, first.base, (), search, first.smoke, **settings, spaces=spaces)
+
+
+def _for_member(overrides: Sequence[str], name: str, members: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides that reach a space of a union, as that space alone would be told them."""
+    return tuple(o.removeprefix(f"{name}.") for o in overrides if _member_of(o, members) in (None, name))
+
+
+def _member_of(override: str, members: Sequence[str]) -> str | None:
+    """Return the name of the space that an override begins with, None where it is for all."""
+    return next((name for name in members if override.startswith(f"{name}.")), None)
+
+
+def _refuse_settings(overrides: Sequence[str], members: Sequence[str]) -> None:
+    """Refuse settings of one space of a union: its trials are spent from the budget of all."""
+    for name, override in ((name, o) for o in overrides if (name := _member_of(o, members))):
+        key = override.partition("=")[0]
+        section = key.removeprefix(f"{name}.").partition(".")[0]
+        if section in SETTINGS:
+            raise ConfigError(f"--set {key}: has no effect, since {section} belongs to the union; set {section} itself")
 
 
 def unshared(spaces: Sequence[Space]) -> list[str]:
@@ -242,7 +267,8 @@ def small(space: Space, overrides: Sequence[str] = ()) -> Space:
     """
     budget = Budget(trials=2, trial_folds=1, finalists=2)
     if isinstance(space, Union):
-        members = tuple(small(member, overrides) for member in space.spaces)
+        names = [member.name for member in space.spaces]
+        members = tuple(small(member, _for_member(overrides, member.name, names)) for member in space.spaces)
         search = {path: value for path, value in space.search.items() if path == MEMBER or _is_of(path, members)}
         return replace(space, base=members[0].base, search=search, spaces=members, budget=budget, sampler=Sampler())
     fixed = [override.partition("=")[0] for override in overrides]

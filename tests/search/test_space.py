@@ -386,6 +386,37 @@ def test_overrides_of_a_union_reach_all_of_it(union):
     assert [member.budget.trials for member in both.members] == [16, 16]
 
 
+def test_an_override_may_be_for_one_space_of_a_union(union):
+    both = space.load("both", ("wide.model.width=8", "deep.stages.0.lr=0.2", "seed=5"))
+    wide, deep = both.members
+    assert (wide.run.model.params.width, deep.run.model.params.width) == (8, 4)
+    assert (wide.run.stages[0].lr, deep.run.stages[0].lr) == (0.01, 0.2)
+    assert (wide.run.seed, deep.run.seed) == (5, 5)
+    assert list(both.search) == ["space", "wide.stages.0.lr", "deep.model.depth"], "what it sets is searched no longer"
+
+
+def test_what_is_set_of_one_space_of_a_union_stays_in_its_smoke_run(union):
+    overrides = ("wide.stages.0.epochs=4", "deep.model.depth=2")
+    wide, deep = space.small(space.load("both", overrides), overrides).members
+    assert (wide.run.stages[0].epochs, deep.run.stages[0].epochs) == (4, 1)
+    assert (wide.run.model.params.depth, deep.run.model.params.depth) == (2, 2) and not deep.ranges
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("wdie.model.width=8", "--set wdie.model.width: the run has no such place: no 'wdie'"),
+        ("wide=8", "base.wide: unknown key"),
+        ("wide.model.widht=8", "space wide: base.model.widht: unknown key"),
+        ("wide.folds=2", "space both: deep has folds: 3, wide has 2"),
+        ("wide.budget.trials=3", "--set wide.budget.trials: has no effect, since budget belongs to the union"),
+    ],
+)
+def test_an_override_for_a_space_that_is_not_there_or_cannot_have_it_is_refused(union, override, fault):
+    with pytest.raises(ConfigError, match=fault):
+        space.load("both", (override,))
+
+
 def test_the_smoke_version_of_a_union_is_that_of_each(union):
     both = space.small(space.load("both"))
     assert [(member.run.folds, member.run.stages[0].epochs) for member in both.members] == [(2, 2), (2, 1)]
