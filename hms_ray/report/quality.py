@@ -1,4 +1,7 @@
-"""How good the study's recordings are, and which units the tables' training left out or trusted less for it."""
+"""How good the study's recordings are, and of which units training left recordings out, or trusted them less, for it.
+
+A unit may have several recordings: its measures are those of the worst of them.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,7 +40,7 @@ class Extent:
 class Measured:
     """One measure of one kind of recording. touched: the units with any of it, of which `median_touched` is.
 
-    median, worst: of all units
+    median, worst: of all units, each by its worst recording
     """
 
     name: str
@@ -61,8 +64,8 @@ class KindView:
 class Use:
     """What the quality limits of a table's run did to its training; the units held out are scored without any limit.
 
-    weight: the factor of the loss weight of the units that have more than a limit allows; 0: never trained on
-    affected: those units; `scored` of them are in the table's scored population
+    weight: the factor of the loss weight of inputs that have more than a limit allows; 0: never trained on
+    affected: the units with any such input; `scored` of them are in the table's scored population
     by_limit: each limit in words, and the units beyond it; a unit may be beyond several
     """
 
@@ -74,7 +77,7 @@ class Use:
 
     @property
     def effect(self) -> str:
-        """What happened to those units."""
+        """What happened to the inputs beyond a limit."""
         return f"{self.weight:g} of the weight" if self.weight else "not trained on"
 
 
@@ -119,8 +122,10 @@ class Quality:
         if self.uses:
             which = f" with {rule(self.min_votes)}" if self.min_votes > 1 else ""
             return [
-                f"The runs of {len(self.uses)} of {count(self.tables, 'table')} have quality limits: units whose "
-                "recordings have more of anything than its limit allows were not trained on, or with less weight.",
+                f"The runs of {len(self.uses)} of {count(self.tables, 'table')} have quality limits: inputs made of a "
+                "recording that has more of anything than its limit allows were not trained on, or with less weight.",
+                "A unit is beyond a limit if any of its recordings is; inputs of it that are made of others were "
+                "trained on as those of any unit.",
                 f"Every unit{which} is scored all the same, whatever its recordings are like, so the population of the "
                 "score is unchanged.",
             ]

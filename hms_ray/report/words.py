@@ -345,7 +345,7 @@ def _left_out(study: Study, verdict: Verdict) -> list[str]:
 
 def _patients(study: Study, verdict: Verdict) -> list[str]:
     found, groups = [], verdict.block.population.groups
-    if study.units["group_id"].nunique() == len(study.units):
+    if not study.spaces and study.units["group_id"].nunique() == len(study.units):  # imported; our datasets know
         found.append(
             "Each unit counts as a patient of its own. If the source did not say whose units they are, patients may be "
             "in several folds, and scores and standard errors are then optimistic."

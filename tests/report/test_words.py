@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hms_ray.report import words
+from hms_ray.report import tables, words
+from hms_ray.report.verdict import read_verdict
 
 
 @pytest.mark.parametrize(
@@ -104,3 +105,12 @@ def test_which_epoch_each_fold_has(rule, said):
 
 def test_a_mark_follows_a_caption_or_is_nothing():
     assert (words.mark("optimistic"), words.mark("")) == (" · optimistic", "")
+
+
+@pytest.mark.parametrize(("foreign", "said"), [(True, 1), (False, 0)])
+def test_whose_units_they_are_is_in_doubt_only_where_they_were_imported(fake, foreign, said):
+    study = fake(patients=40, units_a_patient=1, foreign=foreign).write().add_ensemble()
+    found = tables.read_study(study.folder)
+    finalists, verdict = tables.read_finalists(study.folder, found), read_verdict(study.folder, found)
+    doubts = [caveat for caveat in words.caveats(found, finalists, verdict) if "patient of its own" in caveat]
+    assert len(doubts) == said
