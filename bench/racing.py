@@ -49,7 +49,7 @@ class Members:
     @cached_property
     def scores(self) -> list[float]:
         """Each member's own score."""
-        return racing.row_kl(self.targets[:, None], self.probs).mean(0).tolist()
+        return [float(racing.row_kl(self.targets, member).mean()) for member in self.probs.swapaxes(0, 1)]
 
 
 Stops = Callable[[Members, int, list[int], int, int], bool]  # (units seen, candidate, kept, look, looks)
