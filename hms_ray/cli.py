@@ -17,7 +17,7 @@ from hms_ray import __version__
 from hms_ray.errors import ConfigError, HmsRayError, UserError
 from hms_ray.study_folder import StudyFolder
 
-SET = "a dotted path of the base run, or of another section: stages.0.epochs=2, budget.finalists=3; may repeat"
+SET = "a dotted path of the base run, of another section, or of a union's member: stages.0.epochs=2; may repeat"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 EXIT = "Exit status: 0 done, 2 the user's mistake, 1 our fault, 130 interrupted."
 
