@@ -30,10 +30,12 @@ $(DEMO_DATA)/train.csv: | $(INSTALLED)
 
 install: $(INSTALLED)
 
+RAY_TESTS := tests/execution $(addprefix tests/search/test_,chaos.py driver.py interrupt.py nodes.py)
+
 # Searches start a Ray that takes all cores: their tests run one after the other, the others side by side.
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/search --ignore tests/execution
-	$(BIN)/python -m pytest tests/search tests/execution
+	$(BIN)/python -m pytest -n auto --dist loadfile $(addprefix --ignore=,$(RAY_TESTS))
+	$(BIN)/python -m pytest $(RAY_TESTS)
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff check .
