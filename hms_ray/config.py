@@ -156,7 +156,7 @@ def try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
         return None, faults(error) + [f for f, _ in itertools.chain(_components(content), *in_stages.values()) if f]
     found, in_stages = list(_components(content)), _in_stages([stage.model_dump() for stage in sections.stages])
     faulty = [fault for fault, _ in itertools.chain(found, *in_stages.values()) if fault]
-    if faulty := faulty + order_faults(sections.stages):
+    if faulty := [*faulty, *order_faults(sections.stages), *_ending_faults(sections)]:
         return None, faulty
     components = {c.kind: c for _, c in found if c and c.kind != "augment"}
     augment = tuple(c for _, c in found if c and c.kind == "augment")
@@ -215,6 +215,17 @@ def parse_value(text: str) -> Any:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set: {text!r} is not a YAML value") from error
+
+
+def _ending_faults(sections: _Sections) -> list[str]:
+    """Say which stages end at an epoch of their own choice, which the run's rule would pass over."""
+    ending = [i for i, stage in enumerate(sections.stages) if stage.watch and stage.watch.stop is not None]
+    return [
+        f"stages.{i}.watch.stop: the stage ends at its best epoch by itself, so the last must count: say epoch: last, "
+        f"which is {sections.epoch!r}, or stop: null"
+        for i in ending
+        if sections.epoch != "last"
+    ]
 
 
 def _components(content: Mapping[str, Any]) -> Iterator[tuple[str, None] | tuple[None, Component]]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hms_ray import files, oof, tasks
+from hms_ray import files, oof, tasks, weights
 from hms_ray.config import RunConfig, load_yaml, parse_run
 from hms_ray.crossval import build_model, open_run, prepare_inputs, test_time, with_random_weights
 from hms_ray.datasets import Dataset
@@ -85,6 +85,7 @@ def _weights(folder: StudyFolder, trial: str) -> list[Path]:
 
 def _member_probs(folder: StudyFolder, trial: str, run: RunConfig, dataset: Dataset, task: Task) -> np.ndarray:
     """Return (N, K), the mean over the member's fold models."""
+    weights.check(folder.trial(trial), {"feature": weights.fetch(run.feature)})
     inputs = open_run(run, prepare_inputs(dataset, run), dataset.windows, dataset.examples)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows, batch = np.arange(len(inputs)), 2 * run.optim.batch

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from safetensors.torch import load, save_file
 from hms_ray import files
 from hms_ray.config import Component
 from hms_ray.encoders.pretrained import SAFE, Source, State
-from hms_ray.errors import DataError
+from hms_ray.errors import ConfigError, DataError
 from hms_ray.features._feature import FeatureRef
 from hms_ray.store._writer import MANIFEST
 from hms_ray.store.share import StoreRef, made_once
+from hms_ray.study_folder import TrialFolder
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,29 @@ def fetch(of: Component | FeatureRef) -> StoreRef | None:
                 _write(source, folder)
     store.publish()
     return store
+
+
+def begin_from(trial: TrialFolder, weights: Mapping[str, StoreRef | None]) -> None:
+    """Keep which weights a trial's first fold begins from, by the part that has them; errors as in `check`."""
+    now = {part: store.name for part, store in weights.items() if store is not None}
+    if now and not trial.weights.is_file():
+        files.write_json(trial.weights, now)
+    check(trial, weights)
+
+
+def check(trial: TrialFolder, weights: Mapping[str, StoreRef | None]) -> None:
+    """Refuse weights of a part, "model" or "feature", that are not those from which a trial began.
+
+    Raises:
+        ConfigError: a file has been replaced since.
+    """
+    for part, store in weights.items():
+        known = None if store is None else files.read_json(trial.weights).get(part)
+        if store is not None and known != store.name:
+            raise ConfigError(
+                f"{trial.root.name} began from the weights {known}, but its {part}.pretrained now names others "
+                f"({store.name}); put the file back, or choose another --study"
+            )
 
 
 def read(store: StoreRef) -> State:

@@ -286,3 +286,13 @@ def test_everything_about_stages_and_epochs_makes_the_trip_through_yaml(tmp_path
         assert run.content["optim"].items() >= own.items()
         assert run.content["stages"][1].items() >= second.items()
         assert run.content["stages"][1]["lr"] is None and run.content["stages"][1]["continues"]
+
+
+def test_a_stage_that_ends_at_its_best_epoch_wants_the_last_one_to_count():
+    stages = [{"epochs": 4, "lr": 0.01, "watch": {"stop": 2}}]
+    _, found = try_run(copy.deepcopy(RUN) | {"stages": stages})
+    assert found == [
+        "stages.0.watch.stop: the stage ends at its best epoch by itself, so the last must count: say epoch: last, "
+        "which is 'cross_fitted', or stop: null"
+    ]
+    assert try_run(copy.deepcopy(RUN) | {"stages": stages, "epoch": "last"})[1] == []

@@ -19,6 +19,7 @@ from hms_ray.encoders.pretrained import Source
 from hms_ray.errors import ConfigError, DataError
 from hms_ray.models import basic_cnn, timm_image
 from hms_ray.store.share import StoreRef
+from hms_ray.study_folder import StudyFolder
 
 ARCH = "mobilenetv3_small_050"
 STATE = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.int64)}
@@ -252,3 +253,15 @@ def test_weights_that_do_not_fit_are_named_where_a_worker_reads_them(file: Path)
     )
     with pytest.raises(ConfigError, match=rf"model\.pretrained: the weights file:{file} [0-9a-f]+ do not fit '{ARCH}'"):
         build_model(run, TASK, store)
+
+
+@pytest.mark.parametrize("part", ["model", "feature"])
+def test_a_trial_that_began_from_weights_goes_on_from_no_others(tmp_path, part):
+    trial, (one, other) = StudyFolder(tmp_path).trial("toy-0000"), (StoreRef(n, tmp_path, None) for n in ("one", "two"))
+    nothing = {"model": None, "feature": None}
+    weights.begin_from(trial, nothing)
+    assert not trial.weights.is_file(), "random ones leave nothing to compare"
+    weights.begin_from(trial, nothing | {part: one})
+    weights.begin_from(trial, nothing | {part: one})
+    with pytest.raises(ConfigError, match=rf"toy-0000 began from the weights one, but its {part}.pretrained now names"):
+        weights.begin_from(trial, nothing | {part: other})

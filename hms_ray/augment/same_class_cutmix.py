@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from hms_ray.augment._compose import Batch, need_signal
+from hms_ray.augment._compose import Batch, need, need_signal
 from hms_ray.params import Params as Strict
 from hms_ray.specs import InputSpec
 
@@ -38,6 +38,9 @@ def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
     it is when no class has half of its target, or when no other row has its class.
     """
     need_signal(batch.spec, "same_class_cutmix")
+    need(
+        batch.y.shape[1] > 1, "same_class_cutmix", "several classes; of one label, only who has it would find a partner"
+    )
     if rng.random() >= params.p:
         return batch
     device, rows = batch.x.device, len(batch.x)

@@ -23,7 +23,7 @@ def is_url(text: str) -> bool:
 
 
 def clone(url: str, into: Path, name: str, licence: str, progress: Callable[[int, int], None]) -> Path:
-    """Return the folder below `into` that holds the newest commit of a repository, cloned unless it is there.
+    """Return the folder below `into` that holds a repository as it was when it was first cloned.
 
     name, licence: of the data, told to who fetches them; progress: called with (objects received, objects in all)
 
@@ -33,7 +33,7 @@ def clone(url: str, into: Path, name: str, licence: str, progress: Callable[[int
     target = into / f"{name}-{files.fingerprint(url)}"
     if target.is_dir():
         return target
-    log.info("cloning %s from %s, licence %s", name, url, licence)
+    log.info("cloning %s from %s, licence %s", name, _shown(url), licence)
     partial = target.with_name(f"{target.name}.{os.getpid()}.clone")
     try:
         _run(url, partial, progress)
@@ -52,15 +52,20 @@ def _run(url: str, target: Path, progress: Callable[[int, int], None]) -> None:
     try:
         git = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | QUIET)
     except FileNotFoundError as error:
-        raise ConfigError(f"{url}: git is not installed; install it, or give --data the folder of a copy") from error
+        raise ConfigError(f"{_shown(url)}: git is not installed; install it, or give --data a folder") from error
     with git:
         assert git.stderr is not None, "it is piped"
         said = list(_said(git.stderr, progress))
     if git.returncode:
         cause = "; ".join(said[-2:]) or f"git ended with {git.returncode}"
         raise ConfigError(
-            f"{url}: cannot be cloned ({cause}); check the address and the network, or give --data the folder of a copy"
+            f"{_shown(url)}: cannot be cloned ({_shown(cause)}); check address and network, or give --data a folder"
         )
+
+
+def _shown(text: str) -> str:
+    """Return a text without the names and tokens of its addresses."""
+    return re.sub(r"(?<=://)[^/\s@]+@", "", text)
 
 
 def _said(lines: IO[str], progress: Callable[[int, int], None]) -> Iterator[str]:

@@ -10,8 +10,8 @@ from hms_ray.datasets._table import Dataset
 from hms_ray.recordings import KINDS
 
 DESCRIPTION = (
-    "logistic regression (C = 0.003) on the averaged log-spectrum (mean, deviation and 90th percentile of 32 bands "
-    "below 1 kHz; mean and maximum over recordings) and demographics"
+    "logistic regression (C = 0.003, not tuned) on the averaged log-spectrum (mean, deviation and 90th percentile of "
+    "32 bands below 1 kHz; mean and maximum over recordings) and demographics"
 )
 C = 0.003
 WINDOW, TOP_HZ, BANDS = 256, 1000.0, 32

@@ -46,6 +46,8 @@ class Examples:
 
     def mean(self, units: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Return the mean (n, ...) over the examples of each of those n units; values: those of `of(units)`."""
+        if not len(units):
+            return np.empty((0, *values.shape[1:]))
         counts = np.bincount(self.unit)[units]
         return np.add.reduceat(values, np.r_[0, np.cumsum(counts)[:-1]]) / counts.reshape(-1, *[1] * (values.ndim - 1))
 

@@ -128,6 +128,11 @@ def simulated(
 def _folder(root: Path, table: str = "train.csv") -> Path:
     root = Path(root).resolve()
     missing = [name for name in (table, "additional_metadata.csv") if not (root / name).is_file()]
+    if missing and table == "test.csv" and (root / "train.csv").is_file():
+        raise DataError(
+            f"{root}: no {' and no '.join(missing)} there; to predict, name new subjects in test.csv (patient_id, "
+            "recording_1 ...) and additional_metadata.csv, and put their recordings into test/"
+        )
     if missing:
         raise DataError(
             f"{root}: no {' and no '.join(missing)} there; --data names the folder of BMD-HS (train.csv, train/ ...), "
@@ -139,7 +144,7 @@ def _folder(root: Path, table: str = "train.csv") -> Path:
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     """Return the columns of a table as text, "" where there is nothing."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a readable CSV ({' '.join(str(error).split())})") from error
     missing = [name for name in columns if name not in table]

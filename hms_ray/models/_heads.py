@@ -8,11 +8,14 @@ from torch import nn
 
 Numbered = tuple[str, tuple[int, ...] | None]  # a pattern, and what is added to the numbers that it finds
 Patterns = Mapping[str, str | list[Numbered]]
+CONSTANT = 1e-6  # of its mean: a deviation that is rounding
 WITH_THE_LAST = (99999,)  # timm's sign for parameters that belong to the block before them
 
 
 class Side(nn.Module):
     """Numbers about a unit (B, S), standardised by the training data's; what is not known, NaN, counts as their mean.
+
+    What the training data has one value of, or none, says nothing: it is 0 whatever it is later.
 
     The statistics are buffers: they are saved with the weights, and whoever predicts needs no training data.
     """
@@ -20,15 +23,17 @@ class Side(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("scale", torch.ones(size))
+        self.register_buffer("scale", torch.ones(size))  # infinite where there is nothing to be told
 
     def fit(self, values: torch.Tensor) -> None:
-        """Take mean and deviation of the values (R, S) that are known; what never changes stays as it is."""
-        known = values.isfinite()
-        count, filled = known.sum(0).clamp(min=1), values.nan_to_num(0.0) * known
-        self.mean.copy_(filled.sum(0) / count)
-        scale = (((values - self.mean).nan_to_num(0.0) ** 2).sum(0) / count).sqrt()
-        self.scale.copy_(torch.where(scale > 0, scale, 1.0))
+        """Take mean and deviation of the values (R, S) that are known."""
+        known, values = values.isfinite(), values.double()
+        mean = values.where(known, torch.nan).nanmean(0).nan_to_num(0.0)
+        count = known.sum(0).clamp(min=1)
+        scale = ((values - mean).where(known, 0.0).square().sum(0) / count).sqrt()
+        constant = scale <= CONSTANT * mean.abs()
+        self.mean.copy_(mean)
+        self.scale.copy_(scale.masked_fill(constant, torch.inf))
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         return ((values - self.mean) / self.scale).nan_to_num(0.0)

@@ -1,5 +1,6 @@
 """Opening a study: data, folds and spaces are checked against each other before anything starts."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,10 +34,12 @@ from hms_ray.store import quality
 from hms_ray.store.inputs import read_quality
 from hms_ray.store.share import StoreRef
 from hms_ray.store.workers import Workers
-from hms_ray.study_folder import StudyFolder, TrialFolder
+from hms_ray.study_folder import StudyFolder
 from hms_ray.training import pseudo, watch
+from hms_ray.weights import begin_from
 from hms_ray.weights import fetch as fetch_weights
 
+log = logging.getLogger(__name__)
 CHOSEN_ON = "warm_start_chosen_on"
 
 
@@ -75,8 +78,10 @@ class Study:
 
     def write_baseline(self) -> None:
         """Keep what the dataset's plain model predicts of each fold from the others, if it has such a model."""
-        probs = None if self.folder.baseline.is_file() else self.dataset.baseline(self.labels.folds)
-        if probs is not None:
+        if not self.dataset.BASELINE or self.folder.baseline.is_file():
+            return
+        log.info("plain baseline: %s", self.dataset.BASELINE)
+        if (probs := self.dataset.baseline(self.labels.folds)) is not None:
             table_of(self.labels, probs, "baseline", "baseline").write(self.folder.baseline)
 
     def prepare(self, spaces: Sequence[Space], workers: Workers | None = None) -> None:
@@ -108,11 +113,12 @@ class Study:
     def _check_quality(self, space: Space, run: RunConfig, table: pd.DataFrame) -> None:
         """Raise ConfigError where a stage of a fold has nothing left to train on."""
         trust = quality.trust(quality.of_examples(table, self.dataset.windows), run.quality)
-        trusted = np.bincount(self.labels.examples.unit, trust) > 0
+        good = np.bincount(self.labels.examples.unit, trust > 0)
+        trusted = good > 0
         try:
             for k in range(self.folds):
                 train = np.flatnonzero(trusted & (self.labels.folds != k))
-                _check_stages(run, k, self.dataset, train)
+                _check_stages(run, k, self.dataset, train, good)
         except TrialFailed as error:
             kept = f"{trusted.sum()} of {len(trusted)} units are good enough"
             raise ConfigError(f"space {space.name}: quality: {kept}: {error}") from error
@@ -174,26 +180,9 @@ class Study:
         if not folder.config.is_file():
             files.write_yaml(folder.config, run.content)
         saved, weights = folder.fold(fold).checkpoint.absolute(), self.weights(run)
-        _check_beginning(folder, {"model": weights, "feature": self._fetched(run.feature)})
+        begin_from(folder, {"model": weights, "feature": self._fetched(run.feature)})
         content = with_random_weights(run.content, "model", "feature")  # a worker has stores, not such files
         return FoldJob(trial, content, fold, self.stores(run), saved, weights, limits)
-
-
-def _check_beginning(trial: TrialFolder, weights: Mapping[str, StoreRef | None]) -> None:
-    """Keep which weights a trial's first fold begins from, by the part that has them, and refuse others for its other
-    folds."""
-    now = {part: store.name for part, store in weights.items() if store is not None}
-    if not now:
-        return
-    if not trial.weights.is_file():
-        files.write_json(trial.weights, now)
-    known = files.read_json(trial.weights)
-    for part in now:
-        if known.get(part) != now[part]:
-            raise ConfigError(
-                f"{trial.root.name} began from the weights {known.get(part)}, but its {part}.pretrained now names "
-                f"others ({now[part]}); put the file back, or choose another --study"
-            )
 
 
 def load_dataset(root: Path, run: RunConfig) -> Dataset:
@@ -260,21 +249,24 @@ def _check_runs(spaces: Sequence[Space], dataset: Dataset, fold: np.ndarray) -> 
                 check_inputs(dataset, run)
                 rehearse(run, dataset.task)
                 for k in range(run.folds):
-                    _check_stages(run, k, dataset, np.flatnonzero(fold != k))
+                    _check_stages(run, k, dataset, np.flatnonzero(fold != k), np.bincount(dataset.examples.unit))
             except (ConfigError, TrialFailed) as error:
                 faults.append(f"space {space.name}: {error}")
     raise_all(dict.fromkeys(faults), ConfigError, "a run that cannot work")
 
 
-def _check_stages(run: RunConfig, fold: int, dataset: Dataset, train: np.ndarray) -> None:
-    """Raise what a fold would raise when it comes to the stage, hours later; train: the units that it may train on."""
+def _check_stages(run: RunConfig, fold: int, dataset: Dataset, train: np.ndarray, examples: np.ndarray) -> None:
+    """Raise what a fold would raise when it comes to the stage, hours later.
+
+    train: the units that it may train on; examples: (N,) how many each unit has for it
+    """
     votes, groups = (dataset.units[name].to_numpy() for name in ("votes", "group_id"))
     for number, stage in enumerate(run.stages):
         rows = stage.rows(votes, train)
         if stage.watch:
             watch.check(stage.watch, groups[rows])
             rows = rows[~watch.set_aside(stage.watch, groups[rows], fold_seed(run, fold), number)]
-        stage.steps(len(dataset.examples.of(rows)), run.optim.batch)
+        stage.steps(int(examples[rows].sum()), run.optim.batch)
         for epoch in (0, stage.epochs - 1):  # the weights between lie between theirs
             stage.weights(votes, rows, epoch)
         if stage.pseudo:
@@ -282,11 +274,11 @@ def _check_stages(run: RunConfig, fold: int, dataset: Dataset, train: np.ndarray
 
 
 def variants(space: Space) -> Iterator[RunConfig]:
-    """Yield the base run, and the base run with each choice of a model or of a feature."""
+    """Yield the base run, and the base run with each choice of a model, of a feature or of its inputs."""
     for member in space.members:
         yield member.run
         for item in member.ranges:
-            if isinstance(item, Choice) and item.path.split(".")[0] in ("model", "feature"):
+            if isinstance(item, Choice) and item.path.split(".")[0] in ("model", "feature", "input"):
                 yield from _with_options(member, item)
 
 

@@ -1,4 +1,4 @@
-"""Prepare what a run reads: its feature of every unit, or the recordings themselves, once for all runs alike.
+"""Prepare what a run reads: its feature of every example, or the recordings themselves, once for all runs alike.
 
 <cache>/prepared/<feature>-<key>/           x.npy (E, *shape), the feature of the window that is scored
 <cache>/prepared/recordings-<kind>-<key>/   x.npy (values,), all recordings behind each other, (channels, steps) each;
@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from hms_ray import files, recordings, sources
-from hms_ray.datasets import Dataset, first_step
+from hms_ray.datasets import Dataset, Windows, first_step
 from hms_ray.errors import ConfigError
 from hms_ray.features._feature import FeatureRef
 from hms_ray.params import Params
@@ -38,7 +38,7 @@ class InputParams(Params):
         "searched without preparing again",
     )
     window: Literal["middle", "random"] = Field(
-        "middle", description="what is trained on: the unit's middle window, as scored, or another one in each epoch"
+        "middle", description="what is trained on: the middle window, as scored, or another one in each epoch"
     )
     dtype: Literal["float16", "float32"] = Field("float16", description="how values are kept")
     side: tuple[str, ...] = Field((), description="numbers of the dataset that the network is given as well: age, ...")
@@ -74,6 +74,8 @@ def check(dataset: Dataset, feature: FeatureRef, params: InputParams) -> None:
             f"input.compute: feature {feature.name} has published weights, with which it is computed once, before "
             "training: say prepared"
         )
+    if params.window == "random" and not any(_moves(windows) for windows in dataset.windows.values()):
+        raise ConfigError(f"input.window: random: dataset {dataset.name!r} has one window an example: say middle")
     for kind in feature.spec.kinds:
         dataset.require(kind, f"features.{feature.name}")
     for store, kinds in _stores(dataset, feature, params).items():
@@ -134,12 +136,14 @@ def recorded_steps(store: StoreRef) -> dict[str, int]:
 def _stores(dataset: Dataset, feature: FeatureRef, params: InputParams) -> dict[StoreRef, tuple[str, ...]]:
     """Return a run's stores, made or not, and the kinds of recordings in each.
 
-    Recordings are the same for every feature and every choice of units.
+    Recordings are the same for every feature and every choice of units, features for all labels of the same windows.
     """
     if params.compute == "prepared":
         encoder = ("encoders",) if hasattr(feature.module, "source") else ()
         code = sources.files_of_code((*CODE, "features", *encoder))
-        data = [dataset.fingerprint, *map(dataset.recordings_fingerprint, feature.spec.kinds)]
+        kinds = feature.spec.kinds
+        data = [dataset.name, *map(_windows_mark, (dataset.windows[kind] for kind in kinds))]
+        data += map(dataset.recordings_fingerprint, kinds)
         mark = files.fingerprint(VERSION, params.dtype, data, feature.dump(), feature.origin, code)
         return {StoreRef.of(f"{feature.name}-{mark}"): feature.spec.kinds}
     stores, made_by = {}, sources.files_of_code(CODE)
@@ -149,6 +153,16 @@ def _stores(dataset: Dataset, feature: FeatureRef, params: InputParams) -> dict[
         )
         stores[StoreRef.of(f"recordings-{kind}-{mark}")] = (kind,)
     return stores
+
+
+def _moves(windows: Windows) -> bool:
+    """Whether any example has a window beside the one that is scored."""
+    return len(windows.start_s) > len(windows.names) or bool(windows.slack_s.any())
+
+
+def _windows_mark(windows: Windows) -> str:
+    """Return what changes with the examples' scored windows, and not with their labels."""
+    return files.fingerprint(windows.names.tolist(), windows.middle_s.tolist())
 
 
 def _prepare_feature(

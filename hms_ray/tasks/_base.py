@@ -122,6 +122,13 @@ class Task(ABC):
         """
         return None
 
+    def smoothed(self, targets: np.ndarray, votes: np.ndarray, added: float) -> np.ndarray:
+        """Return targets (N, K) after so many votes more for each outcome of each question; votes (N,): those there
+        are."""
+        outcomes = self.outcomes(targets)
+        counts = outcomes * votes.reshape(-1, *[1] * (outcomes.ndim - 1)) + added
+        return self.from_outcomes(counts / counts.sum(-1, keepdims=True))
+
     def score(self, targets: np.ndarray, probs: np.ndarray) -> float:
         """Return the mean score over units."""
         return float(self.row_scores(targets, probs).mean())

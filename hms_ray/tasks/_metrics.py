@@ -133,8 +133,9 @@ def aurocs(truth: np.ndarray, probs: np.ndarray) -> np.ndarray:
 def threshold(truth: np.ndarray, probs: np.ndarray, usual: float) -> float:
     """Return the threshold above which saying yes has the largest F1; truth bool (N,), probs (N,).
 
-    Candidates lie midway between neighbouring distinct probabilities; of those that tie, the one nearest to the usual
-    threshold. Where all units are of the class, or none, or all probabilities are one, it is the usual one.
+    Candidates lie midway between neighbouring distinct probabilities, so that saying yes to all is none; of those that
+    tie, the one nearest to the usual threshold counts. Where all units are of the class, or none, or all probabilities
+    are one, it is the usual one.
     """
     values = np.unique(probs)
     if truth.all() or not truth.any() or len(values) == 1:

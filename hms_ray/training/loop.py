@@ -130,7 +130,7 @@ def _is_above(history: History, limits: Sequence[float]) -> bool:
 def _targets(recipe: Recipe, number: int, learner: Learner, saved: Path, on_taught: Callable[[], None]) -> np.ndarray:
     """Return the labels (N, K) of a stage; where it has pseudo-labels, teachers are trained for them first."""
     stage, data = recipe.stages[number], learner.data
-    targets = stage.targets(data.targets, data.votes)
+    targets = stage.targets(data.task, data.targets, data.votes)
     if stage.pseudo is None:
         return targets
     dealt = pseudo.deal(data, learner.rows, stage.pseudo.parts, recipe.seed)

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hms_ray.errors import TrialFailed
 from hms_ray.params import Params as Strict
+from hms_ray.tasks import Task
 
 WEIGHTS = {
     "none": lambda votes: np.ones(len(votes)),
@@ -92,7 +93,7 @@ class Stage(Strict):
         le=10,
         description="gamma of the focal loss: what is predicted well already counts less; 0: it does not",
     )
-    smooth: float = Field(0.0, ge=0, le=1, description="votes added to each class before they become shares")
+    smooth: float = Field(0.0, ge=0, le=1, description="votes added to each class or answer before they become shares")
     augment: dict[str, dict[str, Any]] | None = Field(None, description="instead of the run's; {}: none")
     pseudo: Pseudo | None = None
     watch: Watch | None = Field(None, description="stop early, or lower the rate, by patients that are set aside")
@@ -164,10 +165,9 @@ class Stage(Strict):
             raise TrialFailed(f"low_votes gives every unit of epoch {epoch + 1} of its stage a loss weight of 0")
         return weights / mean
 
-    def targets(self, targets: np.ndarray, votes: np.ndarray) -> np.ndarray:
-        """Return vote shares (N, K) after adding `smooth` votes to each class."""
-        counts = targets * votes[:, None] + self.smooth
-        return counts / counts.sum(1, keepdims=True) if self.smooth else targets
+    def targets(self, task: Task, targets: np.ndarray, votes: np.ndarray) -> np.ndarray:
+        """Return the targets (N, K) after adding `smooth` votes to each class, or to each answer of a question."""
+        return task.smoothed(targets, votes, self.smooth) if self.smooth else targets
 
 
 def chain(stages: Sequence[Stage], number: int) -> range:

@@ -104,3 +104,9 @@ def test_p_is_the_share_of_batches(make_batch: Callable[..., Batch]) -> None:
 def test_the_narrowest_must_not_be_wider_than_the_widest() -> None:
     with pytest.raises(ConfigError, match=r"augment\.same_class_cutmix: low must not be above high"):
         parse(same_class_cutmix.Params, {"low": 0.3}, "augment.same_class_cutmix")
+
+
+def test_of_a_single_class_nobody_else_would_find_a_partner() -> None:
+    batch = _numbered(SPECS["wave"], [0, 1, 0, 1])
+    with pytest.raises(ConfigError, match=r"augment\.same_class_cutmix needs several classes"):
+        same_class_cutmix.apply(replace(batch, y=batch.y[:, :1]), seeds.stream(0), ALWAYS)

@@ -11,8 +11,11 @@ import soundfile
 
 from hms_ray.datasets import bmd_hs
 from hms_ray.errors import ConfigError, DataError
+from hms_ray.features import heart_bands
+from hms_ray.features._feature import FeatureRef
 from hms_ray.recordings import HEART_SOUND
 from hms_ray.simulate import simulate_hearts
+from hms_ray.store.prepare import InputParams, _stores, check
 
 KIND = HEART_SOUND.name
 
@@ -195,3 +198,29 @@ def test_predictions_are_written_by_label(tmp_path: Path, classes: int) -> None:
 def test_numbers_of_recordings_cannot_be_chosen(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a subject has eight"):
         bmd_hs.simulated(tmp_path / "x", 10, 0, lambda done, total: None, recordings=3)
+
+
+def test_a_comma_too_many_shifts_no_column(folder: Path) -> None:
+    text = (folder / "train.csv").read_text().splitlines()
+    (folder / "train.csv").write_text("\n".join([text[0], *(f"{line}," for line in text[1:])]))
+    assert len(_load(folder).units) == 12
+
+
+def test_to_predict_it_says_what_is_wanted(folder: Path) -> None:
+    (folder / "test.csv").unlink()
+    with pytest.raises(DataError, match=r"no test\.csv there; to predict, name new subjects in test\.csv"):
+        bmd_hs.load_test(folder)
+
+
+def test_labels_change_nothing_of_what_is_prepared(folder: Path) -> None:
+    feature = FeatureRef("heart_bands", heart_bands.Params())
+    marks = [next(iter(_stores(_load(folder, labels=of), feature, InputParams()))) for of in ("multilabel", "binary")]
+    assert marks[0] == marks[1]
+    _wav(folder, _load(folder)).unlink()
+    assert next(iter(_stores(_load(folder), feature, InputParams()))) != marks[0]
+
+
+def test_random_windows_are_refused_where_there_is_one(folder: Path) -> None:
+    feature = FeatureRef("heart_bands", heart_bands.Params())
+    with pytest.raises(ConfigError, match="random: dataset 'bmd_hs' has one window an example"):
+        check(_load(folder), feature, InputParams(compute="batch", window="random"))

@@ -44,7 +44,7 @@ def test_a_repository_is_cloned_once_and_its_licence_told(
 
 
 def test_a_repository_that_cannot_be_had_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot be cloned \(.*nowhere.*\); check the address and the network"):
+    with pytest.raises(ConfigError, match=r"cannot be cloned \(.*nowhere.*\); check address and network"):
         bmd_hs.locate(f"file://{tmp_path}/nowhere", tmp_path / "cache")
     assert list((tmp_path / "cache" / "cloned").iterdir()) == []
 
@@ -73,3 +73,9 @@ def test_without_data_the_published_repository_is_meant(tmp_path: Path, monkeypa
 )
 def test_addresses_are_told_from_folders(text: str, url: bool) -> None:
     assert _cloned.is_url(text) == url
+
+
+def test_names_and_tokens_of_an_address_are_not_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), pytest.raises(ConfigError) as error:
+        bmd_hs.locate("http://user:secret@localhost:1/x.git", tmp_path)
+    assert "secret" not in caplog.text + str(error.value) and "localhost:1/x.git" in str(error.value)

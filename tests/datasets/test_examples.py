@@ -25,6 +25,7 @@ def test_of_units_with_one_example_each_the_mean_is_the_example_itself() -> None
     one_each, units, values = Examples.one_each(4), np.array([3, 0, 1]), np.random.default_rng(0).random((3, 2))
     assert one_each.of(units).tolist() == units.tolist()
     np.testing.assert_array_equal(one_each.mean(units, values), values)
+    assert EXAMPLES.mean(np.array([], dtype=int), np.empty((0, 3))).shape == (0, 3)
 
 
 def test_numbers_beside_the_examples_come_in_the_order_asked() -> None:

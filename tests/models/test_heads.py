@@ -54,3 +54,9 @@ def test_a_hidden_layer_has_batch_norm_and_dropout() -> None:
     network = _classifier(hidden=8)
     assert [type(part) for part in network.head] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout, nn.Linear]
     assert network.eval()(torch.randn(4, 2, 2), VALUES).shape == (4, 2)
+
+
+def test_what_rounding_makes_of_one_value_is_one_value() -> None:
+    side = Side(2)
+    side.fit(torch.tensor([[0.1, NAN]]).repeat(648, 1))
+    assert side(torch.tensor([[0.2, 50.0]])).tolist() == [[0, 0]], "nor does a number that nobody had in training"

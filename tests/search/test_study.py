@@ -11,9 +11,8 @@ from hms_ray import files
 from hms_ray.errors import ConfigError, DataError
 from hms_ray.search.journal import Journal
 from hms_ray.search.settings import Sampler
-from hms_ray.search.study import _check_beginning, open_study, variants
+from hms_ray.search.study import open_study, variants
 from hms_ray.store._writer import is_whole
-from hms_ray.store.share import StoreRef
 from hms_ray.study_folder import StudyFolder
 
 
@@ -278,15 +277,3 @@ def test_limits_that_leave_nothing_to_train_on_are_refused(toy, make_hms_folder,
         study.prepare([strict])
     assert not study.folder.root.exists()
     study.prepare([toy.make_space("light", quality={"nan": 0.0, "weight": 0.1}, folds=2)])
-
-
-@pytest.mark.parametrize("part", ["model", "feature"])
-def test_a_trial_that_began_from_weights_goes_on_from_no_others(tmp_path, part):
-    trial, (one, other) = StudyFolder(tmp_path).trial("toy-0000"), (StoreRef(n, tmp_path, None) for n in ("one", "two"))
-    weights = {"model": None, "feature": None}
-    _check_beginning(trial, weights)
-    assert not trial.weights.is_file(), "random ones leave nothing to compare"
-    _check_beginning(trial, weights | {part: one})
-    _check_beginning(trial, weights | {part: one})
-    with pytest.raises(ConfigError, match=rf"toy-0000 began from the weights one, but its {part}.pretrained now names"):
-        _check_beginning(trial, weights | {part: other})

@@ -98,7 +98,7 @@ def test_what_is_held_out_does_not_change_the_weights(toy, tmp_path):
     trained = Learner(recipe, poisoned, 1, Replica(torch.device("cpu")))
     done = 0
     for number, stage in enumerate(recipe.stages):
-        trained.begin(number, 0, stage.targets(poisoned.targets, poisoned.votes))
+        trained.begin(number, 0, stage.targets(poisoned.task, poisoned.targets, poisoned.votes))
         for epoch in range(stage.epochs):
             trained.train(epoch, done)
             done += 1

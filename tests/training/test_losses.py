@@ -20,7 +20,7 @@ LOGITS = torch.tensor([[0.3, -1.0, 0.7], [2.0, 0.1, -0.4]])
 def begun(recipe, data, number=0, fold=0):
     """A learner that stands before a stage."""
     learner = Learner(recipe, data, fold, Replica(CPU))
-    learner.begin(number, 0, recipe.stages[number].targets(data.targets, data.votes))
+    learner.begin(number, 0, recipe.stages[number].targets(data.task, data.targets, data.votes))
     return learner
 
 

@@ -5,6 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from hms_ray.errors import TrialFailed
+from hms_ray.tasks import multilabel
+from hms_ray.tasks import votes as votes_task
 from hms_ray.training.stages import OF_THE_FIRST, WEIGHTS, LowVotes, Pseudo, Stage, Watch, chain, order_faults
 
 VOTES = np.array([1, 3, 5, 10, 20, 20])
@@ -59,13 +61,20 @@ def test_weights_have_mean_one_over_the_rows_of_the_stage(name):
 
 def test_smoothing_adds_votes_to_each_class():
     targets, votes = np.array([[1.0, 0.0], [0.25, 0.75]]), np.array([2, 4])
-    smoothed = stage(smooth=0.02).targets(targets, votes)
+    smoothed = stage(smooth=0.02).targets(votes_task.Task(("a", "b")), targets, votes)
     np.testing.assert_allclose(smoothed, [[2.02 / 2.04, 0.02 / 2.04], [1.02 / 4.04, 3.02 / 4.04]], rtol=1e-12)
 
 
 def test_without_smoothing_targets_are_untouched():
     targets = np.array([[1.0, 0.0]])
-    assert stage().targets(targets, np.array([3])) is targets
+    assert stage().targets(votes_task.Task(("a", "b")), targets, np.array([3])) is targets
+
+
+def test_smoothing_adds_votes_to_each_answer_of_a_question():
+    """A label that holds stays likelier than one that does not, and labels of a unit do not share what they have."""
+    targets = np.array([[1.0, 1.0, 0.0], [0.0, 0.5, 0.0]])
+    smoothed = stage(smooth=0.5).targets(multilabel.Task(("a", "b", "c")), targets, np.array([1, 4]))
+    np.testing.assert_allclose(smoothed, [[0.75, 0.75, 0.25], [0.1, 0.5, 0.1]], rtol=1e-12)
 
 
 @pytest.mark.parametrize(
