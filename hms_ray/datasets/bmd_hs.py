@@ -16,7 +16,7 @@ from pydantic import Field
 
 from hms_ray import files, simulate
 from hms_ray import recordings as kinds
-from hms_ray.datasets import _cloned, _sound, _spectrum_baseline, _table
+from hms_ray.datasets import _cloned, _csv, _sound, _spectrum_baseline, _table
 from hms_ray.errors import ConfigError, DataError, raise_all
 from hms_ray.params import Params as Strict
 from hms_ray.progress import Progress
@@ -143,15 +143,7 @@ def _folder(root: Path, table: str = "train.csv") -> Path:
 
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     """Return the columns of a table as text, "" where there is nothing."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable CSV ({' '.join(str(error).split())})") from error
-    missing = [name for name in columns if name not in table]
-    if missing:
-        raise DataError(f"{path}: missing column {', '.join(missing)}; it has {', '.join(table.columns)}")
-    if table.empty:
-        raise DataError(f"{path}: it has no rows")
+    table = _csv.read(path, columns, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
     return table[columns].apply(lambda column: column.str.strip())
 
 

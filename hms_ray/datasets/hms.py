@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import Field
 
 from hms_ray import files, recordings, simulate
-from hms_ray.datasets import _kaggle, _table
+from hms_ray.datasets import _csv, _kaggle, _table
 from hms_ray.errors import ConfigError, DataError
 from hms_ray.params import Params as Strict
 from hms_ray.tasks import votes
@@ -148,15 +148,7 @@ def _folder(root: Path, table: str) -> Path:
 
 
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable CSV ({' '.join(str(error).split())})") from error
-    missing = [name for name in columns if name not in table]
-    if missing:
-        raise DataError(f"{path}: missing column {', '.join(missing)}; it has {', '.join(table.columns)}")
-    if table.empty:
-        raise DataError(f"{path}: it has no rows")
+    table = _csv.read(path, columns)
     for name in columns:
         _check_numbers(path, table[name], whole=name not in OFFSETS)
     return table.astype({name: np.int64 for name in columns if name not in OFFSETS})

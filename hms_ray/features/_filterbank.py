@@ -18,6 +18,7 @@ MARGIN = 9  # fitted bins beyond the band on either side
 TOLERANCE = 1e-3  # relative error of a filter's response to a sine of any frequency: .004 dB
 NOISE = 1e-5  # of a bin's power, what float32 may get wrong: a quiet filter must not lean on loud bins that cancel
 LARGEST = 2**25  # values of the problem that is solved for the fit: 256 MB, a few seconds
+FEWEST_ROWS = 8  # that a feature may have
 FITTING = Lock()  # one thread fits, the others wait for what it finds
 FLOOR = 1e-12  # of its largest response, below which an error does not count
 
@@ -63,6 +64,19 @@ class Bank:
         first, middle, last = edges[:-2], edges[1:-1], edges[2:]
         rising, falling = (bins - first) / (middle - first), (last - bins) / (last - middle)
         return np.maximum(0, np.minimum(rising, falling)) * 2 / (last - first)
+
+
+def empty_rows(bank: Bank) -> list[str]:
+    """Say if rows of the bank see no bin: librosa only warns, and they would be black."""
+    weights, n_fft = bank.weights, bank.n_fft
+    if not len(weights):
+        return [f"no bin of n_fft={n_fft} lies in {bank.low_hz:g} to {bank.high_hz:g} Hz; widen the band"]
+    empty, most = int((~weights.any(1)).sum()), int(2 * (bank.high_hz - bank.low_hz) * n_fft / bank.rate_hz - 1)
+    right = f"n_bins of at most {most}" if most >= FEWEST_ROWS else "a wider band"
+    if bank.kind != "mel":  # what fits is known of rows of equal width only
+        right = "fewer n_bins, or a wider band"
+    fault = f"{empty} of the n_bins={bank.n_rows} rows are empty; right would be {right}, or more n_fft"
+    return [fault] if empty else []
 
 
 def constants(bank: Bank, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -36,7 +36,12 @@ class Params(Strict):
     n_fft: int = Field(1024, ge=16, le=2048, multiple_of=2, description="samples of the transform, which sets its bins")
     window: int = Field(128, ge=8, le=2048, description="samples that a frame sees, under a Hann taper")
     frames: int = Field(256, ge=8, le=1024, description="columns of a picture; the hop is its steps // frames")
-    n_bins: int = Field(128, ge=8, le=256, description="rows of a mel panel; stft has its bins and leaves this alone")
+    n_bins: int = Field(
+        128,
+        ge=_filterbank.FEWEST_ROWS,
+        le=256,
+        description="rows of a mel panel; stft has its bins and leaves this alone",
+    )
     low_hz: float = Field(0.0, ge=0, le=100, description="lower edge of the band")
     high_hz: float = Field(20.0, gt=0, description="upper edge of the band, at most 100")
     amplitude: Literal["db", "log1p"] = Field(
@@ -70,18 +75,7 @@ def _faults(params: Params) -> list[str]:
             f"n_bins={params.n_bins} must stay at {n_bins} with bank=stft, whose rows are its bins",
         ),
     )
-    return [fault for kept, fault in rules if not kept] or _empty_rows(params)
-
-
-def _empty_rows(params: Params) -> list[str]:
-    """Say if rows of the bank see no bin: librosa only warns, and they would be black."""
-    weights, n_fft, width = _bank(params).weights, params.n_fft, params.high_hz - params.low_hz
-    if not len(weights):
-        return [f"no bin of n_fft={n_fft} lies in {params.low_hz:g} to {params.high_hz:g} Hz; widen the band"]
-    empty, most = int((~weights.any(1)).sum()), int(2 * width * n_fft / EEG.rate_hz - 1)
-    right = f"n_bins of at most {most}" if most >= 8 else "a wider band"
-    fault = f"{empty} of the n_bins={params.n_bins} rows are empty; right would be {right}, or more n_fft"
-    return [fault] if empty else []
+    return [fault for kept, fault in rules if not kept] or _filterbank.empty_rows(_bank(params))
 
 
 def spec(params: Params) -> InputSpec:

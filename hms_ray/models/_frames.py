@@ -43,6 +43,5 @@ class FramePool(nn.Module):
         scores = frames.new_zeros(frames.shape[:2]) if self.score is None else self.score(frames)[..., 0]  # (B, T)
         if counts is not None:
             scores = scores.masked_fill(~counts, -torch.inf)
-        return (scores.float().softmax(1)[..., None] * frames).sum(
-            1
-        )  # no product of matrices: in half precision, coarse
+        shares = scores.float().softmax(1)[..., None]
+        return (shares * frames).sum(1)  # no product of matrices: in half precision it would be coarse

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hms_ray import seeds
 from hms_ray.errors import ConfigError, raise_all
-from hms_ray.simulate import folder, plan
+from hms_ray.simulate import _target, folder, plan
 from hms_ray.simulate.heart_folder import simulate_hearts
 
 __all__ = ["simulate", "simulate_hearts"]
@@ -31,7 +31,9 @@ def simulate(
     """
     out = Path(out)
     seeds.check_seed(seed)
-    raise_all([*_number_faults(eegs, patients), *_folder_faults(out)], ConfigError, "cannot simulate")
+    raise_all(
+        [*_number_faults(eegs, patients), *_target.faults(out, "train_spectrograms")], ConfigError, "cannot simulate"
+    )
     train = plan.labelled(seed, eegs, patients)
     test = plan.unlabelled(seed, max(1, round(eegs / 10)), {planned.patient_id for planned in train})
     jobs = [("train", i, planned) for i, planned in enumerate(train)]
@@ -55,15 +57,3 @@ def _number_faults(eegs: int, patients: int) -> list[str]:
     if not faults and eegs < patients:
         faults.append(f"eegs must be at least as many as patients, but got {eegs} eegs for {patients} patients")
     return faults
-
-
-def _folder_faults(out: Path) -> list[str]:
-    if not out.exists():
-        return []
-    if not out.is_dir():
-        return [f"{out} is a file, not a folder"]
-    if not any(out.iterdir()):
-        return []
-    if (out / "train_spectrograms").is_dir() and not (out / "train.csv").exists():
-        return [f"{out} holds a simulation that was interrupted (it has no train.csv): delete it, then run again"]
-    return [f"{out} is not empty: name a new folder"]

@@ -11,7 +11,7 @@ from scipy.io import wavfile
 
 from hms_ray import files, seeds
 from hms_ray.errors import ConfigError, raise_all
-from hms_ray.simulate import heart_sound
+from hms_ray.simulate import _target, heart_sound
 from hms_ray.simulate.heart_sound import DISEASES, POSITIONS, POSTURES
 
 MIN_SUBJECTS = 8  # fewer could not show every disease, alone and with others, and none
@@ -81,7 +81,7 @@ def simulate_hearts(
     """
     out = Path(out)
     seeds.check_seed(seed)
-    raise_all([*_number_faults(subjects, seconds), *_folder_faults(out)], ConfigError, "cannot simulate")
+    raise_all([*_number_faults(subjects, seconds), *_target.faults(out, "train")], ConfigError, "cannot simulate")
     people = [*_labelled(seed, subjects), *_unlabelled(seed, subjects + 1, max(2, subjects // 5))]
     jobs = [(subject, view) for subject in people for view in range(len(VIEWS))]
     for done, (subject, view) in enumerate(jobs, start=1):
@@ -171,15 +171,3 @@ def _number_faults(subjects: int, seconds: float) -> Iterator[str]:
         yield f"subjects must be at least {MIN_SUBJECTS}, so that every label occurs, but got {subjects}"
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not MIN_SECONDS <= seconds < math.inf:
         yield f"seconds must be a number of at least {MIN_SECONDS:g}, but got {seconds!r}"
-
-
-def _folder_faults(out: Path) -> list[str]:
-    if not out.exists():
-        return []
-    if not out.is_dir():
-        return [f"{out} is a file, not a folder"]
-    if not any(out.iterdir()):
-        return []
-    if (out / "train").is_dir() and not (out / "train.csv").exists():
-        return [f"{out} holds a simulation that was interrupted (it has no train.csv): delete it, then run again"]
-    return [f"{out} is not empty: name a new folder"]

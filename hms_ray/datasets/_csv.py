@@ -1,0 +1,27 @@
+"""The CSV tables of a dataset's folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hms_ray.errors import DataError
+
+
+def read(path: Path, columns: Sequence[str], **how: Any) -> pd.DataFrame:
+    """Return a table that has these columns, whatever others it has; how: as pandas.read_csv takes it.
+
+    Raises:
+        DataError: it is no CSV, lacks a column or has no rows.
+    """
+    try:
+        table = pd.read_csv(path, **how)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a readable CSV ({' '.join(str(error).split())})") from error
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise DataError(f"{path}: missing column {', '.join(missing)}; it has {', '.join(table.columns)}")
+    if table.empty:
+        raise DataError(f"{path}: it has no rows")
+    return table
