@@ -220,7 +220,7 @@ def scores_side_by_side(finalists: list[Scored], verdict: Verdict) -> list[Score
 def caveats(study: Study, finalists: list[Scored], verdict: Verdict) -> list[str]:
     """Say what the figures do not mean; only what applies to this study."""
     found = [*_hindsight(verdict), *_selection(finalists, verdict)]
-    return [*found, *_left_out(study, verdict), *_patients(study, verdict)]
+    return [*found, *_left_out(study, verdict), *_patients(study, verdict), *_shortcuts(study)]
 
 
 def correction_sentence(study: Study, verdict: Verdict) -> str:
@@ -356,3 +356,15 @@ def _patients(study: Study, verdict: Verdict) -> list[str]:
             "pipeline runs, not which model is better."
         )
     return found
+
+
+def _shortcuts(study: Study) -> list[str]:
+    """Name what tells a class apart without any recording."""
+    by_class: dict[str, list[str]] = {}
+    for its in study.data.get("shortcuts", ()):
+        by_class.setdefault(its["class"], []).append(f"{its['by']} ({area(its['auroc'])})")
+    return [
+        f"{name} can be told without any recording. AUROC over all units, each alone: {', '.join(told)}. How well "
+        f"{name} is told here may come of these, or of whatever goes with them, and need not be so elsewhere."
+        for name, told in by_class.items()
+    ]

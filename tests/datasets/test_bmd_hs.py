@@ -175,9 +175,17 @@ def test_a_person_that_cannot_be_is_named(folder: Path, column: str, value: str,
 def test_a_folder_of_something_else_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no train\.csv and no additional_metadata\.csv there"):
         _load(tmp_path / "nowhere")
-    _change(folder, lambda t: t.drop(columns="N", inplace=True))
+    _change(folder, lambda t: t.pop("N"))
     with pytest.raises(DataError, match="missing column N"):
         _load(folder)
+
+
+def test_what_tells_a_label_without_a_recording_is_kept_with_the_study(folder: Path) -> None:
+    pd.read_csv(folder / "train.csv").sort_values("N").to_csv(folder / "train.csv", index=False)
+    for params, name in (({}, "N"), ({"labels": "binary"}, "disease")):
+        told = [(its["class"], its["by"], its["auroc"]) for its in _load(folder, **params).identity()["shortcuts"]]
+        assert (name, "place in the table", 1.0) in told
+    assert "shortcuts" not in bmd_hs.load_test(folder).identity()
 
 
 def test_the_test_part_has_no_labels(whole: Path) -> None:
