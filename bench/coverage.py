@@ -14,7 +14,7 @@ from hms_ray import ensemble, tasks
 from hms_ray.seeds import stream
 
 CLASSES, MEMBERS, FRESH = 6, 5, 4000
-TASK = tasks.from_dict({"kind": "votes", "classes": [str(k) for k in range(CLASSES)]})
+TASK = tasks.default([str(k) for k in range(CLASSES)])
 
 
 def run(arguments: list[str]) -> Iterator[str]:

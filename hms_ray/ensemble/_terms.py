@@ -2,7 +2,7 @@
 
 Everywhere in this room probs are (N, M, ..., K), targets (N, ..., K) and pooled predictions (N, ..., K): members on the
 second axis, a distribution over outcomes on the last, and between them an axis for the questions that are asked of a
-unit, if there are several. Votes are one question; a multi-label task asks one a label, of two outcomes each.
+unit, if there are several. Shares are one question; yes-or-no questions have two outcomes each.
 """
 
 from collections.abc import Iterator
