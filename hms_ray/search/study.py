@@ -147,7 +147,7 @@ class Study:
             ConfigError: lists those that cannot be had, or are another network's.
         """
         faults = []
-        for space in spaces:
+        for space in members(spaces):
             for run in variants(space):
                 try:
                     self._fetched(run.feature)
@@ -243,7 +243,7 @@ def _common(spaces: Sequence[Space]) -> RunConfig:
 def _check_runs(spaces: Sequence[Space], dataset: Dataset, fold: np.ndarray) -> None:
     """Rehearse the base run of every space and each of its choices of a model or a feature."""
     faults = []
-    for space in spaces:
+    for space in members(spaces):
         for run in variants(space):
             try:
                 check_inputs(dataset, run)
@@ -271,6 +271,11 @@ def _check_stages(run: RunConfig, fold: int, dataset: Dataset, train: np.ndarray
             stage.weights(votes, rows, epoch)
         if stage.pseudo:
             pseudo.check(stage.pseudo, groups[train], votes, rows)
+
+
+def members(spaces: Sequence[Space]) -> list[Space]:
+    """Return the spaces that these are made of: what is wrong is said of the one that has it."""
+    return [member for space in spaces for member in space.members]
 
 
 def variants(space: Space) -> Iterator[RunConfig]:

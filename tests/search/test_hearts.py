@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from transformers import Wav2Vec2Config, Wav2Vec2Model
+from transformers import Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
 
 from hms_ray import files
 from hms_ray.cli import main
@@ -196,6 +196,15 @@ def test_one_space_of_all_has_an_encoder_from_a_folder(tmp_path, hearts, make_en
     assert members["heart_probe"]["feature"]["pretrained"] == f"{encoder}/model.safetensors"
     assert members["heart_finetune"]["model"]["pretrained"] is False, "what is said of one space is for it alone"
     assert ran.ensemble["population"]["units"] == SUBJECTS
+
+
+def test_weights_of_another_network_are_refused_of_the_space_that_names_them(tmp_path, hearts):
+    WavLMModel(WavLMConfig(**ENCODERS["wavlm-tiny"].sizes)).save_pretrained(tmp_path / "other")
+    overrides = options(f"heart_finetune.model.pretrained={tmp_path / 'other'}")
+    ran = hms_ray(tmp_path, "search", "--space", "heart_all", "--data", hearts, "--here", "--smoke", *overrides)
+    assert (ran.code, ran.out) == (2, "")
+    said = ran.err[ran.err.index("error: ") :]
+    assert "space heart_finetune: model.pretrained" in said and "heart_all" not in said
 
 
 @pytest.mark.parametrize(
