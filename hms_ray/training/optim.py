@@ -1,4 +1,4 @@
-"""Optimiser and learning-rate schedule, both timm's; one-cycle and plateau are added in timm's own form."""
+"""Optimiser of timm, and learning-rate schedules in the form of timm's."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -7,7 +7,6 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, field_validator
 from timm.optim import create_optimizer_v2, list_optimizers, param_groups_layer_decay, param_groups_weight_decay
-from timm.scheduler import CosineLRScheduler
 from timm.scheduler.scheduler import Scheduler
 
 from hms_ray.params import Params as Strict
@@ -82,15 +81,7 @@ def schedule(
     elif stage.schedule == "plateau":
         scheduler = Plateau(optimizer, warmup, scale)
     else:
-        scheduler = CosineLRScheduler(
-            optimizer,
-            t_initial=steps,
-            lr_min=stage.lr * END,
-            warmup_t=warmup,
-            warmup_lr_init=stage.lr * START,
-            warmup_prefix=False,
-            t_in_epochs=False,
-        )
+        scheduler = Cosine(optimizer, steps, warmup)
     scheduler.step_update(0)
     return scheduler
 
@@ -105,10 +96,24 @@ class OneCycle(Scheduler):
 
     def _get_lr(self, t: int) -> list[float]:
         if t < self.warmup:
-            factor = _half_cosine(START, 1, t / self.warmup)
+            factor = self._rise(t / self.warmup)
         else:
             factor = _half_cosine(1, END, min(1, (t - self.warmup) / max(1, self.steps - self.warmup)))
         return [base * factor for base in self.base_values]
+
+    def _rise(self, share: float) -> float:
+        return _half_cosine(START, 1, share)
+
+
+class Cosine(OneCycle):
+    """Rise in a straight line to the largest rate, then fall by a half cosine (after Loshchilov, arXiv:1608.03983).
+
+    timm's own starts its cosine at step 0, under the warm-up: it never reaches the largest rate, and jumps to the
+    cosine when the warm-up ends.
+    """
+
+    def _rise(self, share: float) -> float:
+        return START + (1 - START) * share
 
 
 class Plateau(Scheduler):

@@ -1,6 +1,7 @@
 """Schedules against their known points and against torch's; optimisers by name."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import timm
@@ -51,27 +52,38 @@ def test_one_cycle_equals_torchs():
     assert ours == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
-def test_a_schedule_starts_peaks_and_ends_where_it_should(schedule):
-    found = rates(schedule)
-    assert found[0] == pytest.approx(0.02 * optim.START)
-    assert found[-1] == pytest.approx(0.02 * optim.END, rel=1e-6)
-    assert max(found) <= 0.02 * (1 + 1e-12)
-    rising = found[:10] if schedule == "one_cycle" else found[:9]
-    assert rising == sorted(rising)
-    falling = found[11:]
-    assert falling == sorted(falling, reverse=True)
+LONG = [(steps, warmup) for steps in (2, 3, 7, 40, 397) for warmup in (0.0, 0.02, 0.05, 0.25, 0.5, 0.9)]
 
 
-def test_one_cycle_reaches_its_peak_at_the_end_of_the_warm_up():
-    assert rates("one_cycle")[10] == pytest.approx(0.02)
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "plateau"])
+@pytest.mark.parametrize(("steps", "warmup"), LONG)
+def test_a_schedule_starts_peaks_and_ends_where_it_should(schedule, steps, warmup):
+    """It rises from START to exactly lr at the warm-up's end, then falls without a jump, to END after the last step."""
+    found, peak = rates(schedule, steps=steps, warmup=warmup), round(warmup * steps)
+    assert found[peak] == pytest.approx(0.02, rel=1e-12) and max(found) <= 0.02 * (1 + 1e-12)
+    if peak:
+        assert found[0] == pytest.approx(0.02 * optim.START)
+    assert found[: peak + 1] == sorted(found[: peak + 1])
+    if schedule == "plateau":
+        return
+    assert found[peak:] == sorted(found[peak:], reverse=True)
+    if peak < steps:
+        assert found[-1] == pytest.approx(0.02 * optim.END, rel=1e-6)
+        steepest = 0.02 * math.pi / 2 / (steps - peak)  # of the fall, a half cosine over the steps that are left
+        assert max(a - b for a, b in pairwise(found[peak:])) <= steepest * (1 + 1e-9)
+    if peak:
+        steepest = 0.02 * math.pi / 2 / peak  # of the rise
+        assert max(b - a for a, b in pairwise(found[: peak + 1])) <= steepest * (1 + 1e-9)
 
 
-def test_cosine_follows_the_cosine_after_the_warm_up():
+def test_cosine_rises_in_a_line_and_follows_the_cosine_from_there():
     found = rates("cosine")
-    low = 0.02 * optim.END
-    for t in range(11, STEPS):
-        assert found[t] == pytest.approx(low + (0.02 - low) * (1 + math.cos(math.pi * t / STEPS)) / 2, rel=1e-9)
+    low, start = 0.02 * optim.END, 0.02 * optim.START
+    for t in range(10):
+        assert found[t] == pytest.approx(start + (0.02 - start) * t / 10, rel=1e-9)
+    for t in range(10, STEPS):
+        share = (t - 10) / (STEPS - 10)
+        assert found[t] == pytest.approx(low + (0.02 - low) * (1 + math.cos(math.pi * share)) / 2, rel=1e-9)
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "plateau"])
