@@ -25,9 +25,9 @@ from hms_ray.store.inputs import memory_format
 from hms_ray.tasks import Task
 from hms_ray.training import optim
 from hms_ray.training.batches import Epochs, TrainingData
-from hms_ray.training.evaluate import autocast
 from hms_ray.training.learner import Learner
 from hms_ray.training.loop import Recipe
+from hms_ray.training.precision import autocast, of_device
 from hms_ray.training.stages import Stage
 from hms_ray.training.team import Replica
 
@@ -130,7 +130,7 @@ class _Bare:
         """Take so many steps and return the images that went through."""
         for _ in range(steps):
             self.optimizer.zero_grad(set_to_none=True)
-            with autocast(self.device):
+            with autocast(self.device, of_device("auto", self.device)):
                 logits = self.network(self.batch.x)
             loss = self.task.loss(logits, self.batch.y).mean()
             loss.backward()

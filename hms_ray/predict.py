@@ -17,7 +17,7 @@ from hms_ray.progress import Progress
 from hms_ray.store.share import cache_root
 from hms_ray.study_folder import StudyFolder
 from hms_ray.tasks import Task
-from hms_ray.training import checkpoint
+from hms_ray.training import checkpoint, precision
 from hms_ray.training.evaluate import predict as predict_rows
 
 
@@ -88,13 +88,13 @@ def _member_probs(folder: StudyFolder, trial: str, run: RunConfig, dataset: Data
     weights.check(folder.trial(trial), {"feature": weights.fetch(run.feature)})
     inputs = open_run(run, prepare_inputs(dataset, run), dataset.windows, dataset.examples)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows, batch = np.arange(len(inputs)), 2 * run.optim.batch
+    rows, batch, dtype = np.arange(len(inputs)), 2 * run.optim.batch, precision.of_device(run.optim.precision, device)
     total = np.zeros((len(dataset.units), len(task.classes)))
     paths = _weights(folder, trial)
     for path in paths:
         model = build_model(run, task).to(device)
         model.load_state_dict(checkpoint.unpack(path))
-        probs = predict_rows(model, inputs, rows, task, device, batch, test_time(run), run.optim.precision)
+        probs = predict_rows(model, inputs, rows, task, device, batch, test_time(run), dtype)
         total += dataset.examples.mean(np.arange(len(dataset.units)), probs)
     return total / len(paths)
 

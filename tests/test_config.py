@@ -231,7 +231,7 @@ def with_stage(**second):
         (changed("stages", [STAGES[1]]), "stages.0.continues: the first stage has none before it"),
         (changed("stages.0.pseudo", {}), "stages.0.pseudo: the first stage has none before it"),
         (changed("optim.layer_decay", 0), "optim.layer_decay: "),
-        (changed("optim.precision", "half"), "optim.precision: Input should be 'auto', 'float32' or 'bfloat16'"),
+        (changed("optim.precision", "half"), "optim.precision: Input should be 'auto', 'float32', 'bfloat16' or "),
     ],
 )
 def test_faults_of_stages_and_of_the_optimiser_are_named_by_their_path(content, expected):

@@ -169,7 +169,8 @@ def _fold_figure(study: Study, finalists: list[Scored]) -> Markup | None:
 def _curve(curve: tables.Curve, study: Study, finalists: list[Scored]) -> tuple[bool, tuple[str, Markup]]:
     score = words.score_name(study.task).short
     title = f"Learning curves of {curve.trial}: training loss, and held-out {score} on {study.search_those}"
-    return curve.trial in {f.trial for f in finalists}, (curve.trial, figures.learning_curve(curve, title, score))
+    figure = figures.learning_curve(curve, title, score)
+    return curve.trial in {f.trial for f in finalists}, (curve.trial + words.skipped_steps(curve.epochs), figure)
 
 
 def _spaces(study: Study, trials: pd.DataFrame, finalists: list[Scored]) -> list[SpaceView]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from hms_ray.oof import optimism
@@ -171,6 +172,12 @@ def epochs(finalist: Scored) -> str:
     if finalist.epoch_rule not in EPOCHS:
         return ""
     return f"epochs {', '.join(map(str, finalist.epochs))}, {EPOCHS[finalist.epoch_rule]}"
+
+
+def skipped_steps(curve: pd.DataFrame) -> str:
+    """Count the steps of a trial that were skipped, as it follows the trial's name; nothing where none was."""
+    count = int(curve["skipped_steps"].sum()) if "skipped_steps" in curve else 0  # older studies do not know
+    return mark(f"{count} steps skipped: infinite gradients in float16" if count else "")
 
 
 def trial_epochs(study: Study, space: dict[str, Any] | None) -> str:

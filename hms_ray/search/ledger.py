@@ -73,7 +73,9 @@ class Ledger:
                 files.write_bytes(self.study.folder.trial(trial).fold(fold).weights(epoch), content)
             case FoldDone(trial, result):
                 self._write(trial, message)
-                self.board.fold_done(trial, result.fold, self._worded(trial, [result.fold]))
+                skipped = sum(row["skipped_steps"] for row in result.epochs)
+                note = f"; {skipped} steps skipped: their gradients were infinite in float16" if skipped else ""
+                self.board.fold_done(trial, result.fold, self._worded(trial, [result.fold]) + note)
             case FoldHalted(trial, stopped):
                 self._replace_epochs(trial, stopped.fold, stopped.epochs)
                 self.halted[trial] = stopped.fold

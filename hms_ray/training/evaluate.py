@@ -1,7 +1,6 @@
 """Predictions of a trained network."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from types import ModuleType
 
@@ -11,14 +10,7 @@ import torch
 from hms_ray.store.inputs import Inputs, arranged, beside
 from hms_ray.tasks import Task
 from hms_ray.training import memory
-from hms_ray.training.optim import Precision
-
-
-def autocast(device: torch.device, precision: Precision = "auto") -> AbstractContextManager[None]:
-    """Return bfloat16 autocast where it is wanted; "auto": where the device gains by it, and a CPU mostly loses."""
-    gains = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    wanted = gains if precision == "auto" else precision == "bfloat16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+from hms_ray.training.precision import autocast
 
 
 @torch.inference_mode()
@@ -30,11 +22,12 @@ def predict(
     device: torch.device,
     batch: int,
     test_time: Sequence[ModuleType] = (),
-    precision: Precision = "auto",
+    precision: torch.dtype = torch.float32,
 ) -> np.ndarray:
     """Return float64 probabilities (len(rows), K) of those examples, `batch` at a time or what memory allows.
 
     test_time: augmentations whose full versions are predicted as well; the probabilities are averaged
+    precision: in which the network computes
 
     Raises:
         TrialFailed: the memory does not suffice for one row.

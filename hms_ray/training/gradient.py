@@ -1,6 +1,8 @@
 """The gradient of a batch's mean loss: of all rows at once, or in parts that add up to the same where memory is short.
 
-Batch norm sees the parts: there the result depends on their size.
+Batch norm sees the parts: there the result depends on their size. In float16 small gradients would become 0: the loss
+is multiplied by a scale before the backward pass, and the gradient divided by it. A scale that is too large makes the
+gradient infinite; then the step is skipped and the scale halved.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,8 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hms_ray.augment._compose import Batch
 from hms_ray.training import memory
-from hms_ray.training.evaluate import autocast
-from hms_ray.training.optim import Precision
+from hms_ray.training.precision import autocast
 from hms_ray.training.team import Replica
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits and targets (B, K) -> each example's loss (B,)
@@ -24,14 +25,34 @@ class Gradient:
     """Computes gradients of a network; `rows` go through it at a time, fewer once the device ran out of memory.
 
     loss: may be replaced by another from stage to stage
+    precision: in which the network computes; gradients of float16 are scaled until `step` takes them
     """
 
     def __init__(
-        self, network: nn.Module, loss: Loss, replica: Replica, rows: int, precision: Precision = "auto"
+        self, network: nn.Module, loss: Loss, replica: Replica, rows: int, precision: torch.dtype = torch.float32
     ) -> None:
         self.network, self.loss, self.replica, self.rows = network, loss, replica, rows
         self.precision = precision
+        self.scaler = torch.amp.GradScaler(replica.device.type, enabled=precision == torch.float16)
         self.shared = replica.team.wrap(network)
+
+    def step(self, optimizer: torch.optim.Optimizer, largest: float) -> bool:
+        """Take a step along the gradient, clipped to that norm, and return True; False: it is infinite, so no step.
+
+        All workers of a team have the same gradient and the same scale, so they skip the same steps. Only float16
+        skips: elsewhere an infinite gradient is no fault of a scale, and another one would not mend it.
+        """
+        scale = self.scaler.get_scale()
+        self.scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), largest)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return self.scaler.get_scale() >= scale
+
+    @property
+    def is_out_of_range(self) -> bool:
+        """Whether gradients were infinite until they were scaled down: the network does not fit float16."""
+        return self.scaler.get_scale() < 1
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Leave the gradient in the parameters, the mean over the team's, and return this worker's loss.
@@ -83,8 +104,8 @@ class Gradient:
         """Add the gradient of a part's share in the mean over that many rows."""
         with autocast(self.replica.device, self.precision):
             logits = model(*part.inputs)
-        loss = (part.weight * self.loss(logits, part.y)).sum() / rows
-        loss.backward()
+        loss = (part.weight * self.loss(logits.float(), part.y)).sum() / rows
+        self.scaler.scale(loss).backward()
         return loss.detach()
 
 

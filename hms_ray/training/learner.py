@@ -16,7 +16,7 @@ from hms_ray.augment._compose import Batch, apply_all
 from hms_ray.errors import TrialFailed, UserError
 from hms_ray.models._heads import fit_side
 from hms_ray.store.inputs import memory_format
-from hms_ray.training import checkpoint, memory, optim
+from hms_ray.training import checkpoint, memory, optim, precision
 from hms_ray.training.batches import Epochs, TrainingData
 from hms_ray.training.evaluate import predict
 from hms_ray.training.gradient import Gradient, Loss
@@ -48,7 +48,8 @@ class Learner:
         self.average = ModelEmaV3(self.plain, decay=recipe.optim.ema, use_warmup=True) if recipe.optim.ema else None
         if recipe.optim.compile:
             self.plain.compile()
-        self.gradient = Gradient(self.plain, data.task.loss, replica, self.share, recipe.optim.precision)
+        dtype = precision.agreed(recipe.optim.precision, replica)
+        self.gradient = Gradient(self.plain, data.task.loss, replica, self.share, dtype)
         self.updates = 0
         self.watching: Watching | None = None
         self.watching_state: dict[str, Any] | None = None
@@ -84,9 +85,9 @@ class Learner:
         inside = epochs * self.epochs.steps + self.epochs.steps_until(part, stage.evaluations)
         self.step = sum(lengths[: number - links[0]]) + inside
 
-    def train(self, done: int, number: int) -> float:
-        """Train one epoch, the `done`-th of its stage and the fold's `number`-th; return its mean loss over steps and
-        workers.
+    def train(self, done: int, number: int) -> dict[str, float]:
+        """Train one epoch, the `done`-th of its stage and the fold's `number`-th; return its mean loss over workers and
+        the steps that were taken, NaN where none was, and how many were skipped.
 
         All randomness comes from the epoch's own streams, so that a continued run equals an undisturbed one.
         """
@@ -101,12 +102,17 @@ class Learner:
         self.plain.train()
         for batch in epochs.batches(order, windows, rank, self.replica.size, parts):
             total += self._update(apply_all(batch, rng, self.augment))
-        loss = self.replica.team.mean(total).item() / (self.updates - before)
-        if not math.isfinite(loss):
+        steps, taken = self.epochs.steps_until(part + 1, self.stage.evaluations), self.updates - before
+        skipped = steps - self.epochs.steps_until(part, self.stage.evaluations) - taken
+        if self.gradient.is_out_of_range:
+            where = f"the gradients of epoch {number + 1} are too large for float16"
+            raise TrialFailed(f"{where}; set optim.precision to bfloat16 or float32")
+        loss = self.replica.team.mean(total).item() / taken if taken else math.nan
+        if taken and not math.isfinite(loss):
             raise TrialFailed(
                 f"the training loss became {loss} in epoch {number + 1}; a smaller lr or clip_grad may help"
             )
-        return loss
+        return {"train_loss": loss, "skipped_steps": skipped}
 
     def evaluate(self, epoch: int) -> tuple[np.ndarray, float]:
         """Return the probabilities (rows, K) of the held-out units and the score of those of the study's population.
@@ -161,12 +167,14 @@ class Learner:
         """Return everything that the next epoch needs."""
         assert self.optimizer is not None, "there is a state after an epoch"
         state = {"updates": self.updates, "networks": self._networks(), "optimizer": self.optimizer.state_dict()}
+        state |= {"scaler": self.gradient.scaler.state_dict()}
         return state | {"watching": self.watching and self.watching.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned."""
         self._put_back(state["networks"])
         self.updates, self.optimizer_state = state["updates"], state["optimizer"]
+        self.gradient.scaler.load_state_dict(state["scaler"])
         self.watching_state = state["watching"]
 
     def _networks(self) -> Networks:
@@ -231,13 +239,18 @@ class Learner:
         return stage.steps(len(self.data.learnt_from(units)), self.recipe.optim.batch) * stage.epochs
 
     def _update(self, batch: Batch) -> torch.Tensor:
-        """Take one optimiser step and return the batch's loss."""
+        """Take one optimiser step and return the batch's loss; 0 where the step was skipped.
+
+        The schedule counts skipped steps as well: its length is known before they are.
+        """
         assert self.optimizer is not None, "a stage has begun"
         loss = self.gradient(batch)
-        nn.utils.clip_grad_norm_(self.plain.parameters(), self.recipe.optim.clip_grad)
-        self.optimizer.step()
-        self.step, self.updates = self.step + 1, self.updates + 1
+        is_taken = self.gradient.step(self.optimizer, self.recipe.optim.clip_grad)
+        self.step += 1
         self.schedule.step_update(self.step)
+        if not is_taken:
+            return torch.zeros_like(loss)
+        self.updates += 1
         if self.average:
             self.average.update(self.plain, step=self.updates)
         return loss
@@ -257,7 +270,7 @@ class Learner:
             self.replica.device,
             rows,
             recipe.test_time,
-            recipe.optim.precision,
+            self.gradient.precision,
         )
         if not np.isfinite(probs).all():  # weights that overflow in the last step show in no loss
             raise TrialFailed(f"the predictions after epoch {epoch} are not finite; a smaller lr or clip_grad may help")

@@ -107,11 +107,11 @@ def _epoch(learner: Learner, done: int, history: History) -> tuple[np.ndarray, d
     """
     if learner.repeats:
         probs, scores = history.again(learner.repeats)
-        return probs, {"train_loss": math.nan} | scores
+        return probs, {"train_loss": math.nan, "skipped_steps": 0} | scores
     before = len(history.curve)
-    loss, watched = learner.train(done, before), learner.watch(before + 1)
+    trained, watched = learner.train(done, before), learner.watch(before + 1)
     probs, score = learner.evaluate(before + 1)
-    return probs, {"train_loss": loss, "score": score} | watched
+    return probs, trained | {"score": score} | watched
 
 
 def _rate(recipe: Recipe, number: int) -> float | None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field, field_validator
@@ -10,9 +10,9 @@ from timm.optim import create_optimizer_v2, list_optimizers, param_groups_layer_
 from timm.scheduler.scheduler import Scheduler
 
 from hms_ray.params import Params as Strict
+from hms_ray.training.precision import Precision
 from hms_ray.training.stages import Stage
 
-Precision = Literal["auto", "float32", "bfloat16"]
 START, END = 1 / 25, 1e-4  # of the largest rate, where a schedule begins and ends
 
 
@@ -29,7 +29,8 @@ class Params(Strict):
     )
     head_lr: float = Field(1.0, gt=0, le=1000, description="rate of the head over the stage's lr; see layer_decay")
     precision: Precision = Field(
-        "auto", description="auto: bfloat16 autocast on a GPU that has it, float32 on a CPU, where that is faster"
+        "auto",
+        description="auto: bfloat16 on a GPU that has it, float16 with scaled gradients on others, float32 on a CPU",
     )
     compile: bool = Field(False, description="torch.compile the network; it takes a C compiler and a minute to begin")
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from hms_ray.report import tables, words
@@ -55,6 +56,18 @@ def test_margin_says_which_way():
 )
 def test_hyper_parameters_in_few_characters(content, expected):
     assert words.value(content) == expected
+
+
+@pytest.mark.parametrize(
+    ("curve", "expected"),
+    [
+        ({"score": [0.5, 0.4]}, ""),  # of a study from before they were counted
+        ({"score": [0.5, 0.4], "skipped_steps": [0, 0]}, ""),
+        ({"score": [0.5, 0.4], "skipped_steps": [3, 1]}, " · 4 steps skipped: infinite gradients in float16"),
+    ],
+)
+def test_skipped_steps_are_counted_where_there_are_any(curve, expected):
+    assert words.skipped_steps(pd.DataFrame(curve)) == expected
 
 
 def test_fold_list():

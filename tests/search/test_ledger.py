@@ -63,13 +63,14 @@ def test_a_restart_finds_what_is_finished(trained):
 def test_curves_hold_each_epoch_once_sorted_by_fold(trained):
     curve = files.read_table(trained.folder.trial(TRIAL).epochs)
     assert curve[["fold", "epoch"]].to_numpy().tolist() == [[0, 1], [0, 2], [1, 1], [1, 2], [2, 1], [2, 2]]
-    assert list(curve) == ["fold", "stage", "epoch", "train_loss", "score", "lr", "memory_gb", "seconds"]
+    columns = ["fold", "stage", "epoch", "train_loss", "skipped_steps", "score", "lr", "memory_gb", "seconds"]
+    assert list(curve) == columns
     assert trained.ledger.seconds(TRIAL) == pytest.approx(curve["seconds"].sum())
 
 
 def test_a_repeated_epoch_replaces_its_row(trained):
-    row = {"fold": 1, "stage": 0, "epoch": 1, "train_loss": 9.0, "score": 8.0, "lr": 0.1, "memory_gb": 0.0}
-    row |= {"seconds": 7.0}
+    row = {"fold": 1, "stage": 0, "epoch": 1, "train_loss": 9.0, "skipped_steps": 0, "score": 8.0, "lr": 0.1}
+    row |= {"memory_gb": 0.0, "seconds": 7.0}
     Ledger(trained.study, (), BOARD).handle(EpochDone(TRIAL, row))
     curve = files.read_table(trained.folder.trial(TRIAL).epochs)
     assert len(curve) == 6
@@ -183,6 +184,16 @@ def test_other_rules_keep_one_epoch_from_the_start(toy, rule, kept):
     assert sorted(result.weights) == (kept or [best])
     own = study.labels.votes[result.rows] >= 10
     np.testing.assert_array_equal(ledger.scored(TRIAL, [0]).probs, result.probs[(kept or [best])[0] - 1][own])
+
+
+def test_skipped_steps_are_said_where_a_fold_has_some(trained, caplog):
+    result = trained.results[0]
+    for skipped, said in ((0, False), (3, True)):
+        rows = [row | {"skipped_steps": skipped} for row in result.epochs]
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "hms_ray.search.board"):
+            trained.ledger.handle(FoldDone(TRIAL, replace(result, epochs=rows)))
+        assert ("; 6 steps skipped: their gradients were infinite in float16" in caplog.text) == said
 
 
 def test_a_failure_is_remembered_with_its_cause(toy):

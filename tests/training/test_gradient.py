@@ -109,20 +109,30 @@ def test_a_rehearsal_finds_what_fits_and_leaves_the_network_as_it_was():
     torch.testing.assert_close(dict(network.state_dict()), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    ("precision", "dtype"), [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)]
-)
-def test_a_precision_that_is_asked_for_is_what_a_cpu_computes_in(precision, dtype):
-    network, seen = Limited(), []
+def losses_of(seen):
+    """The task's loss, which remembers the types of what it gets."""
+
+    def loss(logits, targets):
+        seen.append(logits.dtype)
+        return TASK.loss(logits, targets)
+
+    return loss
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_network_computes_in_the_given_precision_and_the_loss_in_float32(dtype):
+    network, seen, in_loss = Limited(), [], []
     network.body.register_forward_hook(lambda module, inputs, logits: seen.append(logits.dtype))
-    loss = Gradient(network, TASK.loss, Replica(CPU), 5, precision)(make_batch())
+    compute = Gradient(network, losses_of(in_loss), Replica(CPU), 5, dtype)
+    loss = compute(make_batch())
+    compute.scaler.unscale_(torch.optim.SGD(network.parameters()))
     assert seen == [dtype] * 2
-    assert loss.dtype == torch.float32, "the loss is never computed in half precision"
+    assert in_loss == [torch.float32] * 2 and loss.dtype == torch.float32
     assert {p.grad.dtype for p in network.parameters()} == {torch.float32}
     torch.testing.assert_close((loss, gradients(network)), whole(), rtol=0.05, atol=0.02)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_a_recipe_is_trained_and_predicted_in_its_precision(toy, tmp_path, precision):
     seen, build = set(), toy.recipe().build
 
@@ -149,7 +159,8 @@ class Gloo(Team):
 
 
 def work(rank, most, address, answers):
-    """Send a worker's gradient after a rehearsal, then what a worker without any memory makes both raise."""
+    """Send a worker's gradient after a rehearsal, what a worker without any memory makes both raise, and whether a step
+    in float16 is taken whose loss is too large on the first worker."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{address}", rank=rank, world_size=2)
     network, replica, batch = Limited(most[rank]), Replica(CPU, rank, 2, Gloo()), make_batch()
@@ -165,11 +176,15 @@ def work(rank, most, address, answers):
         failure = ""
     except TrialFailed as error:
         failure = str(error)
-    answers.put((rank, compute.rows, found, failure))
+    network.most = 1000
+    half = Gradient(network, TASK.loss, replica, 5, torch.float16)
+    half(replace(mine, weight=mine.weight * 1e6 ** (1 - rank)))  # infinite on the first worker alone
+    taken = half.step(torch.optim.SGD(network.parameters()), 1.0)
+    answers.put((rank, compute.rows, found, failure, (taken, half.scaler.get_scale())))
     distributed.destroy_process_group()
 
 
-def test_workers_of_different_memory_agree_on_the_gradient_and_on_failure(tmp_path):
+def test_workers_agree_on_the_gradient_on_failure_and_on_a_skipped_step(tmp_path):
     processes = multiprocessing.get_context("spawn")
     answers = processes.Queue()
     start = processes.Process
@@ -184,3 +199,4 @@ def test_workers_of_different_memory_agree_on_the_gradient_and_on_failure(tmp_pa
         torch.testing.assert_close([torch.tensor(g) for g in found], whole()[1])
     assert "not even one example fits" in first[3]
     assert "another worker of this fold failed" in second[3]
+    assert first[4] == second[4] == (False, 2.0**15)

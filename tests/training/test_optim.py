@@ -150,7 +150,7 @@ def test_optimisers_of_timm_are_built_by_name(name):
         {"layer_decay": 0.0},
         {"layer_decay": 1.1},
         {"head_lr": 0.0},
-        {"precision": "float16"},
+        {"precision": "half"},
         {"compile": 1},
         {"x": 1},
     ],
