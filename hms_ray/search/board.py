@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hms_ray.search.tally import Pool, Running, Tally, duration
+from hms_ray.sizes import in_words
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ def _facts(tally: Tally) -> Iterator[tuple[str, str]]:
     if tally.pool:
         yield "ensemble", _ensemble(tally)
     if tally.memory_gb:
-        yield "GPU memory", f"{tally.memory_gb:.1f} GB a worker at its peak"
+        yield "GPU memory", f"{in_words(1e9 * tally.memory_gb)} a worker at its peak"
 
 
 def _running(running: Mapping[tuple[str, int], Running], rows: int) -> Table:

@@ -25,6 +25,7 @@ from hms_ray.execution.mailbox import (
 from hms_ray.oof import OofTable, optimism
 from hms_ray.search.board import Board
 from hms_ray.search.study import Study
+from hms_ray.sizes import in_words
 
 REMEMBERED = 1024  # folds whose predictions stay in memory: each is compared with many others
 
@@ -162,7 +163,7 @@ class Ledger:
         root, limit = self.study.folder.root, self.disk_gb
         if limit is not None and (used := files.size_of(root)) > limit * 1e9:
             raise SearchAborted(
-                f"{root} has {used / 1e9:.2f} GB, more than budget.disk_gb: {limit:g}; raise it, or make room there: "
+                f"{root} has {in_words(used)}, more than budget.disk_gb: {limit:g}; raise it, or make room there: "
                 "nothing is read back from its ray/ folder. The same command then goes on"
             )
 

@@ -24,6 +24,7 @@ import pandas as pd
 
 from hms_ray import files
 from hms_ray.errors import ConfigError, DataError
+from hms_ray.sizes import in_words
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
@@ -172,7 +173,7 @@ class Writer:
         wanted, free = self.plan.bytes - taken, shutil.disk_usage(self.partial).free
         if wanted > free:
             raise ConfigError(
-                f"{self.target.parent}: preparing needs {wanted / 1e9:.1f} GB there, and {free / 1e9:.1f} GB are free; "
+                f"{self.target.parent}: preparing needs {in_words(wanted)} there, and {in_words(free)} are free; "
                 "make room, or name another folder with HMS_RAY_CACHE"
             )
 

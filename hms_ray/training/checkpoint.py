@@ -1,6 +1,7 @@
 """State after a finished epoch, written atomically and read without running anything it holds."""
 
 import io
+import logging
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,9 @@ from safetensors.torch import save as save_safetensors
 from hms_ray import files
 from hms_ray.errors import DataError
 
+log = logging.getLogger(__name__)
 DIGEST_BYTES = 16  # of files.fingerprint
+ZIP = b"PK\x03\x04"
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -26,16 +29,23 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load(path: Path, of: str) -> dict[str, Any] | None:
-    """Return the state, or None where there is none, it is damaged, or it is `of` another run."""
+    """Return the state, or None where there is none, it is damaged, or it is `of` another run.
+
+    A warning names a file that is damaged: the fold then begins anew.
+    """
     if not path.is_file():
         return None
     written = path.read_bytes()
     digest, content = written[:DIGEST_BYTES], written[DIGEST_BYTES:]
     if digest != files.fingerprint(content).encode():
+        log.warning("%s is damaged; the fold begins anew", path)
         return None
     try:
+        if not content.startswith(ZIP):  # torch would try a reader of old formats, which fails in many ways
+            raise pickle.UnpicklingError("not what torch.save writes")
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # it holds more than tensors and plain values
+    except (pickle.UnpicklingError, RuntimeError):  # more than tensors and plain values, or a broken archive
+        log.warning("%s holds no state that hms-ray wrote; the fold begins anew", path)
         return None
     return state if isinstance(state, dict) and state.get("of") == of else None
 

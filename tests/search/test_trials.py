@@ -194,7 +194,7 @@ def test_different_errors_do_not_abort(toy, space, monkeypatch):
 
 
 def test_a_study_that_outgrows_its_budget_stops(toy, space):
-    with pytest.raises(SearchAborted, match=r"GB, more than budget.disk_gb: 1e-05; raise it"):
+    with pytest.raises(SearchAborted, match=r" has \d+\.\d [kM]B, more than budget.disk_gb: 1e-05; raise it"):
         train_all(toy, replace(space, budget=Budget(trials=4, trial_folds=2, disk_gb=1e-5)))
 
 

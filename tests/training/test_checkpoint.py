@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from hms_ray import files
 from hms_ray.errors import DataError
 from hms_ray.training import checkpoint
 
@@ -64,6 +65,13 @@ def test_a_checkpoint_with_a_changed_byte_is_no_state(tmp_path):
 def test_other_files_are_no_state(tmp_path, content):
     (tmp_path / "c").write_bytes(content)
     assert checkpoint.load(tmp_path / "c", "run") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80", b"PK\x03\x04", b"PK\x03\x04" + bytes(100), pickle.dumps([1, 2])])
+def test_a_right_digest_of_no_state_is_no_state_and_is_named(tmp_path, caplog, content):
+    (tmp_path / "c").write_bytes(files.fingerprint(content).encode() + content)
+    assert checkpoint.load(tmp_path / "c", "run") is None
+    assert f"{tmp_path / 'c'} holds no state that hms-ray wrote; the fold begins anew" in caplog.text
 
 
 class Hostile:

@@ -1,0 +1,11 @@
+"""Numbers of bytes in words."""
+
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def in_words(count: float) -> str:
+    """Return bytes in the largest unit of which there is at least one, powers of 1,000: "812 B", "3.4 MB", "12.0 GB"."""
+    amount, unit = float(count), 0
+    while abs(round(amount, 1)) >= 1000 and unit + 1 < len(UNITS):
+        amount, unit = amount / 1000, unit + 1
+    return f"{amount:.0f} B" if unit == 0 else f"{amount:.1f} {UNITS[unit]}"
