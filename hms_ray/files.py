@@ -1,5 +1,6 @@
 """Atomic writes, checked reads, and fingerprints: a reader never sees half a file."""
 
+import errno
 import hashlib
 import json
 import os
@@ -23,7 +24,10 @@ METADATA_KEY = b"hms_ray"
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` to write to; on success it replaces `path`, on any failure it is removed."""
+    """Yield a temporary sibling of `path` to write to; on success it replaces `path`, on any failure it is removed.
+
+    An OSError about the temporary file names `path`, which is what the caller knows.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -32,8 +36,27 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if str(error.filename) == str(temporary) and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError, naming the folder, unless a file can be created at `path`; nothing is created.
+
+    Folders that do not exist yet will be made, so the nearest one that exists is asked.
+    """
+    folder = Path(path).absolute().parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        code = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(code, os.strerror(code), str(folder))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -76,8 +99,8 @@ def write_table(path: Path, table: pd.DataFrame, metadata: dict[str, Any] | None
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     if metadata is not None:
         arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), METADATA_KEY: json.dumps(metadata)})
-    with atomic_path(path) as temporary:
-        pq.write_table(arrow, temporary)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:  # an OSError of pyarrow's own names no file
+        pq.write_table(arrow, file)
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:

@@ -193,3 +193,26 @@ def test_the_size_of_a_folder_is_that_of_its_files(tmp_path: Path) -> None:
     files.write_bytes(tmp_path / "y", b"1")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     assert files.size_of(tmp_path) == 6 + (tmp_path / "dangling").lstat().st_size
+
+
+def test_a_place_that_cannot_be_written_is_named_before_anything_is_made(tmp_path: Path, monkeypatch) -> None:
+    files.check_writable(tmp_path / "new" / "folder" / "a.json")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(NotADirectoryError) as caught:
+        files.check_writable(tmp_path / "file" / "below" / "a.json")
+    assert caught.value.filename == str(tmp_path / "file")
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(PermissionError) as caught:
+        files.check_writable(tmp_path / "new" / "a.json")
+    assert caught.value.filename == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: files.write_table(path, TABLE), lambda path: files.write_text(path, "")]
+)
+def test_what_cannot_be_written_is_named_by_its_own_name(tmp_path: Path, monkeypatch, write) -> None:
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
+    with pytest.raises(FileNotFoundError) as caught:
+        write(tmp_path / "gone" / "a.parquet")
+    assert caught.value.filename == str(tmp_path / "gone" / "a.parquet")

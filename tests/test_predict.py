@@ -1,9 +1,11 @@
 """Prediction of new data: the mean over folds, pooled as the ensemble was fitted, without Ray, and clear refusals."""
 
+import json
 import logging
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from hms_ray.crossval import build_model, prepare_inputs, train_job
 from hms_ray.ensemble import _pool, average_pool, fit_study, linear_pool, log_linear_pool
 from hms_ray.errors import ConfigError
 from hms_ray.execution.mailbox import EpochWeights, FoldDone
+from hms_ray.oof import OofTable
 from hms_ray.predict import predict
 from hms_ray.search.board import Board
 from hms_ray.search.ledger import Ledger
@@ -171,6 +174,32 @@ def no_study(folder):
     folder.study.unlink()
 
 
+def with_value(value):
+    def change(folder):
+        """Put a value into the weights of one fold's model that no digest stands in the way of."""
+        path = chosen_weights(folder, "two-base", 1)
+        state = checkpoint.unpack(path)
+        name = next(name for name, tensor in state.items() if tensor.is_floating_point() and tensor.dim() > 1)
+        state[name].flatten()[0] = value
+        path.write_bytes(checkpoint.pack(state))
+
+    return change
+
+
+def pool_weight(value):
+    def change(folder):
+        ensemble = files.read_json(folder.ensemble)
+        ensemble["fitted"]["weights"][1] = value
+        folder.ensemble.write_text(json.dumps(ensemble))
+
+    return change
+
+
+def no_epochs(folder):
+    path = folder.oof("one-base")
+    replace(OofTable.read(path), epochs=()).write(path)
+
+
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
@@ -181,6 +210,12 @@ def no_study(folder):
         (cut_weights, ".safetensors: broken weights"),
         (empty_config, "run: it must be a mapping"),
         (no_study, "is no study: it has no study.json"),
+        (with_value(float("nan")), "two-base, the model of "),
+        (with_value(float("inf")), "predictions must be finite in each row"),
+        (pool_weight(float("nan")), "fitted.weights.1, the weight of two-base, must be a finite number, but is nan"),
+        (pool_weight(1e999), "the weight of two-base, must be a finite number, but is inf"),
+        (pool_weight(0.5), "the ensemble of "),
+        (no_epochs, "one-base.parquet names the epochs of 0 folds, but one-base has 2"),
     ],
 )
 def test_a_study_that_cannot_predict_says_why_and_writes_nothing(
@@ -193,6 +228,15 @@ def test_a_study_that_cannot_predict_says_why_and_writes_nothing(
     assert sentence in err
     assert "Traceback" not in err
     assert not out.exists()
+
+
+def test_an_ensemble_without_members_predicts_its_bias(folder, hms_folder, tmp_path, caplog):
+    pool = log_linear_pool.Pool(np.zeros(0), np.log([0.5, 0.1, 0.1, 0.1, 0.1, 0.1]), 0.0)
+    ensemble = files.read_json(folder.ensemble)
+    files.write_json(folder.ensemble, ensemble | {"members": [], "fitted": _pool.to_dict(pool)})
+    predict(folder, hms_folder, tmp_path / "a.csv")
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "a.csv")[VOTES], [[0.5, 0.1, 0.1, 0.1, 0.1, 0.1]])
+    assert "no member has weight in this ensemble: it predicts the same for every unit" in caplog.text
 
 
 def test_missing_weights_are_told_before_any_recording_is_read(folder, hms_folder, tmp_path, monkeypatch):
@@ -235,3 +279,14 @@ def test_an_output_that_cannot_be_written_is_one_sentence(folder, hms_folder, tm
     assert main(["predict", "--study", str(folder.root), "--data", str(hms_folder), "--out", str(out)]) == 2
     assert f"error: {tmp_path / 'file'}: " in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_output_below_a_folder_that_cannot_be_written_is_refused_before_any_work(
+    folder, hms_folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)  # root may write anywhere
+    monkeypatch.setattr(crossval, "open_run", lambda *_: pytest.fail("work began"))
+    out = tmp_path / "locked" / "submission.csv"
+    assert main(["predict", "--study", str(folder.root), "--data", str(hms_folder), "--out", str(out)]) == 2
+    assert f"error: {tmp_path}: Permission denied" in capsys.readouterr().err
+    assert not out.parent.exists()

@@ -143,6 +143,6 @@ def fit(
         interval_=None if score.low is None else (score.low, score.high),
         n_units_=rows.n_units,
         n_groups_=rows.n_groups,
-        notes_=(*nested.notes, *_notes.of(rows, np.arange(len(rows.targets)))),
+        notes_=(*nested.notes, *_notes.of_constant(rows, fitted), *_notes.of(rows, np.arange(len(rows.targets)))),
         oof_=rows.task.from_outcomes(nested.probs),
     )

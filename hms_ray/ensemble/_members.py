@@ -153,6 +153,8 @@ def error_correlation(rows: Rows, members: np.ndarray) -> np.ndarray:
 
     A member that makes no errors is like no other: 0.
     """
+    if not len(members):
+        return np.zeros((0, 0))
     units = np.flatnonzero(rows.scored)
     errors = rows.probs[units[:, None], members] - rows.targets[units][:, None]
     flat = np.moveaxis(errors, 1, 0).reshape(len(members), -1)

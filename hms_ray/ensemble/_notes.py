@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from hms_ray.ensemble import _leaks
+from hms_ray.ensemble._pool import Pool, kind
 from hms_ray.ensemble._rows import Rows
 from hms_ray.tasks import CLIP
 
@@ -21,6 +22,18 @@ def of(rows: Rows, unit_names: np.ndarray, losses: np.ndarray | None = None) -> 
     """Return every such sentence; unit_names (N,); losses: what `member_losses` returns, if that is known already."""
     losses = member_losses(rows) if losses is None else losses
     return [*_contradicted(rows), *_absent(rows), *_leaks.notes(rows, losses, unit_names[rows.scored])]
+
+
+def of_constant(rows: Rows, pool: Pool) -> list[str]:
+    """Return the sentence on a pool in which no member has weight, so that it predicts alike for every unit."""
+    if (pool.weights > 0).any():
+        return []
+    constant = rows.task.from_outcomes(pool.predict(rows.probs[:1]))[0]
+    shares = ", ".join(f"{name} {share:.4f}" for name, share in zip(rows.task.classes, constant, strict=True))
+    return [
+        f"no member has weight in the {kind(pool)} pool, since none tells the classes apart better than its class bias "
+        f"does alone: it predicts the same for every unit ({shares})"
+    ]
 
 
 def of_epochs(optimistic: Sequence[str], candidates: int) -> list[str]:

@@ -48,10 +48,12 @@ def fit_study(
         ConfigError: no study, no tables, tables of other data or folds, one fold only, nobody has `min_votes`, no such
             pool, or limits that cannot be kept.
         DataError: a table that is broken, or does not fit the others, the plain baseline's too.
+        OSError: nothing can be written into the study; this is found before anything is fitted.
     """
     _methods.check(pool)
     study = folder.read_study()
     members = _read_members(folder, study)
+    files.check_writable(folder.ensemble)
     plain = _read_plain(folder, members)
     min_votes = study["score"]["min_votes"] if min_votes is None else min_votes
     rows = _rows(members, population(members.votes, min_votes))
@@ -148,7 +150,12 @@ def _score_figures(
         "interval": methods[0]["kl_cross_fitted"],
         "methods": methods,
         "baselines": _scores.baselines(fits.rows, ours.nested, losses, rng, plain),
-        "notes": [*ours.nested.notes, *_uncertified(methods), *_notes.of(fits.rows, unit_ids, losses)],
+        "notes": [
+            *ours.nested.notes,
+            *_notes.of_constant(fits.rows, ours.pool),
+            *_uncertified(methods),
+            *_notes.of(fits.rows, unit_ids, losses),
+        ],
     }
 
 

@@ -33,7 +33,8 @@ class Pool(Weighted):
     def predict(self, probs: np.ndarray) -> np.ndarray:
         """Pool members' predictions, (N, M, ..., K) -> (N, ..., K)."""
         logits = sum(w * np.log(clipped(probs[:, m])) for m, w in enumerate(self.weights) if w > 0) + self.bias
-        return softmax(np.broadcast_to(logits, probs[:, 0].shape), axis=-1)  # without weights it is the bias alone
+        shape = (len(probs), *probs.shape[2:])  # without weights, or without members at all, it is the bias alone
+        return softmax(np.broadcast_to(logits, shape), axis=-1)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` needs to predict alike."""

@@ -90,9 +90,11 @@ def write_report(folder: StudyFolder, trials: pd.DataFrame, out: Path | None = N
     Raises:
         ConfigError: the folder is no study, or its ensemble was written by an earlier version.
         DataError: one of its files is missing or broken.
+        OSError: nothing can be written to `out`; this is found before the page is made.
     """
     study = tables.read_study(folder)
     page = (REPORTS / study.name if out is None else Path(out)) / "index.html"
+    files.check_writable(page)
     files.write_text(page, render(folder, study, trials))
     return page
 

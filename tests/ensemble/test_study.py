@@ -482,3 +482,48 @@ def test_the_command_says_the_auroc_and_the_plain_baseline_where_there_are_such(
     ):
         assert line in said
     assert not any("plain baseline" in line or "AUROC" in line for line in _summary(fitted[1]))
+
+
+def misled(folder):
+    """Give every member predictions that are surest where they are wrong: no pool of evidence has a use for them."""
+    for trial in folder.oof_ids():
+        table = OofTable.read(folder.oof(trial))
+        least = np.arange(3) == table.targets.argmin(-1)[:, None]
+        wrong = 1 - table.targets if table.task.asks_each_class else np.where(least, 0.98, 0.01)
+        replace(table, probs=np.clip(wrong, 0.01, 0.99)).write(folder.oof(trial))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["votes", "multilabel"])
+@pytest.mark.parametrize("pool", ["log_linear", "two_level"])
+def test_a_pool_in_which_no_member_has_weight_is_its_bias_and_says_so(make_study, tmp_path, pool, kind):
+    folder = misled(make_study(tmp_path, kind=kind, spaces=("cnn", "wave")))
+    result = fit_study(folder, pool=pool)
+    assert result["members"] == []
+    [note] = [note for note in result["notes"] if note.startswith(f"no member has weight in the {pool} pool")]
+    assert "it predicts the same for every unit (a 0." in note
+    table = OofTable.read(folder.ensemble_oof)
+    task, nobody = table.task, np.zeros((len(table.probs), 0, 3))
+    constant = task.from_outcomes(_pool.from_dict(result["fitted"]).predict(task.outcomes(nobody)))
+    task.check_probs(constant, "the pool without members")
+    scored = table.rows(result["population"]["min_votes"])
+    assert task.score(table.targets[scored], constant[scored]) == pytest.approx(result["kl_in_sample"])
+
+
+@pytest.mark.parametrize("pool", [*_methods.names()])
+def test_every_pool_takes_members_that_tell_nothing(make_study, tmp_path, pool):
+    folder = make_study(tmp_path, n_members=3, spaces=("cnn", "wave"))
+    for trial in folder.oof_ids():
+        table = OofTable.read(folder.oof(trial))
+        replace(table, probs=np.full_like(table.probs, 1 / 3)).write(folder.oof(trial))
+    result = fit_study(folder, pool=pool)
+    assert np.isfinite([result["kl_in_sample"], result["kl_cross_fitted"]]).all()
+    assert OofTable.read(folder.ensemble_oof).probs.shape == (120, 3)
+
+
+def test_a_study_that_cannot_be_written_is_refused_before_anything_is_fitted(make_study, tmp_path, capsys, monkeypatch):
+    folder = make_study(tmp_path)
+    monkeypatch.setattr(_study, "Fits", lambda *_: pytest.fail("something was fitted"))
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)  # root may write anywhere
+    assert main(["ensemble", "--study", str(folder.root)]) == 2
+    assert capsys.readouterr().err == f"error: {folder.root}: Permission denied\n"
