@@ -1,14 +1,11 @@
 """The full run: every component's parameters composed, strict, with all faults reported at once."""
 
 import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from hms_ray import lookup
@@ -178,43 +175,6 @@ def try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
     )
     fault = _layout_fault(run)
     return (None, [fault]) if fault else (run, [])
-
-
-def load_yaml(path: Path) -> Any:
-    """Read YAML without running anything; 1e-3 is a number, as people write it.
-
-    Raises:
-        ConfigError: the file is no YAML; the message says where.
-    """
-    try:
-        return yaml.load(path.read_text(), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as text, since it has no dot; and of a key that stands twice only the last would count."""
-
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.composer.ComposerError(None, None, f"key {twice[0]!r} stands twice", node.start_mark)
-        return node
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-def parse_value(text: str) -> Any:
-    """Read the value of `--set key=value` as YAML."""
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set: {text!r} is not a YAML value") from error
 
 
 def _ending_faults(sections: _Sections) -> list[str]:

@@ -9,6 +9,9 @@ HmsRayError
 """
 
 from collections.abc import Iterable
+from typing import Any
+
+LISTED = 20  # faults of one message
 
 
 class HmsRayError(Exception):
@@ -35,10 +38,18 @@ class SearchAborted(HmsRayError):
     """The search cannot go on; everything finished is in the study folder."""
 
 
+def shown(value: Any, limit: int = 120) -> str:
+    """Return a value as a message quotes it: its repr, cut where it is longer than `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]} ..."
+
+
 def raise_all(faults: Iterable[str], error: type[UserError], heading: str) -> None:
-    """Raise one `error` that lists every fault under `heading`; do nothing when there is none."""
+    """Raise one `error` that lists the faults under `heading`, the first of many; do nothing when there is none."""
     faults = list(faults)
     if len(faults) == 1:
         raise error(f"{heading}: {faults[0]}")
     if faults:
-        raise error(f"{heading}: {len(faults)} faults\n" + "\n".join(f"  - {fault}" for fault in faults))
+        more = [f"and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
+        listed = "\n".join(f"  - {fault}" for fault in [*faults[:LISTED], *more])
+        raise error(f"{heading}: {len(faults)} faults\n{listed}")

@@ -17,6 +17,7 @@ import numpy as np
 from hms_ray import files, lookup, oof, tasks
 from hms_ray.ensemble import _pool
 from hms_ray.errors import ConfigError, DataError, raise_all
+from hms_ray.plain_yaml import load_yaml
 from hms_ray.progress import Progress
 from hms_ray.study_folder import StudyFolder
 from hms_ray.tasks import Task
@@ -66,7 +67,7 @@ def _located(module: Any, data: Path | str | None) -> Path:
 
 def _members_probs(folder: StudyFolder, trials: list[str], dataset: Dataset, task: Task) -> np.ndarray:
     """Return the members' predictions (N, M, K)."""
-    from hms_ray.config import load_yaml, parse_run
+    from hms_ray.config import parse_run
     from hms_ray.crossval import with_random_weights
 
     runs = [parse_run(with_random_weights(load_yaml(folder.trial(trial).config))) for trial in trials]

@@ -3,11 +3,11 @@
 import copy
 
 import pytest
-import yaml
 
 from hms_ray import files, lookup
-from hms_ray.config import load_yaml, parse_run, parse_value, try_run
+from hms_ray.config import parse_run, try_run
 from hms_ray.errors import ConfigError
+from hms_ray.plain_yaml import load_yaml
 
 RUN = {
     "data": {"name": "hms"},
@@ -152,60 +152,6 @@ def test_a_model_of_another_layout_is_refused(monkeypatch):
     monkeypatch.setattr(lookup.load("models", "basic_cnn"), "LAYOUT", "wave")
     with pytest.raises(ConfigError, match=r"model.name: basic_cnn takes 'wave' inputs, but .* gives 'image'"):
         parse_run(RUN)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1e-3", 1e-3),
-        ("1E5", 1e5),
-        ("-2e+2", -200.0),
-        ("1.5e3", 1500.0),
-        ("1.0e-3", 1e-3),
-        ("3", 3),
-        ("3.0", 3.0),
-        ("true", True),
-        ("null", None),
-        ("e5", "e5"),
-        ("1e", "1e"),
-        ("tf_efficientnet_b0.ns_jft_in1k", "tf_efficientnet_b0.ns_jft_in1k"),
-        ("'1e-3'", "1e-3"),
-        ("[1e-3, {a: 2}]", [1e-3, {"a": 2}]),
-    ],
-)
-def test_values_are_read_as_people_write_them(text, value, tmp_path):
-    (tmp_path / "a.yaml").write_text(f"value: {text}\n")
-    for found in (parse_value(text), load_yaml(tmp_path / "a.yaml")["value"]):
-        assert found == value
-        assert type(found) is type(value)
-
-
-def test_other_readers_of_yaml_are_left_alone():
-    assert yaml.safe_load("1e-3") == "1e-3"
-
-
-@pytest.mark.parametrize("text", ["a: [", "a: !!python/object/apply:os.getcwd []", "a: 1\na: 2", "\ta: 1"])
-def test_a_file_that_is_no_plain_yaml_is_refused(text, tmp_path):
-    (tmp_path / "a.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=r"a.yaml: not valid YAML: "):
-        load_yaml(tmp_path / "a.yaml")
-
-
-def test_anchors_and_merges_are_plain_yaml(tmp_path):
-    text = "a: &a {x: 1, y: 2}\nb: &b\n  <<: *a\n  y: 3\nc:\n  <<: *b\n  x: 4\n"
-    (tmp_path / "a.yaml").write_text(text)
-    assert load_yaml(tmp_path / "a.yaml") == {"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 3}, "c": {"x": 4, "y": 3}}
-
-
-def test_a_binary_file_is_no_yaml(tmp_path):
-    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(ConfigError, match="not valid YAML"):
-        load_yaml(tmp_path / "a.yaml")
-
-
-def test_a_value_that_is_no_yaml_is_refused():
-    with pytest.raises(ConfigError, match=r"--set: '\[1' is not a YAML value"):
-        parse_value("[1")
 
 
 STAGES = [{"epochs": 1, "lr": 0.01}, {"epochs": 1, "continues": True}]

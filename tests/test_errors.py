@@ -2,7 +2,7 @@
 
 import pytest
 
-from hms_ray.errors import ConfigError, DataError, HmsRayError, SearchAborted, TrialFailed, UserError, raise_all
+from hms_ray.errors import ConfigError, DataError, HmsRayError, SearchAborted, TrialFailed, UserError, raise_all, shown
 
 
 @pytest.mark.parametrize("error", [ConfigError, DataError])
@@ -29,3 +29,16 @@ def test_every_fault_of_a_generator_is_listed() -> None:
     with pytest.raises(ConfigError) as caught:
         raise_all((f"fault {n}" for n in range(3)), ConfigError, "run")
     assert str(caught.value).splitlines() == ["run: 3 faults", "  - fault 0", "  - fault 1", "  - fault 2"]
+
+
+def test_of_many_faults_the_first_are_listed() -> None:
+    with pytest.raises(ConfigError) as caught:
+        raise_all((f"fault {n}" for n in range(500)), ConfigError, "run")
+    first, *listed = str(caught.value).splitlines()
+    assert first == "run: 500 faults"
+    assert listed == [*(f"  - fault {n}" for n in range(20)), "  - and 480 more"]
+
+
+def test_a_long_value_is_quoted_in_part() -> None:
+    assert shown("ab") == "'ab'"
+    assert shown("x" * 500) == f"'{'x' * 119} ..."

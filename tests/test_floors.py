@@ -12,7 +12,7 @@ PACKAGE = "hms_ray"
 # Lowest floor first. A room may import rooms of lower floors; rooms of one floor only where no circle arises.
 FLOORS = (
     ("__init__", "errors"),
-    ("lookup", "specs", "seeds", "files", "params", "progress", "recordings", "allocator", "sizes"),
+    ("lookup", "specs", "seeds", "files", "params", "plain_yaml", "progress", "recordings", "allocator", "sizes"),
     ("sources", "study_folder", "epoch_choice"),
     ("tasks",),
     ("simulate",),

@@ -14,12 +14,13 @@ import torch
 
 from hms_ray import crossval, files
 from hms_ray.cli import main
-from hms_ray.config import load_yaml, parse_run
+from hms_ray.config import parse_run
 from hms_ray.crossval import build_model, prepare_inputs, train_job
 from hms_ray.ensemble import _pool, average_pool, fit_study, linear_pool, log_linear_pool
 from hms_ray.errors import ConfigError
 from hms_ray.execution.mailbox import EpochWeights, FoldDone
 from hms_ray.oof import OofTable
+from hms_ray.plain_yaml import load_yaml
 from hms_ray.predict import predict
 from hms_ray.search.board import Board
 from hms_ray.search.ledger import Ledger

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from hms_ray import files, tasks
-from hms_ray.errors import ConfigError, DataError
+from hms_ray.errors import ConfigError
 from hms_ray.oof import OofTable, optimism
+from hms_ray.plain_yaml import load_yaml
 from hms_ray.store.quality import MEASURES
 from hms_ray.study_folder import StudyFolder
 
@@ -307,14 +306,7 @@ def _read_finalist(folder: StudyFolder, study: Study, trial: str) -> Scored:
 
 def _config_of(folder: StudyFolder, study: Study, trial: str, space: str) -> dict[str, Any]:
     config = folder.trial(trial).config
-    return (_read_yaml(config) or {}) if space in study.spaces and config.is_file() else {}
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        return yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from error
+    return (load_yaml(config) or {}) if space in study.spaces and config.is_file() else {}
 
 
 def _dig(content: Any, dotted: str) -> Any:

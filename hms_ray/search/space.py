@@ -15,9 +15,10 @@ import optuna
 from pydantic import ValidationError
 
 from hms_ray import lookup
-from hms_ray.config import RunConfig, load_yaml, parse_run, parse_value, try_run
+from hms_ray.config import RunConfig, parse_run, try_run
 from hms_ray.errors import ConfigError, raise_all
 from hms_ray.params import faults
+from hms_ray.plain_yaml import load_yaml, parse_value
 from hms_ray.search.paths import covers, get, put, replaced
 from hms_ray.search.range_checks import FIXED, holds, parse_ranges
 from hms_ray.search.ranges import Range
