@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError, field_validator
 from hms_ray import lookup
 from hms_ray.epoch_choice import Rule
 from hms_ray.errors import ConfigError, raise_all
-from hms_ray.params import Params, faults
+from hms_ray.params import Params, faults, with_hints
+from hms_ray.params import places as places_of
 from hms_ray.seeds import MAX_SEED
 from hms_ray.store.prepare import InputParams
 from hms_ray.store.quality import QualityParams
@@ -30,7 +31,9 @@ class Score(Params):
     )
 
 
-class _Sections(Params):
+class Sections(Params):
+    """The sections of a run, before its components are known."""
+
     data: dict[str, Any]
     feature: dict[str, Any]
     model: dict[str, Any]
@@ -142,11 +145,38 @@ def parse_run(content: Mapping[str, Any]) -> RunConfig:
 
 
 def try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
-    """Return the run, or None and every fault."""
+    """Return the run, or None and every fault, with what was probably meant by an unknown key."""
+    run, found = _try_run(content)
+    return run, with_hints(found, lambda: places(content))
+
+
+def places(content: Mapping[str, Any]) -> list[str]:
+    """Return the dotted paths that a run with these components and this number of stages may have."""
+    stages = content.get("stages")
+    stages = stages if isinstance(stages, list) else []
+    found = [*places_of(Sections)]
+    found += [path for i in range(1, len(stages)) for path in places_of(Stage, f"stages.{i}")]
+    for key, kind in KINDS.items():
+        found += [f"{key}.name", *_places_of_component(kind, content.get(key), key)]
+    sections = {"augment": content} | {f"stages.{i}.augment": stage for i, stage in enumerate(stages)}
+    for where, holder in sections.items():
+        own = holder.get("augment") if isinstance(holder, Mapping) else None
+        found += [f"{where}.{name}" for name in lookup.names("augment")]
+        for name in own if isinstance(own, Mapping) else ():
+            found += _places_of_component("augment", {"name": name}, f"{where}.{name}")
+    return list(dict.fromkeys(found))
+
+
+def _places_of_component(kind: str, section: Any, where: str) -> list[str]:
+    name = section.get("name") if isinstance(section, Mapping) else None
+    return list(places_of(lookup.load(kind, name).Params, where)) if name in lookup.names(kind) else []
+
+
+def _try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
     if not isinstance(content, Mapping):
         return None, [f"it must be a mapping with data, feature, model and stages, but is {content!r}"]
     try:
-        sections = _Sections.model_validate(dict(content))
+        sections = Sections.model_validate(dict(content))
     except ValidationError as error:
         stages = content.get("stages")
         in_stages = _in_stages(stages if isinstance(stages, list) else [])
@@ -177,7 +207,7 @@ def try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
     return (None, [fault]) if fault else (run, [])
 
 
-def _ending_faults(sections: _Sections) -> list[str]:
+def _ending_faults(sections: Sections) -> list[str]:
     """Say which stages end at an epoch of their own choice, which the run's rule would pass over."""
     ending = [i for i, stage in enumerate(sections.stages) if stage.watch and stage.watch.stop is not None]
     return [
@@ -215,7 +245,9 @@ def _component(
     kind: str, name: Any, params: Mapping[str, Any], where: str, name_at: str
 ) -> Iterator[tuple[str, None] | tuple[None, Component]]:
     if name not in lookup.names(kind):
-        yield f"{name_at}: {lookup.unknown(f'{kind} entry', name, lookup.names(kind))}", None
+        known, what = lookup.names(kind), lookup.CALLED[kind]
+        missing = f"missing; there are: {', '.join(known)}"
+        yield f"{name_at}: {missing if name is None else lookup.unknown(what, name, known)}", None
         return
     try:
         yield None, Component(kind, name, lookup.load(kind, name).Params.model_validate(dict(params)))

@@ -3,7 +3,7 @@
 YAML and JSON know lists only: a field that is a tuple takes a list, and `model_dump` gives one back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import (
@@ -16,7 +16,11 @@ from pydantic import (
     model_serializer,
 )
 
+from hms_ray import lookup
 from hms_ray.errors import ConfigError, raise_all
+
+UNKNOWN = ": unknown key"
+SHOWN = 60  # characters of a value that a message repeats
 
 
 class Params(BaseModel):
@@ -45,13 +49,41 @@ def parse(kind: type[P], values: Mapping[str, Any], where: str) -> P:
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        raise_all(faults(error, where), ConfigError, "configuration")
+        found = with_hints(faults(error, where), lambda: places(kind, where))
+        raise_all(found, ConfigError, "configuration")
         raise AssertionError("a ValidationError has at least one fault") from error
 
 
 def faults(error: ValidationError, where: str = "") -> list[str]:
     """Word each fault as path, rule and value."""
     return [_fault(item, where) for item in error.errors(include_url=False)]
+
+
+def places(kind: type[BaseModel], where: str = "") -> Iterator[str]:
+    """Yield the dotted path below `where` of each parameter, those of nested parameters included."""
+    for name, field in kind.model_fields.items():
+        path = f"{where}.{name}" if where else name
+        yield path
+        for suffix, inner in _nested(field.annotation):
+            yield from places(inner, path + suffix)
+
+
+def with_hints(found: Iterable[str], known: Callable[[], Iterable[str]]) -> list[str]:
+    """Add to each fault about an unknown key what was probably meant; known: gives the paths that exist."""
+    found = list(found)
+    unknown = [fault for fault in found if UNKNOWN in fault]
+    paths = list(known()) if unknown else []
+    return [f + lookup.path_hint(f.partition(UNKNOWN)[0], paths) if f in unknown else f for f in found]
+
+
+def _nested(kind: Any, suffix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield the parameters that a type holds: those of a list lie below the number of its first item."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield suffix, kind
+    elif get_origin(kind) is not dict:
+        below = f"{suffix}.0" if get_origin(kind) in (list, tuple) else suffix
+        for part in get_args(kind):
+            yield from _nested(part, below)
 
 
 def _tuples(value: Any) -> Any:
@@ -67,5 +99,9 @@ def _fault(item: dict[str, Any], where: str) -> str:
     if item["type"] == "missing":
         return f"{path}: missing"
     if item["type"] == "extra_forbidden":
-        return f"{path}: unknown key (value {item['input']!r})"
-    return f"{path}: {item['msg'].removeprefix('Value error, ')}, but got {item['input']!r}"
+        value = repr(item["input"])
+        return f"{path}{UNKNOWN}" + (f" (value {value})" if len(value) <= SHOWN else "")
+    if item["type"] == "dict_type":
+        return f"{path}: must be a mapping of keys to values, but got {item['input']!r}"
+    rule = item["msg"].removeprefix("Value error, ")
+    return f"{path}: {rule}" if rule.endswith("?") else f"{path}: {rule}, but got {item['input']!r}"

@@ -67,11 +67,11 @@ def test_every_fault_is_reported_at_once():
         parse_run(content)
     for part in (
         "6 faults",
-        "model.name: no models entry named 'basic_cn'; there are: ",
+        "model.name: no model named 'basic_cn'; there are: ",
         "feature.pool: Input should be 1, 2 or 4, but got 3",
         "stages.0.lr: ",
         "augment.mixup.p: ",
-        "augment: no augment entry named 'cutmix'",
+        "augment: no augmentation named 'cutmix'",
         "speed: unknown key (value 3)",
     ):
         assert part in str(error.value)
@@ -166,7 +166,7 @@ def with_stage(**second):
     ("content", "expected"),
     [
         (with_stage(augment={"mixup": {"p": 2.0}}), "stages.1.augment.mixup.p: "),
-        (with_stage(augment={"cutmix": {}}), "stages.1.augment: no augment entry named 'cutmix'; there are: "),
+        (with_stage(augment={"cutmix": {}}), "stages.1.augment: no augmentation named 'cutmix'; there are: "),
         (with_stage(augment={"mixup": {"q": 1}}), "stages.1.augment.mixup.q: unknown key"),
         (with_stage(augment=["mixup"]), "stages.1.augment: "),
         (with_stage(low_votes={"start": 2}), "stages.1.low_votes.start: "),

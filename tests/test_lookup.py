@@ -27,14 +27,37 @@ def test_unknown_name_lists_what_exists_and_suggests_the_nearest() -> None:
     with pytest.raises(ConfigError) as caught:
         lookup.load("models", "basic_cn")
     assert str(caught.value) == (
-        f"no models entry named 'basic_cn'; there are: {', '.join(lookup.names('models'))}. Did you mean 'basic_cnn'?"
+        f"no model named 'basic_cn'; there are: {', '.join(lookup.names('models'))}. Did you mean 'basic_cnn'?"
     )
 
 
 @pytest.mark.parametrize("name", ["_compose", "../models/basic_cnn", "", None, 3, "xy_mask.py"])
 def test_helpers_paths_and_other_types_are_no_entries(name: object) -> None:
-    with pytest.raises(ConfigError, match="no augment entry named"):
+    with pytest.raises(ConfigError, match="no augmentation named"):
         lookup.load("augment", name)
+
+
+PATHS = ("optim", "optim.name", "optim.batch", "model.name", "stages.0.lr", "stages.1.lr", "stages.0.schedule", "seed")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("optim.bach", "; did you mean optim.batch?"),
+        ("stages.0.shedule", "; did you mean stages.0.schedule?"),
+        ("optim.lr", "; did you mean stages.0.lr or stages.1.lr?"),
+        ("optim.learning_rate", "; did you mean stages.0.lr or stages.1.lr?"),
+        ("stages.lr", "; did you mean stages.0.lr or stages.1.lr?"),
+        ("batch", "; did you mean optim.batch?"),
+        ("modle.name", "; did you mean model.name?"),
+        ("optimm.zzz", "; did you mean 'optim'?"),
+        ("optim.zzz", "; there are: name, batch"),
+        ("zzz", "; there are: optim, seed"),
+        ("zzz.zzz", ""),
+    ],
+)
+def test_a_path_that_does_not_exist_gets_the_one_that_was_meant(path: str, said: str) -> None:
+    assert lookup.path_hint(path, PATHS) == said
 
 
 def test_nothing_near_means_no_suggestion() -> None:

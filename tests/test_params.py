@@ -30,7 +30,7 @@ def test_defaults_and_whole_numbers_for_floats_pass() -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"rat": 0.1}, "model.rat: unknown key (value 0.1)"),
+        ({"rat": 0.1}, "model.rat: unknown key (value 0.1); did you mean model.rate?"),
         ({"rate": "0.1"}, "model.rate: Input should be a valid number, but got '0.1'"),
         ({"rate": True}, "model.rate: Input should be a valid number, but got True"),
         ({"rate": float("nan")}, "model.rate: Input should be a finite number, but got nan"),

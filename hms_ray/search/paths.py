@@ -3,6 +3,8 @@
 import copy
 from typing import Any
 
+from hms_ray import lookup
+
 
 def get(content: Any, path: str) -> Any:
     """Return the value at a dotted path; list items go by number. KeyError where there is none."""
@@ -37,4 +39,8 @@ def _key(content: Any, key: str, new: bool = False) -> Any:
         return int(key)
     if isinstance(content, dict) and (new or key in content):
         return key
-    raise KeyError(f"no {key!r} in {list(content) if isinstance(content, dict) else content!r}")
+    if isinstance(content, dict):
+        raise KeyError(f"no {key!r} in {list(content)}{lookup.hint(key, content)}")
+    if isinstance(content, list):
+        raise KeyError(f"no {key!r} in a list of {len(content)}, numbered from 0")
+    raise KeyError(f"no {key!r} in {content!r}")

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from hms_ray.config import try_run
+from hms_ray import lookup
+from hms_ray.config import places, try_run
+from hms_ray.params import UNKNOWN
 from hms_ray.search.paths import covers, get, replaced
 from hms_ray.search.ranges import Choice, Range, parse_range
 
@@ -52,7 +54,7 @@ def _range_faults(item: Range, ranges: tuple[Range, ...], base: Mapping[str, Any
         return
     contexts = _contexts(item, ranges[:number], base)
     if not contexts:
-        yield f"{where}: its condition when: {dict(item.when)} never holds in this space"
+        yield f"{where}: its condition when: {_spelled(item.when)} never holds in this space{_when_hint(item, base)}"
     known = try_run(base)[1]
     for value in item.ends:
         for content in contexts:
@@ -61,7 +63,24 @@ def _range_faults(item: Range, ranges: tuple[Range, ...], base: Mapping[str, Any
             except KeyError as error:
                 yield f"{where}: the run has no such place: {error.args[0]}"
                 return
+            strange = next((f for f in run_faults if f.startswith(f"{item.path}{UNKNOWN}")), None)
+            if strange and item.path not in places(base):
+                hint = strange.partition("; ")[2]  # the same for every value
+                yield f"{where}{UNKNOWN}" + (f"; {hint}" if hint else "")
+                return
             yield from (fault if fault in known else f"{where} = {value!r}: {fault}" for fault in run_faults)
+
+
+def _spelled(when: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    """Return a condition as a space may spell it."""
+    return {path: list(values) if len(values) > 1 else values[0] if values else [] for path, values in when.items()}
+
+
+def _when_hint(item: Range, base: Mapping[str, Any]) -> str:
+    """Say which path of a condition no run has, and what was probably meant."""
+    known = places(base)
+    strange = [path for path in item.when if path not in known]
+    return f": the run has no {strange[0]}{lookup.path_hint(strange[0], known)}" if strange else ""
 
 
 def _is_prepared(base: Mapping[str, Any]) -> bool:

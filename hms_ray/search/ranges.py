@@ -10,6 +10,8 @@ from typing import Any
 
 import optuna
 
+from hms_ray import lookup
+
 FORMS = {
     "uniform": "[low, high]",
     "log_uniform": "[low, high]",
@@ -118,9 +120,10 @@ def parse_range(path: str, content: Any) -> tuple[Range | None, list[str]]:
     strange = [key for key in content if key not in FORMS and key != "when"]
     if len(forms) != 1 or strange:
         known = ", ".join(f"{form}: {shape}" for form, shape in FORMS.items())
-        return None, [
-            f"search.{path}: needs exactly one of {known}, and optionally when; it has {', '.join(map(str, content))}"
-        ]
+        has = ", ".join(map(str, content)) or "none"
+        hints = (lookup.hint(key, [*FORMS, "when"]) for key in strange)
+        hint = next(filter(None, hints), "")
+        return None, [f"search.{path}: needs exactly one of {known}, and optionally when; it has {has}{hint}"]
     when, fault = _parse_when(path, content.get("when", {}))
     fault = fault or _range_fault(forms[0], content[forms[0]])
     if fault:

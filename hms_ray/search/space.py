@@ -15,9 +15,10 @@ import optuna
 from pydantic import ValidationError
 
 from hms_ray import lookup
-from hms_ray.config import RunConfig, parse_run, try_run
+from hms_ray.config import KINDS, RunConfig, Sections, parse_run, places, try_run
 from hms_ray.errors import ConfigError, raise_all
-from hms_ray.params import faults
+from hms_ray.params import UNKNOWN, faults, with_hints
+from hms_ray.params import places as places_of
 from hms_ray.plain_yaml import load_yaml, parse_value
 from hms_ray.search.paths import covers, get, put, replaced
 from hms_ray.search.range_checks import FIXED, holds, parse_ranges
@@ -28,6 +29,7 @@ from hms_ray.study_folder import check_id
 
 SECTIONS = ("description", "base", "search", "smoke", *SETTINGS)
 OF_A_UNION = ("description", "spaces", *SETTINGS)
+RUN = tuple(places_of(Sections))  # the paths that every run has
 MEMBER = "space"  # the dimension of a union that says which of its spaces a trial is of
 
 
@@ -159,12 +161,20 @@ def find(name: str) -> Path:
     """
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
-            raise ConfigError(f"--space {name}: no such file")
+            hint = lookup.hint(Path(name).stem, known())
+            raise ConfigError(f"--space {name}: no such file{hint}")
         return Path(name)
-    known = {path.stem: path for folder in reversed(_folders()) for path in sorted(folder.glob("*.yaml"))}
-    if name not in known:
-        raise ConfigError(lookup.unknown("space", name, sorted(known)))
-    return known[name]
+    if "/" in name and Path(f"{name}.yaml").is_file():
+        raise ConfigError(f"--space {name}: a file needs its ending: {name}.yaml")
+    spaces = known()
+    if name not in spaces:
+        raise ConfigError(lookup.unknown("space", name, sorted(spaces)))
+    return spaces[name]
+
+
+def known() -> dict[str, Path]:
+    """Return the file of each space that has a name."""
+    return {path.stem: path for folder in reversed(_folders()) for path in sorted(folder.glob("*.yaml"))}
 
 
 def load(name: str, overrides: tuple[str, ...] = ()) -> Space:
@@ -180,8 +190,7 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Space:
     if not isinstance(content, Mapping) or not isinstance(content.get("base"), Mapping):
         raise ConfigError(f"{path}: a space is a mapping with base and search, or names the spaces that it unites")
     content = dict(content) | {"base": _whole(content["base"])}
-    for override in overrides:
-        _override(content, override)
+    _override_all(content, overrides)
     return parse(path.stem, content)
 
 
@@ -192,15 +201,19 @@ def _load_union(name: str, content: dict[str, Any], overrides: tuple[str, ...]) 
     the union.
     """
     own = [override for override in overrides if override.partition("=")[0].partition(".")[0] in SETTINGS]
-    for override in own:
-        _override(content, override)
+    _override_all(content, own)
     names = content["spaces"]
     if not isinstance(names, list) or not names or not all(isinstance(item, str) for item in names):
         raise ConfigError(f"space {name}: spaces must be a list of names, but is {names!r}")
     members, others = [find(item).stem for item in names], [override for override in overrides if override not in own]
     _refuse_settings(others, members)
+    _refuse_misspelled(others, members)
     spaces = tuple(load(item, _for_member(others, find(item).stem, members)) for item in names)
-    found = [f"{key}: unknown key; a union has {', '.join(OF_A_UNION)}" for key in content if key not in OF_A_UNION]
+    found = [
+        f"{key}: unknown key; a union has {', '.join(OF_A_UNION)}{lookup.hint(key, OF_A_UNION)}"
+        for key in content
+        if key not in OF_A_UNION
+    ]
     found += [f"spaces: {item.name} is a union itself" for item in spaces if isinstance(item, Union)]
     found += [f"spaces: {item} stands twice" for item in sorted({n for n in names if names.count(n) > 1})]
     settings, faulty = _settings({key: content.get(key) or {} for key in SETTINGS})
@@ -232,6 +245,13 @@ def _refuse_settings(overrides: Sequence[str], members: Sequence[str]) -> None:
             raise ConfigError(f"--set {key}: has no effect, since {section} belongs to the union; set {section} itself")
 
 
+def _refuse_misspelled(overrides: Sequence[str], members: Sequence[str]) -> None:
+    """Refuse an override that begins with what is nearly the name of a space of a union."""
+    for head in (override.partition("=")[0].partition(".")[0] for override in overrides):
+        if head not in (*members, *RUN) and (near := lookup.nearest(head, members)):
+            raise ConfigError(f"--set {head}: the union has no space of that name; did you mean {near!r}?")
+
+
 def unshared(spaces: Sequence[Space]) -> list[str]:
     """Say where spaces differ in what all trials of a study share."""
     first, *others = spaces
@@ -245,7 +265,12 @@ def unshared(spaces: Sequence[Space]) -> list[str]:
 
 def parse(name: str, content: Mapping[str, Any]) -> Space:
     """Check a space's content: keys, base run, every range at both ends, budget."""
-    found = [f"{key}: unknown key; a space has {', '.join(SECTIONS)}" for key in content if key not in SECTIONS]
+    strange = [key for key in content if key not in SECTIONS]
+    below = [f"base.{path}" for path in places(content["base"])] if strange else []
+    found = [
+        f"{key}: unknown key; a space has {', '.join(SECTIONS)}{lookup.path_hint(str(key), [*SECTIONS, *below])}"
+        for key in strange
+    ]
     sections = {key: content.get(key) or {} for key in ("search", "smoke", *SETTINGS)}
     strange = [key for key, section in sections.items() if not isinstance(section, Mapping | _short(key))]
     found += [f"{key}: must be a mapping, but is {sections.pop(key)!r}" for key in strange]
@@ -291,7 +316,7 @@ def _settings(sections: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         try:
             parsed[key] = kind.model_validate(sections.get(key, {}))
         except ValidationError as error:
-            found += faults(error, key)
+            found += with_hints(faults(error, key), lambda key=key, kind=kind: places_of(kind, key))
     return parsed, found
 
 
@@ -322,11 +347,26 @@ def _whole(base: Mapping[str, Any]) -> dict[str, Any]:
     return base
 
 
+def _override_all(content: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Apply each `key=value`, or raise one ConfigError with what is wrong with any."""
+    found = []
+    for override in overrides:
+        try:
+            _override(content, override)
+        except ConfigError as error:
+            found.append(str(error))
+    if len(found) == 1:
+        raise ConfigError(found[0])
+    raise_all(found, ConfigError, "--set")
+
+
 def _override(content: dict[str, Any], override: str) -> None:
     """Apply one `key=value`; what it sets is searched no longer."""
     key, sign, text = override.partition("=")
     if not sign or not key:
         raise ConfigError(f"--set {override!r}: must be key=value, e.g. stages.0.epochs=2")
+    if "base" in content:
+        _check_key(content, key, text)
     section, _, rest = key.partition(".")
     if section in SETTINGS:
         if not rest:
@@ -342,6 +382,31 @@ def _override(content: dict[str, Any], override: str) -> None:
     search = content.get("search")
     if isinstance(search, Mapping):
         content["search"] = _unsearched(search, key)
+
+
+def _check_key(content: Mapping[str, Any], key: str, text: str) -> None:
+    """Refuse a key that neither a run nor the settings have, and a component's new name beside the old parameters.
+
+    Raises:
+        ConfigError: says which key was probably meant, or how the component is set as a whole.
+    """
+    head, _, rest = key.partition(".")
+    known = [*places(content["base"]), *SETTINGS]
+    known += [path for name, kind in SETTINGS.items() for path in places_of(kind, name)]
+    above = key.rpartition(".")[0]
+    checked = not above or any(path.startswith(f"{above}.") for path in known)  # what is below `data.a.b` is not
+    if key not in known and (checked or head not in (*RUN, *SETTINGS)):
+        raise ConfigError(f"--set {key}{UNKNOWN}{lookup.path_hint(key, known)}")
+    section = content["base"].get(head)
+    if head not in KINDS or rest != "name" or not isinstance(section, Mapping):
+        return
+    name = parse_value(text)
+    others = [path for path in content.get("search") or () if covers(head, str(path)) and str(path) != key]
+    if name != section.get("name") and name in lookup.names(KINDS[head]) and (len(section) > 1 or others):
+        raise ConfigError(
+            f"--set {key}: each {head} has its own parameters, so it must be set as a whole, which also drops the "
+            f"ranges below it: --set {head}='{{name: {name}}}'"
+        )
 
 
 def _unsearched(search: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def test_a_condition_that_never_holds_is_a_fault(when):
         ("model.width", {"uniform": [4, 8.5]}, r"search.model.width = 8.5: model.width"),
         ("model.drop_rate", {"uniform": [0, 1]}, r"search.model.drop_rate = 1: .*less than 1"),
         ("feature.pool", {"choice": [1, 3]}, r"search.feature.pool = 3: feature.pool: Input should be 1, 2 or 4"),
-        ("model", {"choice": [CNN, {"name": "resnet"}]}, r"no models entry named 'resnet'"),
+        ("model", {"choice": [CNN, {"name": "resnet"}]}, r"no model named 'resnet'"),
         ("model.witdh", {"int": [4, 8]}, r"model.witdh: unknown key"),
         ("modle.width", {"int": [4, 8]}, r"search.modle.width: the run has no such place: no 'modle'"),
         ("stages.1.lr", {"uniform": [0.1, 0.2]}, r"search.stages.1.lr: the run has no such place: no '1'"),
@@ -304,7 +304,7 @@ def test_a_space_says_what_its_smoke_run_has_instead():
 @pytest.mark.parametrize(
     ("smoke", "fault"),
     [
-        ({"model": {"name": "basic_cn"}}, r"smoke.model.name: no models entry named 'basic_cn'"),
+        ({"model": {"name": "basic_cn"}}, r"smoke.model.name: no model named 'basic_cn'"),
         ({"stages.3.lr": 0.1}, r"smoke.stages.3.lr: the run has no such place: no '3'"),
         ([1], r"smoke: must be a mapping, but is \[1\]"),
     ],
@@ -405,9 +405,9 @@ def test_what_is_set_of_one_space_of_a_union_stays_in_its_smoke_run(union):
 @pytest.mark.parametrize(
     ("override", "fault"),
     [
-        ("wdie.model.width=8", "--set wdie.model.width: the run has no such place: no 'wdie'"),
-        ("wide=8", "base.wide: unknown key"),
-        ("wide.model.widht=8", "space wide: base.model.widht: unknown key"),
+        ("wdie.model.width=8", "--set wdie: the union has no space of that name; did you mean 'wide'"),
+        ("wide=8", "--set wide: unknown key; there are: data, "),
+        ("wide.model.widht=8", "--set model.widht: unknown key; did you mean model.width"),
         ("wide.folds=2", "space both: deep has folds: 3, wide has 2"),
         ("wide.budget.trials=3", "--set wide.budget.trials: has no effect, since budget belongs to the union"),
     ],
@@ -537,11 +537,86 @@ def test_overrides_reach_budget_and_resources(spaces_here):
 
 
 @pytest.mark.parametrize(
+    ("base", "fault"),
+    [
+        ({"optim": {"bach": 1}}, r"base.optim.bach: unknown key \(value 1\); did you mean optim.batch\?"),
+        ({"optim": {"lr": 0.1}}, r"base.optim.lr: unknown key \(value 0.1\); did you mean stages.0.lr\?"),
+        ({"stages": [{"epochs": 1, "lr": 1, "shedule": "cosine"}]}, r"did you mean stages.0.schedule\?"),
+        ({"model": TIMM | {"pretrain": True}}, r"did you mean model.pretrained\?"),
+        ({"model": {"width": 8}}, r"base.model.name: missing; there are: ast, band_statistics, "),
+        ({"feature": CNN}, r"base.feature.name: no feature named 'basic_cnn'; there are: "),
+        ({"test_time": ["mirror"]}, r"base.test_time: no test-time variant .* Did you mean 'mirror_sides'\?$"),
+        ({"model": "mit"}, r"base.model: must be a mapping of keys to values, but got 'mit'"),
+        (
+            {"augment": {"mixup": {"alhpa": 1}}},
+            r"augment.mixup.alhpa: unknown key .*; did you mean augment.mixup.alpha",
+        ),
+    ],
+)
+def test_an_unknown_key_of_the_base_gets_the_one_that_was_meant(base, fault):
+    refused(fault, base=BASE | base)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ({"serach": {}}, r"serach: unknown key; a space has .*; did you mean search\?"),
+        ({"stages": []}, r"stages: unknown key; .*; did you mean base.stages\?"),
+        ({"budget": {"trails": 1}}, r"budget.trails: unknown key \(value 1\); did you mean budget.trials\?"),
+        ({"search": {"stages.0.lr": {"loguniform": [1, 2]}}}, r"it has loguniform; did you mean 'log_uniform'\?"),
+        ({"search": {"optim.batch": {"choice": [1], "whne": {}}}}, r"it has choice, whne; did you mean 'when'\?"),
+        (
+            {"search": {"optim.bach": {"choice": [4, 8]}}},
+            r"search.optim.bach: unknown key; did you mean optim.batch\?$",
+        ),
+        ({"search": {"optimm.batch": {"choice": [4]}}}, r"no 'optimm' in .*; did you mean 'optim'\?"),
+        (
+            {"search": {"optim.batch": {"choice": [4, 8], "when": {"model.nmae": "mit"}}}},
+            r"{.model.nmae.: .mit.} never holds in this space: the run has no model.nmae; did you mean model.name",
+        ),
+    ],
+)
+def test_an_unknown_key_of_a_space_gets_the_one_that_was_meant(content, fault):
+    refused(fault, **content)
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("optim.lr=1e-3", r"--set optim.lr: unknown key; did you mean stages.0.lr\?"),
+        ("lr=1e-3", r"--set lr: unknown key; did you mean stages.0.lr\?"),
+        ("epochs=3", r"--set epochs: unknown key; did you mean stages.0.epochs\?"),
+        ("batch=8", r"--set batch: unknown key; did you mean optim.batch\?"),
+        ("trials=8", r"--set trials: unknown key; did you mean budget.trials\?"),
+        ("base.optim.batch=8", r"--set base.optim.batch: unknown key; did you mean optim.batch\?"),
+        ("buget.trials=8", r"--set buget.trials: unknown key; did you mean budget.trials\?"),
+        ("model.name=mit", r"--set model.name: each model has its own parameters, .* --set model='{name: mit}'"),
+        ("feature.name=raw_eeg", r"each feature has its own parameters, .* --set feature='{name: raw_eeg}'"),
+    ],
+)
+def test_an_override_at_the_wrong_place_is_told_the_right_one(spaces_here, override, fault):
+    with pytest.raises(ConfigError, match=fault):
+        space.load("mine", (override,))
+
+
+def test_every_bad_override_is_said_at_once(spaces_here):
+    with pytest.raises(ConfigError, match=r"(?s)--set: 2 faults.*did you mean stages.0.lr.*did you mean optim.batch"):
+        space.load("mine", ("optim.lr=1", "optim.bach=3"))
+
+
+def test_a_space_in_a_folder_needs_its_ending(spaces_here):
+    with pytest.raises(ConfigError, match=r"a file needs its ending: search_spaces/mine.yaml"):
+        space.find("search_spaces/mine")
+    with pytest.raises(ConfigError, match=r"--space mnie.yaml: no such file; did you mean 'mine'\?"):
+        space.find("mnie.yaml")
+
+
+@pytest.mark.parametrize(
     ("override", "fault"),
     [
         ("model.width", r"--set 'model.width': must be key=value"),
         ("=3", r"--set '=3': must be key=value"),
-        ("modle.width=3", r"--set modle.width: the run has no such place"),
+        ("modle.width=3", r"--set modle.width: unknown key; did you mean model.width\?"),
         ("stages.7.lr=3", r"--set stages.7.lr: the run has no such place"),
         ("model.width=many", r"base.model.width: .*'many'"),
         ("model.width=2", r"base.model.width: .*but got 2"),
@@ -550,7 +625,7 @@ def test_overrides_reach_budget_and_resources(spaces_here):
         ("budget=3", r"budget"),
         ("folds=1", r"base.folds: .*but got 1"),
         ("seed=-1", r"base.seed: .*but got -1"),
-        ("speed=1", r"base.speed: unknown key"),
+        ("speed=1", r"--set speed: unknown key; did you mean seed\?"),
         ("model.width=[1", r"is not a YAML value"),
     ],
 )
