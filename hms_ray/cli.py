@@ -7,25 +7,51 @@ import argparse
 import errno
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from hms_ray import __version__
+from hms_ray import __version__, catalogue, lookup
 from hms_ray.errors import ConfigError, HmsRayError, UserError
 from hms_ray.study_folder import StudyFolder
 
 SET = "a dotted path of the base run, of another section, or of a union's member: stages.0.epochs=2; may repeat"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 EXIT = "Exit status: 0 done, 2 the user's mistake, 1 our fault, 130 interrupted."
+LOADING = ("prepare", "search", "train", "ensemble", "report", "predict")  # verbs that import large libraries
+EXAMPLES = {
+    "simulate": ("hms-ray simulate data/hms --patients 30", "hms-ray simulate data/hearts --dataset bmd_hs"),
+    "prepare": ("hms-ray prepare --space effnet --data data/hms",),
+    "search": (
+        "hms-ray search --space demo --smoke",
+        "hms-ray search --space effnet --data data/hms --study runs/first --trials 20",
+        "hms-ray search --space effnet --space mit --data data/hms --study runs/both",
+        "hms-ray search --space demo --data data/hms --set stages.0.lr=1e-3 --set model='{name: mit, arch: b0}'",
+    ),
+    "train": ("hms-ray train --space demo --data data/hms --study runs/first --set seed=1",),
+    "ensemble": (
+        "hms-ray ensemble --study runs/first --pool linear --max-members 5",
+        "hms-ray ensemble --study runs/mine --oof labels.csv model_*.parquet --min-votes 10",
+    ),
+    "report": ("hms-ray report --study runs/first",),
+    "predict": ("hms-ray predict --study runs/first --data data/hms --out submission.csv",),
+    "list": ("hms-ray list", "hms-ray list spaces models"),
+    "describe": ("hms-ray describe demo", "hms-ray describe timm_image", "hms-ray describe stages"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit status."""
-    arguments = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser, verbs = _parser()
+    _check_words(parser, verbs, words)
+    arguments = parser.parse_args(words)
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
+    if arguments.verb in LOADING:
+        print(f"hms-ray {arguments.verb}: loading ...", file=sys.stderr, flush=True)
     try:
         arguments.call(arguments)
     except UserError as error:
@@ -53,12 +79,68 @@ def console() -> None:
     sys.exit(main())
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """Knows the names of its options, so that a misspelled one gets a suggestion."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.known: list[str] = []
+        super().__init__(*arguments, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        """Add an argument, as argparse does, and note its names."""
+        self.known += [name for name in names if name.startswith("-")]
+        return super().add_argument(*names, **options)
+
+
+def _check_words(parser: argparse.ArgumentParser, verbs: dict[str, _Parser], words: Sequence[str]) -> None:
+    """End with exit status 2 and a suggestion where the verb or an option does not exist."""
+    if not words or words[0].startswith("-"):
+        return
+    verb, *others = words
+    if verb not in verbs:
+        parser.error(lookup.unknown("verb", verb, verbs))
+    known = verbs[verb].known
+    found = []
+    for word in others:
+        name = word.partition("=")[0]
+        if word == "--":
+            break
+        if not re.match(r"--?[a-z]", word) or any(option.startswith(name) for option in known):
+            continue
+        hint = lookup.hint(f"--{name.lstrip('-')}", known) or f"; it has {', '.join(known)}"
+        found.append(f"{verb} has no option {name}{hint}")
+    if found:
+        verbs[verb].error("; ".join(found))
+
+
+def _epilog(verb: str) -> str:
+    """Return what the help of a verb ends with: examples, and what can be named."""
+    parts = ["examples:", *(f"  {example}" for example in EXAMPLES[verb])]
+    if verb in ("prepare", "search", "train"):
+        parts += [
+            "",
+            f"spaces: {', '.join(catalogue.names('spaces'))}",
+            "`hms-ray list` says what they are, `hms-ray describe NAME` more.",
+        ]
+    if verb == "ensemble":
+        parts += ["", f"pools: {', '.join(catalogue.names('pools'))}", "`hms-ray list pools` says what they are."]
+    if verb == "simulate":
+        parts += ["", f"data sets: {', '.join(catalogue.names('datasets'))}"]
+    return "\n".join(parts)
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, _Parser]]:
+    """Return the command line's parser, and that of each verb."""
     parser = argparse.ArgumentParser(
-        "hms-ray", description="Search, train, ensemble and report on EEG recordings and heart sounds.", epilog=EXIT
+        "hms-ray",
+        description="Search, train, ensemble and report on EEG recordings and heart sounds.",
+        epilog="first steps:\n  hms-ray search --space demo --smoke    a tiny search on simulated recordings\n"
+        "  hms-ray list                          spaces, models, features, augmentations, pools, data sets\n"
+        f"  hms-ray VERB --help                   options and examples\n\n{EXIT}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = parser.add_subparsers(required=True, metavar="VERB", dest="verb", parser_class=_Parser)
     simulate = _verb(verbs, _simulate, "write simulated recordings in the layout of a dataset")
     simulate.add_argument("out", type=Path, metavar="OUT")
     simulate.add_argument("--dataset", default="hms", metavar="NAME", help="whose layout (default: hms)")
@@ -73,14 +155,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(prepare)
     prepare.add_argument("--here", action="store_true", help="with threads of this process, without Ray")
     for call, text in (
-        (_search, "explore a space and fit the ensemble; run again, it goes on"),
-        (_train, "train a space's base run on all folds and fit the ensemble; run again, it goes on"),
+        (_search, "run a hyperparameter search and fit the ensemble; rerun the command to resume"),
+        (_train, "train a space's base run on all folds and fit the ensemble; rerun the command to resume"),
     ):
         verb = _verb(verbs, call, text)
         _add_spaces(verb, required=True)
         _add_data(verb)
         _add_study(verb, required=False)
-        verb.add_argument("--trials", type=int, metavar="N", help="trials a search tries (default: the space's budget)")
+        trials = "trials a search tries (default: the space's budget)" if call is _search else argparse.SUPPRESS
+        verb.add_argument("--trials", type=int, metavar="N", help=trials)
         verb.add_argument("--folds", type=int, metavar="K", help="cross-validation folds (default: the space's)")
         verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=SET)
         verb.add_argument("--smoke", action="store_true", help="a tiny run on simulated data")
@@ -99,11 +182,17 @@ def _parser() -> argparse.ArgumentParser:
     report = _verb(verbs, _report, "write one HTML page of a study")
     _add_study(report, required=True)
     report.add_argument("--out", type=Path, metavar="DIR", help="default: reports/<study>")
-    predict = _verb(verbs, _predict, "the ensemble on new data")
+    predict = _verb(verbs, _predict, "predict new data with the ensemble")
     _add_study(predict, required=True)
     _add_data(predict)
     predict.add_argument("--out", type=Path, required=True, metavar="FILE", help="submission.csv to write")
-    return parser
+    listing = _verb(verbs, _list, "list spaces, models, features, augmentations, pools, data sets and sections")
+    listing.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(catalogue.KINDS)} (default: all)")
+    describe = _verb(verbs, _describe, "show a space, or the parameters of a model, feature, augmentation, ...")
+    describe.add_argument("name", metavar="NAME", help="a name that `hms-ray list` shows")
+    for name, verb in verbs.choices.items():
+        verb.epilog = _epilog(name)
+    return parser, verbs.choices
 
 
 def _at_least_one(text: str) -> int:
@@ -127,7 +216,7 @@ def _verb(verbs: Any, call: Callable[[argparse.Namespace], None], text: str) -> 
 
 
 def _add_spaces(verb: argparse.ArgumentParser, required: bool) -> None:
-    text = "may repeat" if required else "may repeat (default: demo)"
+    text = "a name of `hms-ray list spaces`, or a YAML file; may repeat" + ("" if required else " (default: demo)")
     verb.add_argument("--space", action="append", required=required, metavar="NAME|FILE", help=text)
 
 
@@ -157,7 +246,6 @@ def _add_foreign(verb: argparse.ArgumentParser) -> None:
 
 
 def _simulate(arguments: argparse.Namespace) -> None:
-    from hms_ray import lookup
     from hms_ray.progress import Progress
 
     more = {} if arguments.eegs is None else {"recordings": arguments.eegs}
@@ -187,6 +275,10 @@ def _search(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    if arguments.trials is not None:
+        raise ConfigError(
+            "--trials has no effect on train, which trains the base run once: leave it out, or use `hms-ray search`"
+        )
     from hms_ray.search import driver
 
     _run(arguments, driver.train)
@@ -253,9 +345,29 @@ def _predict(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: {rows} rows")
 
 
+def _list(arguments: argparse.Namespace) -> None:
+    unknown = [kind for kind in arguments.kinds if kind not in catalogue.KINDS]
+    if unknown:
+        raise ConfigError(lookup.unknown("kind", unknown[0], catalogue.KINDS))
+    _print(catalogue.listing(arguments.kinds or catalogue.KINDS))
+
+
+def _describe(arguments: argparse.Namespace) -> None:
+    _print(catalogue.description(arguments.name))
+
+
+def _print(lines: Iterator[str]) -> None:
+    """Print lines until whoever reads them has enough: `hms-ray list | head`."""
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it at its end
+
+
 def _data(arguments: argparse.Namespace, dataset: str) -> Path:
     """Return the folder of the data, fetched where the dataset knows how."""
-    from hms_ray import lookup
     from hms_ray.store.share import cache_root
 
     return lookup.load("datasets", dataset).locate(_named(arguments), cache_root())
@@ -268,7 +380,6 @@ def _named(arguments: argparse.Namespace) -> str | None:
 
 def _smoke_data(dataset: str) -> Path:
     """Simulate a set once that is small, but large enough to learn from, and keep it in the cache."""
-    from hms_ray import lookup
     from hms_ray.progress import Progress
     from hms_ray.store.share import cache_root
 

@@ -1,7 +1,9 @@
 """The command line where no Ray is needed: options, exit codes, and one sentence for each mistake."""
 
 import logging
+import re
 import runpy
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -80,6 +82,18 @@ def test_smoke_sets_its_own_trials_and_folds(here, capsys):
     assert no_study_was_begun(here)
 
 
+@pytest.mark.parametrize("trials", ["0", "-3"])
+def test_a_search_tries_one_trial_at_least(here, capsys, hms_folder, trials):
+    assert "budget.trials: " in refused(capsys, "search", "--space", "toy", "--data", hms_folder, "--trials", trials)
+    assert no_study_was_begun(here)
+
+
+def test_trials_of_train_are_refused(here, capsys):
+    said = refused(capsys, "train", "--space", "toy", "--trials", 5)
+    assert "--trials has no effect on train, which trains the base run once" in said
+    assert no_study_was_begun(here)
+
+
 def test_an_empty_variable_is_no_data(capsys, monkeypatch):
     monkeypatch.setenv("HMS_RAY_DATA", "")
     assert "no data: give --data" in refused(capsys, "train", "--space", "toy")
@@ -91,8 +105,8 @@ def test_the_variable_names_the_data(capsys, monkeypatch):
 
 
 OPTIONS = [
-    (["--trials", "0"], "budget.trials: "),
-    (["--trials", "-3"], "budget.trials: "),
+    (["--set", "budget.trials=0"], "budget.trials: "),
+    (["--set", "budget.trials=-3"], "budget.trials: "),
     (["--folds", "1"], "base.folds: "),
     (["--folds", "0"], "base.folds: "),
     (["--folds", "7"], "folds must be from 2 to the number of patients, 6, but got 7"),
@@ -268,7 +282,7 @@ def test_overrides_reach_the_spaces_and_the_study_takes_their_names(here, monkey
     monkeypatch.setattr("hms_ray.search.driver.train", lambda *arguments: seen.append(arguments))
     monkeypatch.setattr(cli, "_fit_and_report", lambda *_: None)
     write_space("other")
-    options = ["--folds", "4", "--trials", "2", "--set", "model.width=8", "--set", "seed=3", "--data", "d"]
+    options = ["--folds", "4", "--set", "budget.trials=2", "--set", "model.width=8", "--set", "seed=3", "--data", "d"]
     assert main(["train", "--space", "toy", "--space", "other", *options]) == 0
     assert main(["train", "--space", "toy", "--study", "mine", "--data", "d"]) == 0
     assert main(["train", "--space", "toy", "--data", "d", "--here", "--force"]) == 0
@@ -293,7 +307,7 @@ def test_how_a_run_ends_is_its_exit_status(monkeypatch, capsys, error, code, sai
 
     monkeypatch.setattr("hms_ray.search.driver.train", fail)
     assert main(["train", "--space", "toy", "--data", "d"]) == code
-    assert capsys.readouterr().err == f"{said}\n"
+    assert capsys.readouterr().err == f"hms-ray train: loading ...\n{said}\n"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("ours"), OSError("no path in it"), AssertionError()])
@@ -336,6 +350,80 @@ def test_what_cannot_be_parsed_is_the_users_mistake(argv, capsys):
         main(argv)
     assert error.value.code == 2
     assert "usage: hms-ray" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["serach"], "no verb named 'serach'; there are: simulate, .* Did you mean 'search'"),
+        (["search", "--spcae", "demo"], "search has no option --spcae; did you mean '--space'"),
+        (["search", "-space", "demo"], "search has no option -space; did you mean '--space'"),
+        (["train", "--space", "demo", "--study=x", "--sead=1"], "train has no option --sead; "),
+        (
+            ["search", "--space", "x", "--trails", "3", "--fold=2", "--frce"],
+            "--trails; did .*; search has no option --frce",
+        ),
+        (["report", "--zzz"], "report has no option --zzz; it has -h, --help, --study, --out"),
+    ],
+)
+def test_a_misspelled_verb_or_option_gets_the_nearest(argv, said, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(argv)
+    assert error.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("usage: hms-ray")
+    assert re.search(said, printed)
+
+
+def test_values_that_look_like_options_and_short_forms_stay_as_they_were(monkeypatch):
+    seen = []
+
+    def _search(arguments):
+        seen.append(arguments)
+
+    monkeypatch.setattr(cli, "_search", _search)
+    main(["search", "--spa", "x", "--trial", "-3", "--set=a=--b"])
+    assert (seen[0].space, seen[0].trials, seen[0].set) == (["x"], -3, ["a=--b"])
+
+
+def test_the_first_word_comes_before_anything_large_is_imported(monkeypatch, capsys):
+    said = []
+
+    def _search(_):
+        said.append(capsys.readouterr().err)
+
+    monkeypatch.setattr(cli, "_search", _search)
+    assert main(["search", "--space", "toy"]) == 0
+    assert said == ["hms-ray search: loading ...\n"]
+
+
+@pytest.mark.parametrize("verb", ["simulate", "prepare", "search", "train", "ensemble", "report", "predict", "list"])
+def test_help_shows_examples_that_can_be_parsed(verb, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    printed = capsys.readouterr().out
+    examples = [line.strip() for line in printed.partition("examples:")[2].splitlines() if "hms-ray " + verb in line]
+    assert examples
+    for example in examples:
+        parser, verbs = cli._parser()
+        words = shlex.split(example)[1:]
+        cli._check_words(parser, verbs, words)
+        assert parser.parse_args(words).verb == verb
+    if verb in ("search", "train", "prepare"):
+        assert "spaces: " in printed and "toy" in printed.partition("spaces: ")[2]
+    if verb == "ensemble":
+        assert "pools: auto, average, best_single" in printed
+
+
+def test_list_and_describe_print_what_there_is(capsys):
+    assert main(["list", "spaces", "pools"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("spaces:\n") and "  toy" in printed.out and "\npools:\n" in printed.out
+    assert "models:" not in printed.out and printed.err == ""
+    assert main(["describe", "basic_cnn"]) == 0
+    assert "model basic_cnn: " in capsys.readouterr().out
+    assert "no kind named 'model'; there are: spaces, " in refused(capsys, "list", "model")
+    assert "nothing is named 'basic_cn'" in refused(capsys, "describe", "basic_cn")
 
 
 def test_version_and_help(capsys):

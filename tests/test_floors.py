@@ -29,7 +29,7 @@ FLOORS = (
     ("crossval",),
     ("execution",),
     ("search",),
-    ("report", "bundle", "predict", "prepare", "train", "doctor"),
+    ("report", "bundle", "predict", "prepare", "train", "doctor", "catalogue"),
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
@@ -41,7 +41,7 @@ NARROW = {
 }
 # Library -> the only rooms that import it, and library -> rooms that never do.
 ONLY_IN = {"ray": {"execution", "search", "doctor"}, "transformers": {"encoders", "models"}}
-NEVER_IN = {"torch": GROUND | {"simulate", "oof", "oof_foreign", "folds", "ensemble", "report"}}
+NEVER_IN = {"torch": GROUND | {"simulate", "oof", "oof_foreign", "folds", "ensemble", "report", "catalogue"}}
 
 Import = tuple[str, bool]  # (dotted name, is it for the type checker only)
 
@@ -212,7 +212,14 @@ def test_a_circle_on_one_floor_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("room", "library"),
-    [("ensemble", "torch"), ("ensemble", "ray"), ("report", "torch"), ("report", "ray"), ("predict", "ray")],
+    [
+        ("ensemble", "torch"),
+        ("ensemble", "ray"),
+        ("report", "torch"),
+        ("report", "ray"),
+        ("predict", "ray"),
+        ("catalogue", "torch"),
+    ],
 )
 def test_a_room_does_without_a_library_at_run_time(repository: Path, room: str, library: str) -> None:
     modules = _modules(repository, room)

@@ -7,7 +7,6 @@ import copy
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from hms_ray.errors import ConfigError, raise_all
 from hms_ray.params import UNKNOWN, faults, with_hints
 from hms_ray.params import places as places_of
 from hms_ray.plain_yaml import load_yaml, parse_value
+from hms_ray.search import space_files
 from hms_ray.search.paths import covers, get, put, replaced
 from hms_ray.search.range_checks import FIXED, holds, parse_ranges
 from hms_ray.search.ranges import Range
@@ -161,20 +161,15 @@ def find(name: str) -> Path:
     """
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
-            hint = lookup.hint(Path(name).stem, known())
+            hint = lookup.hint(Path(name).stem, space_files.known())
             raise ConfigError(f"--space {name}: no such file{hint}")
         return Path(name)
     if "/" in name and Path(f"{name}.yaml").is_file():
         raise ConfigError(f"--space {name}: a file needs its ending: {name}.yaml")
-    spaces = known()
+    spaces = space_files.known()
     if name not in spaces:
         raise ConfigError(lookup.unknown("space", name, sorted(spaces)))
     return spaces[name]
-
-
-def known() -> dict[str, Path]:
-    """Return the file of each space that has a name."""
-    return {path.stem: path for folder in reversed(_folders()) for path in sorted(folder.glob("*.yaml"))}
 
 
 def load(name: str, overrides: tuple[str, ...] = ()) -> Space:
@@ -329,12 +324,6 @@ def _fold_faults(run: RunConfig, settings: Mapping[str, Any]) -> list[str]:
 def _short(section: str) -> type:
     """Return the type of a section's short form: `race: best`, `sampler: gp`."""
     return str if section in ("race", "sampler") else Mapping
-
-
-def _folders() -> list[Path]:
-    """Where names are looked up, the first wins."""
-    installed = Path(str(resources.files("hms_ray"))).parent / "search_spaces"
-    return [Path("search_spaces"), installed, Path(str(resources.files("hms_ray"))) / "search_spaces"]
 
 
 def _whole(base: Mapping[str, Any]) -> dict[str, Any]:
