@@ -29,6 +29,11 @@ class FoldJob:
     weights: StoreRef | None = None
     limits: tuple[float, ...] = ()
 
+    @property
+    def reads(self) -> tuple[StoreRef, ...]:
+        """All that its worker must have on its node."""
+        return self.stores if self.weights is None else (*self.stores, self.weights)
+
 
 @dataclass(frozen=True)
 class FoldResult:

@@ -1,6 +1,7 @@
 """Trials in this process, one after the other and without Ray: for a debugger, a notebook, or one small machine."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from hms_ray.errors import TrialFailed
 from hms_ray.execution.collector import TrialSource
 from hms_ray.execution.mailbox import OVERDUE, EpochDone, EpochTaught, FoldBegun, Message
 from hms_ray.execution.worker import train_work
+from hms_ray.store.share import StoreRef
 from hms_ray.training.team import Replica
 
 
@@ -28,6 +30,9 @@ class _Direct:
         late = self.fold_s is not None and time.monotonic() - self.begun > self.fold_s
         if late and isinstance(message, EpochDone | EpochTaught):
             raise TrialFailed(OVERDUE.format(minutes=self.fold_s / 60))
+
+    def bring(self, stores: Sequence[StoreRef]) -> None:
+        """They are prepared in this process's own cache."""
 
     def outcome(self, trial: str, fold: int) -> bool | None:
         return None

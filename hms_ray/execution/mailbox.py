@@ -121,6 +121,13 @@ class StorageFailed:
 
 
 @dataclass(frozen=True)
+class Note:
+    """A sentence for the user."""
+
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Wanted:
     """A replica of a worker group asks for work; `question` is like no other, also of one that was started again."""
 
@@ -150,7 +157,7 @@ class Mark:
 
 
 Ended = FoldDone | FoldHalted | FoldFailed
-Training = FoldBegun | EpochDone | EpochTaught | EpochWeights | Ended | StorageFailed
+Training = FoldBegun | EpochDone | EpochTaught | EpochWeights | Ended | StorageFailed | Note
 Message = Training | Wanted | WorkDone | ReplicasLost | Mark
 
 

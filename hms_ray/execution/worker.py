@@ -2,7 +2,7 @@
 
 import errno
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import torch
 
 from hms_ray.config import parse_run
 from hms_ray.crossval import Labels, train_job
-from hms_ray.errors import HmsRayError
+from hms_ray.errors import HmsRayError, TrialFailed
 from hms_ray.execution.mailbox import (
     EpochDone,
     EpochTaught,
@@ -21,10 +21,14 @@ from hms_ray.execution.mailbox import (
     FoldFailed,
     FoldHalted,
     Message,
+    Note,
     StorageFailed,
     Work,
 )
+from hms_ray.execution.store_copies import bring
 from hms_ray.jobs import FoldJob, FoldStopped
+from hms_ray.store.copies import NoRoom
+from hms_ray.store.share import StoreRef
 from hms_ray.training.history import discard
 from hms_ray.training.team import Replica
 
@@ -36,6 +40,9 @@ class Line(Protocol):
 
     def post(self, message: Message) -> None:
         """Send a message."""
+
+    def bring(self, stores: Sequence[StoreRef]) -> None:
+        """Have stores on this worker's node; raise TrialFailed where they cannot be had."""
 
     def outcome(self, trial: str, fold: int) -> bool | None:
         """Whether a fold is trained already, by a worker that was lost later; None: it is not."""
@@ -52,6 +59,9 @@ class RayLine:
 
     def post(self, message: Message) -> None:
         ray.get(self.mailbox.post.remote(message))
+
+    def bring(self, stores: Sequence[StoreRef]) -> None:
+        bring(stores, lambda sentence: self.post(Note(sentence)))
 
     def outcome(self, trial: str, fold: int) -> bool | None:
         return ray.get(self.mailbox.outcome.remote(trial, fold))
@@ -102,8 +112,20 @@ def _train(job: FoldJob, labels: Labels, replica: Replica, line: Line, actor: by
         if replica.rank == 0:
             line.post(EpochTaught(job.trial, job.fold))
 
-    if replica.rank == 0:
+    try:
+        with replica.together():
+            line.bring(job.reads)
+    except TrialFailed as error:
+        missing = error
+        if replica.rank:  # the first one reports of its own node alone
+            line.post(Note(str(error)))
+    else:
+        missing = None
+    if replica.rank == 0:  # now, so that no copy counts as time of the fold
         line.post(FoldBegun(job.trial, job.fold, parse_run(job.run).effort, actor))
+    if missing:
+        full = isinstance(missing.__cause__, NoRoom | OSError)
+        return (StorageFailed if full else FoldFailed)(job.trial, job.fold, str(missing))
     try:
         result = train_job(job, labels, replica, on_epoch, on_taught)
     except HmsRayError as error:  # all ranks of the fold agree on it

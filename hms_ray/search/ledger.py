@@ -20,6 +20,7 @@ from hms_ray.execution.mailbox import (
     FoldFailed,
     FoldHalted,
     Message,
+    Note,
     StorageFailed,
 )
 from hms_ray.oof import OofTable, optimism
@@ -83,6 +84,8 @@ class Ledger:
             case FoldFailed(trial, fold, cause):
                 self.failures[trial] = message
                 self.board.failed(trial, fold, cause)
+            case Note(sentence):
+                self.board.note(sentence)
             case StorageFailed(trial, fold, cause):
                 raise SearchAborted(
                     f"{trial} fold {fold} could not be written: {cause}. Make room; it goes on from there"

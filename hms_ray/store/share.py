@@ -27,9 +27,13 @@ def cache_root() -> Path:
 
 
 @contextmanager
-def made_once(target: Path) -> Iterator[Path | None]:
-    """Yield an empty folder that becomes `target` on leaving, or None where it is whole: the first process makes it,
-    those that want it too wait."""
+def made_once(target: Path, resume: bool = False) -> Iterator[Path | None]:
+    """Yield a folder that becomes `target` on leaving, or None where it is whole.
+
+    The first process makes it; those that want it too wait.
+
+    resume: the folder holds what an attempt that was killed has left there; else it is empty
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target.with_name(f".{target.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -37,8 +41,9 @@ def made_once(target: Path) -> Iterator[Path | None]:
             yield None
             return
         partial = target.with_name(f"{target.name}.copy")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        if not resume:
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(exist_ok=True)
         yield partial
         shutil.rmtree(target, ignore_errors=True)
         os.replace(partial, target)
@@ -75,23 +80,35 @@ class StoreRef:
             self._copy_to(self.path)
         return is_whole(self.path)
 
-    def local(self) -> Path:
-        """Return its folder on this machine, copied once a machine where it lies at a URL.
+    @property
+    def own(self) -> Path:
+        """The folder of its copy in this machine's own cache."""
+        return cache_root() / "prepared" / self.name
+
+    def found(self) -> Path | None:
+        """Return its folder on this machine, copied once a machine where it lies at a URL; None: it is at neither.
 
         Raises:
-            DataError: it is neither here nor there.
+            ConfigError: the URL cannot be read.
         """
         if is_whole(self.path):
             return self.path
-        own = cache_root() / "prepared" / self.name
-        if not is_whole(own) and self._is_published():
-            self._copy_to(own)
-        if not is_whole(own):
+        if not is_whole(self.own) and self._is_published():
+            self._copy_to(self.own)
+        return self.own if is_whole(self.own) else None
+
+    def local(self) -> Path:
+        """Return its folder on this machine, as `found` does.
+
+        Raises:
+            DataError: it is neither here nor at the URL.
+        """
+        if (folder := self.found()) is None:
             raise DataError(
                 f"{self.path}: no prepared data here; HMS_RAY_CACHE must name a folder that every machine sees, or "
                 f"{VARIABLE} a URL that all can read"
             )
-        return own
+        return folder
 
     def check_url(self) -> None:
         """Raise ConfigError if the store could not be copied to the URL once it is made."""

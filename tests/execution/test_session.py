@@ -22,9 +22,13 @@ def ray(monkeypatch):
     calls = {}
     monkeypatch.setattr(module.ray, "init", lambda **options: calls.update(init=options))
     monkeypatch.setattr(module.ray, "nodes", lambda: NODES)
+    monkeypatch.setattr(module, "open_directory", lambda: calls.update(directory=True))
+    monkeypatch.setattr(module, "_tell_what_is_open", lambda: calls.update(told=True))
+    monkeypatch.setattr(module, "read_ray_address", lambda: None)
     monkeypatch.setattr(module.ray, "shutdown", lambda: calls.update(shutdown=True))
     monkeypatch.setattr(module.os, "environ", os.environ | {"RAY_AIR_NEW_OUTPUT": "1"})
     os.environ.pop("HMS_RAY_DEVICE", None)
+    os.environ.pop("RAY_ADDRESS", None)
     return calls
 
 

@@ -27,9 +27,14 @@ class Line:
     known: dict[int, bool] = field(default_factory=dict)
     stop_after: int | None = None
     said: list = field(default_factory=list)
+    missing: Exception | None = None
 
     def post(self, message):
         self.said.append(message)
+
+    def bring(self, stores):
+        if self.missing:
+            raise TrialFailed(str(self.missing)) from self.missing
 
     def outcome(self, trial, fold):
         return self.known.get(fold)

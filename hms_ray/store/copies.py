@@ -1,0 +1,252 @@
+"""Copy a store that another machine holds, in chunks: a kill costs the chunks in flight, a lost holder nothing.
+
+<target>.copy/       while it is being copied
+  x.npy, ...         each file at its full size from the start; chunks are written where they belong
+  chunks.jsonl       a line for each chunk that is written, with its CRC-32
+"""
+
+import json
+import os
+import shutil
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from hms_ray import files
+from hms_ray.errors import DataError
+from hms_ray.store._writer import MANIFEST, is_whole
+from hms_ray.store.share import made_once
+
+JOURNAL = "chunks.jsonl"
+CHUNK = 8 << 20  # bytes
+PIECE = 1 << 20  # bytes that are read, sent or written at once: with more, Linux may spend 10 times the processor time
+WINDOW = 2  # chunks in flight
+DAMAGED = 3  # times that a chunk may arrive damaged before the copy is given up
+
+Take = Callable[[memoryview], None]
+
+
+class HolderLost(Exception):
+    """The holder of a store does not answer any more, or no longer has it."""
+
+
+class NoRoom(DataError):
+    """The disk has not the room for a copy."""
+
+
+class Holder(Protocol):
+    """One machine that has the whole store."""
+
+    name: str
+
+    def files(self) -> Mapping[str, int]:
+        """Return the size in bytes of each of the store's files, the manifest included; raise HolderLost."""
+
+    def read(self, file: str, start: int, size: int, take: Take) -> int:
+        """Hand over `size` bytes of a file in pieces, in their order; return their CRC-32; raise HolderLost."""
+
+
+class Holders(Protocol):
+    """Finds who has the store."""
+
+    def next(self, lost: Holder | None) -> Holder:
+        """Return a holder, another one than was lost if there is any.
+
+        Raises:
+            DataError: nobody has the store.
+        """
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A part of a file: where it begins and how many bytes it has."""
+
+    file: str
+    start: int
+    size: int
+
+
+def copy_store(target: Path, holders: Holders, begins: Callable[[str, int], None] = lambda holder, size: None) -> int:
+    """Copy a store to the folder `target` and return the bytes that were copied; 0 where it is there already.
+
+    One process of a machine copies; the others wait for it. What an earlier copy has written is checked and kept.
+
+    begins: is called with the name of the holder and the bytes to come before the first chunk is asked for
+
+    Raises:
+        NoRoom: the disk has not the room; nothing was copied.
+        DataError: nobody has the store, or a chunk arrives damaged again and again.
+        OSError: the disk cannot be written to; what was written stays.
+    """
+    with made_once(target, resume=True) as partial:
+        return 0 if partial is None else _Copy(partial, target, holders).run(begins)
+
+
+class _Copy:
+    """One copy: the chunks that are written, and from whom the others come."""
+
+    def __init__(self, partial: Path, target: Path, holders: Holders) -> None:
+        self.partial, self.target, self.holders = partial, target, holders
+        self.journal = partial / JOURNAL
+        self.lock = threading.Lock()
+        self.holder = holders.next(None)
+        self.sizes = self._sizes()
+
+    def run(self, begins: Callable[[str, int], None]) -> int:
+        kept = self._kept()
+        missing = [chunk for chunk in _chunks(self.sizes) if chunk not in kept]
+        size = sum(chunk.size for chunk in missing)
+        self._check_room(size)
+        begins(self.holder.name, size)
+        for name, length in self.sizes.items():
+            with open(self.partial / name, "ab") as file:
+                file.truncate(length)  # it has its size, and takes no room before it is written
+        with ThreadPoolExecutor(WINDOW) as pool:
+            list(pool.map(self._fetch, missing))
+        for name in self.sizes:
+            with open(self.partial / name, "rb") as file:
+                os.fsync(file.fileno())
+        if not is_whole(self.partial):
+            raise DataError(f"{self.target}: the copy has not the sizes of the original; run the same command again")
+        self.journal.unlink(missing_ok=True)
+        return size
+
+    def _sizes(self) -> Mapping[str, int]:
+        while True:
+            try:
+                return self.holder.files()
+            except HolderLost:
+                self._leave(self.holder)
+
+    def _leave(self, holder: Holder) -> None:
+        """Take another holder, unless another thread has done so."""
+        with self.lock:
+            if self.holder is holder:
+                self.holder = self.holders.next(holder)
+
+    def _fetch(self, chunk: Chunk) -> None:
+        """Write one chunk, and the line that says so."""
+        damaged = 0
+        while damaged < DAMAGED:
+            holder = self.holder
+            try:
+                with open(self.partial / chunk.file, "r+b", buffering=0) as file:
+                    written = _Written(file.fileno(), chunk.start)
+                    crc = holder.read(chunk.file, chunk.start, chunk.size, written.take)
+            except HolderLost:
+                self._leave(holder)
+                continue
+            if (written.crc, written.at) == (crc, chunk.start + chunk.size):
+                self._note(chunk, crc)
+                return
+            damaged += 1
+            with suppress(DataError):  # the only one may still send it undamaged
+                self._leave(holder)
+        raise DataError(
+            f"{self.target.name}: the chunk of {chunk.file} at byte {chunk.start} arrived damaged {DAMAGED} times, at "
+            f"last from {holder.name}; check that machine's memory and network"
+        )
+
+    def _note(self, chunk: Chunk, crc: int) -> None:
+        line = {"file": chunk.file, "start": chunk.start, "size": chunk.size, "crc": crc}
+        with self.lock, open(self.journal, "a") as file:
+            file.write(f"{json.dumps(line)}\n")
+
+    def _kept(self) -> set[Chunk]:
+        """Return the chunks that an earlier copy has written and that are as it wrote them."""
+        wanted, kept = set(_chunks(self.sizes)), {}
+        for line in self._lines():
+            chunk = Chunk(line["file"], line["start"], line["size"])
+            if chunk in wanted and _crc_of(self.partial / chunk.file, chunk) == line["crc"]:
+                kept[chunk] = line
+        files.write_text(self.journal, "".join(f"{json.dumps(line)}\n" for line in kept.values()))
+        return set(kept)
+
+    def _lines(self) -> Iterator[dict]:
+        """Yield the lines that were written whole; a kill may have cut the last one."""
+        text = self.journal.read_text(errors="replace") if self.journal.is_file() else ""
+        for line in text.splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                return
+
+    def _check_room(self, needed: int) -> None:
+        free = shutil.disk_usage(self.partial).free
+        if needed > free:
+            raise NoRoom(
+                f"{self.target.parent}: a copy of {self.target.name} needs {needed / 1e9:.3g} GB there, and "
+                f"{free / 1e9:.3g} GB are free; free disk space on that node, or let HMS_RAY_CACHE name another folder "
+                "there before Ray is started"
+            )
+
+
+class _Written:
+    """Writes pieces behind each other, and computes their CRC-32."""
+
+    def __init__(self, descriptor: int, start: int) -> None:
+        self.descriptor, self.at, self.crc = descriptor, start, 0
+
+    def take(self, view: memoryview) -> None:
+        for first in range(0, len(view), PIECE):
+            piece = view[first : first + PIECE]
+            self.crc = zlib.crc32(piece, self.crc)
+            done = 0
+            while done < len(piece):
+                done += os.pwrite(self.descriptor, piece[done:], self.at + done)
+            self.at += len(piece)
+
+
+def sizes_of(store: Path) -> dict[str, int]:
+    """Return the size of each file of a store that is whole; raise HolderLost where it is not."""
+    if not is_whole(store):
+        raise HolderLost(f"{store} is not whole")
+    names = [*files.read_json(store / MANIFEST)["files"], MANIFEST]
+    return {name: (store / name).stat().st_size for name in names}
+
+
+def read_chunk(store: Path, chunk: Chunk, take: Take) -> int:
+    """Hand over a part of a store's file in pieces and return its CRC-32.
+
+    Raises:
+        HolderLost: the file is gone or shorter.
+    """
+    crc = 0
+    try:
+        with open(store / chunk.file, "rb", buffering=0) as file:
+            for piece in _pieces(file.fileno(), chunk):
+                crc = zlib.crc32(piece, crc)
+                take(piece)
+    except FileNotFoundError as error:
+        raise HolderLost(f"{store / chunk.file} is gone") from error
+    return crc
+
+
+def _pieces(descriptor: int, chunk: Chunk) -> Iterator[memoryview]:
+    """Yield the chunk's bytes in one piece of memory that is used again and again."""
+    memory = memoryview(bytearray(min(PIECE, chunk.size)))
+    at, end = chunk.start, chunk.start + chunk.size
+    while at < end:
+        count = os.preadv(descriptor, [memory[: end - at]], at)
+        if not count:
+            raise HolderLost(f"{chunk.file} ends at byte {at}, before {end}")
+        yield memory[:count]
+        at += count
+
+
+def _chunks(sizes: Mapping[str, int]) -> Iterator[Chunk]:
+    for name, size in sizes.items():
+        for start in range(0, size, CHUNK):
+            yield Chunk(name, start, min(CHUNK, size - start))
+
+
+def _crc_of(path: Path, chunk: Chunk) -> int | None:
+    try:
+        return read_chunk(path.parent, chunk, lambda piece: None)
+    except HolderLost:
+        return None

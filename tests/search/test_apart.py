@@ -1,0 +1,70 @@
+"""A search on nodes that share no file: each has a mount namespace of its own, where the driver's folders are empty."""
+
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from hms_ray.oof import OofTable
+
+APART = ["unshare", "--mount", "--propagation", "private"]
+# arguments: how many nodes beside the driver's, which has no CPU; the folders that they do not see
+CLUSTER = """
+import subprocess, sys, time
+import ray
+from ray.cluster_utils import Cluster
+
+apart, count, *hidden = sys.argv[1].split(), int(sys.argv[2]), *sys.argv[3:]
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+start = f"exec {sys.executable} -m ray.scripts.scripts start --address={cluster.address} --num-cpus=1 --block"
+cover = "".join(f"mount -t tmpfs none '{folder}' && " for folder in hidden)
+nodes = [subprocess.Popen([*apart, "sh", "-c", cover + start], stdout=subprocess.DEVNULL) for _ in range(count)]
+ray.init(cluster.address, log_to_driver=False)
+while sum(node["Alive"] for node in ray.nodes()) <= count and all(node.poll() is None for node in nodes):
+    time.sleep(0.1)
+ray.shutdown()
+print(cluster.address, flush=True)
+sys.stdin.read()  # until the test is over
+cluster.shutdown()
+"""
+SMALL = {"budget": {"trials": 1, "trial_folds": 1, "finalists": 1}}
+
+
+@pytest.fixture
+def start_apart(run) -> Iterator[Callable[[int], tuple[subprocess.Popen, dict[str, str]]]]:
+    """The function that starts a cluster of so many nodes that see neither the driver's data, nor its cache, nor its
+    studies; it returns the cluster's process, and how a driver joins."""
+    if subprocess.run([*APART, "true"], capture_output=True).returncode:
+        pytest.skip("unshare may not make a mount namespace here")
+    folder, started = tempfile.mkdtemp(prefix="ray"), []  # a short name, as that of a socket has 107 bytes at most
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    settings = token | run.impatient | {"RAY_TMPDIR": folder, "RAY_OVERRIDE_RESOURCES": "", "RAY_ADDRESS": ""}
+
+    def start(count: int) -> tuple[subprocess.Popen, dict[str, str]]:
+        command = [sys.executable, "-c", CLUSTER, " ".join(APART), str(count), str(run.data.parent), str(run.folder)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, env=run.environment | settings, **pipes)
+        started.append(process)
+        return process, token | {"RAY_ADDRESS": process.stdout.readline().strip()}
+
+    yield start
+    for process in started:
+        left = run.family(process.pid)
+        run.kill(*left, process.pid)
+        process.communicate()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_node_that_shares_no_file_gets_what_is_prepared(run, start_apart) -> None:
+    """Each node has its copy, which it makes once; a Tune actor and a Train worker train of it."""
+    study, command = run.raced("apart")
+    _, join = start_apart(1)
+    code, _, err = run(*command, "--set", "budget.finalists=1", "--trials", "1", **join)
+    assert code == 0, err
+    (trial,) = study.oof_ids()
+    assert len(OofTable.read(study.oof(trial)).unit_ids) == 48, "all folds are trained"
+    assert err.count("copying kaggle_spectrogram-") == err.count("copied kaggle_spectrogram-") == 1, err
