@@ -32,6 +32,9 @@ class InputSpec:
     spans: where pictures of different time stand side by side along T, the width of each; empty: one picture
     folded: time runs down the rows as well, so that a step along T is several of a wave
     side: names of the numbers that are given beside it, such as the age; what is not known of them is NaN
+    empty: the value that means "no signal here", for each picture or one for all: what a channel without contact has,
+        a gap, and what an augmentation blanks. None: the smallest value of each example's picture, in an image
+        without panels of each of its channels
     """
 
     layout: Layout
@@ -42,9 +45,11 @@ class InputSpec:
     spans: tuple[int, ...] = ()
     folded: bool = False
     side: tuple[str, ...] = ()
+    empty: tuple[float | None, ...] = (0.0,)
 
     def __post_init__(self) -> None:
         assert len(self.shape) == len(AXES[self.layout]), f"{self.layout=} does not fit {self.shape=}"
+        assert len(self.empty) in (1, len(self.pictures)), f"{self.empty=} does not fit {self.spans=}"
         assert not self.spans or sum(self.spans) == self.shape[-1], f"{self.spans=} do not fill {self.shape=}"
 
     def axis(self, letter: str) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from hms_ray.errors import ConfigError
+from hms_ray.features._bins import empty_values
 from hms_ray.params import Params
 from hms_ray.specs import InputSpec
 
@@ -67,6 +68,12 @@ def put(batch: Batch, rows: np.ndarray, values: torch.Tensor) -> Batch:
     for row, value in zip(rows.tolist(), values, strict=True):  # on a CPU several times as fast as index_copy_
         x[row] = value
     return replace(batch, x=x, owned=True)
+
+
+def blank(x: torch.Tensor, spec: InputSpec, lost: torch.Tensor) -> torch.Tensor:
+    """Return x (n, *spec.shape) with what means "no signal here" where `lost`, which broadcasts to x, is true."""
+    empty = empty_values(x, spec)
+    return torch.where(lost, empty if isinstance(empty, float) else empty.to(x), x)
 
 
 def need_signal(spec: InputSpec, name: str) -> None:

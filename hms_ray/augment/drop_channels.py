@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from hms_ray.augment._compose import Batch, change_some, need
+from hms_ray.augment._compose import Batch, blank, change_some, need
 from hms_ray.params import Params as Strict
 from hms_ray.specs import InputSpec
 
@@ -17,10 +17,13 @@ class Params(Strict):
 
 
 def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
-    """Set 1 ... `most` of the panels of rows (C, F, T) or (C, T) to 0; waves without panels lose channels."""
+    """Empty 1 ... `most` of the panels of rows (C, F, T) or (C, T); waves without panels lose channels.
+
+    They become what the feature makes of channels without contact: `InputSpec.empty`.
+    """
     axis, count = _blocks(batch.spec)
     most = max(1, int(params.most * count))
-    return change_some(batch, rng, params.p, lambda x: _silenced(x, axis, _lost(rng, len(x), count, most)))
+    return change_some(batch, rng, params.p, lambda x: _silenced(x, batch.spec, axis, _lost(rng, len(x), count, most)))
 
 
 def _blocks(spec: InputSpec) -> tuple[int, int]:
@@ -39,9 +42,9 @@ def _lost(rng: np.random.Generator, rows: int, count: int, most: int) -> np.ndar
     return rank < rng.integers(1, most + 1, (rows, 1))
 
 
-def _silenced(x: torch.Tensor, axis: int, lost: np.ndarray) -> torch.Tensor:
-    """Return x (n, *spec.shape) with 0 in the lost blocks (n, count) along the axis."""
-    blocks = x.unflatten(axis, (lost.shape[1], -1))
-    shape = [1] * blocks.ndim
-    shape[0], shape[axis - 1] = lost.shape
-    return blocks.masked_fill(torch.from_numpy(lost).to(x.device).view(shape), 0).reshape(x.shape)
+def _silenced(x: torch.Tensor, spec: InputSpec, axis: int, lost: np.ndarray) -> torch.Tensor:
+    """Return x (n, *spec.shape) with nothing in the lost blocks (n, count) along the axis."""
+    shape = [1] * x.ndim
+    shape[0], shape[axis] = len(x), x.shape[axis]
+    size = x.shape[axis] // lost.shape[1]
+    return blank(x, spec, torch.from_numpy(lost.repeat(size, 1)).to(x.device).view(shape))

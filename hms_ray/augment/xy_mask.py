@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from hms_ray.augment._compose import Batch, change_some, need_signal
+from hms_ray.augment._compose import Batch, blank, change_some, need_signal
 from hms_ray.params import Params as Strict
+from hms_ray.specs import InputSpec
 
 
 class Params(Strict):
@@ -17,18 +18,18 @@ class Params(Strict):
 
 
 def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
-    """Set stripes along every axis but the channels to 0, the mean of a standardised image."""
+    """Empty stripes along every axis but the channels: they hold what a gap does, `InputSpec.empty`."""
     need_signal(batch.spec, "xy_mask")
-    return change_some(batch, rng, params.p, lambda x: _masked(x, rng, params))
+    return change_some(batch, rng, params.p, lambda x: _masked(x, batch.spec, rng, params))
 
 
-def _masked(x: torch.Tensor, rng: np.random.Generator, params: Params) -> torch.Tensor:
-    """Mask rows (n, ...) in place, an axis at a time: no mask is as large as they are."""
+def _masked(x: torch.Tensor, spec: InputSpec, rng: np.random.Generator, params: Params) -> torch.Tensor:
+    """Mask rows (n, ...), an axis at a time: no mask is as large as they are."""
     for axis in range(2, x.ndim):
-        kept = ~_stripes(rng, len(x), x.shape[axis], params)
+        lost = _stripes(rng, len(x), x.shape[axis], params)
         shape = [1] * x.ndim
-        shape[0], shape[axis] = kept.shape
-        x.mul_(torch.from_numpy(kept).to(x).view(shape))
+        shape[0], shape[axis] = lost.shape
+        x = blank(x, spec, torch.from_numpy(lost).to(x.device).view(shape))
     return x
 
 

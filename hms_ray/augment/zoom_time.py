@@ -5,6 +5,7 @@ import torch
 from pydantic import Field
 
 from hms_ray.augment._compose import Batch, change_some, need_signal, need_unfolded
+from hms_ray.features._bins import empty_values
 from hms_ray.params import Params as Strict
 from hms_ray.specs import InputSpec
 
@@ -29,13 +30,13 @@ def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
 
 
 def zoomed(x: torch.Tensor, spec: InputSpec, factor: torch.Tensor) -> torch.Tensor:
-    """Return x (n, *spec.shape) stretched by factor (n,) about the centre of each picture; 0 where nothing was."""
+    """Return x (n, *spec.shape) stretched by factor (n,) about the centre of each picture; empty where nothing was."""
     centre, half = (torch.from_numpy(v).to(x.device) for v in _frames(spec))
     offset = (torch.arange(len(centre), device=x.device) - centre) / factor[:, None]  # (n, T) of the source
     inside = offset.abs() <= half + 1e-3  # a thousandth of a step, for rounding
     source = (centre + offset.clamp(-half, half)).view(len(x), *[1] * (x.ndim - 2), -1)
     left, right = (x.take_along_dim(place.long(), -1) for place in (source.floor(), source.ceil()))
-    return left.lerp(right, source.frac().to(x)).masked_fill(~inside.view(source.shape), 0)
+    return torch.where(inside.view(source.shape), left.lerp(right, source.frac().to(x)), empty_values(x, spec))
 
 
 def _frames(spec: InputSpec) -> tuple[np.ndarray, np.ndarray]:

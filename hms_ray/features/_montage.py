@@ -15,6 +15,9 @@ from hms_ray.recordings import EEG, LEFT, MIDLINE, RIGHT
 Banana = Literal["banana_16", "banana_18"]
 Montage = Literal[Banana, "half_chains", "referential", "average"]
 
+KNOT_STEPS = 2000  # of which a channel's level is the median: 10 s
+MEDIAN_STRIDE = 5  # every so many-th step is asked for it
+
 ELECTRODES = (*LEFT, *MIDLINE, *RIGHT)  # of the scalp: all channels but EKG
 HOMOLOGUES = dict(zip(LEFT, RIGHT, strict=True))
 LATERAL, PARASAGITTAL = ("Fp1", "F7", "T3", "T5", "O1"), ("Fp1", "F3", "C3", "P3", "O1")
@@ -57,9 +60,34 @@ def apply(eeg: torch.Tensor, montage: Montage) -> torch.Tensor:
     return electrodes - electrodes.nanmean(1, keepdim=True) if montage == "average" else electrodes
 
 
-def fill_gaps(wave: torch.Tensor) -> torch.Tensor:
-    """Put a channel's mean where (..., T) is NaN; a channel without any value becomes 0."""
-    return torch.where(wave.isnan(), wave.nanmean(-1, keepdim=True).nan_to_num(), wave)
+def waves(eeg: torch.Tensor, montage: Montage, clip_uv: float) -> torch.Tensor:
+    """Return the channels (B, P, T) of a montage without their level, between -clip_uv and clip_uv.
+
+    An electrode's offset says nothing, but a limit around zero would cut off all that lies on it. What is limited is
+    therefore a channel's distance from its own level: the medians of every ten seconds, joined by straight lines,
+    which neither an artefact nor the EEG's waves move. Gaps, and channels without any value, become 0.
+    """
+    channels = apply(eeg, montage)
+    count = max(1, channels.shape[-1] // KNOT_STEPS)
+    size = channels.shape[-1] // count
+    parts = channels[..., : count * size].unflatten(-1, (count, size))
+    knots = parts[..., ::MEDIAN_STRIDE].nanmedian(-1).values  # (B, P, count)
+    level = knots.nanmedian(-1, keepdim=True).values.nan_to_num()
+    channels = channels - level  # apart from the drift, so that a channel of one value becomes exactly 0
+    drift = (knots - level).nan_to_num() @ _lines(count, size, channels.shape[-1], eeg.device)
+    return channels.sub_(drift).clamp_(-clip_uv, clip_uv).nan_to_num_()
+
+
+@lru_cache
+def _lines(count: int, size: int, steps: int, device: torch.device) -> torch.Tensor:
+    """Return the weights (count, steps) of straight lines through values at the middles of `count` parts."""
+    if count == 1:
+        return torch.ones(1, steps, device=device)
+    place = (torch.arange(steps, dtype=torch.float64) + 0.5) / size - 0.5
+    left = place.floor().clamp(0, count - 2)  # beyond the outer middles the outer lines go on
+    number = torch.arange(count, dtype=torch.float64)[:, None]
+    weights = (number == left) * (1 - (place - left)) + (number == left + 1) * (place - left)
+    return weights.to(device, torch.float32)
 
 
 @lru_cache

@@ -33,6 +33,7 @@ class Params(Strict):
     scales: int = Field(40, ge=2, le=128, description="rows of a panel, from low_hz to high_hz in geometric steps")
     stride: int = Field(16, ge=2, le=200, description="EEG steps per column; divides 10000")
     cycles: float = Field(6.0, ge=3, le=12, description="w0 of the Morlet wavelet: more resolve frequency, fewer time")
+    clip_uv: float = Field(1024.0, ge=10, le=50_000, description="a pair's values so far from its level are clipped")
     arrange: Literal["stack", "channels"] = Field("stack", description="panels below each other, or each a channel")
 
     @model_validator(mode="after")
@@ -66,7 +67,7 @@ def amplitude(eeg: torch.Tensor, params: Params) -> torch.Tensor:
     """
     before, blocks = _padding(params)
     after = blocks * params.stride - EEG.steps - before
-    waves = _montage.fill_gaps(_montage.apply(eeg, params.montage))
+    waves = _montage.waves(eeg, params.montage, params.clip_uv)
     spectrum = torch.fft.rfft(torch.nn.functional.pad(waves, (before, after), mode="reflect"))
     gains = _gains(params, eeg.device)
     folds = torch.nn.functional.pad(spectrum, (0, len(gains) * blocks - spectrum.shape[-1])).unflatten(-1, (-1, blocks))

@@ -1,7 +1,9 @@
 """Spectrograms of the electrode pairs, as the competition's notebooks compute them with librosa, many times faster.
 
 Frames are centred at multiples of the hop, zeros before and after; only the band is transformed; a picture's decibels
-are relative to its pair's largest value.
+are relative to its pair's largest value. Beyond the notebooks: a pair's level is removed and its amplitude clipped; a
+frame with clipped values is no reference for decibels, so that an artefact does not darken its pair; and a pair
+without any signal is dark.
 """
 
 import math
@@ -20,6 +22,7 @@ from hms_ray.specs import InputSpec
 from hms_ray.specs import Panels as PanelAxis
 
 AMIN, TOP_DB = 1e-10, 80.0  # librosa's: the smallest power, and how far below the largest a picture reaches
+DARKEST = (40 - TOP_DB) / 40
 ROWS = 2  # at a time
 
 
@@ -48,6 +51,7 @@ class Params(Strict):
         "db",
         description="db: decibels below the pair's largest value, +40, / 40; log1p: log(1 + density / (uV^2/Hz)) / 4",
     )
+    clip_uv: float = Field(1024.0, ge=10, le=50_000, description="a pair's values so far from its level are clipped")
     arrange: Literal["stack", "channels"] = Field("stack", description="panels below each other, or each a channel")
 
     @model_validator(mode="after")
@@ -86,7 +90,8 @@ def spec(params: Params) -> InputSpec:
     shape = (1, len(names) * rows, columns) if stacked else (len(names), rows, columns)
     spans = (params.frames,) * len(params.windows_s) if len(params.windows_s) > 1 else ()
     rate_hz = EEG.rate_hz / _hop(_steps(params.windows_s[0]), params)
-    return InputSpec("image", shape, rate_hz, PanelAxis("F" if stacked else "C", names), (EEG.name,), spans)
+    panels, empty = PanelAxis("F" if stacked else "C", names), (DARKEST if params.amplitude == "db" else 0.0,)
+    return InputSpec("image", shape, rate_hz, panels, (EEG.name,), spans, empty=empty)
 
 
 def compute(recordings: Recordings, params: Params) -> torch.Tensor:
@@ -103,10 +108,12 @@ def _images(eeg: torch.Tensor, params: Params) -> torch.Tensor:
 def _picture(eeg: torch.Tensor, steps: int, params: Params) -> torch.Tensor:
     """Return (B, panels, rows, frames) of the middle `steps`."""
     middle = eeg.narrow(-1, (eeg.shape[-1] - steps) // 2, steps)
-    waves = _montage.fill_gaps(_montage.apply(middle, "banana_16" if params.montage == "chains" else params.montage))
+    waves = _montage.waves(middle, "banana_16" if params.montage == "chains" else params.montage, params.clip_uv)
     size = 4 if params.montage == "chains" else 1
     power = _power(waves, params).unflatten(1, (-1, size))  # (B, panels, size, rows, frames)
-    return _decibels(power, params.frames) if params.amplitude == "db" else _log1p(power, params)
+    if params.amplitude == "log1p":
+        return _log1p(power, params)
+    return _decibels(power, _clean(waves, params).unflatten(1, (-1, size)), params.frames)
 
 
 def _power(waves: torch.Tensor, params: Params) -> torch.Tensor:
@@ -122,13 +129,26 @@ def _power(waves: torch.Tensor, params: Params) -> torch.Tensor:
     return weights @ (bins[..., 0, :] + bins[..., 1, :]).mT
 
 
-def _decibels(power: torch.Tensor, frames: int) -> torch.Tensor:
+def _clean(waves: torch.Tensor, params: Params) -> torch.Tensor:
+    """Return which frames (B, P, frames) hold no clipped value; of a pair whose every frame holds one, all of them."""
+    before, hop = (params.window + 1) // 2, _hop(waves.shape[-1], params)
+    clipped = (waves.abs() >= params.clip_uv).cumsum(-1, dtype=torch.int32)
+    counts = torch.nn.functional.pad(clipped, (1, 0))  # [t]: of the values before step t
+    first = torch.arange(waves.shape[-1] // hop + 1, device=waves.device) * hop - before
+    starts, ends = (place.clamp(0, waves.shape[-1]) for place in (first, first + params.window))
+    clean = counts[..., starts] == counts[..., ends]
+    return clean | ~clean.any(-1, keepdim=True)
+
+
+def _decibels(power: torch.Tensor, clean: torch.Tensor, frames: int) -> torch.Tensor:
     """Return the mean over a panel's pairs of their decibels: (B, panels, size, rows, T) -> (B, panels, rows, frames).
 
-    A pair's ratios are in [1e-8, 1], so the product of four is no less than 1e-32: one logarithm instead of four.
+    They are relative to a pair's largest value in its clean frames (B, panels, size, T). A pair's ratios are in
+    [1e-8, 1], so the product of four is no less than 1e-32: one logarithm instead of four.
     """
-    power = power.clamp_(min=AMIN)
-    ratio = power.div_(power.amax((-2, -1), keepdim=True)).clamp_(min=10 ** (-TOP_DB / 10))
+    largest = power.amax(-2).where(clean, 0).amax(-1)[..., None, None]
+    ratio = power.clamp_(min=AMIN).div_(largest.clamp(min=AMIN).where(largest > AMIN, torch.inf))
+    ratio = ratio.clamp_(10 ** (-TOP_DB / 10), 1)
     return ratio[..., :frames].prod(2).log_().mul_(10 / math.log(10) / power.shape[2] / 40).add_(1)
 
 

@@ -2,7 +2,7 @@
 
 A strong variant of the competition's image (with EfficientNet-B2 its author's cross-validated KL fell from .7427 to
 .7324): a generalised pattern is high in the minimum, a lateralised one in the range. The panels are standardised
-first; one that has a gap is left out of that pixel, and a pixel without any is 0.
+first; one that has a gap is left out of that pixel, and a pixel without any is dark.
 """
 
 import torch
@@ -24,7 +24,8 @@ def spec(params: Params) -> InputSpec:
 
     It has no panels: every pixel is made of all four, so a left/right mirror leaves it as it is.
     """
-    return InputSpec("image", (len(STATISTICS), *params.size), params.rate_hz, None, (SPECTROGRAM.name,))
+    shape = (len(STATISTICS), *params.size)
+    return InputSpec("image", shape, params.rate_hz, None, (SPECTROGRAM.name,), empty=(None,))
 
 
 def compute(recordings: Recordings, params: Params) -> torch.Tensor:
@@ -32,5 +33,9 @@ def compute(recordings: Recordings, params: Params) -> torch.Tensor:
     panels = kaggle_spectrogram.log_power(recordings, params)  # (B, 4, 100, columns)
     low = panels.nan_to_num(torch.inf).amin(1)
     high = panels.nan_to_num(-torch.inf).amax(1)
-    statistics = torch.stack([low, high, panels.nanmean(1), high - low], 1)
-    return kaggle_spectrogram.framed(statistics.masked_fill(statistics.isinf(), torch.nan), params)
+    levels = torch.stack([low, high, panels.nanmean(1)], 1)
+    levels = levels.masked_fill(levels.isinf(), torch.nan)
+    spread = high - low  # infinite where no panel has a value
+    spread = spread.masked_fill(spread.isinf(), torch.nan)[:, None]
+    levels = kaggle_spectrogram.framed(levels, params, params.empty, (2, 3))
+    return torch.cat([levels, kaggle_spectrogram.framed(spread, params, 0.0)], 1)

@@ -14,7 +14,7 @@ class Params(heart_spectrogram.Params):
 def spec(params: Params) -> InputSpec:
     """Return the shape of one wave, a channel a band."""
     image = heart_spectrogram.spec(params)
-    return InputSpec("wave", image.shape[1:], image.rate_hz, kinds=image.kinds)
+    return InputSpec("wave", image.shape[1:], image.rate_hz, kinds=image.kinds, empty=image.empty)
 
 
 def compute(recordings: Recordings, params: Params) -> torch.Tensor:

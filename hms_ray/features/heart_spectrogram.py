@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, model_validator
 
 from hms_ray.features import _filterbank, _heart
+from hms_ray.features._bins import fill_gaps
 from hms_ray.features._feature import Recordings
 from hms_ray.features._pieces import in_pieces
 from hms_ray.params import Params as Strict
@@ -83,7 +84,7 @@ def _faults(params: Params) -> list[str]:
 def spec(params: Params) -> InputSpec:
     """Return the shape of one image."""
     shape = (1, len(_bank(params).weights), params.frames)
-    return InputSpec("image", shape, HEART_SOUND.rate_hz / _hop(params), kinds=(HEART_SOUND.name,))
+    return InputSpec("image", shape, HEART_SOUND.rate_hz / _hop(params), kinds=(HEART_SOUND.name,), empty=(None,))
 
 
 def compute(recordings: Recordings, params: Params) -> torch.Tensor:
@@ -99,9 +100,7 @@ def _images(recordings: torch.Tensor, params: Params) -> torch.Tensor:
     sound, known = _heart.heard(recordings, _steps(params))
     level = _power(_heart.centred(sound, known), params).clamp(min=10 ** (params.floor_db / 10)).log10().mul(10)
     level = level.where(known[:, None, :: _hop(params)][..., : params.frames], torch.nan)
-    image = _standardised(level, params)
-    lowest = image.nan_to_num(torch.inf).amin((1, 2), keepdim=True)
-    return torch.where(image.isnan(), lowest, image).nan_to_num(posinf=0.0)  # infinite: without any sound at all
+    return fill_gaps(_standardised(level, params), None, (1, 2))
 
 
 def _power(sound: torch.Tensor, params: Params) -> torch.Tensor:

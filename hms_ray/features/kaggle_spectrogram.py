@@ -1,7 +1,8 @@
 """The supplied ten-minute spectrograms as a log image.
 
-Clip to [e^-4, e^8], log, standardise, NaN to 0: the public baseline of the competition. It standardises the whole ten
-minutes, then takes the middle 256 columns and pads each panel to 128 rows; `columns` and `bins` do so too.
+Clip to [e^-4, e^8], log, standardise: the public baseline of the competition. It standardises the whole ten minutes,
+then takes the middle 256 columns and pads each panel to 128 rows; `columns` and `bins` do so too. Where it writes 0 for
+a gap and around a panel, the middle of the scale, here is the dark end of it, as of a region whose power is 0.
 https://www.kaggle.com/code/cdeotte/efficientnetb0-starter-lb-0-43
 """
 
@@ -11,14 +12,16 @@ from typing import Literal
 import torch
 from pydantic import Field, ValidationInfo, field_validator
 
-from hms_ray.features._bins import pad_bins
+from hms_ray.features._bins import fill_gaps, pad_bins
 from hms_ray.features._feature import Recordings
 from hms_ray.params import Params as Strict
 from hms_ray.recordings import BINS_HZ, PANELS, SPECTROGRAM
 from hms_ray.specs import InputSpec
 from hms_ray.specs import Panels as PanelAxis
 
-POWER_RANGE = (math.exp(-4), math.exp(8))
+LOWEST, HIGHEST = -4.0, 8.0  # of the log power
+POWER_RANGE = (math.exp(LOWEST), math.exp(HIGHEST))
+FLAT = 1e-4  # deviation of the log power up to which there is but one value: rounding makes that much
 AXES = {"image": (1, 2, 3), "panel": (2, 3)}
 
 
@@ -28,7 +31,7 @@ class Shared(Strict):
     standardise: Literal["image", "panel", "global", "none"] = Field(
         "image",
         description="mean 0 and deviation 1 over what; global: the same shift and scale for every recording;"
-        " none: the log power as it is, gaps are power 1",
+        " none: the log power as it is",
     )
     mean: float = Field(
         -0.8, ge=-4, le=8, description="of the log power, for global; the default is that of a few recordings"
@@ -38,7 +41,7 @@ class Shared(Strict):
     )
     columns: int = Field(300, ge=16, le=SPECTROGRAM.steps, description="the middle so many of 300 steps of 2 s")
     bins: int = Field(
-        len(BINS_HZ), ge=len(BINS_HZ), le=128, description="rows a panel: 100, and zeros below and above them"
+        len(BINS_HZ), ge=len(BINS_HZ), le=128, description="rows a panel: 100, and empty ones below and above"
     )
     pool: Literal[1, 2, 4] = Field(1, description="average pixels in squares of this side: smaller images train faster")
 
@@ -54,6 +57,13 @@ class Shared(Strict):
     def size(self) -> tuple[int, int]:
         """Rows and columns of one panel."""
         return self.bins // self.pool, self.columns // self.pool
+
+    @property
+    def empty(self) -> float | None:
+        """The value of a pixel without power, the smallest there is; None: the smallest of its image."""
+        if self.standardise == "none":
+            return LOWEST
+        return (LOWEST - self.mean) / self.deviation if self.standardise == "global" else None
 
     @property
     def rate_hz(self) -> float:
@@ -75,12 +85,13 @@ def spec(params: Params) -> InputSpec:
     stacked = params.arrange == "stack"
     shape = (1, len(PANELS) * bins, columns) if stacked else (len(PANELS), bins, columns)
     panels = PanelAxis("F" if stacked else "C", PANELS)
-    return InputSpec("image", shape, params.rate_hz, panels, (SPECTROGRAM.name,))
+    return InputSpec("image", shape, params.rate_hz, panels, (SPECTROGRAM.name,), empty=(params.empty,))
 
 
 def compute(recordings: Recordings, params: Params) -> torch.Tensor:
     """Return images (B, C, F, T) of spectrograms (B, 400, 300), float32."""
-    return framed(log_power(recordings, params), params).reshape(-1, *spec(params).shape)
+    panels = log_power(recordings, params)
+    return framed(panels, params, params.empty, (1, 2, 3)).reshape(-1, *spec(params).shape)
 
 
 def log_power(recordings: Recordings, params: Shared) -> torch.Tensor:
@@ -91,18 +102,22 @@ def log_power(recordings: Recordings, params: Shared) -> torch.Tensor:
     return image[..., first : first + params.columns]
 
 
-def framed(image: torch.Tensor, params: Shared) -> torch.Tensor:
-    """Return images (B, 4, 100, columns) as (B, 4, *params.size): gaps are 0, rows added, pooled."""
-    image = pad_bins(image.nan_to_num(), params.bins)
+def framed(image: torch.Tensor, params: Shared, empty: float | None, axes: tuple[int, ...] = ()) -> torch.Tensor:
+    """Return images (B, N, 100, columns) as (B, N, *params.size): rows added, gaps filled, pooled.
+
+    empty: the value of gaps and added rows; None: the smallest over those axes
+    """
+    image = fill_gaps(pad_bins(image, params.bins), empty, axes)
     return torch.nn.functional.avg_pool2d(image, params.pool) if params.pool > 1 else image
 
 
 def _standardise(image: torch.Tensor, params: Shared) -> torch.Tensor:
-    """Shift and scale, leaving NaN out; an image without any value stays NaN."""
+    """Shift and scale, leaving NaN out; where there is nothing but one value, as of a dead region, all becomes NaN."""
     if params.standardise == "none":
         return image
     if params.standardise == "global":
         return (image - params.mean) / params.deviation
     axes = AXES[params.standardise]
     centred = image - image.nanmean(axes, keepdim=True)
-    return centred / (centred.square().nanmean(axes, keepdim=True).sqrt() + 1e-6)
+    deviation = centred.square().nanmean(axes, keepdim=True).sqrt()
+    return centred / deviation.where(deviation > FLAT, torch.nan)

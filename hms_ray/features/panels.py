@@ -1,7 +1,7 @@
 """Several images side by side as one: each region of the scalp stands beside itself.
 
 The parts follow each other along T. Where a part is not as tall as the tallest, its regions (or, where it has none,
-the whole of it) get rows of zeros around them. Strong public solutions put the supplied spectrogram beside those made
+the whole of it) get empty rows around them. Strong public solutions put the supplied spectrogram beside those made
 of the EEG: https://www.kaggle.com/code/cdeotte/efficientnetb2-starter-lb-0-57
 """
 
@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, PlainSerializer, PlainValidator, field_validator
 
 from hms_ray import lookup
-from hms_ray.features._bins import pad_bins
+from hms_ray.features._bins import empty_values, pad_bins
 from hms_ray.features._feature import FeatureRef, Recordings
 from hms_ray.params import Params as Strict
 from hms_ray.specs import InputSpec
@@ -73,7 +73,8 @@ def spec(params: Params) -> InputSpec:
     kinds = tuple(dict.fromkeys(kind for part in parts for kind in part.kinds))
     shape = (channels, blocks * _rows(parts), sum(widths))
     folded = any(part.folded for part in parts)
-    return InputSpec("image", shape, parts[0].rate_hz, parts[0].panels, kinds, widths, folded)
+    empty = tuple(value for part in parts for value in part.empty * (len(part.pictures) // len(part.empty)))
+    return InputSpec("image", shape, parts[0].rate_hz, parts[0].panels, kinds, widths, folded, empty=empty)
 
 
 def compute(recordings: Recordings, params: Params) -> torch.Tensor:
@@ -81,7 +82,13 @@ def compute(recordings: Recordings, params: Params) -> torch.Tensor:
     parts = [part.spec for part in params.parts]
     images = [part.compute(recordings) for part in params.parts]
     rows, blocks = _rows(parts), _blocks(parts[0])
-    return torch.cat([pad_bins(image.unflatten(2, (blocks, -1)), rows).flatten(2, 3) for image in images], -1)
+    return torch.cat([_tall(image, rows, blocks, part) for image, part in zip(images, parts, strict=True)], -1)
+
+
+def _tall(image: torch.Tensor, rows: int, blocks: int, part: InputSpec) -> torch.Tensor:
+    """Return images (B, C, F, T) of a part with empty rows around each block, up to `rows` a block."""
+    padded = pad_bins(image.unflatten(2, (blocks, -1)), rows).flatten(2, 3)
+    return padded.where(~padded.isnan(), empty_values(image, part))
 
 
 def _check_pair(first: FeatureRef, part: FeatureRef) -> None:

@@ -1,4 +1,8 @@
-"""The EEG itself: montage, band-pass without delay, fewer steps a second; no standardisation of single windows."""
+"""The EEG itself: montage, band-pass without delay, fewer steps a second; no standardisation of single windows.
+
+Values are clipped before the filter, around the channel's level. Filtering first would spread an artefact over the
+seconds around it before it is clipped, and clipping around zero would erase a channel whose electrode has an offset.
+"""
 
 from functools import lru_cache
 from typing import Literal
@@ -28,7 +32,7 @@ class Params(Strict):
     low_hz: float | None = Field(0.5, ge=0.1, lt=100, description="lower edge of the band; none: open")
     high_hz: float | None = Field(20.0, gt=0, lt=100, description="upper edge of the band; none: open")
     notch_hz: Literal[50, 60] | None = Field(None, description="mains frequency to take out")
-    clip_uv: float = Field(1024.0, ge=10, le=50_000, description="values beyond are clipped, before the filter")
+    clip_uv: float = Field(1024.0, ge=10, le=50_000, description="a channel's values so far from its level are clipped")
     decimate: Literal[1, 2, 4, 5, 8, 10] = Field(1, description="keep every so many-th step, after the filter")
     scale_uv: float = Field(32.0, ge=1, le=1000, description="divisor: this many microvolts become 1")
     seconds: int = Field(50, ge=1, le=50, description="the middle so many seconds")
@@ -57,8 +61,7 @@ def compute(recordings: Recordings, params: Params) -> torch.Tensor:
 
 def _waves(eeg: torch.Tensor, params: Params) -> torch.Tensor:
     """Return the waves (B, C, T) of a few recordings."""
-    waves = _montage.fill_gaps(_montage.apply(eeg, params.montage))
-    waves = _filtered(waves.clamp_(-params.clip_uv, params.clip_uv), params)
+    waves = _filtered(_montage.waves(eeg, params.montage, params.clip_uv), params)
     steps = round(params.seconds * EEG.rate_hz)
     middle = waves.narrow(-1, (EEG.steps - steps) // 2, steps)
     return middle[..., :: params.decimate] / params.scale_uv

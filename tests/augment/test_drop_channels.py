@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray import seeds
+from hms_ray import lookup, seeds
 from hms_ray.augment import drop_channels
 from hms_ray.augment._compose import Batch
 from hms_ray.errors import ConfigError
+from hms_ray.features._feature import FeatureRef
+from hms_ray.params import parse
+from hms_ray.recordings import EEG
 from hms_ray.specs import InputSpec, Panels
 
 
@@ -52,6 +55,41 @@ def test_waves_without_panels_lose_channels(make_batch: Callable[..., Batch]) ->
 def test_about_p_of_the_rows(make_batch: Callable[..., Batch]) -> None:
     done = drop_channels.apply(make_batch("wave", rows=2000), seeds.stream(0), drop_channels.Params(p=0.3))
     assert _lost(done, 1, 4).any(1).mean() == pytest.approx(0.3, abs=0.05)
+
+
+LATERAL = ("Fp1", "F7", "T3", "T5", "O1")
+EACH = [
+    ("eeg_spectrogram", {}),
+    ("eeg_spectrogram", {"amplitude": "log1p", "arrange": "channels"}),
+    ("eeg_cwt", {"montage": "banana_16", "scales": 4, "stride": 50}),
+    ("raw_eeg", {}),
+    ("raw_image", {"decimate": 5}),
+    *(("kaggle_spectrogram", {"standardise": how}) for how in ("image", "panel", "global", "none")),
+    ("kaggle_spectrogram", {"arrange": "channels", "bins": 128, "pool": 2}),
+    ("panels", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "params"), EACH, ids=[f"{name}-{params}" for name, params in EACH])
+def test_a_dropped_panel_is_as_one_without_signal(
+    name: str, params: dict[str, object], made_up_recordings: Callable[..., dict[str, torch.Tensor]]
+) -> None:
+    """One meaning of "no signal": the augmentation makes what loose electrodes and empty regions become."""
+    feature = FeatureRef(name, parse(lookup.load("features", name).Params, params, "feature"))
+    recordings = {kind: values[:1] for kind, values in made_up_recordings(feature.spec.kinds, 2).items()}
+    if "eeg" in recordings:
+        for i, electrode in enumerate(LATERAL):
+            recordings["eeg"][0, EEG.channels.index(electrode)] = 100.0 * i
+    if "spectrogram" in recordings:
+        recordings["spectrogram"][0, :100] = 0
+    x, panels = feature.compute(recordings), feature.spec.panels
+    lost = np.array([[panel.startswith("LL") for panel in panels.names]])
+    dropped = drop_channels._silenced(x, feature.spec, feature.spec.axis(panels.axis), lost)
+    torch.testing.assert_close(dropped, x, atol=1e-5, rtol=0)
+    others = drop_channels._silenced(x, feature.spec, feature.spec.axis(panels.axis), ~lost)
+    blocks = others.unflatten(feature.spec.axis(panels.axis), (lost.shape[1], -1))
+    blocks = blocks.movedim(2 if panels.axis == "F" else 1, 0)
+    torch.testing.assert_close(blocks[0], blocks[-1], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Stripes: whole, bounded in width and in count, on both axes, and nothing else is touched."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,3 +72,13 @@ def test_about_p_of_the_rows(make_batch: Callable[..., Batch]) -> None:
     batch = make_batch("wave", rows=2000)
     masked = xy_mask.apply(batch, seeds.stream(0), xy_mask.Params(p=0.3))
     assert (masked.x == 0).flatten(1).any(1).float().mean().item() == pytest.approx(0.3, abs=0.05)
+
+
+def test_a_stripe_holds_what_means_no_signal_in_each_picture(make_batch: Callable[..., Batch]) -> None:
+    batch = make_batch(rows=40)
+    batch = replace(batch, spec=replace(batch.spec, spans=(20, 10), empty=(-1.0, None)))
+    masked = xy_mask.apply(batch, seeds.stream(0), xy_mask.Params(p=1, stripes=1)).x
+    changed, expected = masked != batch.x, torch.full_like(batch.x, -1)
+    expected[..., 20:] = batch.x[..., 20:].amin((1, 2, 3), keepdim=True)
+    assert torch.equal(masked[changed], expected[changed])
+    assert changed[..., :20].any() and changed[..., 20:].any() and not changed.all()

@@ -1,6 +1,7 @@
 """Time is stretched or squeezed about the centre of each picture; what was not recorded is 0."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -70,3 +71,10 @@ def test_about_p_of_the_rows(make_batch: Callable[..., Batch]) -> None:
     done = zoom_time.apply(batch, seeds.stream(0), zoom_time.Params(p=0.3))
     assert (done.x != batch.x).flatten(1).any(1).float().mean().item() == pytest.approx(0.3, abs=0.05)
     assert done.y is batch.y and done.weight is batch.weight
+
+
+def test_where_nothing_was_there_is_nothing(make_batch: Callable[..., Batch]) -> None:
+    batch = make_batch("stack", rows=8)
+    spec = replace(batch.spec, empty=(-1.0,))
+    done = zoom_time.zoomed(batch.x, spec, torch.full((8,), 0.8))
+    assert (done[..., :2] == -1).all() and (done[..., -2:] == -1).all() and (done[..., 5:-5] > 0).all()

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from hms_ray.errors import ConfigError
-from hms_ray.features import _montage
 from hms_ray.features import eeg_cwt as feature
 from hms_ray.params import parse
 from hms_ray.recordings import EEG
@@ -45,10 +44,12 @@ def morlet(wave: np.ndarray, hz: float, cycles: float) -> np.ndarray:
 @pytest.mark.parametrize(
     "values", [{}, {"stride": 50, "cycles": 7.0, "low_hz": 2.0, "high_hz": 30.0, "scales": 9, "montage": "banana_16"}]
 )
-def test_it_is_the_convolution_in_time(eeg: torch.Tensor, values: dict[str, object]) -> None:
+def test_it_is_the_convolution_in_time(
+    eeg: torch.Tensor, levelled: Callable[..., np.ndarray], values: dict[str, object]
+) -> None:
     params = parse(feature.Params, {**values, "arrange": "channels"}, "feature")
     image = feature.compute({"eeg": eeg}, params).numpy()
-    wave = _montage.fill_gaps(_montage.apply(eeg, params.montage)).double().numpy()[0, 1]
+    wave = levelled(eeg, params.montage)[0, 1]
     for row in (0, params.scales // 2, params.scales - 1):
         hz = params.low_hz * (params.high_hz / params.low_hz) ** (row / (params.scales - 1))
         expected = np.log1p(morlet(wave, hz, params.cycles)[:: params.stride]) / 2
@@ -70,6 +71,18 @@ def test_an_offset_is_not_seen() -> None:
     eeg = torch.zeros(1, 20, STEPS)
     eeg[0, F7] = 1000.0
     assert feature.amplitude(eeg, feature.Params(cycles=3.0)).max() < 0.01
+
+
+def test_an_artefact_and_a_pair_without_signal() -> None:
+    noise = 30 * torch.randn(1, 20, STEPS, generator=torch.Generator().manual_seed(0))
+    params = feature.Params(arrange="channels", montage="banana_16")
+    popped, dead = noise.clone(), noise.clone()
+    popped[0, F7, 5000:5020] += 8000
+    dead[0, F7], dead[0, FP1] = 0.1, -7.3  # an offset alone
+    before, after = (feature.compute({"eeg": x}, params)[0, 0] for x in (noise, popped))
+    unclipped = feature.compute({"eeg": popped}, params.model_copy(update={"clip_uv": 50_000.0}))[0, 0]
+    assert 0 < (after - before).mean() < 0.6 * (unclipped - before).mean()
+    assert (feature.compute({"eeg": dead}, params)[0, 0] == feature.spec(params).empty[0]).all()
 
 
 def test_time_runs_along_the_columns() -> None:

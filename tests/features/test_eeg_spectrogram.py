@@ -8,7 +8,7 @@ import torch
 from scipy import signal
 
 from hms_ray.errors import ConfigError
-from hms_ray.features import _filterbank, _montage
+from hms_ray.features import _filterbank
 from hms_ray.features import eeg_spectrogram as feature
 from hms_ray.params import parse
 from hms_ray.recordings import EEG
@@ -64,16 +64,6 @@ def decibels(power: np.ndarray) -> np.ndarray:
     return (np.maximum(db, -80) + 40) / 40
 
 
-def filled(wave: np.ndarray) -> np.ndarray:
-    """The wave with its mean where it is NaN."""
-    return np.nan_to_num(wave, nan=np.nanmean(wave)) if np.isfinite(wave).any() else np.zeros_like(wave)
-
-
-def pairs(eeg: torch.Tensor) -> np.ndarray:
-    """The waves of the sixteen pairs (B, 16, 10000)."""
-    return np.apply_along_axis(filled, -1, _montage.apply(eeg, "banana_16").double().numpy())
-
-
 @pytest.mark.parametrize(
     "values",
     [
@@ -83,12 +73,14 @@ def pairs(eeg: torch.Tensor) -> np.ndarray:
         {"window": 145, "frames": 250},
     ],
 )
-def test_the_mel_picture_is_the_notebooks(eeg: torch.Tensor, values: dict[str, object]) -> None:
+def test_the_mel_picture_is_the_notebooks(
+    eeg: torch.Tensor, levelled: Callable[..., np.ndarray], values: dict[str, object]
+) -> None:
     params = parse(feature.Params, values, "feature")
     bank = mel_filters(params.n_bins, params.n_fft, params.low_hz, params.high_hz)
     hop = STEPS // params.frames
     expected = np.stack(
-        [decibels(bank @ power(w, hop, params.n_fft, params.window)) for row in pairs(eeg) for w in row]
+        [decibels(bank @ power(w, hop, params.n_fft, params.window)) for row in levelled(eeg) for w in row]
     )
     expected = expected.reshape(2, 4, 4, params.n_bins, -1).mean(2)[..., : params.frames]
     image = feature.compute({"eeg": eeg}, params).numpy()
@@ -105,11 +97,11 @@ def test_fewer_bins_than_the_transforms_serve() -> None:
 
 
 @pytest.mark.parametrize("amplitude", ["db", "log1p"])
-def test_the_transforms_own_bins(eeg: torch.Tensor, amplitude: str) -> None:
+def test_the_transforms_own_bins(eeg: torch.Tensor, levelled: Callable[..., np.ndarray], amplitude: str) -> None:
     params = feature.Params(bank="stft", montage="banana_16", low_hz=0.5, amplitude=amplitude, arrange="channels")
     image = feature.compute({"eeg": eeg}, params).numpy()
     bins = np.fft.rfftfreq(1024, 1 / RATE)
-    raw = power(pairs(eeg)[1, 5], 39, 1024, 128)[(bins >= 0.5) & (bins <= 20)]
+    raw = power(levelled(eeg)[1, 5], 39, 1024, 128)[(bins >= 0.5) & (bins <= 20)]
     density = raw * 2 / (RATE * (signal.get_window("hann", 128) ** 2).sum())
     expected = decibels(raw) if amplitude == "db" else np.log1p(density) / 4
     assert image.shape == (2, 16, 100, 256)
@@ -124,7 +116,37 @@ def test_a_sine_is_brightest_in_its_row() -> None:
     row = int(image[0].mean(-1).argmax())
     assert abs(edges[row + 1] - 10) < 200 / 1024 + edges[1], "within a bin and a row"
     assert image[0].max() == 1 and image[:2].var() > 0, "Fp1-F7 and F7-T3 see it"
-    assert (image[2:] == 1).all(), "the other pairs are silent: their largest value is the smallest"
+    assert (image[2:] == -1).all(), "the other pairs are silent"
+
+
+@pytest.mark.parametrize("amplitude", ["db", "log1p"])
+@pytest.mark.parametrize("montage", ["banana_16", "chains"])
+def test_what_holds_no_signal_is_dark_and_the_spec_says_so(amplitude: str, montage: str) -> None:
+    eeg = 30 * torch.randn(1, 20, STEPS, generator=torch.Generator().manual_seed(0))
+    for i, name in enumerate(("Fp1", "F7", "T3", "T5", "O1")):
+        eeg[0, EEG.channels.index(name)] = torch.nan if name == "T3" else 200.0 * i  # no contact, or an offset alone
+    params = feature.Params(amplitude=amplitude, montage=montage, arrange="channels")
+    image, (empty,) = feature.compute({"eeg": eeg}, params)[0], feature.spec(params).empty
+    assert empty == {"db": -1, "log1p": 0}[amplitude] == image.min()
+    lateral = 1 if montage == "chains" else 4
+    assert (image[:lateral] == empty).all() and (image[lateral:] > empty).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("size", [1500, 8000, -30_000])
+def test_an_artefact_does_not_darken_its_pair(eeg: torch.Tensor, size: float) -> None:
+    params, popped = feature.Params(montage="banana_16", arrange="channels"), eeg.clone()
+    popped[1, F7, 5000:5020] += size
+    before, after = (feature.compute({"eeg": x}, params)[1, :2] for x in (eeg, popped))
+    frames = [i for i in range(256) if not 5000 - 64 <= i * 39 < 5020 + 64]
+    assert (after - before)[..., frames].abs().mean() < 2e-3
+    assert (after.amax((1, 2)) == 1).all(), "the artefact itself is as bright as can be"
+
+
+def test_where_every_frame_is_clipped_the_largest_is_the_reference() -> None:
+    eeg = torch.zeros(1, 20, STEPS)
+    eeg[0, F7] = 3000 * torch.sin(2 * torch.pi * 10 * torch.arange(STEPS) / RATE)
+    image = feature.compute({"eeg": eeg}, feature.Params(montage="banana_16", arrange="channels"))[0, 0]
+    assert image.max() == 1 and image.mean() < 0.2
 
 
 @pytest.mark.parametrize("bank", ["mel", "stft"])

@@ -35,9 +35,12 @@ def test_the_statistics_are_numpys(batch: dict[str, torch.Tensor], params: dict[
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of pixels without any panel
         low, high, mean = np.nanmin(panels, 1), np.nanmax(panels, 1), np.nanmean(panels, 1)
-    image = np.nan_to_num(np.stack([low, high, mean, high - low], 1))
+    image = np.stack([low, high, mean, high - low], 1)
     extra = (checked.bins - 100) // 2
-    image = np.pad(image, ((0, 0), (0, 0), (extra, extra), (0, 0)))
+    image = np.pad(image, ((0, 0), (0, 0), (extra, extra), (0, 0)), constant_values=np.nan)
+    dark = np.nanmin(image, (2, 3), keepdims=True) if checked.empty is None else np.full((1, 4, 1, 1), checked.empty)
+    dark[:, 3] = 0  # panels that agree
+    image = np.where(np.isnan(image), dark, image)
     image = image.reshape(*image.shape[:2], checked.size[0], checked.pool, checked.size[1], checked.pool).mean((3, 5))
     np.testing.assert_allclose(feature.compute(batch, checked), image, atol=1e-5)
 
@@ -50,7 +53,8 @@ def test_a_known_answer() -> None:
 
 def test_a_gap_is_left_out_of_the_statistics(batch: dict[str, torch.Tensor]) -> None:
     image = feature.compute(batch, feature.Params())
-    assert not image[1, :, :, :30].any() and image[1, 3, 40:60, 100:200].any()
+    assert (image[1, :3, :, :30] == image[1, :3].amin((1, 2), keepdim=True)).all()
+    assert not image[1, 3, :, :30].any() and image[1, 3, 40:60, 100:200].any()
     panels = kaggle_spectrogram.compute(batch, kaggle_spectrogram.Params(arrange="channels"))[1, (0, 3), 50, 150]
     torch.testing.assert_close(image[1, :3, 50, 150], torch.stack([panels.min(), panels.max(), panels.mean()]))
 
@@ -64,7 +68,9 @@ def test_one_panel_is_all_there_is(batch: dict[str, torch.Tensor]) -> None:
 
 def test_a_recording_of_nothing_is_an_empty_image() -> None:
     nothing = {"spectrogram": torch.full((2, 400, 300), torch.nan)}
-    assert all(not feature.compute(nothing, feature.Params(**params)).any() for params in EACH)
+    for params in EACH:
+        image, empty = feature.compute(nothing, feature.Params(**params)), feature.Params(**params).empty
+        assert not image[:, 3].any() and (image[:, :3] == (empty or 0)).all()
 
 
 def test_a_mirrored_brain_is_the_same_image(batch: dict[str, torch.Tensor]) -> None:

@@ -29,10 +29,11 @@ def batch_of(table: pd.DataFrame) -> dict[str, torch.Tensor]:
 
 
 def recipe(table: pd.DataFrame) -> np.ndarray:
-    """The public recipe: 4 panels, clip, log, standardise per image, NaN to 0."""
+    """The public recipe: 4 panels, clip, log, standardise per image; but NaN to the smallest value, not to 0."""
     panels = [table[[f"{panel}_{hz}" for hz in HZ]].to_numpy(np.float64).T for panel in ("LL", "LP", "RL", "RP")]
     image = np.log(np.clip(np.stack(panels), math.exp(-4), math.exp(8)))
-    return np.nan_to_num((image - np.nanmean(image)) / (np.nanstd(image) + 1e-6))
+    image = (image - np.nanmean(image)) / np.nanstd(image)
+    return np.nan_to_num(image, nan=np.nanmin(image))
 
 
 def compute(power: np.ndarray, **params: object) -> np.ndarray:
@@ -76,14 +77,21 @@ def test_the_fixed_mean_and_deviation_are_those_of_real_recordings(real_data: Pa
 
 
 @pytest.mark.parametrize("standardise", ["image", "panel", "global", "none"])
-def test_gaps_are_zero(power: np.ndarray, standardise: str) -> None:
+def test_gaps_are_as_dark_as_a_region_without_power(power: np.ndarray, standardise: str) -> None:
+    power[1] = 0
     image = compute(power, arrange="channels", standardise=standardise)
-    np.testing.assert_array_equal(image == 0, np.isnan(power))
+    (empty,) = feature.spec(feature.Params(standardise=standardise)).empty
+    dark = image.min() if empty is None else empty
+    assert image.min() == pytest.approx(dark, abs=1e-5)
+    assert np.all(image[np.isnan(power)] == pytest.approx(dark, abs=1e-5))
+    np.testing.assert_allclose(image[1], dark, atol=1e-5)
+    assert image[~np.isnan(power) & (power > 0)].mean() > dark + 1
 
 
 def test_each_panel_by_itself(power: np.ndarray) -> None:
     logs = np.log(np.clip(power, math.exp(-4), math.exp(8)))
-    expected = [np.nan_to_num((panel - np.nanmean(panel)) / (np.nanstd(panel) + 1e-6)) for panel in logs]
+    expected = np.stack([(panel - np.nanmean(panel)) / np.nanstd(panel) for panel in logs])
+    expected = np.nan_to_num(expected, nan=np.nanmin(expected))
     np.testing.assert_allclose(compute(power, arrange="channels", standardise="panel"), expected, atol=1e-4)
 
 
@@ -103,7 +111,8 @@ def test_a_recording_of_one_value_is_an_empty_image(value: float, standardise: s
 
 @pytest.mark.parametrize("standardise", ["global", "none"])
 def test_a_recording_of_nothing_is_an_empty_image(standardise: str) -> None:
-    assert not compute(np.full((4, 100, 300), np.nan), standardise=standardise).any()
+    (empty,) = feature.spec(feature.Params(standardise=standardise)).empty
+    assert (compute(np.full((4, 100, 300), np.nan), standardise=standardise) == np.float32(empty)).all()
 
 
 def test_extremes_are_clipped() -> None:
@@ -133,8 +142,9 @@ def test_the_middle_columns_of_a_standardised_image(power: np.ndarray) -> None:
 def test_the_public_variant_of_128_by_256() -> None:
     power = np.exp(np.random.default_rng(1).normal(size=(4, 100, 300)))
     image = compute(power, arrange="channels", columns=256, bins=128)
-    expected = np.zeros((4, 128, 256))
-    expected[:, 14:-14] = compute(power, arrange="channels")[:, :, 22:-22]
+    middle = compute(power, arrange="channels")[:, :, 22:-22]
+    expected = np.full((4, 128, 256), middle.min())
+    expected[:, 14:-14] = middle
     np.testing.assert_array_equal(image, expected)
     np.testing.assert_array_equal(compute(power, columns=256, bins=128), expected.reshape(1, 512, 256))
 
@@ -142,7 +152,7 @@ def test_the_public_variant_of_128_by_256() -> None:
 def test_of_odd_rows_the_low_frequencies_get_one_more(power: np.ndarray) -> None:
     image = compute(power, arrange="channels", bins=103)
     np.testing.assert_array_equal(image[:, 2:-1], compute(power, arrange="channels"))
-    assert not image[:, :2].any() and not image[:, -1].any()
+    assert (image[:, :2] == image.min()).all() and (image[:, -1] == image.min()).all()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
@@ -76,7 +77,36 @@ def test_an_electrode_without_values_takes_only_its_channels_along(
     assert lost.tolist() == ["T3" in electrodes for electrodes in channels]
 
 
-def test_gaps_become_the_channels_mean() -> None:
-    wave = torch.tensor([[1.0, torch.nan, 3.0], [torch.nan] * 3])
-    assert _montage.fill_gaps(wave).tolist() == [[1, 2, 3], [0, 0, 0]]
-    assert wave[0].isnan().any(), "what was given stays as it was"
+@pytest.mark.parametrize("steps", [10_000, 5_999, 4_321, 1_999, 100, 1])
+@each
+def test_the_waves_are_without_level_and_clipped(
+    montage: _montage.Montage, steps: int, levelled: Callable[..., np.ndarray]
+) -> None:
+    eeg = 300 * torch.randn(1, 20, steps, generator=torch.Generator().manual_seed(0)).cumsum(-1) / steps**0.5
+    eeg += torch.linspace(0, 6000, 20)[:, None]
+    eeg[:, 3, : steps // 3], eeg[:, 5] = torch.nan, torch.nan
+    kept = eeg.clone()
+    found = _montage.waves(eeg, montage, 200.0)
+    assert torch.equal(found, found.clamp(-200, 200)) and ((found.abs() == 200).any() or steps < 1000)
+    np.testing.assert_allclose(found.numpy(), levelled(eeg, montage, 200.0), atol=0.02)
+    assert torch.equal(eeg.nan_to_num(7), kept.nan_to_num(7)), "what was given stays as it was"
+
+
+def test_what_is_flat_becomes_exactly_zero_whatever_its_offset() -> None:
+    eeg = torch.full((1, 20, 10_000), 0.1) + torch.linspace(-9000, 9000, 20)[:, None]
+    assert not _montage.waves(eeg, "banana_18", 1024.0).any()
+
+
+def test_an_offset_a_drift_and_an_artefact_leave_the_rest_of_a_channel_as_it_is() -> None:
+    t = torch.arange(10_000) / 200
+    eeg = torch.zeros(1, 20, 10_000)
+    eeg[0, 5] = 40 * torch.sin(2 * torch.pi * 3 * t)
+    plain = _montage.waves(eeg, "referential", 1024.0)[0, 5]
+    assert (plain - eeg[0, 5]).abs().max() < 4
+    other = eeg.clone()
+    other[0, 5] += 1500 + 60 * t
+    other[0, 5, 5000:5020] += 8000
+    found = _montage.waves(other, "referential", 1024.0)[0, 5]
+    rest = torch.ones(10_000, dtype=torch.bool)
+    rest[5000:5020] = False
+    assert (found - plain)[rest].abs().max() < 8 and (found[5000:5020] == 1024).all()

@@ -49,7 +49,8 @@ def own(batch: dict[str, torch.Tensor], **params: object) -> np.ndarray:
 def test_each_region_stands_beside_itself(batch: dict[str, torch.Tensor], arrange: str) -> None:
     last = {"bins": 103, "columns": 40, "standardise": "none"}
     parts = [part | {"arrange": arrange} for part in (PLAIN, TALL, PLAIN | last)]
-    expected = np.zeros((2, 4, 128, 300 + 256 + 40))
+    expected = np.full((2, 4, 128, 300 + 256 + 40), -4.0)  # the last part's smallest log power
+    expected[..., :300] = own(batch).min((1, 2, 3), keepdims=True)
     expected[:, :, 14:-14, :300] = own(batch)  # centred
     expected[:, :, :, 300:556] = own(batch, bins=128, columns=256)
     expected[:, :, 13:-12, 556:] = own(batch, **last)  # of odd rows the low frequencies get one more
@@ -65,7 +66,8 @@ def test_features_without_regions_are_one_block(batch: dict[str, torch.Tensor]) 
     image = feature.compute(batch, params)
     assert feature.spec(params).shape == image.shape[1:] == (4, 100, 450) and feature.spec(params).panels is None
     assert torch.equal(image[:, :, 25:75, 300:], module.compute(batch, module.Params(pool=2)))
-    assert not image[:, :, :25, 300:].any() and not image[:, :, 75:, 300:].any()
+    lowest = image[:, :, 25:75, 300:].amin((2, 3), keepdim=True)
+    assert (image[:, :, :25, 300:] == lowest).all() and (image[:, :, 75:, 300:] == lowest).all()
 
 
 def test_the_spec_tells_the_pictures() -> None:
@@ -74,6 +76,12 @@ def test_the_spec_tells_the_pictures() -> None:
     assert (spec.rate_hz, spec.kinds) == (0.25, ("spectrogram",)), "the rate is the first part's"
     assert spec.panels.axis == "F" and spec.panels.names == ("LL", "LP", "RL", "RP")
     assert feature.spec(params_of(channels(), channels(bins=128))).shape == (4, 128, 600)
+
+
+def test_each_picture_has_its_own_value_of_nothing() -> None:
+    eeg = {"name": "eeg_spectrogram", "windows_s": [50.0, 10.0]}
+    spec = feature.spec(params_of(PLAIN, PLAIN | {"standardise": "none"}, eeg))
+    assert spec.empty == (None, -4.0, -1.0, -1.0)
 
 
 def test_pictures_of_a_part_stay_apart_and_kinds_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,28 +28,22 @@ def eeg() -> torch.Tensor:
     return torch.from_numpy(x.astype(np.float32))
 
 
-def clipped(eeg: torch.Tensor) -> np.ndarray:
-    """The waves before the filter, in float64."""
-    waves = _montage.fill_gaps(_montage.apply(eeg, "banana_16")).double().numpy()
-    return np.clip(waves, -1024, 1024)
-
-
 @pytest.mark.parametrize(
     ("edges", "kind"),
     [((0.5, 20.0), "bandpass"), ((None, 20.0), "lowpass"), ((0.5, None), "highpass"), ((2.0, 70.0), "bandpass")],
 )
 def test_the_band_is_scipys_without_delay(
-    eeg: torch.Tensor, edges: tuple[float | None, float | None], kind: str
+    eeg: torch.Tensor, levelled: Callable[..., np.ndarray], edges: tuple[float | None, float | None], kind: str
 ) -> None:
     given = [hz for hz in edges if hz is not None]
     sos = signal.butter(2, given if len(given) == 2 else given[0], kind, fs=RATE, output="sos")
-    expected = signal.sosfiltfilt(sos, clipped(eeg), padlen=2000) / 32
+    expected = signal.sosfiltfilt(sos, levelled(eeg), padlen=2000) / 32
     wave = feature.compute({"eeg": eeg}, feature.Params(low_hz=edges[0], high_hz=edges[1])).numpy()
     off = np.abs(wave - expected)
     assert off[..., 400:-400].max() < 1e-3 and off.max() < 2e-2, "the ends differ by how the filters start"
 
 
-def test_the_mains_are_taken_out(eeg: torch.Tensor) -> None:
+def test_the_mains_are_taken_out(eeg: torch.Tensor, levelled: Callable[..., np.ndarray]) -> None:
     hum = torch.sin(2 * torch.pi * 50 * torch.arange(STEPS) / RATE).expand(1, 20, STEPS).clone()
     hum *= torch.arange(20)[:, None] * 100.0
     wave = feature.compute({"eeg": hum}, feature.Params(**OPEN, notch_hz=50, montage="referential", clip_uv=50_000.0))
@@ -57,7 +51,7 @@ def test_the_mains_are_taken_out(eeg: torch.Tensor) -> None:
     other = feature.compute({"eeg": hum}, feature.Params(**OPEN, notch_hz=60, montage="referential", clip_uv=50_000.0))
     assert other[0, 18, 1000:-1000].abs().max() > 0.95 * 1800 / 32
     b, a = signal.iirnotch(50, 30, fs=RATE)
-    expected = signal.filtfilt(b, a, clipped(eeg), padlen=2000) / 32
+    expected = signal.filtfilt(b, a, levelled(eeg), padlen=2000) / 32
     wave = feature.compute({"eeg": eeg}, feature.Params(**OPEN, notch_hz=50)).numpy()
     assert np.abs(wave - expected)[..., 400:-400].max() < 1e-2
 
@@ -79,10 +73,32 @@ def test_the_middle_seconds(eeg: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("montage", ["banana_16", "referential", "average"])
-def test_an_open_band_leaves_the_montage_clipped_and_scaled(eeg: torch.Tensor, montage: _montage.Montage) -> None:
+def test_an_open_band_leaves_the_montage_clipped_and_scaled(
+    eeg: torch.Tensor, levelled: Callable[..., np.ndarray], montage: _montage.Montage
+) -> None:
     params = feature.Params(**OPEN, montage=montage, clip_uv=100.0, scale_uv=50.0)
-    expected = _montage.fill_gaps(_montage.apply(eeg, montage)).clamp(-100, 100) / 50
-    torch.testing.assert_close(feature.compute({"eeg": eeg}, params), expected, rtol=1e-4, atol=1e-4)
+    expected = levelled(eeg, montage, 100.0) / 50
+    np.testing.assert_allclose(feature.compute({"eeg": eeg}, params), expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("shift", ["offset", "drift"])
+def test_an_electrodes_offset_erases_none_of_its_channels(shift: str) -> None:
+    eeg = 30 * torch.randn(1, 20, STEPS, generator=torch.Generator().manual_seed(0))
+    moved = eeg.clone()
+    moved[0, F7] += 1500 if shift == "offset" else torch.linspace(-4000, 4000, STEPS)
+    before, after = (feature.compute({"eeg": x}, feature.Params()) for x in (eeg, moved))
+    assert (after - before).square().mean().sqrt() < 0.01 * before.std(), "the filter takes the offset out"
+
+
+def test_an_artefact_stays_where_it_is() -> None:
+    """Clipped after the filter instead, it would move the second around it by more than the EEG itself."""
+    eeg = 30 * torch.randn(1, 20, STEPS, generator=torch.Generator().manual_seed(0))
+    popped = eeg.clone()
+    popped[0, F7, 5000:5020] += 8000
+    before, after = (feature.compute({"eeg": x}, feature.Params())[0, 1] for x in (eeg, popped))  # F7-T3
+    assert (after - before)[5000:5020].max() > 10
+    away = (after - before)[[*range(4000, 4800), *range(5220, 6020)]]
+    assert away.square().mean().sqrt() < before.std() / 2
 
 
 def test_an_electrode_without_values_takes_only_its_pairs_along(eeg: torch.Tensor) -> None:
