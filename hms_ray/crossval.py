@@ -23,7 +23,7 @@ from hms_ray.oof import OofTable
 from hms_ray.progress import Progress
 from hms_ray.store import quality
 from hms_ray.store.inputs import Inputs, input_spec, open_inputs, read_quality
-from hms_ray.store.prepare import check, prepare
+from hms_ray.store.prepare import check, prepare_all
 from hms_ray.store.share import StoreRef
 from hms_ray.store.workers import Workers
 from hms_ray.study_folder import FoldFolder, StudyFolder
@@ -185,12 +185,21 @@ def rehearse(run: RunConfig, task: Task) -> None:
 
 
 def prepare_inputs(dataset: Dataset, run: RunConfig, workers: Workers | None = None) -> tuple[StoreRef, ...]:
-    """Return the stores that the run reads, prepared unless that is done; errors as in `store.prepare`.
+    """Return the stores that the run reads, prepared unless that is done; errors as in `prepare_runs`."""
+    return prepare_runs(dataset, [run], workers)[0]
+
+
+def prepare_runs(
+    dataset: Dataset, runs: Sequence[RunConfig], workers: Workers | None = None
+) -> list[tuple[StoreRef, ...]]:
+    """Return the stores that each run reads, prepared unless that is done; errors as in `store.prepare`.
+
+    Each recording is read once for all of them.
 
     Raises:
-        ConfigError: besides, the feature's published weights cannot be had, or are another network's.
+        ConfigError: besides, a feature's published weights cannot be had, or are another network's.
     """
-    return prepare(dataset, equipped(_feature(run)), run.input, Progress, workers)
+    return prepare_all(dataset, [(equipped(_feature(run)), run.input) for run in runs], Progress, workers)
 
 
 def check_inputs(dataset: Dataset, run: RunConfig) -> None:

@@ -4,7 +4,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hms_ray.crossval import prepare_inputs
+from hms_ray import files
+from hms_ray.config import RunConfig
+from hms_ray.crossval import prepare_runs
 from hms_ray.search.space import Space
 from hms_ray.search.study import load_dataset, variants
 from hms_ray.store.workers import Workers
@@ -12,11 +14,13 @@ from hms_ray.store.workers import Workers
 
 def prepare(spaces: Sequence[Space], root: Path, workers: Workers | None = None) -> list[Path]:
     """Prepare what every base run reads, and each choice of a feature; return the stores' folders."""
-    stores = {}
+    by_data: dict[str, list[RunConfig]] = {}
     for space in spaces:
-        dataset = load_dataset(root, space.run)
-        for run in variants(space):
-            stores |= dict.fromkeys(store.path for store in prepare_inputs(dataset, run, workers))
+        by_data.setdefault(files.fingerprint(space.run.data.dump()), []).extend(variants(space))
+    stores = {}
+    for runs in by_data.values():  # spaces of the same rows read each recording once
+        for made in prepare_runs(load_dataset(root, runs[0]), runs, workers):
+            stores |= dict.fromkeys(store.path for store in made)
     return list(stores)
 
 

@@ -17,6 +17,7 @@ from hms_ray.crossval import (
     check_inputs,
     fold_seed,
     prepare_inputs,
+    prepare_runs,
     rehearse,
     table_of,
     with_random_weights,
@@ -91,12 +92,12 @@ class Study:
             DataError: a recording is missing or broken.
             ConfigError: hardly a recording is as good as a run demands.
         """
-        tables = []
-        for space in spaces:
-            for run in variants(space):
-                stores = self.stores(run, workers)
-                tables.append(read_quality(stores))
-                self._check_quality(space, run, tables[-1])
+        runs, tables = [(space, run) for space in spaces for run in variants(space)], []
+        stores = prepare_runs(self.dataset, [run for _, run in runs], workers)
+        for (space, run), mine in zip(runs, stores, strict=True):
+            self.prepared[_input_key(run)] = mine
+            tables.append(read_quality(mine))
+            self._check_quality(space, run, tables[-1])
         found = pd.concat(tables).drop_duplicates(["kind", "name"])
         measured = [
             self._measures(mine).assign(kind=kind, unit_id=self.labels.unit_ids) for kind, mine in found.groupby("kind")
@@ -125,7 +126,7 @@ class Study:
 
     def stores(self, run: RunConfig, workers: Workers | None = None) -> tuple[StoreRef, ...]:
         """Return what a run reads, prepared unless that is done."""
-        key = files.fingerprint(run.feature.dump(), run.input.model_dump())
+        key = _input_key(run)
         if key not in self.prepared:
             self.prepared[key] = prepare_inputs(self.dataset, run, workers)
         return self.prepared[key]
@@ -183,6 +184,11 @@ class Study:
         begin_from(folder, {"model": weights, "feature": self._fetched(run.feature)})
         content = with_random_weights(run.content, "model", "feature")  # a worker has stores, not such files
         return FoldJob(trial, content, fold, self.stores(run), saved, weights, limits)
+
+
+def _input_key(run: RunConfig) -> str:
+    """Return what two runs share that read the same stores."""
+    return files.fingerprint(run.feature.dump(), run.input.model_dump())
 
 
 def load_dataset(root: Path, run: RunConfig) -> Dataset:

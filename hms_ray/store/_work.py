@@ -1,7 +1,8 @@
-"""What is done with one recording: read, measured, and kept as it is or as the features of its units."""
+"""What is made of the recordings that are read together: themselves, or the features of their examples."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,65 +19,101 @@ ROWS = 16  # examples whose feature is computed at once: memory does not grow wi
 
 
 @dataclass(frozen=True)
-class KeepRecording:
-    """Keeps a recording as it is."""
+class Output:
+    """What one store keeps of an item: the feature of its examples, or the recording as it is.
 
-    dataset: Dataset
-    kind: str
+    kinds: of the recordings that it is made of
+    feature: None keeps the recording
+    """
+
+    kinds: tuple[str, ...]
     dtype: str
-
-    def __call__(self, item: str) -> Piece:
-        """Read the recording `item` and return it as one row.
-
-        Raises:
-            DataError: the file is missing or broken.
-        """
-        recording = self.dataset.read(self.kind, item)
-        quality = measure(recordings.KINDS[self.kind], item, recording)
-        return Piece.of(item, as_type(recording, self.dtype).reshape(1, -1), [quality])
+    feature: FeatureRef | None = None
 
 
 @dataclass(frozen=True)
-class ComputeFeature:
-    """Computes the feature of the examples of a recording; where it takes several kinds, of the one with fewest files.
+class ReadOnce:
+    """Reads the recordings of an item once, and makes the piece of each store that lacks it.
 
-    examples: by item, the numbers of its examples
+    kind: an item is a recording of this kind; where others are needed besides, those of its examples
+    outputs: one for each store
+    examples: by item, the numbers of its examples; empty where recordings alone are kept
+    missing: for each store, the items that it lacks
     """
 
     dataset: Dataset
-    feature: FeatureRef
-    dtype: str
+    kind: str
+    outputs: tuple[Output, ...]
     examples: Mapping[str, np.ndarray]
+    missing: tuple[frozenset[str], ...]
 
-    def __call__(self, item: str) -> Piece:
-        """Return the features of the item's examples, a row each.
+    def __call__(self, item: str) -> tuple[Piece | None, ...]:
+        """Return a piece for each store, None where it has the item.
 
         Raises:
             DataError: a file is missing or broken, or ends before a window begins.
         """
-        kinds, examples = self.feature.spec.kinds, self.examples[item]
-        read = {kind: self._read(kind, examples) for kind in kinds}
-        rows = []
+        wanted = [i for i, missing in enumerate(self.missing) if item in missing]
+        read = _Read(self.dataset)
+        computed = [i for i in wanted if self.outputs[i].feature is not None]
+        rows = dict(zip(computed, self._features(item, [self.outputs[i] for i in computed], read), strict=True))
+        for i in wanted:
+            if i not in rows:
+                rows[i] = as_type(read.recording(self.kind, item), self.outputs[i].dtype).reshape(1, -1)
+        return tuple(
+            Piece.of(item, rows[i], self._quality(item, output, read)) if i in rows else None
+            for i, output in enumerate(self.outputs)
+        )
+
+    def _features(self, item: str, outputs: Sequence[Output], read: "_Read") -> list[np.ndarray]:
+        """Return the features of the item's examples, a row each, for each output."""
+        if not outputs:
+            return []
+        examples, found = self.examples[item], [[] for _ in outputs]
+        kinds = dict.fromkeys(kind for output in outputs for kind in output.kinds)
         for part in np.array_split(examples, -(-len(examples) // ROWS)):
-            batch = {kind: self._windows(kind, part, read[kind]) for kind in kinds}
-            with torch.inference_mode():
-                rows.append(as_type(self.feature.compute(batch).numpy(), self.dtype).reshape(len(part), -1))
-        quality = [measure(recordings.KINDS[kind], name, found) for kind in kinds for name, found in read[kind].items()]
-        return Piece.of(item, np.concatenate(rows), quality)
+            windows = {kind: self._windows(kind, part, read) for kind in kinds}
+            for output, rows in zip(outputs, found, strict=True):
+                batch = {kind: windows[kind] for kind in output.kinds}
+                with torch.inference_mode():
+                    values = output.feature.compute(batch).numpy()
+                rows.append(as_type(values, output.dtype).reshape(len(part), -1))
+        return [np.concatenate(rows) for rows in found]
 
-    def _read(self, kind: str, examples: np.ndarray) -> dict[str, np.ndarray]:
-        """Read the recordings of those examples, each once."""
-        names = dict.fromkeys(self.dataset.windows[kind].names[examples].tolist())
-        return {name: clipped(self.dataset.read(kind, name)) for name in names}
-
-    def _windows(self, kind: str, examples: np.ndarray, read: Mapping[str, np.ndarray]) -> torch.Tensor:
+    def _windows(self, kind: str, examples: np.ndarray, read: "_Read") -> torch.Tensor:
         """Return the windows (B, channels, steps) of those examples that are scored."""
         windows = self.dataset.windows[kind]
-        names, starts = windows.names[examples], windows.middle_s[examples]
+        names, starts = windows.names[examples].tolist(), windows.middle_s[examples]
         for name, start in zip(names, starts, strict=True):
-            check_start(self.dataset, kind, name, read[name].shape[1], start)
-        cuts = [cut(read[name], recordings.KINDS[kind], s) for name, s in zip(names, starts, strict=True)]
+            check_start(self.dataset, kind, name, read.recording(kind, name).shape[1], start)
+        cuts = [
+            cut(read.recording(kind, name), recordings.KINDS[kind], s) for name, s in zip(names, starts, strict=True)
+        ]
         return torch.from_numpy(np.stack(cuts))
+
+    def _quality(self, item: str, output: Output, read: "_Read") -> list[dict[str, Any]]:
+        """Return the measures of the recordings that an output is made of."""
+        if output.feature is None:
+            return [read.measures[self.kind, item]]
+        names = ((kind, dict.fromkeys(self.dataset.windows[kind].names[self.examples[item]])) for kind in output.kinds)
+        return [read.measures[kind, str(name)] for kind, each in names for name in each]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The recordings of one item, each read once and measured."""
+
+    dataset: Dataset
+    values: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    measures: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+
+    def recording(self, kind: str, name: str) -> np.ndarray:
+        """Return a recording (channels, steps), clipped to what float16 can hold."""
+        if (kind, name) not in self.values:
+            values = self.dataset.read(kind, name)
+            self.measures[kind, name] = measure(recordings.KINDS[kind], name, values)
+            self.values[kind, name] = clipped(values)
+        return self.values[kind, name]
 
 
 def check_start(dataset: Dataset, kind: str, name: str, steps: int, start_s: float) -> None:

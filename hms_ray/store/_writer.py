@@ -79,8 +79,10 @@ def _size(path: Path) -> int | None:
 
 
 @contextmanager
-def writer(target: Path, plan: Plan) -> Iterator["Writer | None"]:
+def writer(target: Path, plan: Plan, beside: int = 0) -> Iterator["Writer | None"]:
     """Yield what writes the store `target`, or None once another process has made it meanwhile.
+
+    beside: bytes that other stores which are made at the same time still need on the disk
 
     Raises:
         ConfigError: the disk has not the room.
@@ -94,7 +96,7 @@ def writer(target: Path, plan: Plan) -> Iterator["Writer | None"]:
             yield None
             return
         partial.mkdir(exist_ok=True)  # the other process may have failed and cleared it away
-        yield Writer(partial, target, plan)
+        yield Writer(partial, target, plan, beside)
 
 
 def _lock(lock: IO[str], target: Path) -> None:
@@ -109,8 +111,9 @@ def _lock(lock: IO[str], target: Path) -> None:
 class Writer:
     """Writes pieces into a store in the making."""
 
-    def __init__(self, partial: Path, target: Path, plan: Plan) -> None:
+    def __init__(self, partial: Path, target: Path, plan: Plan, beside: int = 0) -> None:
         self.partial, self.target, self.plan = partial, target, plan
+        self.beside, self.wanted = beside, plan.bytes
         self.array, self.written = partial / "x.npy", partial / "written.jsonl"
         self._allocate()
         self.start = np.load(self.array, mmap_mode="r").offset
@@ -170,7 +173,8 @@ class Writer:
             self._check_room(512 * self.array.stat().st_blocks)
 
     def _check_room(self, taken: int) -> None:
-        wanted, free = self.plan.bytes - taken, shutil.disk_usage(self.partial).free
+        self.wanted = max(0, self.plan.bytes - taken)  # of the disk, until the store is whole
+        wanted, free = self.wanted + self.beside, shutil.disk_usage(self.partial).free
         if wanted > free:
             raise ConfigError(
                 f"{self.target.parent}: preparing needs {in_words(wanted)} there, and {in_words(free)} are free; "

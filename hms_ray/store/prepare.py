@@ -6,7 +6,10 @@
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,8 +21,8 @@ from hms_ray.datasets import Dataset, Windows, first_step
 from hms_ray.errors import ConfigError
 from hms_ray.features._feature import FeatureRef
 from hms_ray.params import Params
-from hms_ray.store._work import ComputeFeature, KeepRecording, check_start
-from hms_ray.store._writer import Plan, is_whole, writer
+from hms_ray.store._work import Output, ReadOnce, check_start
+from hms_ray.store._writer import Plan, Writer, is_whole, writer
 from hms_ray.store.share import StoreRef
 from hms_ray.store.workers import Threads, Workers
 
@@ -105,18 +108,36 @@ def prepare(
         DataError: a recording is missing or broken; what was prepared before it stays.
         OSError: the disk is full; what was prepared before that stays.
     """
-    check(dataset, feature, params)
-    stores, workers = _stores(dataset, feature, params), workers or Threads()
-    for store, kinds in stores.items():
-        if store.is_here():
-            _share(store)
-            continue
-        if params.compute == "prepared":
-            _prepare_feature(store, dataset, feature, params.dtype, progress(f"prepare {feature.name}"), workers)
-        else:
-            label = f"prepare recordings: {kinds[0]}"
-            _prepare_recordings(store, dataset, kinds[0], params.dtype, progress(label), workers)
-    return tuple(stores)
+    return prepare_all(dataset, [(feature, params)], progress, workers)[0]
+
+
+def prepare_all(
+    dataset: Dataset,
+    wanted: Sequence[tuple[FeatureRef, InputParams]],
+    progress: Callable[[str], Progress],
+    workers: Workers | None = None,
+) -> list[tuple[StoreRef, ...]]:
+    """Make the stores of several runs as `prepare` does, and read each recording once for all that lack it.
+
+    Features of the same recordings are computed together. One that takes several kinds is computed with those of the
+    kind with the fewest files; the files of its other kinds are read once more for features of those kinds alone.
+    """
+    for feature, params in wanted:
+        check(dataset, feature, params)
+    found, orders = [], {}
+    for feature, params in wanted:
+        stores = _stores(dataset, feature, params)
+        found.append(tuple(stores))
+        for store, kinds in stores.items():
+            if store not in orders:
+                orders[store] = None if store.is_here() else _order(store, dataset, feature, params, kinds)
+    for store in (store for store, order in orders.items() if order is None):
+        _share(store)
+    missing = [order for order in orders.values() if order is not None]
+    for kind in dict.fromkeys(order.kind for order in missing):
+        same = [order for order in missing if order.kind == kind]
+        _fill(dataset, kind, same, workers or Threads(), progress)
+    return found
 
 
 def _share(store: StoreRef) -> None:
@@ -165,21 +186,38 @@ def _windows_mark(windows: Windows) -> str:
     return files.fingerprint(windows.names.tolist(), windows.middle_s.tolist())
 
 
-def _prepare_feature(
-    store: StoreRef, dataset: Dataset, feature: FeatureRef, dtype: str, progress: Progress, workers: Workers
-) -> None:
+@dataclass(frozen=True)
+class _Order:
+    """A store that is to be made.
+
+    kind: its items are the recordings of this kind
+    label: what it is called where progress is told
+    manifest, tables: what the finished store keeps besides
+    """
+
+    store: StoreRef
+    kind: str
+    output: Output
+    plan: Plan
+    label: str
+    manifest: Mapping[str, object]
+    tables: Mapping[str, pd.DataFrame]
+
+
+def _order(
+    store: StoreRef, dataset: Dataset, feature: FeatureRef, params: InputParams, kinds: tuple[str, ...]
+) -> _Order:
+    if params.compute == "batch":
+        return _recordings_order(store, dataset, kinds[0], params.dtype)
     shape = feature.spec.shape
-    values = int(np.prod(shape))
-    examples = _by_item(dataset, feature.spec.kinds)
-    places = {item: rows * values for item, rows in examples.items()}
-    plan = Plan(dtype, (len(dataset.examples), *shape), places, dict.fromkeys(places, values))
+    values, kind = int(np.prod(shape)), _fewest(dataset, kinds)
+    places = {item: rows * values for item, rows in _by_item(dataset, kind).items()}
+    plan = Plan(params.dtype, (len(dataset.examples), *shape), places, dict.fromkeys(places, values))
     manifest = {"feature": feature.name, "params": feature.params.model_dump()}
-    _fill(store, plan, ComputeFeature(dataset, feature, dtype, examples), workers, progress, manifest, {})
+    return _Order(store, kind, Output(kinds, params.dtype, feature), plan, feature.name, manifest, {})
 
 
-def _prepare_recordings(
-    store: StoreRef, dataset: Dataset, kind: str, dtype: str, progress: Progress, workers: Workers
-) -> None:
+def _recordings_order(store: StoreRef, dataset: Dataset, kind: str, dtype: str) -> _Order:
     names = sorted(dataset.files(kind))
     steps = np.array([dataset.lengths(kind)[name] for name in names])
     values = steps * len(recordings.KINDS[kind].channels)
@@ -187,14 +225,17 @@ def _prepare_recordings(
     places = {name: np.array([e - v]) for name, e, v in zip(names, end, values, strict=True)}
     plan = Plan(dtype, (int(end[-1]),), places, dict(zip(names, values.tolist(), strict=True)))
     index = pd.DataFrame({"name": names, "steps": steps, "start": end - values})
-    work = KeepRecording(dataset, kind, dtype)
-    _fill(store, plan, work, workers, progress, {"kind": kind}, {"index": index})
+    return _Order(store, kind, Output((kind,), dtype), plan, f"recordings: {kind}", {"kind": kind}, {"index": index})
 
 
-def _by_item(dataset: Dataset, kinds: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Return the examples by the file that most of them share, so that each file is read once."""
-    fewest = min(kinds, key=lambda kind: len(dataset.files(kind)))
-    names = pd.Series(dataset.windows[fewest].names)
+def _fewest(dataset: Dataset, kinds: tuple[str, ...]) -> str:
+    """Return the kind of which a dataset has the fewest files: most examples share one."""
+    return min(kinds, key=lambda kind: len(dataset.files(kind)))
+
+
+def _by_item(dataset: Dataset, kind: str) -> dict[str, np.ndarray]:
+    """Return the examples by their file of that kind, so that each file is read once."""
+    names = pd.Series(dataset.windows[kind].names)
     return {str(name): rows.to_numpy() for name, rows in names.groupby(names, sort=False).groups.items()}
 
 
@@ -208,22 +249,49 @@ def _check_windows(dataset: Dataset, kind: str, steps: Mapping[str, int]) -> Non
 
 
 def _fill(
-    store: StoreRef,
-    plan: Plan,
-    work: ComputeFeature | KeepRecording,
-    workers: Workers,
-    progress: Progress,
-    manifest: dict[str, object],
-    tables: dict[str, pd.DataFrame],
+    dataset: Dataset, kind: str, orders: Sequence[_Order], workers: Workers, progress: Callable[[str], Progress]
 ) -> None:
-    """Write every item that is missing, finish the store, and share it."""
-    with writer(store.path, plan) as into:
-        if into is None:
-            return
-        total, missing = len(plan.places), into.missing
-        for done, piece in enumerate(workers.imap(work, missing), start=total - len(missing) + 1):
-            into.write(piece)
-            progress(done, total)
-        into.finish(manifest, tables)
-    assert is_whole(store.path), "a store that is finished is whole"
-    store.publish()
+    """Write every item that any of the stores lacks, finish them, and share them."""
+    with ExitStack() as stack:
+        open_orders, beside = [], 0
+        for order in sorted(orders, key=lambda order: order.store.name):  # no two processes wait for each other
+            into = stack.enter_context(writer(order.store.path, order.plan, beside))
+            if into is not None:
+                open_orders.append((order, into))
+                beside += into.wanted
+        if open_orders:
+            open_orders.sort(key=lambda pair: orders.index(pair[0]))
+            _write(dataset, kind, open_orders, workers, progress)
+    for order in orders:
+        assert is_whole(order.store.path), "a store that is finished is whole"
+        order.store.publish()
+
+
+def _write(
+    dataset: Dataset,
+    kind: str,
+    orders: Sequence[tuple[_Order, Writer]],
+    workers: Workers,
+    progress: Callable[[str], Progress],
+) -> None:
+    """Write what is missing, each recording read once, and finish the stores."""
+    computes = any(order.output.feature is not None for order, _ in orders)
+    missing = tuple(frozenset(into.missing) for _, into in orders)
+    outputs = tuple(order.output for order, _ in orders)
+    work = ReadOnce(dataset, kind, outputs, _by_item(dataset, kind) if computes else {}, missing)
+    every = list(dict.fromkeys(item for order, _ in orders for item in order.plan.places))
+    items = [item for item in every if any(item in lacking for lacking in missing)]
+    tell = progress("prepare " + _listed([order.label for order, _ in orders]))
+    for done, pieces in enumerate(workers.imap(work, items), start=len(every) - len(items) + 1):
+        for (_, into), piece in zip(orders, pieces, strict=True):
+            if piece is not None:
+                into.write(piece)
+        tell(done, len(every))
+    for order, into in orders:
+        into.finish(order.manifest, order.tables)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """Word the names of stores, each once, the number of its versions behind it."""
+    counts = Counter(labels)
+    return ", ".join(label if n == 1 else f"{label} ({n} versions)" for label, n in counts.items())

@@ -24,7 +24,7 @@ from hms_ray.errors import ConfigError, DataError
 from hms_ray.features._feature import FeatureRef
 from hms_ray.params import parse
 from hms_ray.store import _writer, workers
-from hms_ray.store.prepare import InputParams
+from hms_ray.store.prepare import InputParams, prepare_all
 from hms_ray.store.share import StoreRef
 
 FILES = ("manifest.json", "x.npy", "items.parquet", "quality.parquet")
@@ -200,6 +200,84 @@ def test_a_fault_inside_a_file_costs_nothing_that_was_prepared_before(
     reads.clear()
     prepare(hms.load(folder, hms.Params()), compute=compute)
     assert set(reads) == set(ORDER[compute][4:])
+
+
+def _all(dataset: hms.HmsDataset, *wanted: tuple[str, dict[str, object]], tell: object = None) -> list[StoreRef]:
+    """Prepare features together: each a name and parameters of the feature, `compute` among them if it is."""
+    runs = []
+    for name, params in wanted:
+        compute = params.pop("compute", "prepared")
+        runs.append((_feature(name, **params), InputParams(compute=compute)))
+    labels = []
+
+    def progress(label: str) -> Callable[[int, int], None]:
+        labels.append(label)
+        return tell or (lambda done, total: None)
+
+    stores = [store for found in prepare_all(dataset, runs, progress) for store in found]
+    _all.labels = labels
+    return stores
+
+
+def test_each_file_is_read_once_for_all_features(
+    dataset: hms.HmsDataset, prepare: Prepare, reads: list[str], cache: Path
+) -> None:
+    wanted = [("kaggle_spectrogram", {"pool": 4}), ("global_stats", {"pool": 2}), ("kaggle_spectrogram", {"pool": 2})]
+    wanted += [("panels", {}), ("kaggle_spectrogram", {"compute": "batch"}), ("global_stats", {"pool": 2})]
+    together = _all(dataset, *((name, dict(params)) for name, params in wanted))
+    assert sorted(reads) == sorted(NAMES + dataset.files("eeg")), "the last is prepared already, as the second"
+    assert together[1] == together[-1]
+    assert _all.labels == [
+        "prepare kaggle_spectrogram (2 versions), global_stats, panels, recordings: spectrogram",
+    ]
+    kept = {store.name: _content(store.path) for store in together}
+    shutil.rmtree(cache)
+    alone = [
+        prepare(dataset, _feature(name, **{k: v for k, v in params.items() if k != "compute"}), **_input(params))
+        for name, params in wanted
+    ]
+    assert {store.name: _content(store.path) for (store,) in alone} == kept, "the very files of one at a time"
+
+
+def _input(params: dict[str, object]) -> dict[str, str]:
+    return {key: str(value) for key, value in params.items() if key == "compute"}
+
+
+def test_stores_at_different_points_are_continued_together(
+    dataset: hms.HmsDataset, prepare: Prepare, reads: list[str]
+) -> None:
+    """One is whole, one was interrupted, one is new: a file is read where any lacks it, and none twice."""
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    (whole,) = prepare(dataset, _feature("kaggle_spectrogram", pool=4))
+    with pytest.raises(KeyboardInterrupt):
+        prepare(dataset, _feature("global_stats", pool=4), progress=interrupt)
+    reads.clear()
+    seen: list[tuple[int, int]] = []
+    wanted = [("kaggle_spectrogram", {"pool": 4}), ("global_stats", {"pool": 4})]
+    assert _all(dataset, *((n, dict(p)) for n, p in wanted), tell=lambda *at: seen.append(at))[0] == whole
+    assert sorted(reads) == sorted(NAMES[:2]) and seen == [(5, 6), (6, 6)]
+    with pytest.raises(KeyboardInterrupt):
+        _all(dataset, ("global_stats", {"pool": 1}), ("global_stats", {"pool": 2}), tell=interrupt)
+    reads.clear()
+    _all(dataset, ("global_stats", {"pool": 2}))
+    assert sorted(reads) == sorted(NAMES[:2]), "both had kept what was written"
+    reads.clear()
+    _all(dataset, ("global_stats", {"pool": 1}), ("kaggle_spectrogram", {"pool": 1}))
+    assert sorted(reads) == NAMES, "the new one lacks all of them"
+
+
+def test_the_disk_must_have_room_for_all_of_them(
+    dataset: hms.HmsDataset, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    one = 12 * 100 * 4 * 300 * 2  # bytes of either
+    monkeypatch.setattr(_writer.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 3 * one // 2))
+    with pytest.raises(ConfigError, match="room"):
+        _all(dataset, ("kaggle_spectrogram", {}), ("global_stats", {}))
+    assert _all(dataset, ("kaggle_spectrogram", {}))[0].is_here()
 
 
 def test_a_feature_of_other_recordings_is_refused(
