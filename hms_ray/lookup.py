@@ -6,8 +6,10 @@ that siblings share, not an entry. Nothing is registered at run time, so a worke
 
 import difflib
 import importlib
+import os
 import pkgutil
 from collections.abc import Iterable
+from functools import cache
 from types import ModuleType
 
 from hms_ray.errors import ConfigError
@@ -30,7 +32,22 @@ LISTED = 12  # known names that a message lists
 def names(kind: str) -> list[str]:
     """Return the entries of a kind ("models", "augment", ...) in alphabetical order."""
     package = importlib.import_module(f"hms_ray.{kind}")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+    return list(_listed(tuple((folder, _changed(folder)) for folder in package.__path__)))
+
+
+def _changed(folder: str) -> int | None:
+    """Return when files of a folder came or went last; None: it is no folder."""
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return None
+
+
+@cache
+def _listed(folders: tuple[tuple[str, int | None], ...]) -> tuple[str, ...]:
+    """Return the entries in those folders, which are listed once as long as nothing comes or goes."""
+    found = pkgutil.iter_modules([folder for folder, _ in folders])
+    return tuple(sorted(module.name for module in found if not module.name.startswith("_")))
 
 
 def load(kind: str, name: str) -> ModuleType:

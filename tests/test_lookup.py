@@ -1,10 +1,12 @@
 """The file name is the registry key."""
 
+import pkgutil
 from pathlib import Path
 
 import pytest
 
 import hms_ray
+import hms_ray.models
 from hms_ray import lookup
 from hms_ray.errors import ConfigError
 
@@ -62,3 +64,13 @@ def test_a_path_that_does_not_exist_gets_the_one_that_was_meant(path: str, said:
 
 def test_nothing_near_means_no_suggestion() -> None:
     assert lookup.unknown("space", "zzz", []) == "no space named 'zzz'; there are: none."
+
+
+def test_a_folder_is_listed_once_until_a_file_comes_or_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed, iter_modules = [], pkgutil.iter_modules
+    monkeypatch.setattr(pkgutil, "iter_modules", lambda paths: listed.append(paths) or iter_modules(paths))
+    monkeypatch.setattr(hms_ray.models, "__path__", [str(tmp_path / "none"), str(tmp_path)])
+    for names in (["mine"], ["mine", "other"]):
+        (tmp_path / f"{names[-1]}.py").touch()
+        assert [lookup.names("models") for _ in range(50)] == [names] * 50
+    assert len(listed) == 2

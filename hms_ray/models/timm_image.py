@@ -1,7 +1,7 @@
 """Any image network of timm, by name."""
 
 import difflib
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import timm
@@ -20,6 +20,12 @@ from hms_ray.specs import InputSpec
 
 LAYOUT = "image"
 ENOUGH = 0.9  # of a network's tensors: a deeper sibling finds fewer in the file, another head alone leaves more
+
+
+@cache
+def _tags(arch: str) -> tuple[str, ...]:
+    """Return the names under which timm has weights of a network; it copies all their settings to say so."""
+    return tuple(timm.models.get_arch_pretrained_cfgs(arch))
 
 
 class Params(Pretrained):
@@ -47,7 +53,7 @@ class Params(Pretrained):
             raise ValueError(
                 f"timm {timm.__version__} has no network of that name; near it are {', '.join(near) or 'none'}"
             )
-        tagged = timm.models.get_arch_pretrained_cfgs(arch)
+        tagged = _tags(arch)
         if "." in arch and arch not in tagged:
             raise ValueError(f"timm {timm.__version__} has no weights of that tag; there are {', '.join(tagged)}")
         return arch

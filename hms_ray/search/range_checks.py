@@ -1,11 +1,11 @@
 """What is wrong with the ranges of a space, found before anything starts: each end is tried in every context."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from hms_ray import lookup
-from hms_ray.config import places, try_run
+from hms_ray.config import RunConfig, places, try_run
 from hms_ray.params import UNKNOWN
 from hms_ray.search.paths import covers, get, replaced
 from hms_ray.search.ranges import Choice, Range, parse_range
@@ -32,10 +32,13 @@ def parse_ranges(search: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[tu
     parsed = [parse_range(path, value) for path, value in search.items()]
     ranges = tuple(item for item, _ in parsed if item)
     found = [fault for _, range_faults in parsed for fault in range_faults]
-    return ranges, found + [fault for item in ranges for fault in _range_faults(item, ranges, base)]
+    tried = try_run(base)
+    return ranges, found + [fault for item in ranges for fault in _range_faults(item, ranges, base, *tried)]
 
 
-def _range_faults(item: Range, ranges: tuple[Range, ...], base: Mapping[str, Any]) -> Iterator[str]:
+def _range_faults(
+    item: Range, ranges: tuple[Range, ...], base: Mapping[str, Any], run: RunConfig | None, known: Sequence[str]
+) -> Iterator[str]:
     """Yield what is wrong with the run at each end of a range, the base's own faults word for word."""
     where = f"search.{item.path}"
     if item.path.split(".")[0] in FIXED:
@@ -44,7 +47,7 @@ def _range_faults(item: Range, ranges: tuple[Range, ...], base: Mapping[str, Any
     if covers(item.path, "input.compute"):
         yield f"{where}: where a feature is computed changes no score; set it in the base, and search input.window"
         return
-    if item.path.startswith("feature.") and not isinstance(item, Choice) and _is_prepared(base):
+    if item.path.startswith("feature.") and not isinstance(item, Choice) and _is_prepared(run):
         yield f"{where}: each value would be prepared anew; set input.compute to batch, or name a few values as choice"
         return
     number = ranges.index(item)
@@ -55,7 +58,6 @@ def _range_faults(item: Range, ranges: tuple[Range, ...], base: Mapping[str, Any
     contexts = _contexts(item, ranges[:number], base)
     if not contexts:
         yield f"{where}: its condition when: {_spelled(item.when)} never holds in this space{_when_hint(item, base)}"
-    known = try_run(base)[1]
     for value in item.ends:
         for content in contexts:
             try:
@@ -83,9 +85,8 @@ def _when_hint(item: Range, base: Mapping[str, Any]) -> str:
     return f": the run has no {strange[0]}{lookup.path_hint(strange[0], known)}" if strange else ""
 
 
-def _is_prepared(base: Mapping[str, Any]) -> bool:
+def _is_prepared(run: RunConfig | None) -> bool:
     """Whether the feature is computed before training; what is no run has faults of its own."""
-    run, _ = try_run(base)
     return run is not None and run.input.compute == "prepared"
 
 

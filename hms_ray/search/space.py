@@ -249,12 +249,12 @@ def _refuse_misspelled(overrides: Sequence[str], members: Sequence[str]) -> None
 
 def unshared(spaces: Sequence[Space]) -> list[str]:
     """Say where spaces differ in what all trials of a study share."""
-    first, *others = spaces
+    (first, ours), *others = ((space, space.run.content) for space in spaces)
     return [
-        f"{space.name} has {key}: {get(space.run.content, key)}, {first.name} has {get(first.run.content, key)}"
-        for space in others
+        f"{space.name} has {key}: {get(theirs, key)}, {first.name} has {get(ours, key)}"
+        for space, theirs in others
         for key in FIXED
-        if get(space.run.content, key) != get(first.run.content, key)
+        if get(theirs, key) != get(ours, key)
     ]
 
 

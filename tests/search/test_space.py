@@ -7,9 +7,10 @@ import optuna
 import pytest
 import yaml
 
+from hms_ray import config
 from hms_ray.config import parse_run, try_run
 from hms_ray.errors import ConfigError
-from hms_ray.search import space
+from hms_ray.search import range_checks, space
 from hms_ray.search.paths import put
 from hms_ray.search.space import parse
 
@@ -671,3 +672,11 @@ def test_a_smoke_run_that_the_user_makes_impossible_is_refused():
     base = copy.deepcopy(BASE) | {"model": TIMM}
     with pytest.raises(ConfigError, match="as --smoke runs it"):
         space.small(made(base=base, smoke={"model": CNN}), ["model.arch=resnet18"])
+
+
+def test_the_largest_union_checks_a_run_no_more_often_than_its_ends_need(monkeypatch):
+    tried, try_run = [], config.try_run
+    for module in (config, space, range_checks):
+        monkeypatch.setattr(module, "try_run", lambda content: tried.append(content) or try_run(content))
+    ends = sum(len(item.ends) for member in space.load("all").members for item in member.ranges)
+    assert len(tried) < 1.5 * ends, f"{ends} ends, with what they depend on"
