@@ -11,7 +11,7 @@ from safetensors.torch import load, save_file
 
 from hms_ray import files
 from hms_ray.config import Component
-from hms_ray.encoders.pretrained import SAFE, Source, State
+from hms_ray.encoders.pretrained import SAFE, Source, State, hub_is_unreachable
 from hms_ray.errors import ConfigError, DataError
 from hms_ray.features._feature import FeatureRef
 from hms_ray.store._writer import MANIFEST
@@ -97,7 +97,8 @@ def origin(store: StoreRef) -> str:
 
 
 def _write(source: Source, folder: Path) -> None:
-    log.info("fetching the weights %s", source.key)
+    if not hub_is_unreachable():  # then only its cache is looked into
+        log.info("fetching the weights %s", source.key)
     path = folder / SAFE
     save_file({name: _own(tensor) for name, tensor in source.load().items()}, path)
     sizes, digest = {SAFE: path.stat().st_size}, _digest(path.read_bytes())

@@ -5,14 +5,15 @@ takes them in `build(spec, n_outputs, params, weights)`; a feature in `compute(r
 searches fetches them once (`hms_ray.weights`). `where` is the section of a run that messages name.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -21,6 +22,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
 )
+from huggingface_hub.utils import get_session
 from pydantic import Field, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -33,6 +35,15 @@ HUB = "hf-hub:"  # how timm spells it, too
 SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"
 BROKEN = (SafetensorError, UnpicklingError, EOFError, RuntimeError, LookupError)  # what readers make of other bytes
 State = dict[str, torch.Tensor]
+PROBE_S = 5.0  # for a connection to the hub, and again for its first word
+NO_HUB = (407, 500, 502, 503, 504)  # what a proxy says of a hub that it does not reach, or a hub that is down
+ADVICE = "where there is a network (HF_HOME names the cache)"
+
+
+class Unreachable(ConfigError):
+    """Weights are not in the local cache, and the hub cannot be reached; which weights, and why."""
+
+    name = cause = ""
 
 
 class Pretrained(Strict):
@@ -101,15 +112,89 @@ def fetched(name: str, load: Callable[[], State], where: str = "model") -> State
     Raises:
         ConfigError: it is neither in the cache nor to be had, or broken; the message says what to do.
     """
+    of_hub = name.startswith(HUB)
+    cause = _hub.fault() if of_hub else ""
     try:
-        return load()
+        with _offline() if cause else nullcontext():
+            return load()
     except (OSError, EntryNotFoundError, HFValidationError, HTTPError) as error:
+        if cause or _is_unreachable(error):
+            cause = cause or _words(error.__cause__ or error)
+            if of_hub:
+                _hub.cause = cause
+            raise _unreachable(name, cause, where) from error
         raise ConfigError(
-            f"{where}.pretrained: {name} {_missing(error)}; fetch it where there is a network (HF_HOME names the "
-            "cache), or name a file, or say false"
+            f"{where}.pretrained: {name} is neither in the hub's local cache nor to be had from the hub "
+            f"({_words(error)}); fetch it {ADVICE}, or name a file, or say false"
         ) from error
     except BROKEN as error:  # a fetch that was cut short
         raise ConfigError(f"{where}.pretrained: {name} is broken: {' '.join(str(error).split())[:200]}") from error
+
+
+class _Hub:
+    """Whether the hub can be reached: asked once a process, since its own library asks for minutes, file by file."""
+
+    def __init__(self) -> None:
+        self.cause: str | None = None  # None: not asked
+
+    def fault(self) -> str:
+        """Return why the hub cannot be reached, "" where it can; offline, its library says that itself."""
+        if constants.is_offline_mode():
+            return ""
+        if self.cause is None:
+            self.cause = self._asked()
+        return self.cause
+
+    def _asked(self) -> str:
+        found = [f"{constants.ENDPOINT} did not answer within {2 * PROBE_S:g} s"]
+        thread = threading.Thread(target=lambda: found.append(_probe()), daemon=True)  # a name server may hang, too
+        thread.start()
+        thread.join(2 * PROBE_S)
+        return found[-1]
+
+
+_hub = _Hub()
+
+
+def hub_is_unreachable() -> bool:
+    """Whether this process has asked the hub and got no answer."""
+    return bool(_hub.cause)
+
+
+def _probe() -> str:
+    try:
+        status = get_session().head(constants.ENDPOINT, timeout=PROBE_S).status_code
+    except (HTTPError, OSError) as error:
+        return f"{constants.ENDPOINT}: {_words(error)}"
+    return f"{constants.ENDPOINT} answers {status}" if status in NO_HUB else ""
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Let the hub's library look into its cache alone."""
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _unreachable(name: str, cause: str, where: str) -> Unreachable:
+    error = Unreachable(
+        f"{where}.pretrained: {name} is not in the hub's local cache, and the hub is unreachable ({cause}); "
+        f"fetch it {ADVICE}, or name a file, or say false"
+    )
+    error.name, error.cause = name, cause
+    return error
+
+
+def all_unreachable(wanted_by: Mapping[str, Sequence[str]], cause: str) -> str:
+    """Word that several weights cannot be had; wanted_by: the spaces that want each, by the weights' names."""
+    names = [f"{name} ({', '.join(dict.fromkeys(spaces))})" for name, spaces in wanted_by.items()]
+    return (
+        f"the hub is unreachable ({cause}), and its local cache lacks {len(names)} networks: {', '.join(names)}; fetch "
+        f"them {ADVICE}, or name files, or say pretrained: false"
+    )
 
 
 def called(params: Pretrained, published: str) -> str:
@@ -122,13 +207,8 @@ def misfit(name: str, network: str, cause: str, where: str = "model") -> ConfigE
     return ConfigError(f"{where}.pretrained: the weights {name} do not fit {network}: {' '.join(cause.split())[:300]}")
 
 
-def _missing(error: Exception) -> str:
-    unreachable = _is_unreachable(error)
-    cause = (error.__cause__ or error) if unreachable else error
-    words = " ".join(str(cause).split())[:200] or type(cause).__name__
-    if unreachable:
-        return f"is not in the hub's local cache, and the hub is unreachable ({words})"
-    return f"is neither in the hub's local cache nor to be had from the hub ({words})"
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _is_unreachable(error: Exception) -> bool:

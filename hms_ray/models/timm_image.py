@@ -1,6 +1,7 @@
 """Any image network of timm, by name."""
 
 import difflib
+import socket
 from functools import cache, partial
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from hms_ray.models._pooling import generalise
 from hms_ray.specs import InputSpec
 
 LAYOUT = "image"
+SILENT_S = 15.0  # that a host may be silent before it counts as unreachable
 ENOUGH = 0.9  # of a network's tensors: a deeper sibling finds fewer in the file, another head alone leaves more
 
 
@@ -99,7 +101,13 @@ def _published(arch: str) -> Source:
 
 
 def _from_url(url: str) -> State:
-    return torch.hub.load_state_dict_from_url(url, map_location="cpu", progress=False, weights_only=True)
+    """Fetch a file of another host; a host that accepts and never answers would be waited for without an end."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENT_S)
+    try:
+        return torch.hub.load_state_dict_from_url(url, map_location="cpu", progress=False, weights_only=True)
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _sizes(spec: InputSpec, params: Params) -> list[tuple[int, int]]:

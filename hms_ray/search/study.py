@@ -23,6 +23,7 @@ from hms_ray.crossval import (
     with_random_weights,
 )
 from hms_ray.datasets import Dataset
+from hms_ray.encoders import pretrained
 from hms_ray.epoch_choice import Rule
 from hms_ray.errors import ConfigError, TrialFailed, raise_all
 from hms_ray.execution import loggers
@@ -147,15 +148,21 @@ class Study:
         Raises:
             ConfigError: lists those that cannot be had, or are another network's.
         """
-        faults = []
+        faults, cause = [], ""
+        lacking: dict[str, list[str]] = {}
         for space in members(spaces):
             for run in variants(space):
                 try:
                     self._fetched(run.feature)
                     if (weights := self.weights(run)) is not None:
                         build_model(run, self.labels.task, weights)
+                except pretrained.Unreachable as error:
+                    lacking.setdefault(error.name, []).append(f"space {space.name}")
+                    cause, single = error.cause, f"space {space.name}: {error}"
                 except ConfigError as error:
                     faults.append(f"space {space.name}: {error}")
+        if lacking:
+            faults.insert(0, single if len(lacking) == 1 else pretrained.all_unreachable(lacking, cause))
         raise_all(dict.fromkeys(faults), ConfigError, "weights")
 
     @property

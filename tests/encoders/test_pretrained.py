@@ -1,22 +1,31 @@
 """Where weights are, how they are fetched, and what is said where they cannot be had."""
 
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 import torch
 from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
+from huggingface_hub.utils import get_session
 from safetensors.torch import save_file
 
 from hms_ray.encoders import pretrained
-from hms_ray.encoders.pretrained import Pretrained, Source, called, fetched, from_hub, source
+from hms_ray.encoders.pretrained import Pretrained, Source, Unreachable, called, fetched, from_hub, source
 from hms_ray.errors import ConfigError
 from hms_ray.params import parse
 
 WEIGHTS = {"a": torch.arange(3.0)}
 SENTENCE = "hf-hub:owner/name is neither in the hub's local cache nor to be had"
 PUBLISHED = Source("hf-hub:owner/published", dict)
+
+
+@pytest.fixture(autouse=True)
+def as_a_process_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known of the hub."""
+    monkeypatch.setattr(pretrained, "_hub", pretrained._Hub())
 
 
 @pytest.fixture
@@ -170,3 +179,71 @@ def test_a_file_that_is_deleted_after_the_check_is_named(tmp_path: Path) -> None
 
 def test_a_fetch_that_works_is_passed_on() -> None:
     assert fetched("x", lambda: WEIGHTS) is WEIGHTS
+
+
+@pytest.fixture
+def endpoint(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The hub's address, at which a listener accepts connections and never answers."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(pretrained, "PROBE_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        listener.settimeout(0.1)
+        yield listener
+
+
+def _connections(listener: socket.socket) -> int:
+    count = 0
+    try:
+        while True:
+            listener.accept()[0].close()
+            count += 1
+    except TimeoutError:
+        return count
+
+
+def test_a_hub_that_never_answers_is_asked_once(endpoint: socket.socket, snapshot: Path) -> None:
+    for name in ("owner/one", "owner/two", "owner/three"):
+        with pytest.raises(
+            Unreachable, match=rf"hf-hub:{name} is not in the hub's .* is unreachable \(http://127"
+        ) as e:
+            from_hub(name).load()
+        assert e.value.name == f"hf-hub:{name}"
+    assert _connections(endpoint) == 1
+    save_file(WEIGHTS, snapshot / "model.safetensors")
+    assert torch.equal(from_hub("owner/name").load()["a"], WEIGHTS["a"]), "the cache is still there"
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
+
+
+def test_a_hub_that_refuses_is_asked_once(endpoint: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint.close()
+    asked = []
+    monkeypatch.setattr(pretrained, "get_session", lambda: asked.append(1) or get_session())
+    for _ in range(3):
+        with pytest.raises(Unreachable, match=r"the hub is unreachable \(http://127.0.0.1:\d+: .*refused"):
+            from_hub("owner/name").load()
+    assert asked == [1]
+
+
+def test_a_connection_that_is_lost_later_is_noticed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    pretrained._hub.cause = ""  # it answered
+    offline = []
+
+    def download(repository: str, name: str) -> str:
+        offline.append(huggingface_hub.constants.HF_HUB_OFFLINE)
+        raise LocalEntryNotFoundError("check your connection") from ConnectionError("no route to host")
+
+    monkeypatch.setattr(pretrained, "hf_hub_download", download)
+    for _ in range(2):
+        with pytest.raises(Unreachable, match="no route to host"):
+            from_hub("owner/name").load()
+    assert offline[0] is False and offline[1] is True
+
+
+def test_several_networks_that_cannot_be_had_are_one_sentence() -> None:
+    said = pretrained.all_unreachable(
+        {"hf-hub:a/b": ["space x", "space y", "space x"], "hf-hub:c/d": ["space x"]}, "why"
+    )
+    assert said.startswith("the hub is unreachable (why), and its local cache lacks 2 networks: ")
+    assert "hf-hub:a/b (space x, space y), hf-hub:c/d (space x); fetch them where there is a network (HF_HOME" in said
