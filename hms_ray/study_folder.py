@@ -16,7 +16,7 @@ runs/<study>/
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +29,8 @@ LIBRARIES = ("ray", "torch", "timm", "optuna", "numpy", "pandas", "pyarrow", "sc
 IDENTITY = ("task", "data.fingerprint", "folds.k", "folds.fingerprint", "score", "epoch")
 KEYS = (*IDENTITY, "versions", "spaces")  # without these, study.json is none
 DECIDING = ("base.", "members.", "search.", "race.", "sampler.", "budget.trial_folds")  # of a space, for results
+MISSING = object()
+SHOWN = 100  # characters of a value that a message repeats
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -190,16 +192,8 @@ class StudyFolder:
             code = sources.files_of_code()
             files.write_json(self.study, {"versions": versions, "code": code, **identity, "spaces": {}})
         known = self.read_study()
-        faults = [
-            f"its {key} is {_dig(known, key)!r}, this run's is {_dig(identity, key)!r}"
-            for key in IDENTITY
-            if _dig(known, key) != _dig(identity, key)
-        ]
+        self.check(identity)
         ours, theirs = (content["data"].get("recordings", {}) for content in (known, identity))
-        faults += [
-            f"its {kind} recordings are others" for kind in sorted(ours.keys() & theirs) if ours[kind] != theirs[kind]
-        ]
-        raise_all(faults, ConfigError, f"{self.root} is a study of something else; choose another --study")
         if theirs.keys() - ours:  # fetched since the study began
             known = known | {"data": known["data"] | {"recordings": theirs | ours}}
             files.write_json(self.study, known)
@@ -214,6 +208,15 @@ class StudyFolder:
             now = {"versions": versions, "code": sources.files_of_code(), "earlier_code": earlier}
             files.write_json(self.study, known | now)
 
+    def check(self, identity: Mapping[str, Any]) -> None:
+        """Refuse what is not the study's own; arguments as in `claim`; before folds are dealt they have no fingerprint.
+
+        Raises:
+            ConfigError: says in words what differs, with both values.
+        """
+        found = _differences(self.read_study(), identity)
+        raise_all(found, ConfigError, f"{self.root} is a study of something else; choose another --study")
+
     @staticmethod
     def _other_code(known: Mapping[str, Any]) -> list[str]:
         """Say how the code that made the study differs from this one."""
@@ -225,10 +228,11 @@ class StudyFolder:
         """Record a space; under the same name only other limits, resources or loggers replace the old."""
         study = self.read_study()
         known = study["spaces"].get(check_id(name), resolved)
-        changed = [k for k in _differing(known, resolved) if k.startswith(DECIDING)]
+        changed = {key: both for key, both in _differing(known, resolved).items() if key.startswith(DECIDING)}
         if changed:
+            values = (f"{key} ({_shown(old)} there, {_shown(new)} now)" for key, (old, new) in changed.items())
             raise ConfigError(
-                f"{self.root} already holds a space {name!r} that differs in {', '.join(changed)}; "
+                f"{self.root} already holds a space {name!r} that differs in {', '.join(values)}; "
                 "choose another --study, or give the space another name"
             )
         files.write_json(self.study, study | {"spaces": study["spaces"] | {name: resolved}})
@@ -249,12 +253,70 @@ def _dig(content: dict[str, Any], dotted: str) -> Any:
     return content
 
 
-def _differing(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Return the dotted keys in which two nested dicts differ."""
-    found = []
+def _shown(value: Any) -> str:
+    """Return a value as a message repeats it."""
+    if value is MISSING:
+        return "not set"
+    return repr(value) if len(repr(value)) <= SHOWN else f"{repr(value)[: SHOWN - 4]} ..."
+
+
+def _differences(known: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
+    """Say in words in what a study and a run differ; what follows from another difference is not said again."""
+    ours, theirs = known["data"], identity["data"]
+    found = [] if ours["fingerprint"] == theirs["fingerprint"] else _of_the_labels(ours, theirs)
+    same_data = not found
+    if ours.get("name") == theirs.get("name"):
+        found += _unequal(_by_key("task", known["task"], identity["task"]))
+    found += _of_the_recordings(ours, theirs) if same_data else []
+    folds = known["folds"], identity["folds"]
+    same_count = folds[0]["k"] == folds[1]["k"]
+    if not same_count:
+        found += _unequal([("folds", folds[0]["k"], folds[1]["k"])])
+    rules = [*_by_key("score", known["score"], identity["score"]), ("epoch", known["epoch"], identity["epoch"])]
+    found += _unequal(rules)
+    others = folds[0]["fingerprint"] != folds[1]["fingerprint"] if "fingerprint" in folds[1] else bool(found)
+    if same_data and same_count and others:
+        found += _unequal([("seed", folds[0].get("seed"), folds[1].get("seed"))])
+    if same_data and same_count and others and not found:
+        found.append("its units are dealt to other folds, though the number of folds is the same")
+    return found
+
+
+def _of_the_labels(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Say in what the labels and units differ: the data set, its parameters, its size, or else some of its rows."""
+    found = _unequal([("data set", ours.get("name"), theirs.get("name"))])
+    found = found or _unequal(_by_key("data", ours.get("params", {}), theirs.get("params", {})))
+    if found:
+        return found
+    sizes = [f"{part.get('units')} units of {part.get('groups')} patients" for part in (ours, theirs)]
+    roots = ours.get("root"), theirs.get("root")
+    if sizes[0] != sizes[1]:
+        return [f"its data has {sizes[0]} ({roots[0]}), this run's has {sizes[1]} ({roots[1]})"]
+    return [f"its labels or units ({roots[0]}) differ from this run's ({roots[1]}), though both have {sizes[0]}"]
+
+
+def _of_the_recordings(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    known, now = ours.get("recordings", {}), theirs.get("recordings", {})
+    kinds = [kind for kind in sorted(known.keys() & now) if known[kind] != now[kind]]
+    which = f"its {' and '.join(kinds)} recordings ({ours.get('root')}) differ from this run's ({theirs.get('root')})"
+    return [f"{which}: files were added, removed, or changed in size"] if kinds else []
+
+
+def _by_key(where: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    return [(f"{where}.{key}", ours.get(key), theirs.get(key)) for key in dict.fromkeys([*ours, *theirs])]
+
+
+def _unequal(values: Iterable[tuple[str, Any, Any]]) -> list[str]:
+    return [f"its {word} is {ours!r}, this run's is {theirs!r}" for word, ours, theirs in values if ours != theirs]
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys in which two nested dicts differ, with both values."""
+    found = {}
     for key in sorted(old.keys() | new.keys()):
-        if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
-            found += _differing(old[key], new[key], f"{prefix}{key}.")
-        elif old.get(key) != new.get(key):
-            found.append(f"{prefix}{key}")
+        values = old.get(key, MISSING), new.get(key, MISSING)
+        if isinstance(values[0], dict) and isinstance(values[1], dict):
+            found |= _differing(*values, f"{prefix}{key}.")
+        elif old.get(key) != new.get(key):  # a key that is new and null was left out of an older study
+            found[f"{prefix}{key}"] = values
     return found

@@ -95,11 +95,8 @@ def _read_members(folder: StudyFolder, study: dict[str, Any]) -> Stack:
         )
     members = stack([OofTable.read(folder.oof(trial)) for trial in ids])
     known = {"data": members.data_fingerprint, "folds": members.folds_fingerprint}
-    faults = [
-        f"their {key} fingerprint is {found!r}, the study's is {study[key]['fingerprint']!r}"
-        for key, found in known.items()
-        if found != study[key]["fingerprint"]
-    ]
+    what = {"data": "their units or labels are not the study's", "folds": "their folds are not the study's"}
+    faults = [what[key] for key, found in known.items() if found != study[key]["fingerprint"]]
     raise_all(faults, ConfigError, f"the out-of-fold tables of {folder.root} are not of this study")
     return members
 

@@ -219,17 +219,20 @@ def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path, force: 
             warm_start.check(space)
     dataset = load_dataset(root, run)
     oof.population(dataset.units["votes"].to_numpy(), run.score.min_votes)
-    table = _folds(folder, dataset, run)
-    _check_runs(spaces, dataset, table["fold"].to_numpy())
     identity = {
         "task": dataset.task.to_dict(),
         "data": dataset.identity() | {"params": run.data.params.model_dump()},
-        "folds": {"k": run.folds, "seed": run.seed, "fingerprint": folds.fingerprint(table)},
+        "folds": {"k": run.folds, "seed": run.seed},  # and a fingerprint, once they are dealt
         "score": {"min_votes": run.score.min_votes},
         "epoch": run.epoch,
     }
-    study = Study(folder, dataset, Labels.of(dataset, table), run.score, run.epoch, identity, force)
     if folder.study.is_file():  # a study of something else is refused before hours of preparation
+        folder.check(identity)
+    table = _folds(folder, dataset, run)
+    _check_runs(spaces, dataset, table["fold"].to_numpy())
+    identity["folds"] |= {"fingerprint": folds.fingerprint(table)}
+    study = Study(folder, dataset, Labels.of(dataset, table), run.score, run.epoch, identity, force)
+    if folder.study.is_file():
         study.begin(spaces)
     return study
 

@@ -286,7 +286,7 @@ def test_tables_of_other_folds_are_refused(make_study, tmp_path):
     folder = make_study(tmp_path)
     study = folder.read_study()
     files.write_json(folder.study, {**study, "folds": {**study["folds"], "fingerprint": "others"}})
-    with pytest.raises(ConfigError, match="their folds fingerprint is 'folds', the study's is 'others'"):
+    with pytest.raises(ConfigError, match="are not of this study: their folds are not the study's"):
         fit_study(folder)
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from hms_ray import files
+from hms_ray.encoders import pretrained
 from hms_ray.errors import ConfigError, DataError
 from hms_ray.search.journal import Journal
 from hms_ray.search.settings import Sampler
@@ -48,15 +49,20 @@ def test_a_second_space_joins(toy):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"folds": 2}, r"its folds.k is 3, this run's is 2"),
-        ({"seed": 1}, r"its folds.fingerprint is '\w+', this run's is '\w+'"),
-        ({"score": {"min_votes": 5}}, r"its score is {'min_votes': 10}, this run's is {'min_votes': 5}"),
+        ({"folds": 2}, r"its folds is 3, this run's is 2"),
+        ({"seed": 1}, r"choose another --study: its seed is 0, this run's is 1$"),
+        ({"score": {"min_votes": 5}}, r"choose another --study: its score.min_votes is 10, this run's is 5$"),
+        ({"epoch": "last"}, r"choose another --study: its epoch is 'cross_fitted', this run's is 'last'$"),
+        ({"data": {"name": "hms", "rows": "eeg"}}, r"another --study: its data.rows is 'period', this run's is 'eeg'$"),
+        ({"seed": 1, "epoch": "last"}, r"(?s)2 faults.*its epoch is 'cross_fitted'.*its seed is 0"),
         (
-            {"data": {"name": "hms", "rows": "eeg"}},
-            r"folds.parquet: folds of 24 other units; the data has 12. Choose another",
+            {"model": {"name": "basic_cnn", "width": 8, "depth": 2}},
+            r"a space 'toy' that differs in base.model.width \(4 there, 8 now\);",
         ),
-        ({"model": {"name": "basic_cnn", "width": 8, "depth": 2}}, r"a space 'toy' that differs in base.model.width;"),
-        ({"search": {"model.width": {"int": [4, 8]}}}, r"a space 'toy' that differs in search.model.width;"),
+        (
+            {"search": {"model.width": {"int": [4, 8]}}},
+            r"a space 'toy' that differs in search.model.width \(not set there, {'int': \[4, 8\]} now",
+        ),
     ],
 )
 def test_what_differs_from_the_study_is_named_and_nothing_is_written(toy, change, sentence):
@@ -66,14 +72,38 @@ def test_what_differs_from_the_study_is_named_and_nothing_is_written(toy, change
     assert snapshot(toy.folder) == before
 
 
+def test_networks_of_an_unreachable_hub_are_named_once_each(toy, monkeypatch):
+    def fetch(part):
+        if part.params.width == 4:
+            return None
+        name = f"hf-hub:owner/{part.params.width}"
+        raise pretrained._unreachable(name, "no route to host", "model")
+
+    monkeypatch.setattr(
+        "hms_ray.search.study.fetch_weights", lambda part: fetch(part) if part.kind == "models" else None
+    )
+    choices = {"model.width": {"choice": [8, 16]}, "model.depth": {"choice": [2, 3]}}
+    one, two = toy.make_space("one", choices), toy.make_space("two", choices, model={"name": "basic_cnn", "width": 8})
+    with pytest.raises(ConfigError) as caught:
+        toy.study.fetch([one, two])
+    wanted = "hf-hub:owner/8 (space one, space two), hf-hub:owner/16 (space one, space two)"
+    assert f"(no route to host), and its local cache lacks 2 networks: {wanted}; fetch them where" in str(caught.value)
+    with pytest.raises(ConfigError, match=r"weights: space two: model.pretrained: hf-hub:owner/8 is not in the hub's"):
+        toy.study.fetch([toy.make_space("two", model={"name": "basic_cnn", "width": 8})])
+
+
 def test_other_data_is_refused(toy, tmp_path, make_hms_folder):
     other = make_hms_folder(tmp_path / "other", seed=1, rows=330)
-    with pytest.raises(ConfigError, match=r"its spectrogram recordings are others"):
+    with pytest.raises(
+        ConfigError, match=r"its spectrogram recordings \(.*\) differ from this run's \(.*/other\): files were"
+    ):
         toy.open(toy.folder, [toy.space], other)
 
 
 def test_more_data_is_refused(toy, tmp_path, make_hms_folder):
-    with pytest.raises(ConfigError, match=r"folds of 24 other units; the data has 28. Choose another --study"):
+    with pytest.raises(
+        ConfigError, match=r"its data has 24 units of 6 patients \(.*\), this run's has 28 units of 7 pat.*\)$"
+    ):
         toy.open(toy.folder, [toy.space], make_hms_folder(tmp_path / "other", patients=7))
 
 
