@@ -291,8 +291,6 @@ def _run(arguments: argparse.Namespace, work: Callable[..., Any]) -> None:
     overrides = list(arguments.set)
     overrides += [f"folds={arguments.folds}"] if arguments.folds is not None else []
     overrides += [f"budget.trials={arguments.trials}"] if arguments.trials is not None else []
-    if arguments.smoke and (arguments.trials, arguments.folds) != (None, None):
-        raise ConfigError("--smoke sets the number of trials and folds itself; leave out --trials and --folds")
     spaces = [space.load(name, tuple(overrides)) for name in arguments.space]
     if arguments.smoke:
         spaces = [space.small(item, overrides) for item in spaces]
@@ -305,10 +303,10 @@ def _run(arguments: argparse.Namespace, work: Callable[..., Any]) -> None:
 
 
 def _ensemble(arguments: argparse.Namespace) -> None:
-    from hms_ray.ensemble import Limits, check_pool
+    from hms_ray.ensemble import check_pool
 
     check_pool(arguments.pool)
-    folder = StudyFolder(arguments.study)
+    folder = StudyFolder(arguments.study) if arguments.oof else _study(arguments)
     named = [option for option in (arguments.labels, arguments.columns, arguments.ids) if option is not None]
     if arguments.oof:
         _import(arguments, folder)
@@ -316,6 +314,8 @@ def _ensemble(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             "--labels, --columns, --ids and --allow-missing say how to read the files of --oof; give --oof"
         )
+    from hms_ray.ensemble import Limits
+
     limits = Limits(arguments.max_members, arguments.max_per_space, tolerance=arguments.tolerance)
     _fit(folder, arguments.min_votes, arguments.pool, limits)
 
@@ -335,13 +335,21 @@ def _import(arguments: argparse.Namespace, folder: StudyFolder) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    print(_write_report(StudyFolder(arguments.study), arguments.out))
+    print(_write_report(_study(arguments), arguments.out))
+
+
+def _study(arguments: argparse.Namespace) -> StudyFolder:
+    """Return the study that is asked for, or say that it is none, before anything large is imported."""
+    folder = StudyFolder(arguments.study)
+    folder.read_study()
+    return folder
 
 
 def _predict(arguments: argparse.Namespace) -> None:
+    folder = _study(arguments)
     from hms_ray.predict import predict
 
-    rows = predict(StudyFolder(arguments.study), _named(arguments), arguments.out)
+    rows = predict(folder, _named(arguments), arguments.out)
     print(f"{arguments.out}: {rows} rows")
 
 
@@ -459,7 +467,7 @@ def _with_interval(estimate: dict[str, float | None], sign: str = "") -> str:
 
 def _write_report(folder: StudyFolder, out: Path | None) -> Path:
     from hms_ray.report.page import write_report
-    from hms_ray.search.journal import trials_table
+    from hms_ray.search.trials_table import trials_table
 
     return write_report(folder, trials_table(folder), out)
 

@@ -1,4 +1,9 @@
-"""Atomic writes, checked reads, and fingerprints: a reader never sees half a file."""
+"""Atomic writes, checked reads, and fingerprints: a reader never sees half a file.
+
+pandas, pyarrow and YAML are imported by the functions that need them: most commands begin, and some end, without.
+"""
+
+from __future__ import annotations
 
 import errno
 import hashlib
@@ -8,15 +13,15 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from hms_ray.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 PARQUET_MAGIC = b"PAR1"
 METADATA_KEY = b"hms_ray"
@@ -67,6 +72,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write an array of numbers as .npy atomically."""
+    import numpy as np
+
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.save(file, array, allow_pickle=False)
 
@@ -91,11 +98,16 @@ def read_json(path: Path) -> Any:
 
 def write_yaml(path: Path, content: Any) -> None:
     """Write YAML atomically, keys in their order."""
+    import yaml
+
     write_text(path, yaml.safe_dump(content, sort_keys=False))
 
 
 def write_table(path: Path, table: pd.DataFrame, metadata: dict[str, Any] | None = None) -> None:
     """Write parquet atomically; `metadata` goes as JSON into the schema."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     if metadata is not None:
         arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), METADATA_KEY: json.dumps(metadata)})
@@ -118,6 +130,9 @@ def read_channels(path: Path, columns: Sequence[str]) -> np.ndarray:
     Raises:
         DataError: as in read_table, or a column does not hold numbers.
     """
+    import numpy as np
+    import pyarrow as pa
+
     table = _read_arrow(path, columns)
     channels = np.empty((len(columns), table.num_rows), dtype=np.float32)
     for i, name in enumerate(columns):
@@ -193,6 +208,9 @@ def _existing(path: Path) -> Path:
 @contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     """Open a parquet file; whatever is broken in it becomes a DataError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     check_parquet(path)
     try:
         with pq.ParquetFile(path) as file:

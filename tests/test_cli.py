@@ -76,10 +76,14 @@ def test_kaggle_as_data_is_fetched_or_refused_in_one_sentence(here, capsys, monk
     assert no_study_was_begun(here)
 
 
-def test_smoke_sets_its_own_trials_and_folds(here, capsys):
-    said = refused(capsys, "search", "--space", "toy", "--smoke", "--trials", 5)
-    assert "--smoke sets the number of trials and folds itself" in said
-    assert no_study_was_begun(here)
+def test_smoke_takes_trials_and_folds_from_the_command_line(here, monkeypatch, hms_folder):
+    asked = []
+    monkeypatch.setattr("hms_ray.search.driver.search", lambda study, spaces, *_: asked.append(spaces))
+    monkeypatch.setattr("hms_ray.cli._fit_and_report", lambda *_: None)
+    common = ["search", "--space", "toy", "--smoke", "--data", str(hms_folder)]
+    for extra in ([], ["--trials", "5", "--folds", "3"], ["--trials", "1"]):
+        assert main([*common, *extra]) == 0
+    assert [(space.budget.trials, space.run.folds) for [space] in asked] == [(2, 2), (5, 3), (1, 2)]
 
 
 @pytest.mark.parametrize("trials", ["0", "-3"])

@@ -227,6 +227,40 @@ def test_a_room_does_without_a_library_at_run_time(repository: Path, room: str, 
     assert library not in _loaded_by(modules)
 
 
+LIGHT = {"torch", "ray", "optuna", "timm", "transformers", "sklearn"}  # what a verb that trains nothing does without
+
+
+def _loaded_by_verb(argv: list[str], code: int) -> set[str]:
+    """Return the top-level libraries in memory after a fresh process ran a verb, which ended with that status."""
+    program = f"import sys\nfrom hms_ray.cli import main\ncode = main({argv!r})\nprint(code, *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = done.stdout.splitlines()[-1].split()
+    assert found[0] == str(code), done.stderr
+    return {name.partition(".")[0] for name in found[1:]}
+
+
+@pytest.mark.parametrize(
+    ("argv", "without"),
+    [
+        (["report", "--study", "none"], {"pandas", "pyarrow", "scipy", "numpy"}),
+        (["predict", "--study", "none", "--out", "a.csv"], {"pandas", "pyarrow", "scipy", "numpy"}),
+        (["ensemble", "--study", "none"], {"pandas", "pyarrow", "scipy"}),
+    ],
+)
+def test_a_missing_study_is_told_before_anything_large_is_imported(argv: list[str], without: set[str]) -> None:
+    assert not _loaded_by_verb(argv, 2) & (LIGHT | without)
+
+
+def test_the_command_line_begins_without_the_libraries() -> None:
+    assert not _loaded_by(["hms_ray.cli"]) & (LIGHT | {"numpy", "pandas", "pyarrow", "scipy", "pydantic"})
+
+
+@pytest.mark.parametrize("module", ["report.page", "search.trials_table", "search.records"])
+def test_a_report_is_written_without_what_trains_and_searches(module: str) -> None:
+    assert not _loaded_by([f"hms_ray.{module}"]) & LIGHT
+
+
 @pytest.mark.parametrize("module", ["mailbox", "losses"])
 def test_processes_that_only_hand_on_do_without_torch(module: str) -> None:
     assert "torch" not in _loaded_by([f"hms_ray.execution.{module}"])

@@ -14,10 +14,10 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.optimize import nnls
 
+from hms_ray.ensemble import TOLERANCE
 from hms_ray.ensemble._terms import blocks
 from hms_ray.ensemble._threads import on_one_thread
 
-TOLERANCE = 1e-9
 MAX_ITERATIONS = 200
 RIDGE = 1e-13  # on a Hessian of unit diagonal: identical members make it singular
 DEEPEST = 0.95  # no pooled prediction may lose more than this share in one step: near 0 the quadratic model is blind

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hms_ray.ensemble.linear_pool import TOLERANCE
+from hms_ray.ensemble import TOLERANCE
 from hms_ray.report import words
 
 NAMES = {

@@ -10,23 +10,23 @@ import math
 import os
 import platform
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 import optuna
-import pandas as pd
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from hms_ray.errors import ConfigError
 from hms_ray.search import warm_start
-from hms_ray.search.journal_file import JournalFile, opened, own_score, read_trials
-from hms_ray.search.ranges import spelled
+from hms_ray.search.journal_file import JournalFile, opened
 from hms_ray.search.samplers import Proposer
-from hms_ray.search.space import Space, own_params
+from hms_ray.search.space import Space
+from hms_ray.search.trials_table import COLUMNS as COLUMNS
+from hms_ray.search.trials_table import (
+    trials_table as trials_table,  # what reads a journal stands beside what writes it
+)
 from hms_ray.study_folder import StudyFolder
-
-COLUMNS = ["trial", "space", "number", "state", "value", "score", "estimate", "fidelity", "seconds", "cause", "params"]
 
 
 @contextmanager
@@ -189,29 +189,3 @@ class Journal:
             known += [params for params in warm_start.configurations(self.space) if params not in known]
             self.study.set_user_attr("starts", known)
         return self.study.user_attrs["starts"]
-
-
-def trials_table(folder: StudyFolder) -> pd.DataFrame:
-    """Return one row a trial of every space.
-
-    trial, space, number, state, value (NaN unless COMPLETE), score (of its own predictions), estimate and fidelity
-    (NaN unless PRUNED), seconds, cause (of a stop or a failure), params
-    """
-    return pd.DataFrame([_row(space, trial) for space, trial in read_trials(folder.journal)], columns=COLUMNS)
-
-
-def _row(space: str, trial: FrozenTrial) -> Mapping[str, Any]:
-    nan, attrs = float("nan"), trial.user_attrs
-    return {
-        "trial": f"{space}-{trial.number:04d}",
-        "space": space,
-        "number": trial.number,
-        "state": trial.state.name,
-        "value": trial.value if trial.state == TrialState.COMPLETE else nan,
-        "score": own_score(trial),
-        "estimate": attrs.get("estimate", nan),
-        "fidelity": attrs.get("fidelity", nan),
-        "seconds": attrs.get("seconds", nan),
-        "cause": attrs.get("cause", ""),
-        "params": {path: spelled(value) for path, value in own_params(trial.params).items()},
-    }

@@ -11,16 +11,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from hms_ray.errors import DataError
+from hms_ray.search.records import Record, damage, parsed
 
 log = logging.getLogger(__name__)
-
-Record = dict[str, Any]
 
 
 class JournalFile(BaseJournalBackend):
@@ -47,8 +44,8 @@ class JournalFile(BaseJournalBackend):
             file.seek(self.starts[log_number_from])
             for number, line in enumerate(file, log_number_from):
                 if broken:
-                    raise _damage(self.path, broken, "not a record")
-                record = _parsed(line)
+                    raise damage(self.path, broken, "not a record")
+                record = parsed(line)
                 if record is None:
                     broken = number + 1
                     continue
@@ -79,7 +76,7 @@ class JournalFile(BaseJournalBackend):
         """Cut off a last line that a crash left unfinished. Only who holds the study may do this."""
         content = self.path.read_bytes() if self.path.is_file() else b""
         last = content[content.rfind(b"\n", 0, max(0, len(content) - 1)) + 1 :]
-        if not last or _parsed(last) is not None:
+        if not last or parsed(last) is not None:
             return
         os.truncate(self.path, len(content) - len(last))
         log.warning(
@@ -112,7 +109,7 @@ def opened(file: JournalFile) -> JournalStorage:
     try:
         return JournalStorage(file)
     except (KeyError, TypeError, ValueError, AssertionError) as error:  # whatever Optuna meets in a damaged record
-        raise _damage(file.path, len(file.starts) - 1, f"a record that cannot be ({error!r})") from error
+        raise damage(file.path, len(file.starts) - 1, f"a record that cannot be ({error!r})") from error
 
 
 def read_trials(path: Path) -> list[tuple[str, FrozenTrial]]:
@@ -129,21 +126,3 @@ def read_trials(path: Path) -> list[tuple[str, FrozenTrial]]:
 def own_score(trial: FrozenTrial) -> float:
     """Return the score of a complete trial's own predictions, whatever its sampler was told; NaN for others."""
     return trial.user_attrs.get("score", trial.value) if trial.state == TrialState.COMPLETE else math.nan
-
-
-def _damage(path: Path, line: int, what: str) -> DataError:
-    return DataError(
-        f"{path}, line {line}: {what}. Only a last line that a crash cut short can be mended: put the file back from "
-        "a copy, or choose another --study"
-    )
-
-
-def _parsed(line: bytes) -> Record | None:
-    """Return the record of a line, or None where it is no whole one."""
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        record = json.loads(line)
-    except ValueError:  # no JSON, or no UTF-8
-        return None
-    return record if isinstance(record, dict) and "op_code" in record else None

@@ -4,7 +4,6 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,14 +128,6 @@ def parse_range(path: str, content: Any) -> tuple[Range | None, list[str]]:
     if fault:
         return None, [f"search.{path}: {fault}"]
     return _make(path, when, forms[0], content[forms[0]]), []
-
-
-def spelled(value: Any) -> Any:
-    """Return a choice that Optuna holds as the space spells it: sections are held as JSON."""
-    if isinstance(value, str) and value.startswith(("{", "[")):
-        with suppress(json.JSONDecodeError):
-            return json.loads(value)
-    return value
 
 
 def _make(path: str, when: dict[str, tuple[Any, ...]], form: str, values: list[Any]) -> Range:

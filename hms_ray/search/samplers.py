@@ -24,7 +24,8 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from hms_ray import seeds
 from hms_ray.errors import ConfigError
-from hms_ray.search.space import MEMBER, Space
+from hms_ray.search.records import MEMBER
+from hms_ray.search.space import Space
 
 
 def check(space: Space) -> None:

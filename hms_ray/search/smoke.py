@@ -16,7 +16,9 @@ def smoke_run(
 
     fixed: dotted paths that the user has set, which stay as they are
     """
-    content = copy.deepcopy(dict(base)) | {"folds": 2}
+    content = copy.deepcopy(dict(base))
+    if not _touched("folds", fixed):
+        content["folds"] = 2
     if "stages" not in smoke and not _touched("stages", fixed):
         content["stages"] = [{**stage, "epochs": min(stage["epochs"], 2)} for stage in content["stages"]]
     for section in ("feature", "model"):

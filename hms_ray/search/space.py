@@ -23,6 +23,7 @@ from hms_ray.search import space_files
 from hms_ray.search.paths import covers, get, put, replaced
 from hms_ray.search.range_checks import FIXED, holds, parse_ranges
 from hms_ray.search.ranges import Range
+from hms_ray.search.records import MEMBER
 from hms_ray.search.settings import SETTINGS, Budget, Log, Race, Resources, Sampler
 from hms_ray.search.smoke import fits, smoke_run
 from hms_ray.study_folder import check_id
@@ -30,7 +31,6 @@ from hms_ray.study_folder import check_id
 SECTIONS = ("description", "base", "search", "smoke", *SETTINGS)
 OF_A_UNION = ("description", "spaces", *SETTINGS)
 RUN = tuple(places_of(Sections))  # the paths that every run has
-MEMBER = "space"  # the dimension of a union that says which of its spaces a trial is of
 
 
 @dataclass(frozen=True)
@@ -129,12 +129,6 @@ class Union(Space):
         name = trial.suggest_categorical(MEMBER, [member.name for member in self.spaces])
         member = next(member for member in self.spaces if member.name == name)
         return member.suggest(_Prefixed(trial, f"{name}."))
-
-
-def own_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a trial's parameters by the run's paths: those of a union's trial without the name of its space."""
-    prefix = f"{params[MEMBER]}." if MEMBER in params else ""
-    return {path.removeprefix(prefix): value for path, value in params.items()}
 
 
 class _Prefixed:
@@ -284,16 +278,21 @@ def parse(name: str, content: Mapping[str, Any]) -> Space:
 def small(space: Space, overrides: Sequence[str] = ()) -> Space:
     """Return the space as `--smoke` runs it: two trials, two folds, random weights, and what the space says of it.
 
-    overrides: `key=value`, with which it was loaded; what they set stays
+    overrides: `key=value`, with which it was loaded; what they set stays, the number of trials and folds too
     """
-    budget = Budget(trials=2, trial_folds=1, finalists=2)
+    fixed = [override.partition("=")[0] for override in overrides]
+    own = {key for key in Budget.model_fields if f"budget.{key}" in fixed}
+    budget = Budget(
+        **{"trials": 2, "trial_folds": 1, "finalists": 2} | {key: getattr(space.budget, key) for key in own}
+    )
     if isinstance(space, Union):
         names = [member.name for member in space.spaces]
         members = tuple(small(member, _for_member(overrides, member.name, names)) for member in space.spaces)
         search = {path: value for path, value in space.search.items() if path == MEMBER or _is_of(path, members)}
         return replace(space, base=members[0].base, search=search, spaces=members, budget=budget, sampler=Sampler())
-    fixed = [override.partition("=")[0] for override in overrides]
     content, found = smoke_run(space.run.content, space.smoke, fixed)
+    if budget.trial_folds > content["folds"]:
+        found.append(f"budget.trial_folds: must not exceed folds ({content['folds']}), but got {budget.trial_folds}")
     raise_all(found, ConfigError, f"space {space.name}, as --smoke runs it")
     ranges = tuple(item for item in space.ranges if fits(item, content, space.smoke))
     search = {item.path: space.search[item.path] for item in ranges}

@@ -13,8 +13,8 @@ from hms_ray import files
 from hms_ray.errors import ConfigError
 from hms_ray.search.journal_file import own_score, read_trials
 from hms_ray.search.paths import get, put
-from hms_ray.search.ranges import spelled
-from hms_ray.search.space import MEMBER, Space, own_params
+from hms_ray.search.records import MEMBER, own_params, spelled
+from hms_ray.search.space import Space
 from hms_ray.study_folder import StudyFolder
 
 

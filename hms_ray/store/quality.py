@@ -1,15 +1,19 @@
 """How good recordings are, measured as they are read, and which examples are trained on by it. All are scored."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from hms_ray.datasets import Examples, Windows
 from hms_ray.params import Params
-from hms_ray.recordings import RecordingKind
+
+if TYPE_CHECKING:
+    from hms_ray.datasets import Examples, Windows
+    from hms_ray.recordings import RecordingKind
 
 MEASURES = ("nan", "flat", "outliers", "missing")
 

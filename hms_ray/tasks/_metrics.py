@@ -100,9 +100,7 @@ def calibration_errors(targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, size: int) -> np.ndarray:
     """Return counts (size, size) of answers (N,) that are numbers below `size`: the true by the predicted."""
-    from sklearn.metrics import confusion_matrix  # here and not above: it takes a second, and few ask for metrics
-
-    return confusion_matrix(truth, predicted, labels=np.arange(size))
+    return np.bincount(truth * size + predicted, minlength=size * size).reshape(size, size)
 
 
 def one_against_rest(truth: np.ndarray, predicted: np.ndarray) -> Mapping[str, Any]:
@@ -110,24 +108,20 @@ def one_against_rest(truth: np.ndarray, predicted: np.ndarray) -> Mapping[str, A
 
     truth, predicted: bool (N, K)
     """
-    from sklearn.metrics import precision_recall_fscore_support, recall_score
-
-    found = []
-    for true, said in zip(truth.T.astype(int), predicted.T.astype(int), strict=True):
-        precision, recall, f1, _ = precision_recall_fscore_support(true, said, average="binary", zero_division=np.nan)
-        specificity = recall_score(true, said, pos_label=0, zero_division=np.nan)
-        found.append((precision, recall, specificity, f1))
-    names = ("precision", "recall", "specificity", "f1")
-    by_class = dict(zip(names, np.array(found, dtype=float).T, strict=True))
-    return {"support": truth.sum(0), **by_class, "micro_f1": _micro_f1(truth, predicted)}
+    right, true, said = (truth & predicted).sum(0), truth.sum(0), predicted.sum(0)
+    return {
+        "support": true,
+        "precision": _shares(right, said),
+        "recall": _shares(right, true),
+        "specificity": _shares((~truth & ~predicted).sum(0), len(truth) - true),
+        "f1": _shares(2 * right, true + said),
+        "micro_f1": float(_shares(2 * right.sum(), true.sum() + said.sum())),
+    }
 
 
 def aurocs(truth: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """Return the area under the ROC curve of each class (K,), NaN where all or none are of it; truth bool (N, K)."""
-    from sklearn.metrics import roc_auc_score
-
-    columns = zip(truth.T, probs.T, strict=True)
-    return np.array([roc_auc_score(*its) if its[0].any() and not its[0].all() else np.nan for its in columns])
+    return np.array([_auroc(*columns) for columns in zip(truth.T, probs.T, strict=True)])
 
 
 def threshold(truth: np.ndarray, probs: np.ndarray, usual: float) -> float:
@@ -158,10 +152,17 @@ def _above(thresholds: np.ndarray, values: np.ndarray) -> np.ndarray:
     return len(values) - np.searchsorted(np.sort(values), thresholds, side="right")
 
 
-def _micro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """2 * right / (true + predicted); NaN where nothing is true and nothing predicted."""
-    asked = int(truth.sum()) + int(predicted.sum())
-    return 2 * int((truth & predicted).sum()) / asked if asked else float("nan")
+def _shares(some: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Return some / of; NaN where there is nothing to take a share of."""
+    return np.divide(some, of, out=np.full(np.shape(of), np.nan), where=of > 0)
+
+
+def _auroc(truth: np.ndarray, probs: np.ndarray) -> float:
+    """Return the share of (yes, no) pairs of units in order, ties counting half; truth bool (N,), probs (N,)."""
+    _, place = np.unique(probs, return_inverse=True)
+    yes, no = (np.bincount(place[mask], minlength=place.max() + 1) for mask in (truth, ~truth))
+    pairs = int(yes.sum()) * int(no.sum())
+    return float(yes @ (no.cumsum() - no / 2)) / pairs if pairs else float("nan")
 
 
 def _mean_of_known(values: np.ndarray) -> float:

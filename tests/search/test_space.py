@@ -10,7 +10,7 @@ import yaml
 from hms_ray import config
 from hms_ray.config import parse_run, try_run
 from hms_ray.errors import ConfigError
-from hms_ray.search import range_checks, space
+from hms_ray.search import range_checks, records, space
 from hms_ray.search.paths import put
 from hms_ray.search.space import parse
 
@@ -354,7 +354,7 @@ def test_a_trial_of_a_union_is_a_trial_of_one_of_its_spaces(union):
         seen.add(name)
         assert all(path == "space" or path.startswith(f"{name}.") for path in trial.params)
         member = space.load(name)
-        params = {path: value for path, value in space.own_params(trial.params).items() if path != "space"}
+        params = {path: value for path, value in records.own_params(trial.params).items() if path != "space"}
         assert run == member.suggest(optuna.trial.FixedTrial(params)), "as if the space stood alone"
     assert seen == {"wide", "deep"}
 
@@ -660,6 +660,16 @@ def test_what_the_user_sets_stays_in_a_smoke_run():
     small = space.small(made(base=base, smoke=smoke), ["stages.0.epochs=1", "optim.batch=7", "model.width=32"]).run
     assert (small.stages[0].epochs, small.stages[0].lr) == (1, 0.5), "the rest of the section is the smoke run's"
     assert small.optim.batch == 7 and small.model.params.width == 32
+
+
+def test_trials_and_folds_that_the_user_sets_are_those_of_a_smoke_run(union):
+    overrides = ("folds=4", "budget.trials=7")
+    for name in ("wide", "both"):
+        small = space.small(space.load(name, overrides), overrides)
+        assert (small.budget.trials, small.budget.trial_folds, small.budget.finalists) == (7, 1, 2)
+        assert {member.run.folds for member in small.members} == {4}
+    with pytest.raises(ConfigError, match=r"budget.trial_folds: must not exceed folds \(2\), but got 3"):
+        space.small(space.load("wide", ("budget.trial_folds=3",)), ("budget.trial_folds=3",))
 
 
 def test_weights_that_the_user_names_are_those_of_a_smoke_run():
