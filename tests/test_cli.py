@@ -16,6 +16,7 @@ from hms_ray import __version__, cli
 from hms_ray.cli import main
 from hms_ray.ensemble import Limits
 from hms_ray.errors import SearchAborted
+from hms_ray.study_folder import StudyFolder
 
 BASE = {
     "data": {"name": "hms"},
@@ -201,7 +202,6 @@ def test_data_that_is_no_competition_folder(here, capsys, data):
 def test_a_study_of_other_data_or_folds_is_refused(here, capsys, hms_folder, make_hms_folder):
     from hms_ray.search.space import load
     from hms_ray.search.study import open_study
-    from hms_ray.study_folder import StudyFolder
 
     folder = StudyFolder(here / "study")
     open_study(folder, [load("toy")], hms_folder).begin([load("toy")])
@@ -235,6 +235,7 @@ def test_the_ensembles_options_reach_the_fit(monkeypatch, capsys):
     seen = []
     monkeypatch.setattr("hms_ray.ensemble.fit_study", lambda *arguments: seen.append(arguments))
     monkeypatch.setattr(cli, "_summary", lambda _: ["done"])
+    monkeypatch.setattr(cli, "_study", lambda arguments: StudyFolder(arguments.study))  # it need not exist
     limits = ["--max-members", "3", "--max-per-space", "1", "--tolerance", "1e-4"]
     assert main(["ensemble", "--study", "s", "--pool", "linear", "--min-votes", "5", *limits]) == 0
     assert main(["ensemble", "--study", "s"]) == 0

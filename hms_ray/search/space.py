@@ -281,10 +281,8 @@ def small(space: Space, overrides: Sequence[str] = ()) -> Space:
     overrides: `key=value`, with which it was loaded; what they set stays, the number of trials and folds too
     """
     fixed = [override.partition("=")[0] for override in overrides]
-    own = {key for key in Budget.model_fields if f"budget.{key}" in fixed}
-    budget = Budget(
-        **{"trials": 2, "trial_folds": 1, "finalists": 2} | {key: getattr(space.budget, key) for key in own}
-    )
+    own = {key: getattr(space.budget, key) for key in Budget.model_fields if f"budget.{key}" in fixed}
+    budget = Budget(**{"trials": 2, "trial_folds": 1, "finalists": 2} | own)
     if isinstance(space, Union):
         names = [member.name for member in space.spaces]
         members = tuple(small(member, _for_member(overrides, member.name, names)) for member in space.spaces)
