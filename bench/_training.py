@@ -18,6 +18,7 @@ from bench._words import per_second, ratio
 from hms_ray import lookup
 from hms_ray.augment._compose import Batch, apply_all
 from hms_ray.datasets import Dataset, first_step
+from hms_ray.epoch_choice import EVERY
 from hms_ray.models import timm_image
 from hms_ray.params import Params
 from hms_ray.recordings import SPECTROGRAM
@@ -102,7 +103,7 @@ def _learner(data: TrainingData, device: torch.device, options: argparse.Namespa
     """Return what trains a fold, its epochs of so many batches, all full."""
     network = timm_image.Params(arch=ARCH, pretrained=False)
     build = partial(timm_image.build, data.inputs.spec, len(data.task.classes), network)
-    recipe = Recipe(build, (AUGMENT,), optim.Params(batch=options.batch), (STAGE,), "last", 1, (), 0, "bench")
+    recipe = Recipe(build, (AUGMENT,), optim.Params(batch=options.batch), (STAGE,), "last", EVERY, 1, (), 0, "bench")
     learner = Learner(recipe, data.to(device), -1, Replica(device))
     learner.begin(0, 0, data.targets)
     learner.epochs = replace(learner.epochs, rows=np.resize(learner.rows, options.batch * options.steps))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from hms_ray import lookup
-from hms_ray.epoch_choice import Rule
+from hms_ray.epoch_choice import Candidates, Rule
 from hms_ray.errors import ConfigError, raise_all
 from hms_ray.params import Params, faults, with_hints
 from hms_ray.params import places as places_of
@@ -46,6 +46,7 @@ class Sections(Params):
     epoch: Rule = Field(
         "cross_fitted", description="a fold's epoch: best on the other folds, the last, or best (then scores flatter)"
     )
+    epoch_candidates: Candidates = Field(default_factory=Candidates)
     score: Score = Field(default_factory=Score)
     folds: int = Field(5, ge=2, le=100)
     seed: int = Field(0, ge=0, le=MAX_SEED)
@@ -100,6 +101,7 @@ class RunConfig:
     optim: OptimParams
     stages: tuple[Stage, ...]
     epoch: Rule
+    epoch_candidates: Candidates
     score: Score
     folds: int
     seed: int
@@ -126,6 +128,7 @@ class RunConfig:
             "optim": self.optim.model_dump(),
             "stages": [stage.model_dump() for stage in self.stages],
             "epoch": self.epoch,
+            "epoch_candidates": self.epoch_candidates.model_dump(),
             "score": self.score.model_dump(),
             "folds": self.folds,
             "seed": self.seed,
@@ -199,6 +202,7 @@ def _try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
         optim=sections.optim,
         stages=tuple(sections.stages),
         epoch=sections.epoch,
+        epoch_candidates=sections.epoch_candidates,
         score=sections.score,
         folds=sections.folds,
         seed=sections.seed,

@@ -17,18 +17,20 @@ from hms_ray.config import RunConfig, parse_run
 from hms_ray.datasets import Dataset, Examples, Windows
 from hms_ray.errors import ConfigError, TrialFailed, UserError
 from hms_ray.features._feature import FeatureRef
-from hms_ray.jobs import FoldJob, FoldResult, FoldStopped
+from hms_ray.jobs import FoldJob, FoldResult, FoldStopped, PredictionJob
 from hms_ray.models._heads import takes_side
 from hms_ray.oof import OofTable
 from hms_ray.progress import Progress
 from hms_ray.store import quality
-from hms_ray.store.inputs import Inputs, input_spec, open_inputs, read_quality
+from hms_ray.store.inputs import Inputs, input_spec, memory_format, open_inputs, read_quality
 from hms_ray.store.prepare import check, prepare_all
 from hms_ray.store.share import StoreRef
 from hms_ray.store.workers import Workers
 from hms_ray.study_folder import FoldFolder, StudyFolder
 from hms_ray.tasks import Task
+from hms_ray.training import checkpoint, memory, precision
 from hms_ray.training.batches import TrainingData
+from hms_ray.training.evaluate import predict
 from hms_ray.training.loop import Recipe, train_fold
 from hms_ray.training.team import Replica
 from hms_ray.weights import equipped, origin
@@ -77,7 +79,9 @@ def train_job(
     """Train one fold wherever this process runs, reporting each epoch, and each of a teacher."""
     run = parse_run(job.run)
     with replica.together():
-        inputs, trust = _opened(run, job, labels)
+        if job.weights is not None:
+            _local(job.weights)
+        inputs, trust = _opened(run, job.stores, labels)
     data = TrainingData(
         inputs, labels.examples, labels.targets, labels.votes, labels.folds, labels.group_ids, trust, labels.task
     )
@@ -85,17 +89,44 @@ def train_job(
     return train_fold(how, data, job.fold, replica, job.saved, on_epoch, job.limits, on_taught)
 
 
-def _opened(run: RunConfig, job: FoldJob, labels: Labels) -> tuple[Inputs, np.ndarray]:
-    """Open what the run reads, and the trust in its examples; see that its weights are here.
+def predict_job(job: PredictionJob, labels: Labels, device: torch.device) -> np.ndarray:
+    """Return probabilities (n, K) of the units of a finished fold that are not scored, in the order of the units.
+
+    Raises:
+        TrialFailed: this machine cannot have a store, has not the memory for one example, or one is not finite.
+    """
+    run = parse_run(job.run)
+    units = np.flatnonzero((labels.folds == job.fold) & (labels.votes < run.score.min_votes))
+    inputs, _ = _opened(run, job.stores, labels)
+    memory.start(device)
+    network = build_model(run, labels.task)
+    network.load_state_dict(checkpoint.unpacked(job.weights))
+    network.to(device, memory_format=memory_format(1 + len(inputs.spec.shape)))
+    dtype = precision.of_device(run.optim.precision, device)
+    rows, size = labels.examples.of(units), 2 * run.optim.batch
+    probs = predict(network, inputs, rows, labels.task, device, size, test_time(run), dtype)
+    if not np.isfinite(probs).all():
+        raise TrialFailed(f"the predictions after epoch {job.epoch} are not finite")
+    return labels.examples.mean(units, probs)
+
+
+def _local(weights: StoreRef) -> None:
+    """See that published weights are on this machine; errors as in `_opened`."""
+    try:
+        weights.local()
+    except UserError as error:
+        raise TrialFailed(str(error)) from error
+
+
+def _opened(run: RunConfig, stores: Sequence[StoreRef], labels: Labels) -> tuple[Inputs, np.ndarray]:
+    """Open what the run reads, and return it with the trust in its examples.
 
     Raises:
         TrialFailed: this machine cannot have a store; then the fold's workers on other machines stop as well.
     """
     try:
-        if job.weights is not None:
-            job.weights.local()
-        measures = quality.of_examples(read_quality(job.stores), labels.windows)
-        inputs = open_run(run, job.stores, labels.windows, labels.examples)
+        measures = quality.of_examples(read_quality(stores), labels.windows)
+        inputs = open_run(run, stores, labels.windows, labels.examples)
         return inputs, quality.trust(measures, run.quality)
     except UserError as error:
         raise TrialFailed(str(error)) from error
@@ -110,6 +141,7 @@ def recipe(run: RunConfig, task: Task, fold: int, weights: StoreRef | None = Non
         optim=run.optim,
         stages=run.stages,
         epoch=run.epoch,
+        candidates=run.epoch_candidates,
         min_votes=run.score.min_votes,
         test_time=test_time(run),
         seed=fold_seed(run, fold),

@@ -39,7 +39,8 @@ class FoldJob:
 class FoldResult:
     """A finished fold.
 
-    probs: (epochs, len(rows), K) of the held-out rows after each epoch, on the first worker alone
+    probs: (epochs, len(rows), K) of the held-out rows after each epoch, on the first worker alone; NaN of rows that are
+        not scored but after the last epoch
     weights: of each epoch that may be chosen, the file on this machine that holds the packed weights
     epochs: one dict an epoch
     peak_gpu_bytes, gpu_bytes: the most that it took of its GPU, and the GPU's size; 0 on a CPU
@@ -54,6 +55,21 @@ class FoldResult:
     peak_gpu_bytes: int = 0
     gpu_bytes: int = 0
     out_of_memory: bool = False
+
+
+@dataclass(frozen=True)
+class PredictionJob:
+    """Predict the units of a finished fold that are not scored, after the epoch that was chosen for it.
+
+    run, stores: as in FoldJob; weights: packed, after that epoch
+    """
+
+    trial: str
+    run: Mapping[str, Any]
+    fold: int
+    stores: tuple[StoreRef, ...]
+    epoch: int
+    weights: bytes
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from hms_ray.errors import ConfigError, DataError, raise_all
 LIBRARIES = ("ray", "torch", "timm", "optuna", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 IDENTITY = ("task", "data.fingerprint", "folds.k", "folds.fingerprint", "score", "epoch")
 KEYS = (*IDENTITY, "versions", "spaces")  # without these, study.json is none
+SINCE = ("epoch_candidates",)  # of the identity, what older studies lack: theirs is that of the run that goes on
 DECIDING = ("base.", "members.", "search.", "race.", "sampler.", "budget.trial_folds")  # of a space, for results
 MISSING = object()
 SHOWN = 100  # characters of a value that a message repeats
@@ -54,7 +55,10 @@ class FoldFolder:
 
     @property
     def by_epoch(self) -> Path:
-        """Predictions (epochs, units, K) of the same units after every epoch."""
+        """Predictions (epochs, units, K) of the same units after every epoch.
+
+        Units that are not scored are predicted after the last epoch and the one that was chosen, else they have NaN.
+        """
         return self.root / "epochs.npy"
 
     def weights(self, epoch: int) -> Path:
@@ -183,7 +187,7 @@ class StudyFolder:
         Other code than the study was made with is refused as well, unless `force` says to go on with it.
 
         identity: task, data {name, fingerprint, units, groups, ...}, folds {k, fingerprint, ...}, score {min_votes},
-            epoch: the rule by which a fold's epoch is chosen
+            epoch: the rule by which a fold's epoch is chosen, epoch_candidates: among which
         """
         if self.root.is_file():
             raise ConfigError(f"{self.root} is a file; a study is a folder")
@@ -192,6 +196,7 @@ class StudyFolder:
             code = sources.files_of_code()
             files.write_json(self.study, {"versions": versions, "code": code, **identity, "spaces": {}})
         known = self.read_study()
+        newer = {key: identity[key] for key in SINCE if key in identity}
         self.check(identity)
         ours, theirs = (content["data"].get("recordings", {}) for content in (known, identity))
         if theirs.keys() - ours:  # fetched since the study began
@@ -206,7 +211,10 @@ class StudyFolder:
             earlier = [*known.get("earlier_code", []), {"versions": known["versions"], "code": known.get("code", {})}]
             versions = known["versions"] | {"hms_ray": __version__}
             now = {"versions": versions, "code": sources.files_of_code(), "earlier_code": earlier}
-            files.write_json(self.study, known | now)
+            known = known | now
+            files.write_json(self.study, known)
+        if newer.keys() - known:
+            files.write_json(self.study, newer | known)
 
     def check(self, identity: Mapping[str, Any]) -> None:
         """Refuse what is not the study's own; arguments as in `claim`; before folds are dealt they have no fingerprint.
@@ -228,7 +236,11 @@ class StudyFolder:
         """Record a space; under the same name only other limits, resources or loggers replace the old."""
         study = self.read_study()
         known = study["spaces"].get(check_id(name), resolved)
-        changed = {key: both for key, both in _differing(known, resolved).items() if key.startswith(DECIDING)}
+        changed = {
+            key: both
+            for key, both in _differing(known, resolved).items()
+            if key.startswith(DECIDING) and not key.endswith(SINCE)
+        }
         if changed:
             values = (f"{key} ({_shown(old)} there, {_shown(new)} now)" for key, (old, new) in changed.items())
             raise ConfigError(
@@ -273,6 +285,8 @@ def _differences(known: Mapping[str, Any], identity: Mapping[str, Any]) -> list[
     if not same_count:
         found += _unequal([("folds", folds[0]["k"], folds[1]["k"])])
     rules = [*_by_key("score", known["score"], identity["score"]), ("epoch", known["epoch"], identity["epoch"])]
+    for key in SINCE:
+        rules += _by_key(key, known[key], identity[key]) if key in known and key in identity else []
     found += _unequal(rules)
     others = folds[0]["fingerprint"] != folds[1]["fingerprint"] if "fingerprint" in folds[1] else bool(found)
     if same_data and same_count and others:

@@ -4,11 +4,21 @@ import math
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from hms_ray.epoch_choice import choose, reachable
+from hms_ray import epoch_choice
+from hms_ray.epoch_choice import EVERY, Candidates, as_ended
 from hms_ray.seeds import stream
 
 NAN = math.nan
+
+
+def choose(rule, scores, units, candidates=EVERY):
+    return epoch_choice.choose(rule, candidates, scores, units)
+
+
+def reachable(rule, scores, epochs, candidates=EVERY):
+    return epoch_choice.reachable(rule, candidates, scores, epochs)
 
 
 def curves(seed, folds=4, epochs=6):
@@ -119,3 +129,55 @@ def test_what_is_not_kept_at_its_time_is_never_wanted_again(rule, seed):
     for done in range(1, len(scores)):
         later = set(reachable(rule, scores[: done + 1], len(scores)))
         assert later <= {*reachable(rule, scores[:done], len(scores)), done + 1}
+
+
+THIRD = Candidates()
+
+
+@pytest.mark.parametrize(
+    ("candidates", "epochs", "expected"),
+    [
+        (THIRD, 1, [1]),
+        (THIRD, 2, [2]),
+        (THIRD, 3, [3]),
+        (THIRD, 14, [10, 11, 12, 13, 14]),
+        (THIRD, 20, [14, 15, 16, 17, 18, 19, 20]),
+        (THIRD, 64, list(range(57, 65))),
+        (Candidates(share=0.5, most=3), 10, [8, 9, 10]),
+        (Candidates(share=1), 4, [1, 2, 3, 4]),
+        (EVERY, 300, list(range(1, 301))),
+    ],
+)
+def test_candidates_are_the_last_epochs_of_the_schedule(candidates, epochs, expected):
+    assert reachable("cross_fitted", [0.5] * epochs, epochs, candidates) == expected
+    assert reachable("cross_fitted", [0.5] * (epochs - 1), epochs, candidates) == expected[:-1]
+    assert reachable("last", [0.5] * epochs, epochs, candidates) == [epochs]
+
+
+@pytest.mark.parametrize("rule", ["last", "best", "cross_fitted"])
+@pytest.mark.parametrize("seed", range(10))
+def test_only_candidates_are_chosen_and_their_weights_are_there(rule, seed):
+    """Of any candidates: the choice is that among the same epochs alone, and each was kept from its time on."""
+    scores, units = curves(seed, folds=4, epochs=9)
+    candidates = Candidates(share=(0.2, 0.5, 1)[seed % 3], most=(2, 8)[seed % 2])
+    first = candidates.first(rule, 9)
+    for fold, epoch in enumerate(choose(rule, scores, units, candidates)):
+        assert epoch == choose(rule, scores[:, first - 1 :], units)[fold] + first - 1
+        for done in range(epoch, 10):
+            if done == epoch or rule != "best":
+                assert epoch in reachable(rule, scores[fold, :done], 9, candidates)
+    assert [reachable(rule, scores[0, :done], 9, candidates) for done in range(first)] == [[]] * first
+
+
+def test_a_fold_that_ends_early_has_its_own_score_until_candidates_begin():
+    scores = [0.5, 0.1, 0.9, NAN, 0.3, 0.7]
+    half = Candidates(share=0.5)
+    np.testing.assert_array_equal(as_ended("best", half, scores, 6), [0.5, 0.1, 0.9, NAN, 0.3, 0.3])
+    np.testing.assert_array_equal(as_ended("best", half, scores[:2], 6), [0.5, 0.1])
+    np.testing.assert_array_equal(as_ended("cross_fitted", half, scores, 6), scores)
+
+
+@pytest.mark.parametrize("change", [{"share": 0}, {"share": 1.1}, {"most": 0}, {"last": 3}])
+def test_impossible_candidates_are_refused(change):
+    with pytest.raises(ValidationError):
+        Candidates(**change)

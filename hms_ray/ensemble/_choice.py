@@ -27,8 +27,7 @@ def correction(folder: StudyFolder, members: Stack, rows: Rows, rng: np.random.G
     chosen_on = rows.scored & np.isin(rows.folds, members.selected_on)
     if len(kept) in (0, len(tables)) or not chosen_on.any():
         return None
-    units = members.unit_ids[chosen_on]
-    probs = np.stack([_aligned(found, units) for found in tables.values()], axis=1)
+    probs = _compared(folder, tables, members.unit_ids[chosen_on])
     here = Rows(
         task=rows.task,
         probs=rows.task.outcomes(probs),
@@ -53,13 +52,27 @@ def correction(folder: StudyFolder, members: Stack, rows: Rows, rng: np.random.G
 
 
 def _tried(folder: StudyFolder, members: Stack) -> dict[str, list[OofTable]]:
-    """Return the tables of the folds that chose, of each trial that has them all."""
-    study, found = folder.read_study(), {}
+    """Return the tables of the folds that chose, after their last epoch, of each trial that has them all."""
+    found = {}
     for root in sorted((folder.root / "trials").glob("*")):
         paths = [folder.trial(root.name).fold(k).oof for k in members.selected_on]
         if paths and all(map(Path.is_file, paths)):
-            found[root.name] = _as_compared(folder.trial(root.name), [OofTable.read(path) for path in paths], study)
+            found[root.name] = [OofTable.read(path) for path in paths]
     return found
+
+
+def _compared(folder: StudyFolder, tried: Mapping[str, list[OofTable]], units: np.ndarray) -> np.ndarray:
+    """Return the predictions (n, M, K) of units by trials, as the search compared these.
+
+    Units that the study does not score are predicted after the last epoch alone: where there are such, all trials are
+    compared after it.
+    """
+    study = folder.read_study()
+    compared = [_as_compared(folder.trial(trial), tables, study) for trial, tables in tried.items()]
+    probs = np.stack([_aligned(tables, units) for tables in compared], axis=1)
+    if np.isnan(probs).any():
+        probs = np.stack([_aligned(tables, units) for tables in tried.values()], axis=1)
+    return probs
 
 
 def _as_compared(trial: TrialFolder, tables: Sequence[OofTable], study: Mapping[str, Any]) -> list[OofTable]:
@@ -73,7 +86,9 @@ def _as_compared(trial: TrialFolder, tables: Sequence[OofTable], study: Mapping[
     curve = files.read_table(trial.epochs, ["fold", "epoch", "score"])
     scores = np.stack([curve["score"][curve["fold"] == fold].to_numpy() for fold in folds])
     units = np.array([int((table.votes >= study["score"]["min_votes"]).sum()) for table in tables])
-    epochs = epoch_choice.choose(rule, scores, units)
+    known = study.get("epoch_candidates")  # older studies have none: every epoch could be chosen
+    candidates = epoch_choice.EVERY if known is None else epoch_choice.Candidates(**known)
+    epochs = epoch_choice.choose(rule, candidates, scores, units)
     return [
         replace(table, probs=np.load(trial.fold(fold).by_epoch, mmap_mode="r")[epoch - 1].astype(np.float64))
         for table, fold, epoch in zip(tables, folds, epochs, strict=True)

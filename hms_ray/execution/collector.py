@@ -19,6 +19,7 @@ from hms_ray.execution.mailbox import (
     FoldDone,
     FoldFailed,
     FoldHalted,
+    FoldPredicted,
     Mailbox,
     Mark,
     Message,
@@ -137,7 +138,7 @@ class Collector:
                     self.progress.notify_all()
             case FoldBegun(trial, fold, _, worker):
                 self._begin(message, (trial, fold), worker)
-            case FoldDone() | FoldHalted() | FoldFailed() | StorageFailed():
+            case FoldDone() | FoldHalted() | FoldFailed() | FoldPredicted() | StorageFailed():
                 if self.under_way.pop((message.trial, message.fold), None) is None:
                     return  # it was given up before
                 del self.attempts[message.trial, message.fold]

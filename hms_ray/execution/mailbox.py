@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import ray
 
-from hms_ray.jobs import FoldJob, FoldResult, FoldStopped
+from hms_ray.jobs import FoldJob, FoldResult, FoldStopped, PredictionJob
 
 Fold = tuple[str, int]  # trial and number
 OVERDUE = "the fold had not ended after {minutes:g} minutes (budget.fold_minutes)"
@@ -20,10 +21,13 @@ OVERDUE = "the fold had not ended after {minutes:g} minutes (budget.fold_minutes
 
 @dataclass(frozen=True)
 class Work:
-    """Folds of one trial to train one after the other, as long as the driver says go on; gpus: share of a device."""
+    """Folds of one trial to train one after the other, as long as the driver says go on, or to predict.
+
+    gpus: share of a device
+    """
 
     trial: str
-    jobs: tuple[FoldJob, ...]
+    jobs: tuple[FoldJob | PredictionJob, ...]
     gpus: float = 0.0
 
 
@@ -31,7 +35,7 @@ class Work:
 class FoldBegun:
     """A worker begins a fold.
 
-    epochs: that it will train, those of teachers included
+    epochs: that it will train, those of teachers included; 0: it is trained, and the worker predicts
     worker: the actor to kill should the fold never end, pickled: who opens it loads all that a worker does; None where
         there is none
     """
@@ -80,6 +84,16 @@ class EpochWeights:
     fold: int
     epoch: int
     content: bytes
+
+
+@dataclass(frozen=True)
+class FoldPredicted:
+    """The units (n, K) of a finished fold that are not scored are predicted after an epoch."""
+
+    trial: str
+    fold: int
+    epoch: int
+    probs: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -157,7 +171,7 @@ class Mark:
 
 
 Ended = FoldDone | FoldHalted | FoldFailed
-Training = FoldBegun | EpochDone | EpochTaught | EpochWeights | Ended | StorageFailed | Note
+Training = FoldBegun | EpochDone | EpochTaught | EpochWeights | Ended | FoldPredicted | StorageFailed | Note
 Message = Training | Wanted | WorkDone | ReplicasLost | Mark
 
 

@@ -10,7 +10,7 @@ import ray
 import torch
 
 from hms_ray.config import parse_run
-from hms_ray.crossval import Labels, train_job
+from hms_ray.crossval import Labels, predict_job, train_job
 from hms_ray.errors import HmsRayError, TrialFailed
 from hms_ray.execution.mailbox import (
     EpochDone,
@@ -20,13 +20,14 @@ from hms_ray.execution.mailbox import (
     FoldDone,
     FoldFailed,
     FoldHalted,
+    FoldPredicted,
     Message,
     Note,
     StorageFailed,
     Work,
 )
 from hms_ray.execution.store_copies import bring
-from hms_ray.jobs import FoldJob, FoldStopped
+from hms_ray.jobs import FoldJob, FoldStopped, PredictionJob
 from hms_ray.store.copies import NoRoom
 from hms_ray.store.share import StoreRef
 from hms_ray.training.history import discard
@@ -71,13 +72,18 @@ class RayLine:
 
 
 def train_work(work: Work, labels: Labels, replica: Replica, line: Line, actor: bytes | None = None) -> None:
-    """Train the folds one after the other until one does not end well or the driver stops the trial.
+    """Train the folds one after the other until one does not end well or the driver stops the trial, or predict them.
 
     What fails is posted, not raised: what Ray sees as an error is a lost worker. All ranks do as the first one.
     """
     share = replica.team.from_first
     first = replica.rank == 0
-    for job, is_last in zip(work.jobs, [False] * (len(work.jobs) - 1) + [True], strict=True):
+    for job in (job for job in work.jobs if isinstance(job, PredictionJob) and first):  # the others wait for more work
+        if line.outcome(job.trial, job.fold) is not False:  # else it was given up
+            line.post(FoldBegun(job.trial, job.fold, 0, actor))
+            line.post(_predicted(job, labels, replica.device))
+    training = [job for job in work.jobs if isinstance(job, FoldJob)]
+    for job in training:
         trained = share(line.outcome(job.trial, job.fold) if first else None)
         if trained is None:
             message = _train(job, labels, replica, line, actor)
@@ -91,7 +97,7 @@ def train_work(work: Work, labels: Labels, replica: Replica, line: Line, actor: 
         goes_on = share(line.goes_on(job.trial, job.fold) if first else None)
         if first:  # what it kept on this machine: by now the driver has written the fold
             discard(job.saved)
-        if is_last or not goes_on:
+        if not goes_on:
             return
 
 
@@ -143,6 +149,15 @@ def _train(job: FoldJob, labels: Labels, replica: Replica, line: Line, actor: by
         for epoch, path in result.weights.items():  # one by one: together they may be large
             line.post(EpochWeights(job.trial, job.fold, epoch, path.read_bytes()))
     return FoldDone(job.trial, result)
+
+
+def _predicted(job: PredictionJob, labels: Labels, device: torch.device) -> FoldPredicted | FoldFailed:
+    try:
+        return FoldPredicted(job.trial, job.fold, job.epoch, predict_job(job, labels, device))
+    except HmsRayError as error:
+        return FoldFailed(job.trial, job.fold, str(error), isinstance(error.__cause__, torch.OutOfMemoryError))
+    except Exception as error:  # as in training
+        return FoldFailed(job.trial, job.fold, cause_of(error), isinstance(error, torch.OutOfMemoryError))
 
 
 def _failed(job: FoldJob, error: Exception) -> FoldFailed | StorageFailed:

@@ -132,14 +132,12 @@ def _train_base(study: Study, space: Space, place: Place) -> list[str]:
 
 
 def _train_all_folds(ledger: Ledger, runs: Mapping[str, RunConfig], place: Place, shares: Shares) -> list[str]:
-    """Train what is missing of those trials, write their out-of-fold tables, and return the trials that have one."""
+    """Train and predict what is missing of those trials, write their out-of-fold tables, and return the trials that
+    have one."""
     finals = _run_finals(ledger, runs, place, shares)
     while finals.short:
         finals = _run_finals(ledger, runs, place, shares)
-    whole = [trial for trial in runs if not ledger.without_weights(trial)]
-    for trial in whole:
-        if not ledger.is_whole(trial):
-            ledger.finish(trial)
+    whole = [trial for trial in runs if ledger.is_whole(trial)]
     failed = [
         f"{trial} has no out-of-fold table: {ledger.failures[trial].cause if trial in ledger.failures else 'unknown'}"
         for trial in runs
@@ -157,8 +155,8 @@ def _run_finals(ledger: Ledger, runs: Mapping[str, RunConfig], place: Place, sha
     finals = Finals(runs, ledger, max(map(shares.share, runs.values())), shares)
     ledger.board.finalists(len(finals.left))
     with _interruptible(finals, ledger.board):
-        if finals.left:
-            place.run_folds(finals, len(finals.left), finals.share)
+        if finals.folds:
+            place.run_folds(finals, finals.folds, finals.share)
     return finals
 
 

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from hms_ray.config import RunConfig
-from hms_ray.execution.mailbox import FoldDone, FoldFailed, Message, Work
+from hms_ray.execution.mailbox import FoldDone, FoldFailed, FoldPredicted, Message, Work
 from hms_ray.execution.packing import Shares
 from hms_ray.search.ledger import Ledger
 
@@ -12,48 +12,73 @@ from hms_ray.search.ledger import Ledger
 class Finals:
     """The source of those folds: each is a work of its own, so that they spread over all replicas.
 
+    Once a trial has all its folds, the epoch of each is known; of folds of which it is not the last, the units that are
+    not scored are predicted after it, again each fold as a work of its own.
+
     share: what each takes of a GPU; shares: learns what they need of it; short: whether it was too little for a fold
     """
 
     def __init__(self, runs: Mapping[str, RunConfig], ledger: Ledger, share: float, shares: Shares) -> None:
         self.runs, self.ledger, self.share, self.shares = runs, ledger, share, shares
         self.interrupted, self.short = False, False
-        job = ledger.study.job
-        self.left = deque(
-            Work(trial, (job(trial, run, fold),), share)
-            for trial, run in runs.items()
-            for fold in ledger.without_weights(trial)
-        )
+        self.left = deque((trial, fold) for trial in runs for fold in ledger.without_weights(trial))
+        self.unpredicted: deque[tuple[str, int, int]] = deque()
+        self.in_flight = 0
+        for trial in runs:
+            self._settle(trial)
+
+    @property
+    def folds(self) -> int:
+        """How many folds are to be trained or predicted, as far as that is known."""
+        return len(self.left) + len(self.unpredicted)
 
     def interrupt(self) -> None:
         """Let the folds in flight end, and begin no others."""
         self.interrupted = True
 
     def exhausted(self) -> bool:
-        """Whether nothing more will come."""
-        return self.interrupted or not self.left
+        """Whether nothing more will come: a fold in flight may be the last that tells an epoch."""
+        return self.interrupted or not (self.folds or self.in_flight)
 
     def next(self) -> Work | None:
-        """Return the next fold.
+        """Return the next fold, or None when there is none now.
 
         Raises:
             SearchAborted: the study has outgrown its budget.
         """
-        if self.exhausted():
+        if self.interrupted or not self.folds:
             return None
         self.ledger.check_disk()
-        return self.left.popleft()
+        study = self.ledger.study
+        if self.unpredicted:  # first, since weights that are not chosen then make room
+            trial, fold, epoch = self.unpredicted.popleft()
+            job = study.prediction_job(trial, self.runs[trial], fold, epoch)
+        else:
+            trial, fold = self.left.popleft()
+            job = study.job(trial, self.runs[trial], fold)
+        self.in_flight += 1
+        return Work(trial, (job,), self.share)
 
     def handle(self, message: Message) -> None:
         """Write what a worker sent."""
         self.ledger.handle(message)
         if isinstance(message, FoldDone):
-            if not self.ledger.without_weights(message.trial):
-                self.ledger.finish(message.trial)  # at once: weights that are not chosen make room
+            self._settle(message.trial)
             self.shares.learn(self.runs[message.trial], self.share, message.result)
+        if isinstance(message, FoldPredicted) and not self.ledger.unpredicted(message.trial):
+            self.ledger.finish(message.trial)
         if isinstance(message, FoldFailed) and message.of_memory and self.share < 1:
             self.shares.halve(self.runs[message.trial], self.share)
             self.short = True
+
+    def _settle(self, trial: str) -> None:
+        """Of a trial that has all its folds, have predicted what is missing, or finish it at once."""
+        if self.ledger.without_weights(trial) or self.ledger.is_whole(trial):
+            return
+        if missing := self.ledger.unpredicted(trial):
+            self.unpredicted.extend((trial, fold, epoch) for fold, epoch in missing.items())
+        else:
+            self.ledger.finish(trial)
 
     def goes_on(self, trial: str, fold: int) -> bool:
         """There is nothing to go on with: each fold is a work of its own."""
@@ -61,3 +86,4 @@ class Finals:
 
     def ended(self, work: Work) -> None:
         """A fold that was not finished shows in the ledger."""
+        self.in_flight -= 1

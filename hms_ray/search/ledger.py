@@ -19,6 +19,7 @@ from hms_ray.execution.mailbox import (
     FoldDone,
     FoldFailed,
     FoldHalted,
+    FoldPredicted,
     Message,
     Note,
     StorageFailed,
@@ -65,7 +66,8 @@ class Ledger:
         match message:
             case FoldBegun(trial, fold, epochs, _):
                 self.failures.pop(trial, None)
-                self.board.started(trial, fold, epochs)
+                if epochs:
+                    self.board.started(trial, fold, epochs)
             case EpochDone(trial, row):
                 self._add_epochs(trial, pd.DataFrame([row]))
                 self.board.epoch(trial, row["fold"], row["epoch"], row["score"], row["memory_gb"] or None)
@@ -78,6 +80,8 @@ class Ledger:
                 skipped = sum(row["skipped_steps"] for row in result.epochs)
                 note = f"; {skipped} steps skipped: their gradients were infinite in float16" if skipped else ""
                 self.board.fold_done(trial, result.fold, self._worded(trial, [result.fold]) + note)
+            case FoldPredicted(trial, fold, epoch, probs):
+                self._complete(trial, fold, epoch, probs)
             case FoldHalted(trial, stopped):
                 self._replace_epochs(trial, stopped.fold, stopped.epochs)
                 self.halted[trial] = stopped.fold
@@ -137,6 +141,12 @@ class Ledger:
         kept = {k: map(folder.fold(k).weights, self._kept(trial, k)) for k in finished}
         return [k for k in range(self.study.folds) if k not in kept or not all(path.is_file() for path in kept[k])]
 
+    def unpredicted(self, trial: str) -> dict[int, int]:
+        """Return the folds of a trial with all its folds in which not every unit is predicted after the epoch that was
+        chosen, and that epoch: while it is trained, only scored units are, since it is not known."""
+        epochs = self._chosen(trial)
+        return {fold: epoch for fold, epoch in epochs.items() if np.isnan(self._probs(trial, fold, epoch)).any()}
+
     def is_whole(self, trial: str) -> bool:
         """Whether a trial has all that it is to have: weights of all folds, and a table no older than any of them."""
         folder, table = self.study.folder, self.study.folder.oof(trial)
@@ -146,8 +156,8 @@ class Ledger:
         return newest <= table.stat().st_mtime_ns
 
     def finish(self, trial: str) -> None:
-        """Write the out-of-fold table of a trial that has all its folds, and delete the weights that no choice can
-        reach any more."""
+        """Write the out-of-fold table of a trial that has all its folds, and delete the weights of epochs that were not
+        chosen; every unit is predicted (see `unpredicted`)."""
         self._write_oof(trial)
         for fold, epoch in enumerate(oof.epochs_of(self.study.folder.oof(trial))):
             self.study.folder.trial(trial).fold(fold).drop_weights(but=epoch)
@@ -171,20 +181,16 @@ class Ledger:
             )
 
     def _write_oof(self, trial: str) -> None:
-        """Join all folds of a trial to its out-of-fold table.
-
-        Where there is a table, a fold was trained again for its weights: its epochs stay, others have no weights left.
-        """
-        folds, path = tuple(range(self.study.folds)), self.study.folder.oof(trial)
-        known = dict(enumerate(oof.epochs_of(path))) if path.is_file() else None
-        epochs = known or self._epochs(trial, folds)
+        """Join all folds of a trial to its out-of-fold table."""
+        folds, epochs = tuple(range(self.study.folds)), self._chosen(trial)
+        assert not self.unpredicted(trial), f"{trial} has units that are not predicted after epochs {epochs}"
         tables = [self._table(trial, fold, epochs[fold]) for fold in folds]
         whole = {
             name: np.concatenate([getattr(table, name) for table in tables])
             for name in ("unit_ids", "group_ids", "folds", "votes", "targets", "probs")
         }
         chosen = {"selected_on": self.selected_on, "epoch_rule": self.study.epoch, "epochs": tuple(epochs.values())}
-        OofTable(**(vars(tables[0]) | whole | chosen)).write(path)
+        OofTable(**(vars(tables[0]) | whole | chosen)).write(self.study.folder.oof(trial))
         self.board.note(f"{trial} all folds: {self._worded(trial, folds)}")
 
     def _write(self, trial: str, done: FoldDone) -> None:
@@ -193,11 +199,30 @@ class Ledger:
         write_fold(self.study.folder.trial(trial).fold(done.fold), table, done.result.probs)
         self._scored.cache_clear()
 
+    def _complete(self, trial: str, fold: int, epoch: int, probs: np.ndarray) -> None:
+        """Write the predictions of the units that are not scored after an epoch, (n, K)."""
+        path = self.study.folder.trial(trial).fold(fold).by_epoch
+        by_epoch = np.load(path)
+        by_epoch[epoch - 1][np.isnan(by_epoch[epoch - 1]).any(1)] = probs
+        files.write_array(path, by_epoch)
+        self._scored.cache_clear()
+
+    def _chosen(self, trial: str) -> dict[int, int]:
+        """Return the epoch of each fold of a trial with all its folds.
+
+        Where there is a table, a fold was trained again for its weights: its epochs stay, others have no weights left.
+        """
+        path = self.study.folder.oof(trial)
+        if path.is_file():
+            return dict(enumerate(oof.epochs_of(path)))
+        return self._epochs(trial, range(self.study.folds))
+
     def _epochs(self, trial: str, folds: Sequence[int]) -> dict[int, int]:
         """Return the epoch of each of those finished folds, by the study's rule."""
         curves = np.stack([self.curve(trial, fold) for fold in folds])
         units = np.array([self.study.scored_units(fold) for fold in folds])
-        return dict(zip(folds, epoch_choice.choose(self.study.epoch, curves, units), strict=True))
+        epochs = epoch_choice.choose(self.study.epoch, self.study.candidates, curves, units)
+        return dict(zip(folds, epochs, strict=True))
 
     def _kept(self, trial: str, fold: int) -> list[int]:
         """Return the epochs of a finished fold whose weights are to be there: the chosen one, or all that may be."""
@@ -205,12 +230,16 @@ class Ledger:
         if table.is_file():
             return [oof.epochs_of(table)[fold]]
         curve = self.curve(trial, fold)
-        return epoch_choice.reachable(self.study.epoch, curve, len(curve))
+        return epoch_choice.reachable(self.study.epoch, self.study.candidates, curve, len(curve))
 
     def _table(self, trial: str, fold: int, epoch: int) -> OofTable:
-        """Return the out-of-fold rows of a finished fold after an epoch."""
-        folder = self.study.folder.trial(trial).fold(fold)
-        return replace(OofTable.read(folder.oof), probs=np.load(folder.by_epoch, mmap_mode="r")[epoch - 1])
+        """Return the out-of-fold rows of a finished fold after an epoch, NaN of units that were not predicted then."""
+        table = OofTable.read(self.study.folder.trial(trial).fold(fold).oof)
+        return replace(table, probs=self._probs(trial, fold, epoch))
+
+    def _probs(self, trial: str, fold: int, epoch: int) -> np.ndarray:
+        """Return the predictions (units, K) of a finished fold after an epoch."""
+        return np.load(self.study.folder.trial(trial).fold(fold).by_epoch, mmap_mode="r")[epoch - 1]
 
     def _read_scored(self, trial: str, fold: int, epoch: int) -> Scored:
         table = self._table(trial, fold, epoch)

@@ -10,7 +10,7 @@ from hms_ray.params import UNKNOWN
 from hms_ray.search.paths import covers, get, replaced
 from hms_ray.search.ranges import Choice, Range, parse_range
 
-FIXED = ("data", "folds", "score", "epoch", "seed")  # the study's own: every trial must share them
+FIXED = ("data", "folds", "score", "epoch", "epoch_candidates", "seed")  # the study's own: every trial must share them
 
 
 def holds(item: Range, content: Mapping[str, Any]) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from hms_ray import epoch_choice
 from hms_ray.config import RunConfig
 from hms_ray.ensemble import linear_pool
 from hms_ray.search import pace, racing
@@ -53,7 +54,7 @@ class Referee:
         done = [fold for fold in scored if fold not in missing]
         if stopped_in in missing:
             curves = self._curves(kept, stopped_in)
-            own.append(pace.projected_end(self._curve(trial, stopped_in), curves, run.epochs))
+            own.append(pace.projected_end(self._curve(trial, stopped_in, run.epochs), curves, run.epochs))
             done.append(stopped_in)
         order = [*done, *(fold for fold in scored if fold not in done)]
         others = np.array([[self.ledger.score(other, [fold]) for fold in order] for other in kept])
@@ -85,10 +86,11 @@ class Referee:
     def _curves(self, trials: Sequence[str], fold: int) -> list[np.ndarray]:
         return [self._curve(trial, fold) for trial in trials]
 
-    def _curve(self, trial: str, fold: int) -> np.ndarray:
-        """Return the score that a fold would have, had it ended after each epoch."""
-        curve = self.ledger.curve(trial, fold)
-        return np.fmin.accumulate(curve) if self.ledger.study.epoch == "best" else curve
+    def _curve(self, trial: str, fold: int, epochs: int | None = None) -> np.ndarray:
+        """Return the score that a fold would have, had it ended after each epoch; epochs: of one that was stopped, how
+        many it would have had."""
+        study, curve = self.ledger.study, self.ledger.curve(trial, fold)
+        return epoch_choice.as_ended(study.epoch, study.candidates, curve, epochs or len(curve))
 
     def _stacked(self, trials: Sequence[str], folds: Sequence[int]) -> np.ndarray:
         """Return the outcomes (N, M, ..., K) that trials predict for the scored units of those folds."""

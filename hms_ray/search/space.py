@@ -325,9 +325,8 @@ def _short(section: str) -> type:
 
 def _whole(base: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy in which the sections that a file may leave out are there to be changed and searched."""
-    base = {"input": {}, "quality": {}, "augment": {}, "test_time": [], "optim": {}, "score": {}} | copy.deepcopy(
-        dict(base)
-    )
+    empty = {key: {} for key in ("input", "quality", "augment", "optim", "epoch_candidates", "score")}
+    base = empty | {"test_time": []} | copy.deepcopy(dict(base))
     if isinstance(base["augment"], dict):
         base["augment"] = {name: {} if params is None else params for name, params in base["augment"].items()}
     return base

@@ -24,10 +24,10 @@ from hms_ray.crossval import (
 )
 from hms_ray.datasets import Dataset
 from hms_ray.encoders import pretrained
-from hms_ray.epoch_choice import Rule
+from hms_ray.epoch_choice import Candidates, Rule
 from hms_ray.errors import ConfigError, TrialFailed, raise_all
 from hms_ray.execution import loggers
-from hms_ray.jobs import FoldJob
+from hms_ray.jobs import FoldJob, PredictionJob
 from hms_ray.search import samplers, warm_start
 from hms_ray.search.paths import put
 from hms_ray.search.ranges import Choice
@@ -54,6 +54,7 @@ class Study:
     labels: Labels
     score: Score
     epoch: Rule
+    candidates: Candidates
     identity: Mapping[str, Any]
     force: bool = False
     prepared: dict[str, tuple[StoreRef, ...]] = field(default_factory=dict)
@@ -192,6 +193,11 @@ class Study:
         content = with_random_weights(run.content, "model", "feature")  # a worker has stores, not such files
         return FoldJob(trial, content, fold, self.stores(run), saved, weights, limits)
 
+    def prediction_job(self, trial: str, run: RunConfig, fold: int, epoch: int) -> PredictionJob:
+        """Return the job that predicts the units of a finished fold that are not scored, after an epoch."""
+        content, weights = with_random_weights(run.content, "model", "feature"), self.folder.trial(trial).fold(fold)
+        return PredictionJob(trial, content, fold, self.stores(run), epoch, weights.weights(epoch).read_bytes())
+
 
 def _input_key(run: RunConfig) -> str:
     """Return what two runs share that read the same stores."""
@@ -225,13 +231,15 @@ def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path, force: 
         "folds": {"k": run.folds, "seed": run.seed},  # and a fingerprint, once they are dealt
         "score": {"min_votes": run.score.min_votes},
         "epoch": run.epoch,
+        "epoch_candidates": run.epoch_candidates.model_dump(),
     }
     if folder.study.is_file():  # a study of something else is refused before hours of preparation
         folder.check(identity)
     table = _folds(folder, dataset, run)
     _check_runs(spaces, dataset, table["fold"].to_numpy())
     identity["folds"] |= {"fingerprint": folds.fingerprint(table)}
-    study = Study(folder, dataset, Labels.of(dataset, table), run.score, run.epoch, identity, force)
+    labels = Labels.of(dataset, table)
+    study = Study(folder, dataset, labels, run.score, run.epoch, run.epoch_candidates, identity, force)
     if folder.study.is_file():
         study.begin(spaces)
     return study

@@ -70,6 +70,11 @@ def unpack(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; the weights of this fold were not kept")
     try:
-        return load_safetensors(path.read_bytes())
+        return unpacked(path.read_bytes())
     except SafetensorError as error:
         raise DataError(f"{path}: broken weights ({error})") from error
+
+
+def unpacked(content: bytes) -> dict[str, torch.Tensor]:
+    """Read what `pack` returned."""
+    return load_safetensors(content)

@@ -37,18 +37,26 @@ class History:
     """The epochs of one fold, beside its checkpoint.
 
     saved: the checkpoint's file; the weights of epochs that may be chosen lie in `weights/` beside it
-    rule: how the epoch is chosen; total: epochs of the fold; mark: of the run, as in `Recipe`
+    rule, candidates: how the epoch is chosen, and among which; total: epochs of the fold; mark: of the run, as in
+        `Recipe`
     """
 
-    def __init__(self, saved: Path, rule: epoch_choice.Rule, total: int, mark: str) -> None:
-        self.saved, self.rule, self.total, self.mark = saved, rule, total, mark
+    def __init__(
+        self, saved: Path, rule: epoch_choice.Rule, candidates: epoch_choice.Candidates, total: int, mark: str
+    ) -> None:
+        self.saved, self.rule, self.candidates, self.total, self.mark = saved, rule, candidates, total, mark
         self.curve: list[dict[str, Any]] = []
         self.by_epoch: list[np.ndarray] = []
 
     @property
     def probs(self) -> np.ndarray:
-        """Predictions (epochs, rows, K)."""
+        """Predictions (epochs, rows, K), NaN where a unit was not predicted after an epoch."""
         return np.stack(self.by_epoch) if self.by_epoch else np.empty((0, 0, 0))
+
+    @property
+    def as_ended(self) -> np.ndarray:
+        """The score that the fold would have, had it ended after each epoch (epochs,)."""
+        return epoch_choice.as_ended(self.rule, self.candidates, self._scores(self.curve), self.total)
 
     def weights(self) -> dict[int, Path]:
         """Return the file of each epoch that may be chosen."""
@@ -82,8 +90,12 @@ class History:
         return probs, {name: self.curve[epoch - 1][name] for name in ("score", "watched")}
 
     def _weights(self, curve: list[dict[str, Any]]) -> dict[int, Path]:
-        scores = [row["score"] for row in curve]
-        return {e: self._file(e) for e in epoch_choice.reachable(self.rule, scores, self.total)}
+        epochs = epoch_choice.reachable(self.rule, self.candidates, self._scores(curve), self.total)
+        return {epoch: self._file(epoch) for epoch in epochs}
+
+    @staticmethod
+    def _scores(curve: list[dict[str, Any]]) -> list[float]:
+        return [row["score"] for row in curve]
 
     def _file(self, epoch: int) -> Path:
         return self.saved.parent / "weights" / f"{epoch}.safetensors"

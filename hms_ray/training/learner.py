@@ -115,20 +115,36 @@ class Learner:
         return {"train_loss": loss, "skipped_steps": skipped}
 
     def evaluate(self, epoch: int) -> tuple[np.ndarray, float]:
-        """Return the probabilities (rows, K) of the held-out units and the score of those of the study's population.
+        """Return the probabilities (rows, K) of the held-out units, NaN of those that are not scored, and the score.
 
-        On the first worker; the others have none, and NaN, as has a fold without such units.
+        On the first worker; the others have none, and NaN, as has a fold without scored units.
 
         Raises:
             TrialFailed: on all workers, where a prediction is not finite.
         """
+        units, inside = self.held_out, self._is_scored
+        probs = np.full((len(units), len(self.data.task.classes)), np.nan)
         with self.replica.together():
             if self.replica.rank > 0:
                 return np.empty((0, 0)), math.nan
-            probs = self._predict(self.held_out, epoch)
-        inside = self.data.votes[self.held_out] >= self.recipe.min_votes
-        targets = self.data.targets[self.held_out][inside]
-        return probs, self.data.task.score(targets, probs[inside]) if inside.any() else math.nan
+            probs[inside] = self._predict(units[inside], epoch)
+        score = self.data.task.score(self.data.targets[units[inside]], probs[inside]) if inside.any() else math.nan
+        return probs, score
+
+    def completed(self, probs: np.ndarray, epoch: int) -> np.ndarray:
+        """Return what `evaluate` returned after an epoch, now of all held-out units; errors as there."""
+        with self.replica.together():
+            if self.replica.rank > 0:
+                return probs
+            rest = self._predict(self.held_out[~self._is_scored], epoch)
+        whole = probs.copy()
+        whole[~self._is_scored] = rest
+        return whole
+
+    @property
+    def _is_scored(self) -> np.ndarray:
+        """The mask (rows,) of the held-out units that the study scores."""
+        return self.data.votes[self.held_out] >= self.recipe.min_votes
 
     def watch(self, epoch: int) -> dict[str, float]:
         """Return the score of the units that the stage watches, if any, after an epoch; let rate and end follow.

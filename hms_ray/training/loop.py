@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from hms_ray import files, seeds
-from hms_ray.epoch_choice import Rule
+from hms_ray.epoch_choice import Candidates, Rule
 from hms_ray.errors import TrialFailed
 from hms_ray.jobs import FoldResult, FoldStopped
 from hms_ray.params import Params
@@ -32,7 +32,7 @@ class Recipe:
     """Everything that decides the result of a fold, but the data.
 
     augment: the augmentations of each stage
-    epoch: how the epoch that counts is chosen
+    epoch, candidates: how the epoch that counts is chosen, and among which
     test_time: augmentations whose full versions are predicted as well, and averaged
     mark: changes with anything above, so that a checkpoint of another run is never continued
     """
@@ -42,6 +42,7 @@ class Recipe:
     optim: optim.Params
     stages: tuple[Stage, ...]
     epoch: Rule
+    candidates: Candidates
     min_votes: int
     test_time: tuple[ModuleType, ...]
     seed: int
@@ -65,6 +66,8 @@ def train_fold(
 ) -> FoldResult | FoldStopped:
     """Train on the other folds, stage after stage, and predict this one; continue from `saved` if it is of this run.
 
+    After each epoch the units of this fold that are scored are predicted, after the last one all.
+
     on_epoch: is called with each row of the curve; on_taught: after each epoch of a teacher
     limits: after epoch i the fold stops if its score is above limits[i]; empty: it never does
 
@@ -77,7 +80,7 @@ def train_fold(
     learner = Learner(recipe, data.to(replica.device), fold, replica)
     plan = recipe.plan
     assert len(limits) in (0, len(plan)), f"{len(limits)} limits for {len(plan)} epochs"
-    history = History(saved, recipe.epoch, len(plan), recipe.mark)
+    history = History(saved, recipe.epoch, recipe.candidates, len(plan), recipe.mark)
     if state := replica.team.from_first(history.load() if replica.rank == 0 else None):
         learner.restore(state["learner"])
         history.take(state)
@@ -102,16 +105,19 @@ def train_fold(
 def _epoch(learner: Learner, done: int, history: History) -> tuple[np.ndarray, dict[str, float]]:
     """Train the `done`-th epoch of a stage, or pass it where the stage has ended early.
 
-    Return the predictions (rows, K) after it, and the training loss and the scores of its row. At the end itself the
-    network has gone back already: what it predicts is what is kept.
+    Return the predictions (rows, K) after it, NaN of units that are not scored unless it is the fold's last, and the
+    training loss and the scores of its row. At the end itself the network has gone back already: what it predicts is
+    what is kept.
     """
+    number = len(history.curve) + 1
     if learner.repeats:
         probs, scores = history.again(learner.repeats)
-        return probs, {"train_loss": math.nan, "skipped_steps": 0} | scores
-    before = len(history.curve)
-    trained, watched = learner.train(done, before), learner.watch(before + 1)
-    probs, score = learner.evaluate(before + 1)
-    return probs, trained | {"score": score} | watched
+        row = {"train_loss": math.nan, "skipped_steps": 0} | scores
+    else:
+        trained, watched = learner.train(done, number - 1), learner.watch(number)
+        probs, score = learner.evaluate(number)
+        row = trained | {"score": score} | watched
+    return (learner.completed(probs, number) if number == history.total else probs), row
 
 
 def _rate(recipe: Recipe, number: int) -> float | None:
@@ -121,10 +127,9 @@ def _rate(recipe: Recipe, number: int) -> float | None:
 
 def _is_above(history: History, limits: Sequence[float]) -> bool:
     """Whether the score, had the fold ended with the last epoch, is above that epoch's limit; NaN never is."""
-    scores = [row["score"] for row in history.curve]
-    if not (scores and limits):
+    if not (history.curve and limits):
         return False
-    return bool((np.fmin.reduce(scores) if history.rule == "best" else scores[-1]) > limits[len(scores) - 1])
+    return bool(history.as_ended[-1] > limits[len(history.curve) - 1])
 
 
 def _targets(recipe: Recipe, number: int, learner: Learner, saved: Path, on_taught: Callable[[], None]) -> np.ndarray:

@@ -22,8 +22,8 @@ import pytest
 import torch
 import yaml
 
-from hms_ray.crossval import train_job
-from hms_ray.execution.mailbox import EpochDone, EpochWeights, FoldDone
+from hms_ray.crossval import predict_job, train_job
+from hms_ray.execution.mailbox import EpochDone, EpochWeights, FoldDone, FoldPredicted
 from hms_ray.oof import OofTable
 from hms_ray.search.journal import trials_table
 from hms_ray.search.space import parse
@@ -37,6 +37,7 @@ BASE = {
     "model": {"name": "basic_cnn", "width": 4, "depth": 2},
     "optim": {"batch": 8},
     "stages": [{"epochs": 1, "lr": 0.01}, {"epochs": 1, "lr": 0.01, "min_votes": 10}],
+    "epoch_candidates": {"share": 1.0},
     "folds": 3,
 }
 # A search that stops some of its trials, and whose ensemble needs several.
@@ -88,6 +89,16 @@ def train(study, space, fold, ledger=None, trial=None):
     return result
 
 
+def predict(study, space, ledger, trial=None):
+    """Predict in this process what the trial's chosen epochs still lack, and return their numbers by fold."""
+    trial = trial or f"{space.name}-base"
+    missing = ledger.unpredicted(trial)
+    for fold, epoch in missing.items():
+        job = study.prediction_job(trial, space.run, fold, epoch)
+        ledger.handle(FoldPredicted(trial, fold, epoch, predict_job(job, study.labels, torch.device("cpu"))))
+    return missing
+
+
 def begin(folder: StudyFolder, spaces: list, root: Path) -> Study:
     """Open a study and write it, as the driver does once the cluster can do the work."""
     study = open_study(folder, spaces, root)
@@ -113,7 +124,14 @@ def toy(tmp_path, hms_folder) -> SimpleNamespace:
     space, folder = make_space(), StudyFolder(tmp_path / "study")
     study = begin(folder, [space], hms_folder)
     return SimpleNamespace(
-        study=study, space=space, folder=folder, root=hms_folder, make_space=make_space, open=begin, train=train
+        study=study,
+        space=space,
+        folder=folder,
+        root=hms_folder,
+        make_space=make_space,
+        open=begin,
+        train=train,
+        predict=predict,
     )
 
 

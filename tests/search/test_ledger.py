@@ -5,15 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from hms_ray import files
-from hms_ray.crossval import finished_folds
+from hms_ray.crossval import build_model, finished_folds, open_run
 from hms_ray.errors import SearchAborted
 from hms_ray.execution.mailbox import EpochDone, FoldBegun, FoldDone, FoldFailed, StorageFailed
 from hms_ray.oof import OofTable
 from hms_ray.search.board import Board
 from hms_ray.search.ledger import Ledger
 from hms_ray.study_folder import FoldFolder
+from hms_ray.training import checkpoint
+from hms_ray.training.evaluate import predict
 
 TRIAL = "toy-base"
 BOARD = Board("test", trials=0, trial_folds=0)
@@ -25,6 +28,12 @@ def trained(toy):
     toy.ledger = Ledger(toy.study, (2,), BOARD)
     toy.results = {fold: toy.train(toy.study, toy.space, fold, toy.ledger) for fold in (2, 0, 1)}
     return toy
+
+
+def finish(trained):
+    """Predict what the chosen epochs lack, as a worker does, and write the trial's table."""
+    trained.predict(trained.study, trained.space, trained.ledger)
+    trained.ledger.finish(TRIAL)
 
 
 def test_finished_folds_hold_predictions_and_weights_and_no_checkpoint(trained):
@@ -107,7 +116,7 @@ def test_reports_count_epochs_over_the_folds(trained):
 
 
 def test_the_out_of_fold_table_joins_all_folds(trained):
-    trained.ledger.finish(TRIAL)
+    finish(trained)
     table = OofTable.read(trained.folder.oof(TRIAL))
     assert sorted(table.unit_ids) == sorted(trained.study.labels.unit_ids)
     order = np.argsort(table.unit_ids)
@@ -117,8 +126,36 @@ def test_the_out_of_fold_table_joins_all_folds(trained):
     assert table.folds_fingerprint == trained.folder.read_study()["folds"]["fingerprint"]
     for fold, result in trained.results.items():
         epoch = best_of_others(trained, fold, (0, 1, 2))
-        np.testing.assert_array_equal(table.probs[table.folds == fold], result.probs[epoch - 1])
+        probs, known = table.probs[table.folds == fold], np.isfinite(result.probs[epoch - 1])
+        np.testing.assert_array_equal(probs[known], result.probs[epoch - 1][known])
         assert (table.epoch_rule, table.epochs[fold]) == ("cross_fitted", epoch)
+
+
+def test_units_that_are_not_scored_are_predicted_once_by_the_weights_of_the_chosen_epoch(trained):
+    """The table is what predicting every unit after every epoch would have given."""
+    epochs = {k: best_of_others(trained, k, (0, 1, 2)) for k in range(3)}
+    expected = {k: epoch for k, epoch in epochs.items() if epoch != 2}  # after the last epoch all are
+    assert trained.ledger.unpredicted(TRIAL) == expected != {}
+    with pytest.raises(AssertionError, match="has units that are not predicted"):
+        trained.ledger.finish(TRIAL)
+    assert trained.predict(trained.study, trained.space, trained.ledger) == expected
+    assert trained.ledger.unpredicted(TRIAL) == {}
+    run, labels = trained.space.run, trained.study.labels
+    for fold, epoch in expected.items():
+        result = trained.results[fold]
+        model = build_model(run, labels.task)
+        model.load_state_dict(checkpoint.unpack(trained.folder.trial(TRIAL).fold(fold).weights(epoch)))
+        inputs = open_run(run, trained.study.stores(run), labels.windows, labels.examples)
+        whole = predict(model, inputs, result.rows, labels.task, torch.device("cpu"), 16)
+        np.testing.assert_allclose(trained.ledger._probs(TRIAL, fold, epoch), whole, atol=1e-6)
+
+
+def test_a_study_from_before_only_scored_units_were_predicted_lacks_nothing(trained):
+    for fold, result in trained.results.items():
+        path = trained.folder.trial(TRIAL).fold(fold).by_epoch
+        files.write_array(path, np.where(np.isnan(result.probs), 1 / 6, result.probs))
+    assert trained.ledger.unpredicted(TRIAL) == {}
+    trained.ledger.finish(TRIAL)
 
 
 def test_weights_that_no_choice_can_reach_are_deleted_once_all_folds_have_a_table(trained):
@@ -127,7 +164,7 @@ def test_weights_that_no_choice_can_reach_are_deleted_once_all_folds_have_a_tabl
         return {k: sorted(int(path.stem) for path in root.glob(f"folds/{k}/weights/*")) for k in range(3)}
 
     assert kept() == {k: [1, 2] for k in range(3)}, "while a fold is missing, any epoch may be chosen"
-    trained.ledger.finish(TRIAL)
+    finish(trained)
     assert kept() == {k: [best_of_others(trained, k, (0, 1, 2))] for k in range(3)}
     assert trained.ledger.without_weights(TRIAL) == []
 
@@ -143,7 +180,7 @@ def test_a_score_at_the_best_epoch_is_called_optimistic(toy, rule, caplog):
 
 
 def test_a_fold_trained_again_for_its_weights_keeps_the_epoch_of_the_table(trained):
-    trained.ledger.finish(TRIAL)
+    finish(trained)
     table = OofTable.read(trained.folder.oof(TRIAL))
     folder = trained.folder.trial(TRIAL).fold(0)
     folder.drop_weights()
@@ -152,10 +189,12 @@ def test_a_fold_trained_again_for_its_weights_keeps_the_epoch_of_the_table(train
     curve = [row | {"score": 9.0} for row in result.epochs]
     other = replace(result, probs=result.probs[:, :, ::-1].copy(), epochs=curve)
     trained.ledger.handle(FoldDone(TRIAL, other))  # as other code, or a GPU, would have it
-    trained.ledger.finish(TRIAL)
+    finish(trained)
     again = OofTable.read(trained.folder.oof(TRIAL))
     assert again.epochs == table.epochs, "the weights of other epochs are gone"
-    np.testing.assert_array_equal(again.probs[again.folds == 0], other.probs[table.epochs[0] - 1])
+    expected = other.probs[table.epochs[0] - 1]
+    known = np.isfinite(expected)
+    np.testing.assert_array_equal(again.probs[again.folds == 0][known], expected[known])
     assert [path.stem for path in (folder.root / "weights").iterdir()] == [str(table.epochs[0])]
     np.testing.assert_array_equal(
         trained.ledger.scored(TRIAL, [0]).probs, other.probs[-1][trained.study.labels.votes[other.rows] >= 10]
@@ -165,13 +204,13 @@ def test_a_fold_trained_again_for_its_weights_keeps_the_epoch_of_the_table(train
 def test_a_table_is_behind_a_fold_that_was_trained_again_until_it_is_written_again(trained):
     """A kill between the two would leave the old predictions beside the new weights."""
     assert not trained.ledger.is_whole(TRIAL)
-    trained.ledger.finish(TRIAL)
+    finish(trained)
     assert trained.ledger.is_whole(TRIAL)
     trained.folder.trial(TRIAL).fold(0).drop_weights()
     assert not trained.ledger.is_whole(TRIAL)
     trained.train(trained.study, trained.space, 0, trained.ledger)
     assert trained.ledger.without_weights(TRIAL) == [] and not trained.ledger.is_whole(TRIAL)
-    trained.ledger.finish(TRIAL)
+    finish(trained)
     assert trained.ledger.is_whole(TRIAL)
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from hms_ray import tasks
 from hms_ray.augment import mixup, xy_mask
 from hms_ray.datasets import Examples
+from hms_ray.epoch_choice import EVERY
 from hms_ray.jobs import FoldResult
 from hms_ray.seeds import stream
 from hms_ray.specs import InputSpec
@@ -72,6 +73,7 @@ def make_recipe(**changes) -> Recipe:
         "build": build,
         "augment": ((mixup, mixup.Params(p=0.5)), (xy_mask, xy_mask.Params(p=0.5, stripes=1))),
         "epoch": "last",
+        "candidates": EVERY,
         "optim": optim.Params(**params),
         "stages": (Stage(epochs=2, lr=0.02, weight="linear", smooth=0.02), Stage(epochs=2, lr=0.01, schedule="cosine")),
         "min_votes": 10,

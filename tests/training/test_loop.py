@@ -10,6 +10,7 @@ from safetensors.torch import load
 from torch import nn
 
 from hms_ray.augment import mixup
+from hms_ray.epoch_choice import Candidates
 from hms_ray.errors import TrialFailed
 from hms_ray.jobs import FoldStopped
 from hms_ray.training.batches import Epochs
@@ -112,6 +113,55 @@ def test_only_the_held_out_units_are_predicted_and_scored_on_the_population(toy,
     many = toy.data.votes[result.rows] >= 10
     score = toy.data.task.score(toy.data.targets[result.rows][many], result.probs[-1][many])
     assert result.epochs[-1]["score"] == pytest.approx(score, abs=1e-12)
+
+
+@pytest.fixture
+def predicted(monkeypatch):
+    """The units that are predicted, one entry for each time."""
+    found, predict = [], Learner._predict
+
+    def noted(self, units, epoch):
+        found.append((epoch, units.tolist()))
+        return predict(self, units, epoch)
+
+    monkeypatch.setattr(Learner, "_predict", noted)
+    return found
+
+
+def test_each_epoch_predicts_what_is_scored_and_the_last_one_all(toy, tmp_path, predicted):
+    result = toy.train(toy.recipe(), toy.data, tmp_path, fold=1)
+    is_scored = toy.data.votes[result.rows] >= 10
+    scored, rest = result.rows[is_scored].tolist(), result.rows[~is_scored].tolist()
+    assert len(scored) == len(rest) == 10
+    assert predicted == [(1, scored), (2, scored), (3, scored), (4, scored), (4, rest)]
+    np.testing.assert_array_equal(np.isfinite(result.probs).all(-1), [*[is_scored] * 3, np.ones(20, bool)])
+
+
+def test_where_all_units_are_scored_each_is_predicted_once_an_epoch(toy, tmp_path, predicted):
+    result = toy.train(toy.recipe(min_votes=1), toy.data, tmp_path, fold=1)
+    assert [(epoch, units) for epoch, units in predicted if units] == [(e, result.rows.tolist()) for e in (1, 2, 3, 4)]
+    assert np.isfinite(result.probs).all()
+
+
+def test_only_weights_of_candidates_are_kept(toy, tmp_path):
+    """Of four epochs, at most the last two."""
+    written, recipe = set(), toy.recipe(epoch="cross_fitted", candidates=Candidates(share=0.5))
+    result = toy.train(
+        recipe, toy.data, tmp_path, on_epoch=lambda row: written.update(p.stem for p in tmp_path.glob("weights/*"))
+    )
+    assert sorted(result.weights) == [3, 4] and written == {"3", "4"}
+
+
+def test_a_limit_on_the_best_epoch_looks_at_candidates_alone(toy, tmp_path):
+    """An early epoch that cannot be chosen does not save a fold that is bad from then on."""
+    recipe, no = toy.recipe(epoch="best", candidates=Candidates(share=0.5), seed=1), math.inf
+    stages = (Stage(epochs=2, lr=0.02), Stage(epochs=2, lr=1.0))
+    recipe = replace(recipe, stages=stages)
+    scores = [row["score"] for row in toy.train(recipe, toy.data, tmp_path / "a").epochs]
+    assert scores[1] < scores[2], "the second stage spoils what the first has learnt"
+    limits = [no, no, (scores[1] + scores[2]) / 2, no]
+    stopped = toy.train(recipe, toy.data, tmp_path / "b", limits=limits)
+    assert isinstance(stopped, FoldStopped) and len(stopped.epochs) == 3
 
 
 def test_an_epoch_without_scored_units_has_no_score(toy, tmp_path):
@@ -404,7 +454,8 @@ def test_the_weights_of_epochs_that_may_be_chosen_are_those_that_predict(toy, tm
         model.load_state_dict(load(path.read_bytes()))
         with torch.inference_mode():
             probs = toy.data.task.to_probs(model(x).numpy())
-        np.testing.assert_allclose(probs, result.probs[epoch - 1], atol=1e-6)
+        known = slice(None) if epoch == 4 else toy.data.votes[result.rows] >= 10
+        np.testing.assert_allclose(probs[known], result.probs[epoch - 1][known], atol=1e-6)
 
 
 def test_the_best_epoch_alone_keeps_its_weights(toy, tmp_path):
