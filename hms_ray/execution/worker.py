@@ -80,8 +80,7 @@ def train_work(work: Work, labels: Labels, replica: Replica, line: Line, actor: 
     first = replica.rank == 0
     for job in (job for job in work.jobs if isinstance(job, PredictionJob) and first):  # the others wait for more work
         if line.outcome(job.trial, job.fold) is not False:  # else it was given up
-            line.post(FoldBegun(job.trial, job.fold, 0, actor))
-            line.post(_predicted(job, labels, replica.device))
+            line.post(_predicted(job, labels, replica.device, line, actor))
     training = [job for job in work.jobs if isinstance(job, FoldJob)]
     for job in training:
         trained = share(line.outcome(job.trial, job.fold) if first else None)
@@ -151,7 +150,18 @@ def _train(job: FoldJob, labels: Labels, replica: Replica, line: Line, actor: by
     return FoldDone(job.trial, result)
 
 
-def _predicted(job: PredictionJob, labels: Labels, device: torch.device) -> FoldPredicted | FoldFailed:
+def _predicted(
+    job: PredictionJob, labels: Labels, device: torch.device, line: Line, actor: bytes | None
+) -> FoldPredicted | FoldFailed:
+    try:
+        line.bring(job.stores)
+    except TrialFailed as error:
+        missing = error
+    else:
+        missing = None
+    line.post(FoldBegun(job.trial, job.fold, 0, actor))
+    if missing:
+        return FoldFailed(job.trial, job.fold, str(missing))
     try:
         return FoldPredicted(job.trial, job.fold, job.epoch, predict_job(job, labels, device))
     except HmsRayError as error:

@@ -13,7 +13,7 @@ from hms_ray.errors import TrialFailed
 from hms_ray.execution import worker
 from hms_ray.execution.mailbox import EpochDone, FoldBegun, FoldDone, FoldFailed, FoldHalted, StorageFailed, Work
 from hms_ray.execution.worker import train_work
-from hms_ray.jobs import FoldJob, FoldResult, FoldStopped
+from hms_ray.jobs import FoldJob, FoldResult, FoldStopped, PredictionJob
 from hms_ray.training.team import Replica, Team
 
 WORK = Work("toy-0000", tuple(FoldJob("toy-0000", {}, fold, Path(), Path(f"{fold}.pt")) for fold in (2, 0, 1)))
@@ -168,3 +168,10 @@ def test_other_ranks_do_as_the_first_and_say_nothing(training):
     train_work(WORK, None, replica, line)
     assert line.said == []
     assert replica.team.answers == [], "two folds were trained, and the first rank was told to stop then"
+
+
+def test_a_prediction_has_its_stores_brought_before_its_time_begins(training):
+    job = PredictionJob("toy-0000", {}, 2, (), 3, b"")
+    line = Line(missing=OSError("no node has it"))
+    train_work(Work("toy-0000", (job,)), None, ALONE, line)
+    assert line.said == [FoldBegun("toy-0000", 2, 0, None), FoldFailed("toy-0000", 2, "no node has it")]
