@@ -20,11 +20,13 @@ from hms_ray.execution.prepare_tasks import RayTasks
 from hms_ray.execution.resources import Node
 from hms_ray.execution.session import session
 from hms_ray.oof import optimism
+from hms_ray.search import disk
 from hms_ray.search.board import Board
 from hms_ray.search.finals import Finals
 from hms_ray.search.journal import Journal, one_driver
 from hms_ray.search.ledger import Ledger
 from hms_ray.search.referee import Referee
+from hms_ray.search.shortlist import Shortlist
 from hms_ray.search.space import Space
 from hms_ray.search.study import Study, open_study
 from hms_ray.search.trials import Trials
@@ -46,7 +48,7 @@ def search(
         SearchAborted: no trial of a space could be trained, all fail alike, a worker group failed, or the disk is full.
         KeyboardInterrupt: the user interrupted it; everything finished is written.
     """
-    with _opened(folder, spaces, root, in_process, force, _found) as (study, places):
+    with _opened(folder, spaces, root, in_process, force, _found, searched=True) as (study, places):
         return [trial for space in spaces for trial in _search_space(study, space, places[space.name])]
 
 
@@ -55,8 +57,11 @@ def train(
 ) -> list[str]:
     """Train the base run of every space on all folds and return the trial ids; arguments and errors as in `search`."""
     spaces = [member for space in spaces for member in space.members]
-    with _opened(folder, spaces, root, in_process, force, lambda study, space: _whole(study, [_base(space)])) as opened:
-        study, places = opened
+
+    def done(study: Study, space: Space) -> bool:
+        return _whole(study, [_base(space)])
+
+    with _opened(folder, spaces, root, in_process, force, done, searched=False) as (study, places):
         return [trial for space in spaces for trial in _train_base(study, space, places[space.name])]
 
 
@@ -68,6 +73,7 @@ def _opened(
     in_process: bool,
     force: bool,
     done: Callable[[Study, Space], bool],
+    searched: bool,
 ) -> Iterator[tuple[Study, dict[str, Place]]]:
     """Yield the study and the place of each space; what cannot work is refused before the study is written."""
     with one_driver(folder):
@@ -78,6 +84,8 @@ def _opened(
         with session() if not (in_process or nothing_left) else nullcontext() as nodes:
             places = {space.name: _place(study, space, nodes, in_process) for space in spaces}
             if not nothing_left:
+                needs = [disk.need(s, study.labels.task, places[s.name].trials_at_once, searched) for s in spaces]
+                disk.check(folder, list(zip(needs, [space.budget.disk_gb for space in spaces], strict=True)))
                 study.prepare(spaces, None if in_process else RayTasks())
             study.begin(spaces)
             study.write_baseline()
@@ -104,7 +112,7 @@ def _search_space(study: Study, space: Space, place: Place) -> list[str]:
         with _interruptible(trials, board):
             while not trials.exhausted():  # a trial may come back that wants more memory when Tune has ended
                 place.run_trials(trials)
-        finalists = _finalists(space, journal, referee)
+        finalists = _finalists(journal, referee)
         if not finalists:
             raise SearchAborted(
                 f"space {space.name}: none of its {space.budget.trials} trials could be trained; {trials.why()}"
@@ -204,12 +212,11 @@ def _trial_folds(study: Study, space: Space) -> list[int]:
     return study.scored_folds()[: space.budget.trial_folds]
 
 
-def _finalists(space: Space, journal: Journal, referee: Referee) -> dict[str, int]:
-    """Return the trials to train on all folds and their numbers: those of the best ensemble, or else the best ones."""
-    complete = {journal.trial_id(t.number): t.number for t in journal.best(space.budget.trials)}
-    count = min(space.budget.finalists, len(complete))
-    chosen = referee.choose(list(complete), count) if space.race.rule == "ensemble" and complete else list(complete)
-    return {trial: complete[trial] for trial in sorted(chosen[:count])}
+def _finalists(journal: Journal, referee: Referee) -> dict[str, int]:
+    """Return the trials to train on all folds and their numbers."""
+    shortlist = Shortlist(journal, referee)
+    shortlist.update()
+    return shortlist.finalists()
 
 
 def _found(study: Study, space: Space) -> bool:
@@ -220,7 +227,7 @@ def _found(study: Study, space: Space) -> bool:
     if len(journal.trials()) < space.budget.trials or journal.unfinished():
         return False
     referee = Referee(space.race, Ledger(study, (), _silent()), _trial_folds(study, space))
-    return _whole(study, list(_finalists(space, journal, referee)))
+    return _whole(study, list(_finalists(journal, referee)))
 
 
 def _whole(study: Study, trials: Sequence[str]) -> bool:

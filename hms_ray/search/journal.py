@@ -167,6 +167,16 @@ class Journal:
         """Return the best complete trials, the older first among equals."""
         return sorted(self.trials(TrialState.COMPLETE), key=lambda t: (t.value, t.number))[:count]
 
+    @property
+    def out(self) -> list[int]:
+        """The numbers of complete trials that can no longer become finalists."""
+        return self.study.user_attrs.get("out", [])  # a journal has none before the first
+
+    def put_out(self, numbers: Iterable[int]) -> None:
+        """Record trials that can no longer become finalists."""
+        with self.lock:
+            self.study.set_user_attr("out", sorted({*self.out, *numbers}))
+
     def _end(self, number: int, state: TrialState, value: float | None, **attrs: Any) -> None:
         """Write attributes and state at once; ValueError for a trial that has ended, and for a value that is NaN."""
         with self.lock:

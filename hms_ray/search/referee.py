@@ -68,12 +68,12 @@ class Referee:
             return 0.0
         return racing.gain(own.targets, own.probs, self._stacked(kept, folds))
 
-    def choose(self, trials: Sequence[str], count: int) -> list[str]:
-        """Return at most `count` of the trials, those whose ensemble is best."""
+    def choose(self, trials: Sequence[str], count: int, min_gain: float) -> list[str]:
+        """Return at most `count` of the trials, those whose ensemble is best; each brings `min_gain` to it at least."""
         targets = self._scored(trials[0], self.folds).targets
         if not len(targets):
             return list(trials[:count])
-        return [trials[i] for i in racing.choose(targets, self._stacked(trials, self.folds), count, self.race.min_gain)]
+        return [trials[i] for i in racing.choose(targets, self._stacked(trials, self.folds), count, min_gain)]
 
     def ensemble(self, trials: Sequence[str]) -> tuple[float, int, int, int]:
         """Return the score of the best pool of trials, its members, and the units and patients that it is scored on."""

@@ -14,7 +14,9 @@ class Budget(Params):
     trial_folds: int = Field(1, ge=1, description="folds that a trial trains unless it is stopped; finalists train all")
     finalists: int = Field(8, ge=1, description="how many trials at most get all their folds")
     fold_minutes: float | None = Field(None, gt=0, description="a fold that takes longer fails its trial; none: no end")
-    disk_gb: float | None = Field(None, gt=0, description="how large the study folder may grow; none: no limit")
+    disk_gb: float | None = Field(
+        None, gt=0, description="how large the study folder may grow; none: what its weights need at most must be free"
+    )
     same_failures: int = Field(5, ge=1, description="so many trials in a row failing with one error abort the search")
 
 

@@ -4,7 +4,7 @@ import math
 import re
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from hms_ray.jobs import FoldResult, FoldStopped
 from hms_ray.search.journal import Journal
 from hms_ray.search.ledger import Ledger
 from hms_ray.search.referee import Referee
+from hms_ray.search.shortlist import Shortlist
 from hms_ray.search.study import Study
 
 
@@ -53,6 +54,9 @@ class Trials:
         self.losses: Counter[str] = Counter()
         self.interrupted = False
         self.lock = threading.RLock()
+        self.shortlist = Shortlist(journal, referee)
+        self.shortlist.update()
+        self._drop([journal.trial_id(number) for number in journal.out])  # a kill may have come before
 
     def interrupt(self) -> None:
         """Let the folds in flight end, and begin no others."""
@@ -101,6 +105,7 @@ class Trials:
         """
         with self.lock:
             self._end(work.trial)
+            self._drop(self.shortlist.update())
 
     def why(self) -> str:
         """Return the last failure's cause."""
@@ -227,22 +232,18 @@ class Trials:
         self.ledger.board.ensemble(*self.referee.ensemble([self.journal.trial_id(t.number) for t in complete]))
 
     def _check_disk(self) -> None:
-        """Where room is short, give up the weights of trials that would be no finalists; then refuse to go on."""
+        """Where room is short, give up the runners-up; then refuse to go on."""
         try:
             self.ledger.check_disk()
         except SearchAborted:
-            for trial in self._no_finalists():
-                self.ledger.drop_weights(trial)
+            self._drop(self.shortlist.reduce())
             self.ledger.check_disk()
 
-    def _no_finalists(self) -> list[str]:
-        complete = [self.journal.trial_id(t.number) for t in self.journal.trials(TrialState.COMPLETE)]
-        count = self.budget.finalists
-        if self.journal.space.race.rule == "ensemble" and complete:
-            chosen = self.referee.choose(complete, count)
-        else:
-            chosen = [self.journal.trial_id(t.number) for t in self.journal.best(count)]
-        return [t for t in complete if t not in chosen and not self.study.folder.oof(t).is_file()]
+    def _drop(self, trials: Sequence[str]) -> None:
+        """Delete the weights of trials that can no longer be finalists, unless they are of an earlier choice."""
+        for trial in trials:
+            if not self.study.folder.oof(trial).is_file():
+                self.ledger.drop_weights(trial)
 
     def _check_failures(self) -> None:
         """Abort when the newest trials that have ended all failed alike: what is wrong is not the configuration."""

@@ -198,10 +198,41 @@ def test_a_study_that_outgrows_its_budget_stops(toy, space):
         train_all(toy, replace(space, budget=Budget(trials=4, trial_folds=2, disk_gb=1e-5)))
 
 
-def test_where_room_is_short_weights_of_those_that_would_be_no_finalists_go_first(toy, space):
+def with_weights(toy, trials):
+    """The complete trials whose weights of both trial folds are there."""
+    complete = [trials.journal.trial_id(t.number) for t in trials.journal.trials(TrialState.COMPLETE)]
+    return [trial for trial in complete if trials.ledger.without_weights(trial) == [2]]
+
+
+def test_weights_of_trials_that_cannot_be_finalists_go_as_trials_end(toy, space):
+    trials, kept = source(toy, space), []
+    ended = trials.ended
+    trials.ended = lambda work: ended(work) or kept.append(with_weights(toy, trials))
+    run_here(trials, toy.study.labels, threads=1)
+    best = [trials.journal.trial_id(t.number) for t in trials.journal.best(2)]
+    assert [len(names) for names in kept] == [1, 2, 2, 2] and kept[-1] == sorted(best)
+    assert not list(toy.folder.root.glob("trials/*/folds/*/state"))
+
+
+def test_killed_before_weights_are_deleted_they_go_at_the_next_start(toy, space, monkeypatch):
+    def die(self, trial):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Ledger, "drop_weights", die)
+        train_all(toy, space)
+    trials = source(toy, space)
+    assert states(trials) == ["COMPLETE"] * 3 and len(with_weights(toy, trials)) == 2
+    run_here(trials, toy.study.labels, threads=1)
+    assert with_weights(toy, trials) == sorted(trials.shortlist.finalists())
+
+
+def test_where_room_is_short_runners_up_go_first(toy, space, monkeypatch):
+    monkeypatch.setattr(racing, "judge_ensemble", lambda *_, **__: Verdict(False, 0.0, 0.0, 0.0, "goes on"))
+    space = replace(space, race=Race(inside_folds=False))
     trials = train_all(toy, replace(space, budget=Budget(trials=3, trial_folds=2, finalists=1)))
     complete = [f"race-{n:04d}" for n in range(3)]
-    (chosen,) = trials.referee.choose(complete, 1)
+    (chosen,) = trials.shortlist.finalists()
     used = size_of(toy.folder.root)
     weights = size_of(toy.folder.trial(chosen).fold(0).root / "weights")
     tight = replace(space, budget=Budget(trials=4, trial_folds=2, finalists=1, disk_gb=(used - weights) / 1e9))

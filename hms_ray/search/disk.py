@@ -1,0 +1,103 @@
+"""How much disk space the weights of a search need at most, checked before it starts."""
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hms_ray import files
+from hms_ray.config import RunConfig, try_run
+from hms_ray.crossval import weight_bytes
+from hms_ray.errors import ConfigError
+from hms_ray.search import shortlist
+from hms_ray.search.paths import replaced
+from hms_ray.search.space import Space
+from hms_ray.search.study import variants
+from hms_ray.sizes import in_words
+from hms_ray.study_folder import StudyFolder
+from hms_ray.tasks import Task
+
+STATE = 4  # times the weights: what a checkpoint holds of network, average and the optimiser's two moments
+
+
+@dataclass(frozen=True)
+class Need:
+    """Files of weights that a space has at most, all as large as those of its largest network.
+
+    each: bytes of a file; epochs: candidates of a fold; trials, trial_folds: whose weights are kept while it searches;
+    at_once: folds in training; kept: files that are left in the end
+    """
+
+    space: str
+    each: int
+    epochs: int
+    trials: int
+    trial_folds: int
+    at_once: int
+    kept: int
+
+    @property
+    def files(self) -> int:
+        """How many files there are at once."""
+        searching = self.trials * self.trial_folds * self.epochs
+        return max(searching, self.kept) + self.at_once * (self.epochs + STATE)
+
+    def __str__(self) -> str:
+        return (
+            f"space {self.space} needs up to {in_words(self.files * self.each)}: {self.files} files of weights of "
+            f"{in_words(self.each)} ({self.trials} trials that may become finalists x {self.trial_folds} folds x "
+            f"{self.epochs} epochs that may be chosen, or {self.kept} files of finalists; {self.at_once} folds in "
+            f"training x {self.epochs + STATE})"
+        )
+
+
+def need(space: Space, task: Task, at_once: int, searched: bool = True) -> Need:
+    """Return what a space needs; at_once: folds in training; searched: else its base run alone is trained."""
+    runs = [run for member in space.members for run in [*variants(member), *_schedules(member)]]
+    folds = runs[0].folds
+    finalists = min(space.budget.finalists, space.budget.trials) if searched else len(space.members)
+    # trials that ended are considered once all before them have, so that some wait
+    waiting = math.ceil(1.5 * at_once)
+    trials = min(space.budget.trials, shortlist.size(space.budget, space.race) + waiting) if searched else 0
+    return Need(
+        space=space.name,
+        each=max(weight_bytes(run, task) for run in {files.fingerprint(_network(run)): run for run in runs}.values()),
+        epochs=max(run.epoch_candidates.count(run.epoch, run.epochs) for run in runs),
+        trials=trials,
+        trial_folds=space.budget.trial_folds,
+        at_once=at_once + folds,  # those of a finalist wait for each other with all their epochs
+        kept=finalists * folds,
+    )
+
+
+def check(folder: StudyFolder, needs: Sequence[tuple[Need, float | None]]) -> None:
+    """Refuse spaces, searched one after the other, whose weights do not fit on the study's disk.
+
+    needs: of each space, and its budget.disk_gb, which bounds what the study may take
+
+    Raises:
+        ConfigError: with the arithmetic.
+    """
+    there = sum(files.size_of(path) for path in folder.root.glob("trials/*/folds/*") if path.is_dir())
+    room, before = shutil.disk_usage(folder.root).free + there, 0
+    for its, disk_gb in needs:
+        wanted = before + its.files * its.each
+        limit = math.inf if disk_gb is None else disk_gb * 1e9
+        if min(wanted, limit) > room:
+            raise ConfigError(
+                f"{its}, and {in_words(room)} are free at {folder.root}. Free disk space, lower epoch_candidates.most, "
+                "budget.finalists or budget.trial_folds, or set budget.disk_gb to what the study may take"
+            )
+        before += its.kept * its.each
+
+
+def _network(run: RunConfig) -> list[object]:
+    """Return what decides about the size of a run's network."""
+    return [run.content[key] for key in ("feature", "model", "input")]
+
+
+def _schedules(space: Space) -> list[RunConfig]:
+    """Return the base run with both ends of each range of its stages."""
+    ends = [(item.path, end) for item in space.ranges if item.path.split(".")[0] == "stages" for end in item.ends]
+    found = [try_run(replaced(space.base, path, end))[0] for path, end in ends]
+    return [run for run in found if run]

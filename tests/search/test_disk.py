@@ -1,0 +1,75 @@
+"""The disk space that a search needs at most, with its arithmetic, before anything starts."""
+
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from hms_ray.crossval import build_model, weight_bytes
+from hms_ray.errors import ConfigError
+from hms_ray.search import disk
+from hms_ray.search.settings import Budget, Race
+from hms_ray.training import checkpoint
+
+WIDE = {"name": "basic_cnn", "width": 16, "depth": 2}
+
+
+def sized(toy, budget=None, **search):
+    return replace(toy.make_space("sized", search), budget=budget or Budget(trials=40, finalists=8))
+
+
+def test_weights_are_as_large_as_their_file(toy):
+    run, task = toy.space.run, toy.study.labels.task
+    packed = checkpoint.pack(build_model(run, task).state_dict())
+    assert weight_bytes(run, task) <= len(packed) <= weight_bytes(run, task) + 10_000
+
+
+def test_the_largest_network_and_the_longest_schedule_count(toy):
+    task, wide = toy.study.labels.task, toy.make_space(model=WIDE)
+    ranges = {"model": {"choice": [toy.space.base["model"], WIDE]}, "stages.0.epochs": {"int": [1, 5]}}
+    found = disk.need(sized(toy, **ranges), task, at_once=2)
+    assert found.each == weight_bytes(wide.run, task) > weight_bytes(toy.space.run, task)
+    assert found.epochs == 6, "every epoch of both stages is a candidate here"
+    assert (found.trials, found.trial_folds, found.kept) == (15, 1, 24)
+    assert found.files == 15 * 6 + (2 + 3) * (6 + disk.STATE)
+
+
+def test_a_choice_of_the_best_keeps_no_runners_up_and_a_base_run_no_trials(toy):
+    space, task = sized(toy), toy.study.labels.task
+    assert disk.need(replace(space, race=Race(rule="best")), task, 1).trials == 8 + 2
+    base = disk.need(space, task, 1, searched=False)
+    assert (base.trials, base.kept) == (0, 3)
+
+
+def room(monkeypatch, count):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=count))
+
+
+def test_too_little_room_is_said_with_the_arithmetic(toy, monkeypatch):
+    its = disk.Need("modern", 350 * 10**6, epochs=7, trials=20, trial_folds=1, at_once=6, kept=60)
+    room(monkeypatch, 30 * 10**9)
+    with pytest.raises(ConfigError) as caught:
+        disk.check(toy.folder, [(its, None)])
+    assert str(caught.value) == (
+        f"space modern needs up to 72.1 GB: 206 files of weights of 350.0 MB (20 trials that may become finalists x "
+        f"1 folds x 7 epochs that may be chosen, or 60 files of finalists; 6 folds in training x 11), and 30.0 GB are "
+        f"free at {toy.folder.root}. Free disk space, lower epoch_candidates.most, budget.finalists or "
+        "budget.trial_folds, or set budget.disk_gb to what the study may take"
+    )
+    disk.check(toy.folder, [(its, 29.0)])
+    with pytest.raises(ConfigError, match=r"30\.0 GB are free"):
+        disk.check(toy.folder, [(its, 31.0)])
+    room(monkeypatch, its.files * its.each)
+    disk.check(toy.folder, [(its, None)])
+
+
+def test_what_an_earlier_space_leaves_takes_room_and_what_is_there_counts(toy, monkeypatch):
+    its = disk.Need("a", 10**6, epochs=2, trials=3, trial_folds=1, at_once=1, kept=4)
+    room(monkeypatch, 16 * 10**6 - 1)
+    with pytest.raises(ConfigError, match="space a needs"):
+        disk.check(toy.folder, [(its, None), (its, None)])
+    weights = toy.folder.trial("a-0000").fold(0).weights(2)
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"x")
+    disk.check(toy.folder, [(its, None), (its, None)])
