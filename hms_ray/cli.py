@@ -418,13 +418,15 @@ def _summary(fitted: dict[str, Any]) -> Iterator[str]:
     yield f"{rows['units']} units{votes} of {rows['groups']} patients"
     yield f"ensemble, cross-fitted  {_with_interval(fitted['interval'])}{mark}"
     if corrected is not None:
-        choice = fitted["selection"]
-        yield f"  less what choosing {choice['kept']} of {choice['configurations']} flatters it: {corrected:.5f}{mark}"
+        yield f"selection-corrected score: {corrected:.5f} ({_correction(fitted['selection'])}){mark}"
     yield f"ensemble, in sample     {fitted['kl_in_sample']:.5f}  optimistic: weights fitted on the rows scored"
     best = others["best_single_trial"]
-    hindsight = f"{best}, chosen in hindsight{mark if best in flattered else ''}"
-    yield f"best single             {others['best_single']:.5f}  {hindsight}"
-    yield f"mean of all             {others['mean']:.5f}{mark}"
+    its_mark = mark if best in flattered else ""
+    if fitted["candidates"] == 1:
+        yield f"the only table          {others['best_single']:.5f}  {best}, as it is{its_mark}"
+    else:
+        yield f"best single             {others['best_single']:.5f}  {best}, chosen in hindsight{its_mark}"
+        yield f"mean of all             {others['mean']:.5f}{mark}"
     yield f"class prior             {others['prior']:.5f}"
     yield from _beside_the_plain(fitted)
     yield f"members with weight     {len(fitted['members'])} of {fitted['candidates']}"
@@ -433,6 +435,14 @@ def _summary(fitted: dict[str, Any]) -> Iterator[str]:
         where = f"{outside['units']} units of folds {', '.join(map(str, outside['folds']))}"
         yield f"no configuration was chosen on {where}: there, cross-fitted {outside['kl_cross_fitted']:.5f}{mark}"
     yield from (f"note: {note}" for note in fitted["notes"])
+
+
+def _correction(selection: dict[str, Any]) -> str:
+    """Say what the selection-corrected score adds to the cross-fitted one."""
+    picking = f"picking {selection['kept']} of {selection['configurations']} configurations"
+    if selection["optimism"] > 0:
+        return f"adds the estimated optimism of {picking}"
+    return f"adds nothing: the estimated optimism of {picking} is not above 0"
 
 
 def _beside_the_plain(fitted: dict[str, Any]) -> Iterator[str]:

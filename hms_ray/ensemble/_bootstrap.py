@@ -2,7 +2,9 @@
 
 A score is a mean over units whose number differs by patient, a ratio. Its interval is studentised (bootstrap-t): each
 draw's deviation is taken in the draw's own standard errors, which holds the nominal coverage with fewer patients than
-plain percentiles do.
+plain percentiles do. A draw of a few patients that happen to score alike has next to no error of its own: below
+LEAST_ERROR of the whole sample's, that is taken instead. Without it intervals of 4 to 6 patients are up to 40 times as
+wide; and where most patients score 0 they cover less often (of 8 patients 75 % instead of 91 %).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ LEVEL = 0.95
 DRAWS = 2000
 BLOCK = 250  # draws at a time: the counts of a block are (BLOCK, G)
 FEWEST = 4  # patients: of fewer, most draws hold one patient alone or all of them, and say nothing
+LEAST_ERROR = 0.25  # of a draw, as a share of the whole sample's
 ROUNDING = 1e-12  # of the terms of a sum of squares: what is left below this is 0
 
 
@@ -43,8 +46,12 @@ def estimates(
     rng: np.random.Generator,
     level: float = LEVEL,
     draws: int = DRAWS,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> list[Estimate]:
-    """Estimate the weighted mean of each column of values (N, C) from the same draws of groups (N,)."""
+    """Estimate the weighted mean of each column of values (N, C) from the same draws of groups (N,).
+
+    bounds: the least and the largest value that there can be; no interval goes beyond
+    """
     sums, sizes = by_group(values, groups, weight)
     means = sums.sum(0) / sizes.sum()
     if len(sizes) < 2:
@@ -52,9 +59,10 @@ def estimates(
     error = standard_errors(sums, sizes)
     if len(sizes) < FEWEST:
         return [Estimate(*row, None, None) for row in zip(means.tolist(), error.tolist(), strict=True)]
-    deviations = np.concatenate([_deviations(counts, sums, sizes, means) for counts in _counts(rng, len(sizes), draws)])
-    low, high = np.quantile(deviations, [(1 + level) / 2, (1 - level) / 2], axis=0)
-    figures = np.stack([means, error, means - low * error, means - high * error], axis=1)
+    counts = _counts(rng, len(sizes), draws)
+    deviations = np.concatenate([_deviations(drawn, sums, sizes, means, LEAST_ERROR * error) for drawn in counts])
+    high, low = means - np.quantile(deviations, [(1 - level) / 2, (1 + level) / 2], axis=0) * error
+    figures = np.stack([means, error, np.maximum(low, bounds[0]), np.minimum(high, bounds[1])], axis=1)
     return [Estimate(*row) for row in figures.tolist()]
 
 
@@ -77,10 +85,12 @@ def _counts(rng: np.random.Generator, n_groups: int, draws: int) -> Iterator[np.
         yield rng.multinomial(n_groups, even, min(BLOCK, draws - start)).astype(np.float64)
 
 
-def _deviations(counts: np.ndarray, sums: np.ndarray, sizes: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Return each draw's deviation from the means in the draw's own standard errors, (draws, C)."""
+def _deviations(
+    counts: np.ndarray, sums: np.ndarray, sizes: np.ndarray, means: np.ndarray, least: np.ndarray
+) -> np.ndarray:
+    """Return each draw's deviation from the means in the draw's own standard errors, (draws, C); least (C,): errors."""
     drawn = (counts @ sums) / (counts @ sizes)[:, None]
-    errors = _errors(counts, sums, sizes, drawn)
+    errors = np.maximum(_errors(counts, sums, sizes, drawn), least)
     return np.divide(drawn - means, errors, out=np.zeros_like(drawn), where=errors > 0)
 
 

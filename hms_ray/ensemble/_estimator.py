@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hms_ray import files, seeds, tasks
-from hms_ray.ensemble import _bootstrap, _methods, _notes, _pool
+from hms_ray.ensemble import _bootstrap, _methods, _notes, _pool, _scores
 from hms_ray.ensemble._inputs import check_predictions, make_rows
 from hms_ray.ensemble._members import Limits
 from hms_ray.ensemble._nested import Fits, cross_fit
@@ -132,7 +132,8 @@ def fit(
     fits = Fits(rows, limits, progress)
     nested, fitted = cross_fit(fits, pool), fits.chosen(pool)
     losses = rows.losses(nested.probs[rows.scored], rows.scored)
-    [score] = _bootstrap.estimates(losses[:, None], rows.groups[rows.scored], rows.weight[rows.scored], rng)
+    whose, weight = rows.groups[rows.scored], rows.weight[rows.scored]
+    [score] = _bootstrap.estimates(losses[:, None], whose, weight, rng, bounds=_scores.SCORES)
     return Ensemble(
         pool_=fitted,
         task_=rows.task,

@@ -130,7 +130,8 @@ def leave_one_out(rows: Rows, weights: dict[int, np.ndarray]) -> np.ndarray:
     """Return the score (M,) of the cross-fitted linear pool without each member, the others' weights fitted anew.
 
     weights: those of the linear pool that predicts each fold, fitted without it. Members that carry weight nowhere
-    leave the score as it is; to stand in for a missing one, only those that carry weight somewhere are asked.
+    leave the score as it is; to stand in for a missing one, only those that carry weight somewhere are asked. NaN for
+    the only one that does.
     """
     used = np.flatnonzero(np.any([w > 0 for w in weights.values()], axis=0))
     losses = np.zeros((rows.n_members, len(rows.targets)))
@@ -145,7 +146,9 @@ def leave_one_out(rows: Rows, weights: dict[int, np.ndarray]) -> np.ndarray:
             others = np.delete(np.arange(len(used)), position)
             left = _fit(*terms, others, its[used]).weights if terms else _equal(others, len(used))
             losses[used[position], held_out] = rows.losses(linear_pool.pool(probs, left), held_out)
-    return np.average(losses[:, rows.scored], axis=1, weights=rows.weight[rows.scored])
+    scores = np.average(losses[:, rows.scored], axis=1, weights=rows.weight[rows.scored])
+    scores[used if len(used) == 1 else []] = np.nan
+    return scores
 
 
 def error_correlation(rows: Rows, members: np.ndarray) -> np.ndarray:

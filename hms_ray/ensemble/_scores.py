@@ -12,6 +12,10 @@ from hms_ray.ensemble._methods import methods_for
 from hms_ray.ensemble._nested import CrossFit, Fits, cross_fit
 from hms_ray.ensemble._pool import Pool
 from hms_ray.ensemble._rows import Rows
+from hms_ray.tasks import CLIP
+
+WORST = -float(np.log(CLIP))  # a unit's score where the prediction is 0 for what is true
+SCORES, DIFFERENCES = (0.0, WORST), (-WORST, WORST)  # what a mean of scores can be, and of differences of scores
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ def table(fits: Fits, ours: Method, rng: np.random.Generator) -> list[dict[str, 
     rows = fits.rows
     methods = [ours, *(run(fits, name) for name in methods_for(rows.families) if name != ours.name)]
     losses = np.stack([_losses(rows, method.nested.probs) for method in methods], axis=1)
-    scores = _estimates(rows, losses, rng)
-    differences = _estimates(rows, losses - losses[:, :1], rng)
+    scores = _estimates(rows, losses, rng, SCORES)
+    differences = _estimates(rows, losses - losses[:, :1], rng, DIFFERENCES)
     return [
         {
             "method": method.name,
@@ -65,7 +69,8 @@ def baselines(
     columns["prior"] = _losses(rows, _baselines.prior(rows))
     columns |= {} if plain is None else {"plain": _losses(rows, plain)}
     losses, mine = np.stack(list(columns.values()), axis=1), _losses(rows, ours.probs)
-    found = zip(columns, _estimates(rows, losses, rng), _estimates(rows, losses - mine[:, None], rng), strict=True)
+    apart = _estimates(rows, losses - mine[:, None], rng, DIFFERENCES)
+    found = zip(columns, _estimates(rows, losses, rng, SCORES), apart, strict=True)
     groups, weight = rows.groups[rows.scored], rows.weight[rows.scored]
     result: dict[str, Any] = {"differences": {}, "plain": None}
     for name, score, difference in found:
@@ -82,5 +87,7 @@ def _losses(rows: Rows, pooled: np.ndarray) -> np.ndarray:
     return rows.losses(pooled[rows.scored], rows.scored)
 
 
-def _estimates(rows: Rows, losses: np.ndarray, rng: np.random.Generator) -> list[_bootstrap.Estimate]:
-    return _bootstrap.estimates(losses, rows.groups[rows.scored], rows.weight[rows.scored], rng)
+def _estimates(
+    rows: Rows, losses: np.ndarray, rng: np.random.Generator, bounds: tuple[float, float]
+) -> list[_bootstrap.Estimate]:
+    return _bootstrap.estimates(losses, rows.groups[rows.scored], rows.weight[rows.scored], rng, bounds=bounds)

@@ -159,9 +159,12 @@ def _score_figures(
 def _selection_figures(
     folder: StudyFolder, members: Stack, rows: Rows, nested: CrossFit, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Say what the choice of configurations flatters the score by, and score the folds that took no part in it."""
+    """Say what the choice of configurations flatters the score by, and score the folds that took no part in it.
+
+    An estimate below 0 is chance, as choosing makes no score worse than it is: it is kept, and corrects nothing.
+    """
     selection = _choice.correction(folder, members, rows, rng)
-    flattered = selection["share"] * selection["optimism"] if selection else None
+    flattered = selection["share"] * max(selection["optimism"], 0.0) if selection else None
     return {
         "selection": selection,
         "kl_selection_corrected": rows.score(nested.probs) + flattered if selection else None,
@@ -180,7 +183,8 @@ def _uncertified(methods: list[dict[str, Any]]) -> list[str]:
 def _member_figures(members: Stack, fits: Fits, ours: Method) -> list[dict[str, Any]]:
     """Describe the members with weight: weight, score of the linear pool without each, likeness of its errors.
 
-    gain: how much worse, in nats, the cross-fitted linear pool is without it; negative: it is better.
+    gain: how much worse, in nats, the cross-fitted linear pool is without it; negative: it is better. Without the only
+    member of a linear pool there is none: both are None.
     """
     used = np.flatnonzero(ours.pool.weights > 0)
     linear = _scores.run(fits, "linear")
@@ -193,8 +197,8 @@ def _member_figures(members: Stack, fits: Fits, ours: Method) -> list[dict[str, 
             "trial": members.trials[m],
             "space": members.spaces[m],
             "weight": float(ours.pool.weights[m]),
-            "without": float(without[m]),
-            "gain": float(without[m] - whole),
+            "without": None if np.isnan(without[m]) else float(without[m]),
+            "gain": None if np.isnan(without[m]) else float(without[m] - whole),
             "most_alike": members.trials[used[alike[i].argmax()]] if len(used) > 1 else None,
             "error_correlation": float(alike[i].max()) if len(used) > 1 else None,
         }

@@ -20,19 +20,33 @@ from hms_ray.study_folder import StudyFolder
 REPORTS = Path("reports")
 OPEN_TRIALS = 25  # longer tables start folded
 NUMBERS = ("nats", "area", "signed", "interval", "signed_interval", "percent", "margin", "whole", "bound", "seconds")
+SECTIONS = {  # in the page's order; those without content are left out
+    "verdict": "Verdict",
+    "pools": "Pools",
+    "weights": "Weights",
+    "finalists": "Finalists",
+    "search": "Search",
+    "curves": "Learning curves",
+    "metrics": "Metrics",
+    "classes": "Classes",
+    "data": "Data",
+    "quality": "Recordings",
+    "checks": "Checks",
+}
 FILTERS = (*NUMBERS, "value", "one_line", "block", "fold_list", "outcome", "mark", "epochs")
 
 
 @dataclass(frozen=True)
 class SpaceView:
-    """One space and its trials. names: dotted path -> its short name; figure: None without trials; epochs: after which
-    epoch trials are scored; gains: whether trials were told what they add to the ensemble, so that their values and
-    estimates are no scores."""
+    """One space and its trials.
+
+    figure: None without trials; epochs: after which epoch trials are scored; gains: whether trials were told what they
+    add to the ensemble, so that their values and estimates are no scores
+    """
 
     name: str
     space: dict[str, Any] | None
     trials: pd.DataFrame
-    names: dict[str, str]
     population: str
     epochs: str
     figure: Markup | None
@@ -105,11 +119,26 @@ def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
     verdict = read_verdict(folder, study)
     curves = [_curve(curve, study, finalists) for curve in tables.read_curves(folder)]
     of, found = _looked_at(folder, study, finalists, verdict)
+    spaces, of_recordings = _spaces(study, trials, finalists), quality.look(study, finalists)
+    there = {
+        "verdict": True,
+        "pools": verdict,
+        "weights": verdict,
+        "finalists": finalists,
+        "search": spaces,
+        "curves": curves,
+        "metrics": found,
+        "classes": found,
+        "data": True,
+        "quality": of_recordings,
+        "checks": True,
+    }
     return (
         _environment()
         .get_template("page.html.j2")
         .render(
             study=study,
+            sections={name: title for name, title in SECTIONS.items() if there[name]},
             version=__version__,
             finalists=finalists,
             population=_population(study, finalists),
@@ -126,13 +155,13 @@ def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
             caveats=words.caveats(study, finalists, verdict) if verdict else [],
             outside_sentence=words.outside_sentence(finalists, verdict) if verdict else "",
             checks=run_checks(study, finalists, verdict, trials),
-            spaces=_spaces(study, trials, finalists),
+            spaces=spaces,
             curves=[figure for final, figure in curves if final],
             other_curves=[figure for final, figure in curves if not final],
             metrics=metrics.look(folder, study, finalists, verdict, of, found) if found else None,
             classes=_classes(of, found, study, verdict) if found else None,
             folds=tables.fold_sizes(study, finalists).to_dict("records"),
-            quality=quality.look(study, finalists),
+            quality=of_recordings,
             open_trials=OPEN_TRIALS,
             most_compared=metrics.MOST_COMPARED,
         )
@@ -145,7 +174,7 @@ def _environment() -> Environment:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {name: getattr(words, name) for name in FILTERS} | {"share": quality.share}
-    environment.globals |= {"bar": figures.bar, "short_names": tables.short_names, "pools": pools}
+    environment.globals |= {"bar": figures.bar, "pools": pools}
     return environment
 
 
@@ -183,18 +212,12 @@ def _spaces(study: Study, trials: pd.DataFrame, finalists: list[Scored]) -> list
 def _space(name: str, study: Study, trials: pd.DataFrame, finalists: list[Scored]) -> SpaceView:
     space = study.spaces.get(name)
     trials = trials.sort_values("number", ignore_index=True)
-    searched = dict.fromkeys(
-        [
-            *(tables.searched_paths(space["search"]) if space else ()),
-            *(p for params in trials["params"] for p in params),
-        ]
-    )
     where = _trial_rows(space, study, [f for f in finalists if f.space == name])
     gains = tables.objective(space) == "gain"
     drawn = trials.assign(estimate=float("nan")) if gains else trials
     figure = _history(drawn, name, study, where) if len(trials) else None
     epochs = words.trial_epochs(study, space)
-    return SpaceView(name, space, trials, tables.short_names(searched), where, epochs, figure, gains)
+    return SpaceView(name, space, trials, where, epochs, figure, gains)
 
 
 def _history(trials: pd.DataFrame, name: str, study: Study, where: str) -> Markup:

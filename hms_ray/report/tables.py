@@ -263,18 +263,13 @@ def objective(space: dict[str, Any] | None) -> str:
     return space["base"].get("score", {}).get("objective", "own") if space else "own"
 
 
-def short_names(paths: Iterable[str]) -> dict[str, str]:
-    """Return, for each dotted path, its shortest ending that no other path shares and that begins with a name."""
-    paths = list(paths)
-    return {path: _shortest_ending(path, paths) for path in paths}
-
-
 _ABSENT = object()
 
 
 def _read_ensemble(folder: StudyFolder) -> dict[str, Any]:
     content = files.read_json(folder.ensemble)
-    missing = [key for key in ENSEMBLE_KEYS if _dig(content, key) is _ABSENT]
+    wanted = ENSEMBLE_KEYS if content.get("members") != [] else [k for k in ENSEMBLE_KEYS if "members.0" not in k]
+    missing = [key for key in wanted if _dig(content, key) is _ABSENT]
     if missing:
         raise ConfigError(
             f"{folder.ensemble} lacks {', '.join(missing)}: another version of hms-ray wrote it; "
@@ -322,12 +317,3 @@ def _dig(content: Any, dotted: str) -> Any:
 
 def _sizes(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby("fold").agg(units=("unit_id", "size"), groups=("group_id", "nunique"))
-
-
-def _shortest_ending(path: str, others: list[str]) -> str:
-    words = path.split(".")
-    for start in range(len(words) - 1, 0, -1):
-        ending = ".".join(words[start:])
-        if not words[start].isdigit() and sum(other == ending or other.endswith(f".{ending}") for other in others) == 1:
-            return ending
-    return path

@@ -157,13 +157,20 @@ def _block(content: dict[str, Any], study: Study) -> Block:
     apart = {name: Estimate(**difference) for name, difference in base["differences"].items()}
     best, mean = f"Best single: {base['best_single_trial']}", f"Plain mean of all {count} candidates"
     honest = base["best_single_corrected"]
+    if count == 1:
+        only = f"The only table: {base['best_single_trial']}"
+        singles = [_line(only, base["best_single"], ours, "as it is, without a pool", apart["best_single"])]
+    else:
+        singles = [
+            _line(best, base["best_single"], ours, "chosen in hindsight", apart["best_single"]),
+            _line("Best single, as it could be picked", honest, ours, "picked on some patients, scored on others"),
+            _line(mean, base["mean"], ours, "no choice made", apart["mean"]),
+        ]
     return Block(
         Population(where["units"], where["groups"], study.min_votes),
         ours,
         [
-            _line(best, base["best_single"], ours, "chosen in hindsight", apart["best_single"]),
-            _line("Best single, as it could be picked", honest, ours, "picked on some patients, scored on others"),
-            _line(mean, base["mean"], ours, "no choice made", apart["mean"]),
+            *singles,
             _line("Class prior", base["prior"], ours, "no input looked at", apart["prior"]),
             *(
                 [_line("Plain baseline", base["plain"], ours, base["plain_is"], apart["plain"])]

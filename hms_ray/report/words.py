@@ -17,6 +17,7 @@ from hms_ray.tasks import Task
 NOTHING = "\u2013"  # an en dash
 MINUS = "\u2212"
 FEW_PATIENTS = 30
+NO_INTERVAL = "too few patients for an interval"
 EPOCHS = {"cross_fitted": "chosen on the other folds", "last": "the last", "best": "the best of each\u00a0‡"}
 
 
@@ -68,12 +69,12 @@ def signed(value: float | None) -> str:
 
 def interval(estimate: Estimate) -> str:
     """The 95 % interval of a score."""
-    return f"{nats(estimate.low)} to {nats(estimate.high)}" if estimate.known else "one patient, no interval"
+    return f"{nats(estimate.low)} to {nats(estimate.high)}" if estimate.known else NO_INTERVAL
 
 
 def signed_interval(estimate: Estimate) -> str:
     """The 95 % interval of a difference."""
-    return f"{signed(estimate.low)} to {signed(estimate.high)}" if estimate.known else "one patient, no interval"
+    return f"{signed(estimate.low)} to {signed(estimate.high)}" if estimate.known else NO_INTERVAL
 
 
 def percent(share: float | None) -> str:
@@ -194,17 +195,20 @@ def trial_epochs(study: Study, space: dict[str, Any] | None) -> str:
 def headline(verdict: Verdict) -> str:
     """Say what the ensemble is worth beside the best single table, and name whatever scores better than it."""
     best, known = verdict.best, verdict.estimate.known
+    table = "the only table" if verdict.content["candidates"] == 1 else "the best single table"
     start = f"The ensemble scores {nats(verdict.block.ensemble)}"
     start += f" (95\u00a0% interval {interval(verdict.estimate)})" if known else ""
     if best.margin == 0:
-        return f"{start}, exactly what the best single table scores.{_better(verdict)}"
-    return f"{start}, {margin(best.margin)} than the best single table: {_apart(best.difference)}.{_better(verdict)}"
+        return f"{start}, exactly what {table} scores.{_better(verdict)}"
+    return f"{start}, {margin(best.margin)} than {table}: {_apart(best.difference)}.{_better(verdict)}"
 
 
 def scores_side_by_side(finalists: list[Scored], verdict: Verdict) -> list[ScoreRow]:
     """Set the score in sample, cross-fitted and corrected for the choice of configurations side by side."""
     content, everyone = verdict.content, verdict.block.population
     corrected = content["kl_selection_corrected"]
+    if corrected is not None:  # earlier versions took a negative optimism off
+        corrected = max(corrected, verdict.block.ensemble)
     return [
         ScoreRow(
             "In sample",
@@ -241,9 +245,15 @@ def correction_sentence(study: Study, verdict: Verdict) -> str:
         f"{found['kept']:,} kept. To see what that choice flatters, in the manner of BBC-CV, patients are drawn with "
         "replacement and the choice among all configurations is repeated on those drawn. What it loses on the patients "
         f"not drawn, beyond what a pool of the kept ones loses there, is the optimism: {signed(found['optimism'])} "
-        f"nats on these rows, so {signed(found['share'] * found['optimism'])} in the score of all. Trials that were "
-        "stopped before they had predicted these folds are not among those tried."
+        f"nats on these rows{_in_the_score_of_all(found)} Trials that were stopped before they had predicted these "
+        "folds are not among those tried."
     )
+
+
+def _in_the_score_of_all(found: dict[str, Any]) -> str:
+    if found["optimism"] > 0:
+        return f", so {signed(found['share'] * found['optimism'])} in the score of all."
+    return ". An estimate that is not above 0 is chance, and corrects nothing."
 
 
 def outside_sentence(finalists: list[Scored], verdict: Verdict) -> str:
@@ -266,7 +276,7 @@ def _apart(difference: Estimate) -> str:
     """State a difference in the direction of its sentence, so that it is positive, and whether it may be chance."""
     gain = difference if difference.value >= 0 else difference.opposite
     if not gain.known:
-        return f"the difference is {nats(gain.value)}; a single patient has no interval"
+        return f"the difference is {nats(gain.value)}; {NO_INTERVAL}"
     chance = ", so it may be chance" if gain.may_be_chance else ""
     return f"the difference is {nats(gain.value)} ({signed_interval(gain).replace('+', '')}){chance}"
 
@@ -285,11 +295,12 @@ def _correction(finalists: list[Scored], verdict: Verdict) -> str:
     """Say what the correction adds, or why there is none."""
     found, chosen_on = verdict.content["selection"], selected_folds(finalists)
     if found:
-        return (
-            f"Cross-fitted, plus what choosing {found['kept']:,} of {found['configurations']:,} configurations "
-            f"flatters it by: {signed(found['optimism'])} nats on {fold_list(found['folds'])}, "
-            f"{percent(found['share'])} of the scored units."
-        )
+        picking = f"picking {found['kept']:,} of {found['configurations']:,} configurations"
+        where = f"{signed(found['optimism'])} nats on {fold_list(found['folds'])}"
+        if found["optimism"] > 0:
+            share = percent(found["share"])
+            return f"Cross-fitted, plus the estimated optimism of {picking}: {where}, {share} of the scored units."
+        return f"Cross-fitted: the estimated optimism of {picking} is not above 0 ({where}), and nothing is added."
     if not chosen_on:
         return "Not corrected: no table names a fold that its configuration was chosen on; foreign ones cannot tell."
     if not verdict.rows["fold"].isin(chosen_on).any():
@@ -302,7 +313,12 @@ def _correction(finalists: list[Scored], verdict: Verdict) -> str:
 
 def _hindsight(verdict: Verdict) -> list[str]:
     if verdict.content["candidates"] == 1:
-        return ["There is one table only, so the ensemble is that table."]
+        if verdict.best.difference.value == 0:
+            return ["There is one table only, and the ensemble predicts what that table does."]
+        return [
+            "There is one table only: the ensemble is that table as the pool changes it, by its temperature and its "
+            "class bias. The difference between their scores is due to that, not to combining models."
+        ]
     found = "The best single table was picked in hindsight on the very rows it is scored on: its figure is optimistic."
     honest = verdict.content["baselines"]["best_single_corrected"]
     if honest is None:
@@ -326,7 +342,8 @@ def _selection(finalists: list[Scored], verdict: Verdict) -> list[str]:
 def _remedies(verdict: Verdict) -> str:
     corrected = " The selection-corrected score adds what that is estimated to be worth."
     outside = " The figures outside selection leave these rows out."
-    return (corrected if verdict.content["selection"] else "") + (outside if verdict.outside else "")
+    found = verdict.content["selection"]
+    return (corrected if found and found["optimism"] > 0 else "") + (outside if verdict.outside else "")
 
 
 def _left_out(study: Study, verdict: Verdict) -> list[str]:

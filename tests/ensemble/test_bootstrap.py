@@ -134,6 +134,23 @@ def test_draws_of_one_patient_alone_do_not_blow_an_interval_up(n_groups):
         assert high - low < 1e4 * error
 
 
+def test_draws_of_patients_that_score_alike_do_not_blow_an_interval_up():
+    groups = np.arange(4)
+    [(value, error, low, high)] = estimate(np.array([0.3, 0.3 + 1e-7, 0.31, 1.4]), groups)
+    assert low < value < high
+    assert high - low < 20 * error
+
+
+def test_an_interval_stays_within_what_the_values_can_be():
+    values = np.array([0.0, 0.0, 0.1, 30.0, 0.0])
+    for column, bounds in ((values, (0.0, 20.0)), (-values, (-20.0, 0.0))):
+        [(value, _, low, high)], [(*_, free_low, free_high)] = (
+            estimate(column, np.arange(5), **options) for options in ({"bounds": bounds}, {})
+        )
+        assert bounds[0] <= low < value < high <= bounds[1]
+        assert free_low < bounds[0] and free_high > bounds[1], "without bounds it would not"
+
+
 def test_what_does_not_vary_has_no_width():
     constant, zero = estimate(np.tile([0.3, 0.0], (12, 1)))
     assert constant == pytest.approx((0.3, 0, 0.3, 0.3), abs=1e-9)

@@ -198,7 +198,7 @@ def test_who_carries_no_weight_is_not_missed(make_rows):
 
 def test_the_only_member_leaves_nobody_to_stand_in(make_rows):
     rows = make_rows(n_members=1)
-    assert _members.leave_one_out(rows, linear_weights(rows)) == pytest.approx([cross_fitted(rows)], rel=1e-14)
+    assert np.isnan(_members.leave_one_out(rows, linear_weights(rows))).tolist() == [True]
 
 
 def test_a_fold_that_nothing_was_fitted_for_loses_a_member_of_its_average(make_rows):

@@ -156,7 +156,7 @@ def test_the_choice_of_configurations_is_corrected_for(fitted):
     _, result = fitted
     selection = result["selection"]
     assert (selection["configurations"], selection["kept"], selection["folds"]) == (9, 5, [1])
-    expected = result["kl_cross_fitted"] + selection["share"] * selection["optimism"]
+    expected = result["kl_cross_fitted"] + selection["share"] * max(selection["optimism"], 0)
     assert selection["share"] == pytest.approx(1 / 3)
     assert result["kl_selection_corrected"] == pytest.approx(expected, rel=1e-14)
 
@@ -262,7 +262,7 @@ def test_a_member_that_knows_the_targets_is_noted_and_can_be_written_down(make_s
 def test_one_member_is_an_ensemble(make_study, tmp_path):
     result = fit_study(make_study(tmp_path, n_members=1))
     [member] = result["members"]
-    assert (member["most_alike"], member["error_correlation"], member["gain"]) == (None, None, 0)
+    assert (member["most_alike"], member["error_correlation"], member["gain"]) == (None, None, None)
 
 
 def test_an_unknown_pool_is_refused_first(tmp_path):
@@ -318,7 +318,8 @@ def test_the_command_says_each_score_beside_its_population(make_study, tmp_path,
     for sentence in (
         "60 units with >= 10 votes of 60 patients",
         f"ensemble, cross-fitted  {result['kl_cross_fitted']:.5f} ({result['interval']['low']:.5f} ",
-        f"  less what choosing 3 of 6 flatters it: {result['kl_selection_corrected']:.5f}",
+        f"selection-corrected score: {result['kl_selection_corrected']:.5f} (adds",
+        "the estimated optimism of picking 3 of 6 configurations",
         f"ensemble, in sample     {result['kl_in_sample']:.5f}  optimistic",
         f"best single             {result['baselines']['best_single']:.5f}  cnn-000",
         f"members with weight     {len(result['members'])} of 3",
@@ -527,3 +528,40 @@ def test_a_study_that_cannot_be_written_is_refused_before_anything_is_fitted(mak
     monkeypatch.setattr(files.os, "access", lambda path, mode: False)  # root may write anywhere
     assert main(["ensemble", "--study", str(folder.root)]) == 2
     assert capsys.readouterr().err == f"error: {folder.root}: Permission denied\n"
+
+
+def test_an_optimism_below_0_is_chance_and_corrects_nothing(make_study, tmp_path, monkeypatch):
+    monkeypatch.setattr(_study._choice, "optimism_of_choice", lambda *_: -0.01)
+    result = fit_study(make_study(tmp_path, n_members=3, n_tried=3, selected_on=(1,)), pool="linear")
+    assert result["selection"]["optimism"] == -0.01
+    assert result["kl_selection_corrected"] == pytest.approx(result["kl_cross_fitted"], rel=1e-14)
+    [said] = [line for line in _summary(result) if line.startswith("selection-corrected")]
+    score = f"{result['kl_cross_fitted']:.5f}"
+    assert said == (
+        f"selection-corrected score: {score} (adds nothing: the estimated optimism of picking 3 of 6 configurations is "
+        "not above 0)"
+    )
+
+
+@pytest.mark.parametrize("n_groups", [2, 4, 5])
+def test_no_interval_leaves_what_scores_can_be(make_study, tmp_path, n_groups):
+    folder, worst = make_study(tmp_path, n_units=24, folds=np.arange(24) % n_groups % 3), -np.log(1e-15)
+    for n, trial in enumerate(folder.oof_ids()):
+        table = OofTable.read(folder.oof(trial))
+        sure = np.where(np.arange(24)[:, None] % 5 == n, np.eye(3)[table.targets.argmin(-1)], table.targets)
+        groups = np.array([f"p{i % n_groups}" for i in range(24)])
+        replace(table, group_ids=groups, probs=sure).write(folder.oof(trial))
+    result = fit_study(folder)
+    scores = [result["interval"], *(row["kl_cross_fitted"] for row in result["methods"])]
+    apart = [*result["baselines"]["differences"].values(), *(row["difference"] for row in result["methods"])]
+    for least, found in ((0, scores), (-worst, apart)):
+        for estimate in found:
+            assert (estimate["low"] is None) == (n_groups < 4)
+            if estimate["low"] is not None:
+                assert least <= estimate["low"] <= estimate["value"] <= estimate["high"] <= worst
+
+
+def test_a_study_of_one_table_speaks_of_no_choice(make_study, tmp_path):
+    said = list(_summary(fit_study(make_study(tmp_path, n_members=1))))
+    assert any(line.startswith("the only table          0.") for line in said)
+    assert not any("hindsight" in line or line.startswith("mean of all") for line in said)

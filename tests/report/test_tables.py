@@ -74,11 +74,6 @@ def test_a_broken_config_is_named(complete):
         finalists_of(complete)
 
 
-def test_short_names_stay_distinct():
-    names = tables.short_names(["stages.0.lr", "stages.1.lr", "model.width", "width", "augment.mixup.p"])
-    assert list(names.values()) == ["stages.0.lr", "stages.1.lr", "model.width", "width", "p"]
-
-
 def test_fold_sizes_count_units_patients_and_scored_rows(complete):
     sizes = tables.fold_sizes(tables.read_study(complete.folder), finalists_of(complete))
     assert sizes["units"].tolist() == [72] * 5 and sizes["groups"].tolist() == [12] * 5

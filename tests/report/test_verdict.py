@@ -95,15 +95,38 @@ def test_headline_says_higher_when_the_ensemble_loses(complete):
 def test_one_patient_has_no_interval(fake):
     study = fake(patients=1, units_a_patient=6, votes=np.full(6, 12), k=1).write()
     verdict = read(study.add_ensemble())[2]
-    assert "a single patient has no interval" in words.headline(verdict) and "95" not in words.headline(verdict)
-    assert words.interval(verdict.estimate) == "one patient, no interval"
+    assert "too few patients for an interval" in words.headline(verdict) and "95" not in words.headline(verdict)
+    assert words.interval(verdict.estimate) == "too few patients for an interval"
 
 
 def test_one_member_is_not_called_better(fake):
     study = fake(strengths={"eeg-base": 2.0}).write().add_ensemble()
     found, finalists, verdict = read(study)
-    assert "exactly what the best single table scores" in words.headline(verdict)
-    assert "There is one table only" in words.caveats(found, finalists, verdict)[0]
+    assert "exactly what the only table scores" in words.headline(verdict)
+    said = words.caveats(found, finalists, verdict)[0]
+    assert said == "There is one table only, and the ensemble predicts what that table does."
+
+
+def test_one_member_that_the_pool_changes_is_not_called_that_table(fake):
+    study = fake(strengths={"eeg-base": 2.0}).write().add_ensemble()
+    better = baselines(study, {"best_single": 0.9}, {"best_single": apart(0.3, 0.2, 0.4)})
+    found, finalists, verdict = read(study.add_ensemble(**better))
+    assert "% lower than the only table: the difference is 0.30000" in words.headline(verdict)
+    said = " ".join(words.caveats(found, finalists, verdict))
+    assert "that table as the pool changes it" in said
+    assert "predicts what that table does" not in said and "hindsight" not in said
+    assert [line.name for line in verdict.block.lines] == ["The only table: eeg-base", "Class prior"]
+
+
+def test_an_optimism_below_0_corrects_nothing(complete):
+    selection = files.read_json(complete.folder.ensemble)["selection"] | {"optimism": -0.002}
+    earlier = files.read_json(complete.folder.ensemble)["kl_cross_fitted"] - 0.001  # as earlier versions wrote it
+    found, finalists, verdict = read(complete.add_ensemble(selection=selection, kl_selection_corrected=earlier))
+    row = words.scores_side_by_side(finalists, verdict)[2]
+    assert row.score == verdict.block.ensemble
+    assert "is not above 0 (\u22120.00200 nats on fold 0), and nothing is added" in row.meaning
+    assert "is chance, and corrects nothing" in words.correction_sentence(found, verdict)
+    assert "adds what that is estimated" not in " ".join(words.caveats(found, finalists, verdict))
 
 
 def test_three_scores_side_by_side(complete):
@@ -115,7 +138,7 @@ def test_three_scores_side_by_side(complete):
     assert [row.interval is None for row in rows] == [True, False, True]
     assert all(row.population == verdict.block.population for row in rows)
     said, share = rows[2].meaning, content["selection"]["share"]
-    assert "choosing 3 of 12 configurations flatters it by: +0.00345 nats on fold 0" in said
+    assert "the estimated optimism of picking 3 of 12 configurations: +0.00345 nats on fold 0" in said
     assert words.percent(share) in said
     explained = words.correction_sentence(found, verdict)
     assert "in the manner of BBC-CV" in explained and f"so {0.00345 * share:+.5f} in the score of all" in explained
