@@ -43,15 +43,15 @@ def _has_librosa() -> bool:
 
 def _against_librosa(place: Place, eeg: torch.Tensor) -> Iterator[str]:
     params, filters = eeg_spectrogram.Params(), torch.from_numpy(_notebook.librosa_filters())
+    waves = _montage.waves(eeg, "banana_16", params.clip_uv)  # the notebooks keep a pair's level
     methods = {
         "ours": lambda: eeg_spectrogram.compute({"eeg": eeg}, params)[:, 0],
-        "librosa": lambda: torch.from_numpy(np.stack([_notebook.librosa_image(window) for window in eeg.numpy()])),
-        "torch.stft": lambda: _notebook.torch_stft_images(
-            _montage.fill_gaps(_montage.apply(eeg, "banana_16")), filters
-        ),
+        "librosa": lambda: np.stack([_notebook.librosa_image(window) for window in eeg.numpy()]),
+        "torch.stft": lambda: _notebook.torch_stft_images(_montage.waves(eeg, "banana_16", params.clip_uv), filters),
     }
     rates = place.rates({name: partial(_count, method) for name, method in methods.items()})
-    images = {name: method().numpy() for name, method in methods.items()}
+    images = {name: methods[name]().numpy() for name in ("ours", "torch.stft")}
+    images["librosa"] = np.stack([_notebook.librosa_pairs_image(pairs) for pairs in waves.numpy()])
     yield f"  {len(eeg)} windows a batch: {per_second(rates, 'windows')}"
     yield ratio("librosa's loop / eeg_spectrogram", rates["ours"] / rates["librosa"], "at least 12")
     yield ratio("batched torch.stft / eeg_spectrogram", rates["ours"] / rates["torch.stft"])
@@ -91,14 +91,13 @@ def _cwt_difference(eeg: torch.Tensor) -> np.ndarray:
 def _filter_difference(eeg: torch.Tensor) -> np.ndarray:
     p = raw_eeg.Params()
     ours = p.scale_uv * raw_eeg.compute({"eeg": eeg}, p).double().numpy()
-    clipped = _pairs(eeg, p.montage).clip(-p.clip_uv, p.clip_uv)
-    theirs = _notebook.sosfiltfilt(clipped, p.low_hz, p.high_hz, raw_eeg.PAD)
+    theirs = _notebook.sosfiltfilt(_pairs(eeg, p.montage), p.low_hz, p.high_hz, raw_eeg.PAD)
     return np.abs(ours - theirs) / (theirs.std(-1, keepdims=True) + 1e-6)
 
 
 def _pairs(eeg: torch.Tensor, montage: str) -> np.ndarray:
-    """Return the pairs' waves (B, P, T) in float64, gaps filled."""
-    return np.apply_along_axis(_notebook.filled, -1, _montage.apply(eeg, montage).double().numpy())
+    """Return the pairs' waves (B, P, T) in float64, without their level and clipped, gaps filled."""
+    return _montage.waves(eeg, montage, raw_eeg.Params().clip_uv).double().numpy()
 
 
 def _relative(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

@@ -31,17 +31,22 @@ def librosa_image(eeg: np.ndarray) -> np.ndarray:
     Raises:
         ImportError: librosa is not installed.
     """
+    channel = dict(zip(EEG.channels, eeg, strict=True))
+    pairs = [filled(channel[first] - channel[second]) for chain in CHAINS for first, second in pairwise(chain)]
+    return librosa_pairs_image(np.stack(pairs))
+
+
+def librosa_pairs_image(pairs: np.ndarray) -> np.ndarray:
+    """Return the image (512, 256) of the waves of all pairs (16, 10000), chain by chain; errors as above."""
     import librosa
 
-    channel = dict(zip(EEG.channels, eeg, strict=True))
     image = np.zeros((len(CHAINS), ROWS, COLUMNS), dtype=np.float32)
-    for panel, chain in zip(image, CHAINS, strict=True):
-        for first, second in pairwise(chain):
-            x = filled(channel[first] - channel[second])
+    for panel, chain in zip(image, pairs.reshape(len(CHAINS), -1, pairs.shape[-1]), strict=True):
+        for x in chain:
             mel = librosa.feature.melspectrogram(y=x, hop_length=len(x) // COLUMNS, win_length=WINDOW, **MEL)
             db = librosa.power_to_db(mel, ref=np.max)[:, :COLUMNS]
             panel += (db + 40) / 40
-        panel /= len(chain) - 1
+        panel /= len(chain)
     return image.reshape(-1, COLUMNS)
 
 

@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +22,10 @@ from hms_ray import lookup
 from hms_ray.datasets import Dataset, cut, hms
 from hms_ray.recordings import KINDS
 from hms_ray.store import workers
-from hms_ray.store.prepare import InputParams, prepare
+from hms_ray.store.prepare import InputParams, prepare, prepare_all
 
 FEATURES = {"eeg": "eeg_spectrogram", "spectrogram": "kaggle_spectrogram"}  # what is made of each kind of recording
+PAIR = ("kaggle_spectrogram", "global_stats")  # of the same recordings, as effnet has them
 GOAL = "at most 1.5"
 PEAKS = {"recordings": "batch", "eeg_spectrogram": "prepared"}  # whose peak is measured, and input.compute for it
 TELL = "import sys; from bench._preparing import prepare_and_tell; prepare_and_tell(*sys.argv[1:])"
@@ -98,10 +100,39 @@ class _Ways:
 def preparing(place: Place) -> Iterator[str]:
     """Compare making stores in a fresh cache with reading the files, and with computing besides."""
     caches = place.root / "fresh"
+    yield from _together(place, caches)
     for kind, feature in FEATURES.items():
         yield from _from_memory(place, _Ways(place.dataset(), kind, feature, caches))
     for kind, feature in FEATURES.items():
         yield from _from_disk(place.options.rounds, _Ways(place.dataset(different=True), kind, feature, caches))
+
+
+def _together(place: Place, caches: Path) -> Iterator[str]:
+    """Compare making two stores of the same recordings with making either alone, by the clock and by the processor."""
+    dataset = place.dataset()
+
+    def made(*features: str) -> int:
+        caches.mkdir(exist_ok=True)
+        wanted = [(feature_ref(feature), InputParams()) for feature in features]
+        with environment(Path(tempfile.mkdtemp(dir=caches))):
+            prepare_all(replace(dataset, _lengths={}), wanted, silent)
+        shutil.rmtree(caches)
+        return len(dataset.files("spectrogram"))
+
+    seconds, cpu = ({names: [] for names in (*((name,) for name in PAIR), PAIR)} for _ in range(2))
+    made(*PAIR)
+    for _ in range(place.options.rounds):
+        for names in seconds:
+            wall, processor = time.perf_counter(), time.process_time()
+            count = made(*names)
+            seconds[names].append(time.perf_counter() - wall)
+            cpu[names].append(time.process_time() - processor)
+    for measured, what in ((seconds, "time"), (cpu, "processor time")):
+        median = {names: statistics.median(each) for names, each in measured.items()}
+        slower = max((median[(name,)], name) for name in PAIR)
+        spent = ", ".join(f"{' + '.join(names)} {each:.2f} s" for names, each in median.items())
+        yield f"  {count} spectrogram files, {what}: {spent}"
+        yield ratio(f"preparing {' + '.join(PAIR)}, {what} / {slower[1]}", median[PAIR] / slower[0], "at most 1.25")
 
 
 def _from_memory(place: Place, ways: _Ways) -> Iterator[str]:

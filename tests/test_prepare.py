@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from hms_ray.datasets import hms
 from hms_ray.errors import DataError
 from hms_ray.prepare import prepare
 from hms_ray.search.space import parse
@@ -32,6 +33,20 @@ def test_each_feature_of_a_space_is_prepared_once(hms_folder, cache):
     stores = prepare([a_space(**search), a_space("other")], hms_folder)
     assert sorted(np.load(path / "x.npy").shape for path in stores) == [(24, 1, 100, 75), (24, 4, 25, 75)]
     assert sorted(path for path in (cache / "prepared").iterdir() if path.is_dir()) == sorted(stores)
+
+
+def test_a_recording_is_read_once_for_all_features_of_all_spaces(hms_folder, cache, monkeypatch):
+    read, names = hms.HmsDataset.read, []
+
+    def counted(dataset, kind, name):
+        names.append(name)
+        return read(dataset, kind, name)
+
+    monkeypatch.setattr(hms.HmsDataset, "read", counted)
+    search = {"feature": {"choice": [{"name": "kaggle_spectrogram", "pool": 4}, {"name": "global_stats", "pool": 4}]}}
+    other = a_space("other", base={"feature": {"name": "kaggle_spectrogram", "pool": 2}})
+    assert len(prepare([a_space(**search), other], hms_folder)) == 3
+    assert len(names) == len(set(names)) == 6
 
 
 def test_recordings_are_prepared_once_for_every_feature_of_a_space(hms_folder, cache):

@@ -69,7 +69,7 @@ def test_without_librosa_it_says_how_to_get_it(bench_named, lines_of, monkeypatc
     assert len(lines) == 6
 
 
-@pytest.mark.parametrize(("part", "count"), [("read", 8), ("prepare", 12), ("input", 3)])
+@pytest.mark.parametrize(("part", "count"), [("read", 8), ("prepare", 14), ("input", 3)])
 def test_a_part_has_its_ratios(lines_of, part, count):
     lines = lines_of(part)
     assert lines[1] == part

@@ -202,21 +202,32 @@ def test_a_fault_inside_a_file_costs_nothing_that_was_prepared_before(
     assert set(reads) == set(ORDER[compute][4:])
 
 
-def _all(dataset: hms.HmsDataset, *wanted: tuple[str, dict[str, object]], tell: object = None) -> list[StoreRef]:
-    """Prepare features together: each a name and parameters of the feature, `compute` among them if it is."""
-    runs = []
-    for name, params in wanted:
-        compute = params.pop("compute", "prepared")
-        runs.append((_feature(name, **params), InputParams(compute=compute)))
-    labels = []
+Wanted = tuple[str, dict[str, object]]  # a feature's name, and its parameters, `compute` among them or not
+
+
+def _all(
+    dataset: hms.HmsDataset,
+    *wanted: Wanted,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+    labels: list[str] | None = None,
+) -> list[StoreRef]:
+    """Prepare features together; what is prepared is told to `labels`."""
 
     def progress(label: str) -> Callable[[int, int], None]:
-        labels.append(label)
-        return tell or (lambda done, total: None)
+        if labels is not None:
+            labels.append(label)
+        return tell
 
-    stores = [store for found in prepare_all(dataset, runs, progress) for store in found]
-    _all.labels = labels
-    return stores
+    runs = [(_feature(name, **_own(params)), InputParams(**_input(params))) for name, params in wanted]
+    return [store for found in prepare_all(dataset, runs, progress) for store in found]
+
+
+def _own(params: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in params.items() if key != "compute"}
+
+
+def _input(params: dict[str, object]) -> dict[str, str]:
+    return {key: str(value) for key, value in params.items() if key == "compute"}
 
 
 def test_each_file_is_read_once_for_all_features(
@@ -224,23 +235,15 @@ def test_each_file_is_read_once_for_all_features(
 ) -> None:
     wanted = [("kaggle_spectrogram", {"pool": 4}), ("global_stats", {"pool": 2}), ("kaggle_spectrogram", {"pool": 2})]
     wanted += [("panels", {}), ("kaggle_spectrogram", {"compute": "batch"}), ("global_stats", {"pool": 2})]
-    together = _all(dataset, *((name, dict(params)) for name, params in wanted))
+    labels: list[str] = []
+    together = _all(dataset, *wanted, labels=labels)
     assert sorted(reads) == sorted(NAMES + dataset.files("eeg")), "the last is prepared already, as the second"
     assert together[1] == together[-1]
-    assert _all.labels == [
-        "prepare kaggle_spectrogram (2 versions), global_stats, panels, recordings: spectrogram",
-    ]
+    assert labels == ["prepare kaggle_spectrogram (2 versions), global_stats, panels, recordings: spectrogram"]
     kept = {store.name: _content(store.path) for store in together}
     shutil.rmtree(cache)
-    alone = [
-        prepare(dataset, _feature(name, **{k: v for k, v in params.items() if k != "compute"}), **_input(params))
-        for name, params in wanted
-    ]
+    alone = [prepare(dataset, _feature(name, **_own(params)), **_input(params)) for name, params in wanted]
     assert {store.name: _content(store.path) for (store,) in alone} == kept, "the very files of one at a time"
-
-
-def _input(params: dict[str, object]) -> dict[str, str]:
-    return {key: str(value) for key, value in params.items() if key == "compute"}
 
 
 def test_stores_at_different_points_are_continued_together(
@@ -258,7 +261,7 @@ def test_stores_at_different_points_are_continued_together(
     reads.clear()
     seen: list[tuple[int, int]] = []
     wanted = [("kaggle_spectrogram", {"pool": 4}), ("global_stats", {"pool": 4})]
-    assert _all(dataset, *((n, dict(p)) for n, p in wanted), tell=lambda *at: seen.append(at))[0] == whole
+    assert _all(dataset, *wanted, tell=lambda *at: seen.append(at))[0] == whole
     assert sorted(reads) == sorted(NAMES[:2]) and seen == [(5, 6), (6, 6)]
     with pytest.raises(KeyboardInterrupt):
         _all(dataset, ("global_stats", {"pool": 1}), ("global_stats", {"pool": 2}), tell=interrupt)
