@@ -19,13 +19,10 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from hms_ray.errors import ConfigError
 from hms_ray.search import warm_start
-from hms_ray.search.journal_file import JournalFile, opened
+from hms_ray.search.journal_file import JournalFile, opened, read_trials
+from hms_ray.search.records import check_recorded, trial_id
 from hms_ray.search.samplers import Proposer
 from hms_ray.search.space import Space
-from hms_ray.search.trials_table import COLUMNS as COLUMNS
-from hms_ray.search.trials_table import (
-    trials_table as trials_table,  # what reads a journal stands beside what writes it
-)
 from hms_ray.study_folder import StudyFolder
 
 
@@ -71,7 +68,8 @@ class Journal:
 
     Raises:
         ConfigError: a new space's warm start has nothing to offer.
-        DataError: the file is damaged; a last line that a crash cut short is no damage, it is dropped.
+        DataError: the file is damaged, or lacks trials that the folder has; a last line that a crash cut short is no
+            damage, it is dropped.
     """
 
     def __init__(self, folder: StudyFolder, space: Space) -> None:
@@ -79,14 +77,16 @@ class Journal:
         self.folder, self.space = folder, space
         self.file = JournalFile(folder.journal)
         self.file.mend()
+        check_recorded(folder, (trial_id(name, trial.number) for name, trial in read_trials(folder.journal)))
         self.study = self._study()
+
         self.starts = self._starts()
         self.proposer = Proposer(space)
         self.lock = threading.RLock()
 
     def trial_id(self, number: int) -> str:
         """Return the id of a trial, as the study folder uses it."""
-        return f"{self.space.name}-{number:04d}"
+        return trial_id(self.space.name, number)
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return the trials in those states, all of them without any, by number; not to be changed."""

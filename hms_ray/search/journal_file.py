@@ -15,7 +15,7 @@ from pathlib import Path
 from optuna.storages.journal import BaseJournalBackend, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from hms_ray.search.records import Record, damage, parsed
+from hms_ray.search.records import Contents, Record, damage, parsed
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +29,15 @@ class JournalFile(BaseJournalBackend):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.starts = [0]  # where each record read so far begins, and the next one will
+        self.contents = Contents()
         self.held: list[Record] | None = None
 
     def read_logs(self, log_number_from: int) -> Iterator[Record]:
         """Yield the records from that number on; a last line that is none is passed over, it may be half written.
 
         Raises:
-            DataError: a line before the last is no record.
+            DataError: a line before the last is no record, or one that does not follow from those before it: lines are
+                missing, or stand twice.
         """
         if not self.path.is_file():
             return
@@ -50,6 +52,8 @@ class JournalFile(BaseJournalBackend):
                     broken = number + 1
                     continue
                 if number + 1 == len(self.starts):
+                    if fault := self.contents.fault(record, number + 1):
+                        raise damage(self.path, number + 1, fault)
                     self.starts.append(self.starts[number] + len(line))
                 yield record
 
@@ -104,7 +108,7 @@ def opened(file: JournalFile) -> JournalStorage:
     """Read the whole file into Optuna's storage.
 
     Raises:
-        DataError: a line before the last is no record, or says what cannot be.
+        DataError: a line before the last is no record, or says what cannot be, is missing, or stands twice.
     """
     try:
         return JournalStorage(file)

@@ -9,11 +9,20 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hms_ray.search.records import Record, damage, own_params, parsed, spelled
+from hms_ray.search.records import (
+    Contents,
+    Operation,
+    Record,
+    check_recorded,
+    damage,
+    own_params,
+    parsed,
+    spelled,
+    trial_id,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,17 +32,6 @@ if TYPE_CHECKING:
 COLUMNS = ["trial", "space", "number", "state", "value", "score", "estimate", "fidelity", "seconds", "cause", "params"]
 STATES = ("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING")  # by Optuna's numbers
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
-
-
-class Operation(IntEnum):
-    """What a record does; those that change nothing of this table are left out."""
-
-    CREATE_STUDY = 0
-    DELETE_STUDY = 1
-    CREATE_TRIAL = 4
-    SET_TRIAL_PARAM = 5
-    SET_TRIAL_STATE_VALUES = 6
-    SET_TRIAL_USER_ATTR = 8
 
 
 KNOWN = range(10)
@@ -108,7 +106,8 @@ def trials_table(folder: StudyFolder) -> pd.DataFrame:
     (NaN unless PRUNED), seconds, cause (of a stop or a failure), params
 
     Raises:
-        DataError: a line of the journal before the last is no record, or says what cannot be.
+        DataError: a line of the journal before the last is no record, says what cannot be, is missing or stands twice;
+            or the journal lacks trials that the folder has.
     """
     import pandas as pd
 
@@ -120,6 +119,7 @@ def trials_table(folder: StudyFolder) -> pd.DataFrame:
             raise damage(folder.journal, line, f"a record that cannot be ({error!r})") from error
     names = enumerate(found.spaces)
     rows = [_row(name, t) for space, name in names if name is not None for t in found.trials if t.space == space]
+    check_recorded(folder, (row["trial"] for row in rows))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -127,7 +127,7 @@ def _records(path: Path) -> Iterator[tuple[int, Record]]:
     """Yield the records with their lines, counted from 1; a last line that is none may be half written."""
     if not path.is_file():
         return
-    broken = 0
+    broken, contents = 0, Contents()
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if broken:
@@ -135,8 +135,10 @@ def _records(path: Path) -> Iterator[tuple[int, Record]]:
             record = parsed(line)
             if record is None:
                 broken = number
-            else:
-                yield number, record
+                continue
+            if fault := contents.fault(record, number):
+                raise damage(path, number, fault)
+            yield number, record
 
 
 def _external(distribution: str, value: float) -> Any:
@@ -151,7 +153,7 @@ def _row(space: str, trial: Trial) -> dict[str, Any]:
     nan, attrs = math.nan, trial.attrs
     complete = trial.state == "COMPLETE"
     return {
-        "trial": f"{space}-{trial.number:04d}",
+        "trial": trial_id(space, trial.number),
         "space": space,
         "number": trial.number,
         "state": trial.state,

@@ -2,7 +2,8 @@
 
 import pytest
 
-from hms_ray.search.journal import Journal, trials_table
+from hms_ray.search.journal import Journal
+from hms_ray.search.trials_table import trials_table
 from hms_ray.study_folder import StudyFolder
 
 

@@ -25,9 +25,9 @@ import yaml
 from hms_ray.crossval import predict_job, train_job
 from hms_ray.execution.mailbox import EpochDone, EpochWeights, FoldDone, FoldPredicted
 from hms_ray.oof import OofTable
-from hms_ray.search.journal import trials_table
 from hms_ray.search.space import parse
 from hms_ray.search.study import Study, open_study
+from hms_ray.search.trials_table import trials_table
 from hms_ray.study_folder import StudyFolder
 from hms_ray.training.team import Replica
 

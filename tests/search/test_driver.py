@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from hms_ray.oof import OofTable
-from hms_ray.search.journal import trials_table
+from hms_ray.search.trials_table import trials_table
 from hms_ray.study_folder import StudyFolder
 
 FOLDS, TRIALS, FINALISTS = 3, 4, 3

@@ -22,7 +22,7 @@ from hms_ray.cli import main
 from hms_ray.encoders.speech import ENCODERS
 from hms_ray.oof import OofTable
 from hms_ray.plain_yaml import load_yaml
-from hms_ray.search.journal import trials_table
+from hms_ray.search.trials_table import trials_table
 from hms_ray.simulate import simulate_hearts
 from hms_ray.study_folder import StudyFolder
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hms_ray.search.journal import trials_table
+from hms_ray.search.trials_table import trials_table
 from hms_ray.study_folder import StudyFolder
 
 pytestmark = pytest.mark.skipif(not os.environ.get("HMS_RAY_CHAOS"), reason="minutes long; HMS_RAY_CHAOS=1 runs it")

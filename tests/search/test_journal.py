@@ -15,9 +15,10 @@ import optuna
 import pytest
 
 from hms_ray.config import parse_run
-from hms_ray.errors import ConfigError
-from hms_ray.search.journal import COLUMNS, Journal, one_driver, trials_table
+from hms_ray.errors import ConfigError, DataError
+from hms_ray.search.journal import Journal, one_driver
 from hms_ray.search.space import parse
+from hms_ray.search.trials_table import COLUMNS, trials_table
 from hms_ray.study_folder import StudyFolder
 
 BASE = {
@@ -240,13 +241,13 @@ def test_a_study_without_a_search_has_an_empty_table(tmp_path):
 def test_three_hundred_trials_stay_quick(tmp_path):
     folder = StudyFolder(tmp_path)
     journal = Journal(folder, a_space())
-    template = optuna.create_trial(
-        params={"model.drop_rate": 0.1},
-        distributions={"model.drop_rate": optuna.distributions.FloatDistribution(0, 0.5)},
-        value=1.0,
-    )
-    for _ in range(300):
-        journal.study.add_trial(template)
+    for number in range(300):
+        trial = optuna.create_trial(
+            params={"model.drop_rate": 0.1},
+            distributions={"model.drop_rate": optuna.distributions.FloatDistribution(0, 0.5)},
+            value=number / 300,
+        )
+        journal.study.add_trial(trial)
     started = time.process_time()
     number, _ = Journal(folder, a_space()).propose(8)
     assert number == 300
@@ -361,3 +362,32 @@ def test_a_file_is_no_study_folder(tmp_path):
         with pytest.raises(ConfigError, match="study is a file, not a folder"), one_driver(StudyFolder(root)):
             pass
     assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_a_journal_that_lacks_trials_of_the_folder_is_refused_by_a_search_and_by_a_report(tmp_path, left):
+    folder = StudyFolder(tmp_path)
+    play(folder, 3)
+    for number in range(3):
+        folder.trial(f"toy-{number:04d}").root.mkdir(parents=True)
+    assert len(Journal(folder, a_space()).trials()) == len(trials_table(folder)) == 3
+    lines = folder.journal.read_bytes().splitlines(keepends=True)
+    begins = [n for n, line in enumerate(lines) if b'"op_code":4' in line]
+    folder.journal.write_bytes(b"".join(lines[: begins[left] if left else 0]))
+    before = folder.journal.read_bytes()
+    for use in (lambda: Journal(folder, a_space()), lambda: trials_table(folder)):
+        with pytest.raises(DataError, match=rf"no record of {3 - left} of the trials in .*, such as toy-000{left}: "):
+            use()
+    assert folder.journal.read_bytes() == before
+    folder.journal.unlink()
+    with pytest.raises(DataError, match="put the file back from a copy, or choose another --study"):
+        Journal(folder, a_space())
+
+
+def test_a_study_that_was_killed_before_its_first_record_goes_on(tmp_path):
+    folder = StudyFolder(tmp_path)
+    folder.trial("toy-base").root.mkdir(parents=True)
+    for begun in (b"", b'{"op_code":0,"worker'):
+        folder.journal.write_bytes(begun)
+        assert len(trials_table(folder)) == 0
+        assert Journal(folder, a_space()).propose(0)[0] == 0

@@ -107,6 +107,32 @@ def test_a_record_that_cannot_be_is_named(path, change):
         read_trials(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda lines: lines[1:], "line 1: it is of a study that no line before begins, so lines are missing"),
+        (lambda lines: lines[:1] + lines[2:], "line 2: it is of a trial that no line before begins"),
+        (lambda lines: lines * 2, r"line \d+: it is line 1 once more, so the file holds records twice"),
+        (lambda lines: lines + lines[1:], r"line \d+: it is line 2 once more"),
+        (lambda lines: lines[:2] + lines[1:], "line 3: it is line 2 once more"),
+    ],
+)
+def test_lines_that_are_missing_or_stand_twice_are_named(path, change, said):
+    path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
+    JournalFile(path).mend()
+    with pytest.raises(DataError, match=rf"journal\.log, {said}.*put the file back from a copy, or choose another"):
+        read_trials(path)
+
+
+def test_a_study_that_optuna_itself_deleted_is_no_damage(path):
+    storage = opened(JournalFile(path))
+    optuna.create_study(storage=storage, study_name="t").ask()
+    optuna.delete_study(storage=storage, study_name="s")
+    assert [study for study, _ in read_trials(path)] == ["t"]
+    write(path, "c")
+    assert names(path) == ["c"]
+
+
 def test_what_a_full_disk_still_took_is_taken_back(path, monkeypatch):
     study = write(path)
     whole = path.read_bytes()
