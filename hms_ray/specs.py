@@ -31,6 +31,7 @@ class InputSpec:
     kinds: the recordings that it is made of, keys of `recordings.KINDS`
     spans: where pictures of different time stand side by side along T, the width of each; empty: one picture
     folded: time runs down the rows as well, so that a step along T is several of a wave
+    symmetric: exchanging the left and the right side of the head leaves every example as it is
     side: names of the numbers that are given beside it, such as the age; what is not known of them is NaN
     empty: the value that means "no signal here", for each picture or one for all: what a channel without contact has,
         a gap, and what an augmentation blanks. None: the smallest value of each example's picture, in an image
@@ -44,6 +45,7 @@ class InputSpec:
     kinds: tuple[str, ...] = ()
     spans: tuple[int, ...] = ()
     folded: bool = False
+    symmetric: bool = False
     side: tuple[str, ...] = ()
     empty: tuple[float | None, ...] = (0.0,)
 

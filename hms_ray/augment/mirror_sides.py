@@ -16,13 +16,20 @@ class Params(Strict):
 
 
 def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
-    """Put each left panel where its right twin was and the reverse, (B, C, F, T) or (B, C, T)."""
+    """Put each left panel where its right twin was and the reverse, (B, C, F, T) or (B, C, T).
+
+    Examples that are the same for both sides, such as statistics over all panels, stay as they are.
+    """
+    if batch.spec.symmetric:
+        return batch
     _sides(batch.spec)
     return change_some(batch, rng, params.p, lambda x: variant(x, batch.spec))
 
 
 def variant(x: torch.Tensor, spec: InputSpec) -> torch.Tensor:
-    """Mirror every row of x (B, *spec.shape)."""
+    """Mirror every row of x (B, *spec.shape); x itself where the mirrored rows are the same."""
+    if spec.symmetric:
+        return x
     panels = _sides(spec)
     blocks = x.unflatten(spec.axis(panels.axis), (len(panels.names), -1))
     axis = spec.axis(panels.axis) - 1  # of the panel, counted from the end as spec.axis does

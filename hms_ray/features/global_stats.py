@@ -25,7 +25,7 @@ def spec(params: Params) -> InputSpec:
     It has no panels: every pixel is made of all four, so a left/right mirror leaves it as it is.
     """
     shape = (len(STATISTICS), *params.size)
-    return InputSpec("image", shape, params.rate_hz, None, (SPECTROGRAM.name,), empty=(None,))
+    return InputSpec("image", shape, params.rate_hz, None, (SPECTROGRAM.name,), symmetric=True, empty=(None,))
 
 
 def compute(recordings: Recordings, params: Params) -> torch.Tensor:

@@ -60,6 +60,13 @@ def test_two_pictures_are_mirrored_alike(make_batch: Callable[..., Batch]) -> No
     assert torch.equal(mirror_sides.variant(batch.x, replace(batch.spec, spans=(10, 20))), whole)
 
 
+def test_an_image_that_is_its_own_mirror_image_stays_as_it_is(make_batch: Callable[..., Batch]) -> None:
+    batch = make_batch("channels")
+    batch = replace(batch, spec=replace(batch.spec, panels=None, symmetric=True))
+    assert mirror_sides.apply(batch, seeds.stream(0), ALWAYS) is batch
+    assert mirror_sides.variant(batch.x, batch.spec) is batch.x
+
+
 def test_a_feature_without_sides_is_refused() -> None:
     batch = Batch(torch.ones(2, 1, 8, 8), torch.ones(2, 6), torch.ones(2), InputSpec("image", (1, 8, 8), 1.0))
     with pytest.raises(ConfigError, match="mirror_sides needs a feature whose panels have sides"):

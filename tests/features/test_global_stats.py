@@ -83,6 +83,7 @@ def test_the_spec_tells_the_image() -> None:
     spec = feature.spec(feature.Params(bins=128, columns=256, pool=2))
     assert (spec.shape, spec.rate_hz, spec.kinds, spec.panels) == ((4, 64, 128), 0.25, ("spectrogram",), None)
     assert feature.spec(feature.Params()).shape == (4, 100, 300)
+    assert spec.symmetric, "a mirrored brain is the same image"
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ def test_features_without_regions_are_one_block(batch: dict[str, torch.Tensor]) 
     module = lookup.load("features", "global_stats")
     image = feature.compute(batch, params)
     assert feature.spec(params).shape == image.shape[1:] == (4, 100, 450) and feature.spec(params).panels is None
+    assert feature.spec(params).symmetric and not feature.spec(params_of(PLAIN, TALL)).symmetric
     assert torch.equal(image[:, :, 25:75, 300:], module.compute(batch, module.Params(pool=2)))
     lowest = image[:, :, 25:75, 300:].amin((2, 3), keepdim=True)
     assert (image[:, :, :25, 300:] == lowest).all() and (image[:, :, 75:, 300:] == lowest).all()

@@ -1,5 +1,7 @@
 """Predictions do not depend on how rows are batched, and leave the network as it was but in evaluation mode."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -80,3 +82,12 @@ def test_where_not_one_row_fits_the_prediction_fails(toy, model):
     model.register_forward_pre_hook(limited)
     with pytest.raises(TrialFailed, match="not even one example fits"):
         predict(model, toy.data.inputs, np.arange(60), toy.data.task, CPU, 64)
+
+
+def test_a_view_that_is_the_example_itself_is_predicted_once(toy, model):
+    seen = []
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    plain = predict(model, toy.data.inputs, np.arange(10), toy.data.task, CPU, 10)
+    symmetric = SimpleNamespace(variant=lambda x, spec: x)
+    mirrored = predict(model, toy.data.inputs, np.arange(10), toy.data.task, CPU, 10, (symmetric,))
+    assert seen == [10, 10] and np.array_equal(mirrored, plain)
