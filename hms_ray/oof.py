@@ -15,6 +15,7 @@ from hms_ray.errors import ConfigError, DataError, raise_all
 from hms_ray.tasks import Task
 
 METADATA = ("trial", "space", "task", "data_fingerprint", "folds_fingerprint", "selected_on", "epoch_rule", "epochs")
+FOLDS = 5  # that rows without folds are dealt to
 TARGET_TOLERANCE = 1e-9  # the same shares computed on two machines may differ in their last digits
 
 
@@ -29,6 +30,17 @@ def population(votes: np.ndarray, min_votes: int) -> np.ndarray:
         most = int(votes.max(initial=0))
         raise ConfigError(f"no unit has min_votes={min_votes} votes or more; the largest vote count present is {most}")
     return mask
+
+
+def deal_folds(groups: np.ndarray) -> np.ndarray:
+    """Return a fold (N,) for each row: the groups (N,) are dealt to five folds, or as many as there are groups."""
+    from sklearn.model_selection import GroupKFold  # it takes a second to import, and whoever brings folds needs it not
+
+    folds, k = np.zeros(len(groups), dtype=np.int64), min(FOLDS, len(np.unique(groups)))
+    if k > 1:
+        for fold, (_, held_out) in enumerate(GroupKFold(k).split(groups, groups=groups)):
+            folds[held_out] = fold
+    return folds
 
 
 def optimism(epoch_rule: str) -> str:

@@ -73,7 +73,7 @@ def test_kaggle_as_data_is_fetched_or_refused_in_one_sentence(here, capsys, monk
     monkeypatch.setitem(sys.modules, "kagglehub", None)  # as where it is not installed
     said = refused(capsys, verb, "--space", "toy", "--data", "kaggle")
     assert "data from Kaggle: kagglehub is not installed; run `pip install kagglehub`" in said
-    assert "kaggle: no train.csv there" in refused(capsys, verb, "--space", "toy", "--data", "./kaggle"), "a folder"
+    assert "there is no folder " in refused(capsys, verb, "--space", "toy", "--data", "./kaggle"), "it may be a folder"
     assert no_study_was_begun(here)
 
 
@@ -106,7 +106,7 @@ def test_an_empty_variable_is_no_data(capsys, monkeypatch):
 
 def test_the_variable_names_the_data(capsys, monkeypatch):
     monkeypatch.setenv("HMS_RAY_DATA", "nowhere")
-    assert "nowhere: no train.csv there" in refused(capsys, "train", "--space", "toy")
+    assert f"there is no folder {Path('nowhere').resolve()}; --data names" in refused(capsys, "train", "--space", "toy")
 
 
 OPTIONS = [
@@ -193,10 +193,24 @@ def test_broken_data_is_one_sentence_and_no_study(here, capsys, hms_folder, verb
     assert no_study_was_begun(here)
 
 
-@pytest.mark.parametrize("data", ["nowhere", "search_spaces/toy.yaml", "search_spaces"])
-def test_data_that_is_no_competition_folder(here, capsys, data):
-    said = refused(capsys, "train", "--space", "toy", "--data", data)
-    assert "no train.csv there; --data names the competition's folder" in said
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("nowhere", "error: there is no folder {}; --data names the competition's folder"),
+        ("search_spaces/toy.yaml", "error: {} is a file, not a folder; --data names the competition's folder"),
+        ("search_spaces", "error: {}: no train.csv there; --data names the competition's folder"),
+    ],
+)
+def test_data_that_is_no_competition_folder(here, capsys, data, said):
+    assert said.format(here / data) in refused(capsys, "train", "--space", "toy", "--data", data)
+
+
+def test_a_folder_next_to_the_data_is_told_where_it_is(here, capsys, hms_folder):
+    data = here / "data" / "hms"
+    shutil.copytree(hms_folder, data)
+    for near in (data.parent, data / "train_spectrograms"):
+        said = refused(capsys, "train", "--space", "toy", "--data", near)
+        assert f"{near}: no train.csv there; " in said and f"did you mean {data}?" in said
 
 
 def test_a_study_of_other_data_or_folds_is_refused(here, capsys, hms_folder, make_hms_folder):

@@ -17,6 +17,7 @@ from pydantic import Field
 from hms_ray import files, simulate
 from hms_ray import recordings as kinds
 from hms_ray.datasets import _cloned, _csv, _sound, _spectrum_baseline, _table
+from hms_ray.datasets import _folder as _folder_of
 from hms_ray.errors import ConfigError, DataError, raise_all
 from hms_ray.params import Params as Strict
 from hms_ray.progress import Progress
@@ -127,17 +128,15 @@ def simulated(
 
 def _folder(root: Path, table: str = "train.csv") -> Path:
     root = Path(root).resolve()
-    missing = [name for name in (table, "additional_metadata.csv") if not (root / name).is_file()]
+    rule = "--data names the folder of BMD-HS (train.csv, train/ ...), or the address of a repository that holds it"
+    missing = _folder_of.missing_tables(root, (table, "additional_metadata.csv"), rule)
     if missing and table == "test.csv" and (root / "train.csv").is_file():
         raise DataError(
             f"{root}: no {' and no '.join(missing)} there; to predict, name new subjects in test.csv (patient_id, "
             "recording_1 ...) and additional_metadata.csv, and put their recordings into test/"
         )
     if missing:
-        raise DataError(
-            f"{root}: no {' and no '.join(missing)} there; --data names the folder of BMD-HS (train.csv, train/ ...), "
-            "or the address of a repository that holds it"
-        )
+        raise DataError(f"{root}: no {' and no '.join(missing)} there; {rule}{_folder_of.nearby(root, table)}")
     return root
 
 

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from hms_ray import files, recordings, simulate
 from hms_ray.datasets import _csv, _kaggle, _table
+from hms_ray.datasets import _folder as _folder_of
 from hms_ray.errors import ConfigError, DataError
 from hms_ray.params import Params as Strict
 from hms_ray.tasks import votes
@@ -140,10 +141,9 @@ def _dataset(
 
 def _folder(root: Path, table: str) -> Path:
     root = Path(root).resolve()
-    if not (root / table).is_file():
-        raise DataError(
-            f"{root}: no {table} there; --data names the competition's folder (train.csv, train_spectrograms/ ...)"
-        )
+    rule = "--data names the competition's folder (train.csv, train_spectrograms/ ...)"
+    if _folder_of.missing_tables(root, [table], rule):
+        raise DataError(f"{root}: no {table} there; {rule}{_folder_of.nearby(root, table)}")
     return root
 
 

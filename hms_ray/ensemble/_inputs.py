@@ -9,9 +9,9 @@ import numpy as np
 from hms_ray import tasks
 from hms_ray.ensemble._rows import Rows
 from hms_ray.errors import DataError, raise_all
+from hms_ray.oof import deal_folds
 from hms_ray.tasks import Task
 
-FOLDS = 5
 FEW = 5
 
 
@@ -58,7 +58,7 @@ def make_rows(
         if np.shape(values) != (length,)
     ]
     raise_all(faults, DataError, "arrays that do not fit probs")
-    folds = _own_folds(groups) if folds is None else np.asarray(folds)
+    folds = deal_folds(groups) if folds is None else np.asarray(folds)
     faults = [*_weight_faults(weight), *_fold_faults(folds, groups)]
     faults += [*_prediction_faults(probs, task, names), *_faults(task.check_targets, targets, "targets")]
     raise_all(faults, DataError, "arrays")
@@ -81,17 +81,6 @@ def _faults(check: Callable[[np.ndarray, str], None], rows: np.ndarray, what: st
     except DataError as error:
         return [str(error)]
     return []
-
-
-def _own_folds(groups: np.ndarray) -> np.ndarray:
-    """Deal the groups out to five folds, or as many as there are groups."""
-    from sklearn.model_selection import GroupKFold  # it takes a second to import, and whoever brings folds needs it not
-
-    folds, k = np.zeros(len(groups), dtype=np.int64), min(FOLDS, len(np.unique(groups)))
-    if k > 1:
-        for fold, (_, held_out) in enumerate(GroupKFold(k).split(groups, groups=groups)):
-            folds[held_out] = fold
-    return folds
 
 
 def _weight_faults(weight: np.ndarray) -> list[str]:

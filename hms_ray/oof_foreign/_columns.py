@@ -62,16 +62,18 @@ def vote_classes(source: Source) -> list[str]:
     return [name[: -len(suffix)] for name in names if key(name).endswith(suffix) and len(name) > len(suffix)]
 
 
-def is_labels(source: Source, columns: Mapping[str, str], own: Callable[[Iterable[bool]], bool] = all) -> bool:
+def is_labels(
+    source: Source, columns: Mapping[str, str], own: Callable[[Iterable[bool]], bool] = all, folds: bool = True
+) -> bool:
     """Labels have votes and folds; predictions may carry those along beside class columns of their own.
 
-    own: `all` takes a complete form for predictions, `any` takes a single column of one.
+    own: `all` takes a complete form for predictions, `any` takes a single column of one; folds: whether they must
     """
     classes = vote_classes(source)
     sets = [[form.format(name) for name in classes] for form in FORMS if form != VOTE]
     sets += [list(columns.values())] if columns else []
     has_own = bool(source.array) or any(own(name in source for name in names) for names in sets)
-    return bool(classes) and "fold" in source and not has_own
+    return bool(classes) and ("fold" in source or not folds) and not has_own
 
 
 def class_columns(source: Source, classes: Sequence[str], named: Sequence[str]) -> list[str]:

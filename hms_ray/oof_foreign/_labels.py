@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 
 from hms_ray import files, tasks
 from hms_ray.errors import DataError
-from hms_ray.oof import OofTable
+from hms_ray.oof import OofTable, deal_folds
 from hms_ray.oof_foreign._columns import VOTE, vote_classes
 from hms_ray.oof_foreign._faults import few
 from hms_ray.oof_foreign._ids import GROUP
@@ -18,6 +19,7 @@ from hms_ray.tasks import Task
 
 HMS_ORDER = ("seizure", "lpd", "gpd", "lrda", "grda", "other")
 SPACE = "foreign"
+FOLD = "fold"
 ROWS = ("unit_ids", "group_ids", "folds", "votes", "targets", "probs")
 
 
@@ -25,16 +27,40 @@ def task_of(labels: Source) -> Task:
     """Return the task of the labels' classes: in the competition's order, or else in that of their columns.
 
     Raises:
-        DataError: no column ends in `_vote`, or there is no `fold`.
+        DataError: no column ends in `_vote`.
     """
     classes = vote_classes(labels)
     if not classes:
         have = few(labels.keys, 12)
         raise DataError(f"{labels.path}: labels need a column {VOTE.format('<class>')} for each class; it has {have}")
-    labels.require(["fold"])
     if set(map(key, classes)) == set(HMS_ORDER):
         classes = list(HMS_ORDER)
     return tasks.default(classes)
+
+
+def with_folds(labels: Source, predictions: Sequence[Source], ids: Sequence[str]) -> tuple[Source, list[str]]:
+    """Return the labels with a fold for each row, and what is to be said of folds that are not their own.
+
+    Labels without folds take those that a file of predictions carries; else patients are dealt to folds, as `fit` does.
+
+    Raises:
+        DataError: a file carries folds for a part of the rows only.
+    """
+    if FOLD in labels:
+        return labels, []
+    unit_ids = labels.unit_ids(ids)
+    if carrier := next((source for source in predictions if FOLD in source), None):
+        known = pd.Series(carrier.whole_numbers(FOLD, least=0), index=carrier.unit_ids(ids)).reindex(unit_ids)
+        labels.refuse(known.isna().to_numpy(), f"without a fold: only {carrier.path} has a fold column, and lacks them")
+        folds, note = known.astype(np.int64).to_numpy(), f"{labels.path.name} has no folds: {carrier.path.name}'s count"
+    else:
+        order = np.argsort(unit_ids)
+        groups = (labels.strings(GROUP) if GROUP in labels else unit_ids)[order]
+        folds = np.empty(len(unit_ids), np.int64)
+        folds[order] = deal_folds(groups)
+        by = GROUP if GROUP in labels else f"row, since it has no {GROUP} either: rows of one patient may be in several"
+        note = f"{labels.path.name} has no folds: its rows were dealt to {len(np.unique(folds))} folds by {by}"
+    return replace(labels, frame=labels.frame.assign(**{FOLD: folds})), [note]
 
 
 def template(labels: Source, ids: list[str], task: Task) -> OofTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from hms_ray.oof import OofTable, population
 from hms_ray.oof_foreign._columns import VOTE, is_labels, named_columns
 from hms_ray.oof_foreign._faults import Faults, few
 from hms_ray.oof_foreign._ids import join_columns, name_id
-from hms_ray.oof_foreign._labels import SPACE, select, task_of, template
+from hms_ray.oof_foreign._labels import FOLD, SPACE, select, task_of, template, with_folds
 from hms_ray.oof_foreign._members import Member, absences, common_rows, misfits, notes, nothing_common, read_member
 from hms_ray.oof_foreign._read import read, without_ids_files
 from hms_ray.oof_foreign._source import Source
 from hms_ray.study_folder import StudyFolder, check_id
+
+log = logging.getLogger(__name__)
 
 
 def import_foreign(
@@ -34,10 +37,11 @@ def import_foreign(
 ) -> list[str]:
     """Make a study of one file with targets and folds and of files with predictions; the file stem names a member.
 
-    The labels file has `<class>_vote` columns (counts, or shares that sum to 1), `fold`, and if known `patient_id` (the
-    group that no fold may split) and `votes` (how many a unit has; else the sum of counts, and 1 for shares). The
-    others have a column for each class in one of the forms of `_columns`; targets and folds that they carry along must
-    be the labels'. All are joined on the id columns they share: `id` or `<anything>_id`.
+    The labels file has `<class>_vote` columns (counts, or shares that sum to 1), and if known `fold` (else the folds of
+    a file of predictions count, or patients are dealt to folds), `patient_id` (the group that no fold may split) and
+    `votes` (how many a unit has; else the sum of counts, and 1 for shares). The others have a column for each class in
+    one of the forms of `_columns`; targets and folds that they carry along must be the labels'. All are joined on the
+    id columns they share: `id` or `<anything>_id`.
     Nothing is written unless every file is sound. Importing the same files again changes nothing.
 
     paths: CSV, parquet or npy (see `_read.read`); min_votes: the score's default population in a new study; a study
@@ -52,12 +56,12 @@ def import_foreign(
     """
     faults = Faults()
     truth, predictions = _sort_out(paths, labels, columns or {}, faults)
-    whole, members = _checked(truth, predictions, columns or {}, ids, allow_missing, faults)
+    whole, members, of_folds = _checked(truth, predictions, columns or {}, ids, allow_missing, faults)
     common = common_rows(members, whole)
     if not common.any():
         raise nothing_common(members, whole, truth)
     kept = whole if common.all() else select(whole, common)
-    left_out = notes(members, whole, truth, common)
+    left_out = [*of_folds, *notes(members, whole, truth, common)]
     _write(kept, [member.table(kept) for member in members], folder, truth.path, min_votes, left_out)
     return left_out
 
@@ -85,13 +89,14 @@ def _sort_out(
 
 def _find_labels(sources: Sequence[Source], columns: Mapping[str, str], faults: Faults) -> Source | None:
     found = [source for source in sources if is_labels(source, columns)]
+    found = found or [source for source in sources if is_labels(source, columns, folds=False)]
     if len(found) > 1:  # predictions that lack a class may be among them
         found = [source for source in found if is_labels(source, columns, own=any)] or found
     if len(found) == 1:
         return found[0]
     if found or not faults:  # else a file that cannot be read may be the one
         names = ", ".join(str(source.path) for source in found) or "none of " + few(s.path for s in sources)
-        rule = f"exactly one file must hold the labels: `{VOTE.format('<class>')}` columns and `fold`"
+        rule = f"exactly one file must hold the labels: `{VOTE.format('<class>')}` columns, and `fold` if known"
         faults.add(ConfigError(f"{rule}; found: {names}. --labels FILE says which"))
     return None
 
@@ -115,15 +120,16 @@ def _checked(
     named_ids: Sequence[str],
     allow_missing: bool,
     faults: Faults,
-) -> tuple[OofTable, list[Member]]:
-    """Return the labels' table without predictions and the members, or raise every fault of every file."""
+) -> tuple[OofTable, list[Member], list[str]]:
+    """Return the labels' table without predictions, the members, and notes on folds, or raise every file's faults."""
     task = faults.attempt(task_of, truth)
     if task is None:
         faults.raise_any()
     assert task is not None
     predictions = [named for s in predictions if (named := faults.attempt(name_id, s, truth, named_ids))]
     ids = join_columns(truth, predictions, named_ids, faults)
-    whole = faults.attempt(template, truth, ids, task) if ids else None
+    truth, of_folds = (faults.attempt(with_folds, truth, predictions, ids) if ids else None) or (truth, [])
+    whole = faults.attempt(template, truth, ids, task) if ids and (FOLD in truth or not faults) else None
     named = faults.attempt(named_columns, columns, task.classes, predictions)
     if named is None:  # every file would seem to lack its columns
         faults.raise_any()
@@ -133,7 +139,7 @@ def _checked(
         _compare(members, whole, truth, ids, allow_missing, faults)
     faults.raise_any()
     assert whole is not None
-    return whole, members
+    return whole, members, of_folds
 
 
 def _compare(
@@ -161,8 +167,29 @@ def _write(
     folder.claim(_identity(kept, labels, scored, left_out))
     columns = {"unit_id": kept.unit_ids, "group_id": kept.group_ids, "fold": kept.folds}
     files.write_table(folder.folds, pd.DataFrame(columns))
+    before = {trial: folder.oof(trial).read_bytes() for trial in folder.oof_ids()}
     for table in tables:
         table.write(folder.oof(table.trial))
+    if before:
+        log.info("%s: %s", folder.root, _kept(before, folder, [table.trial for table in tables]))
+    if min_votes not in (None, scored):
+        log.info(
+            "%s: the study's population stays units with >= %d votes; --min-votes is for this ensemble only",
+            folder.root,
+            scored,
+        )
+
+
+def _kept(before: Mapping[str, bytes], folder: StudyFolder, imported: Sequence[str]) -> str:
+    """Say which tables a study that had some has now; before: their bytes by trial."""
+    same = [trial for trial in imported if before.get(trial) == folder.oof(trial).read_bytes()]
+    parts = {
+        "added": [trial for trial in imported if trial not in before],
+        "replaced": [trial for trial in imported if trial in before and trial not in same],
+        "unchanged": same,
+        "kept from before": [trial for trial in before if trial not in imported],
+    }
+    return "; ".join(f"{word} {few(trials, 12)}" for word, trials in parts.items() if trials)
 
 
 def _identity(kept: OofTable, labels: Path, min_votes: int, left_out: list[str]) -> dict[str, Any]:

@@ -64,7 +64,11 @@ class Board:
     def started(self, trial: str, fold: int, epochs: int | None) -> None:
         """A fold begins; epochs: its whole schedule, and its teachers'."""
         with self.lock:
+            first = self.tally.since is None
             self.tally.started(trial, fold, epochs)
+        if first:
+            length = "" if epochs is None else f", {epochs} epochs"
+            self._log(logging.INFO, f"the first fold begins: {_named(trial, fold)}{length}")
 
     def epoch(self, trial: str, fold: int, epoch: int, score: float, memory_gb: float | None = None) -> None:
         """A fold has trained an epoch, counted from 1; score: NaN if there is none; memory_gb: the peak on its GPU."""

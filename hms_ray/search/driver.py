@@ -109,6 +109,7 @@ def _search_space(study: Study, space: Space, place: Place) -> list[str]:
         ledger = Ledger(study, sorted({*folds, *study.chosen_on(space)}), board, space.budget.disk_gb)
         referee = Referee(space.race, ledger, folds)
         trials = Trials(study, journal, ledger, referee, place.trials_at_once, place.gpus(shares))
+        trials.show()  # what earlier runs of this command have found
         with _interruptible(trials, board):
             while not trials.exhausted():  # a trial may come back that wants more memory when Tune has ended
                 place.run_trials(trials)

@@ -204,7 +204,7 @@ class Trials:
         self.journal.reports(number, self.ledger.reports(trial))
         self.journal.complete(number, -attrs["gain"] if "gain" in attrs else score, self.ledger.seconds(trial), **attrs)
         self.ledger.board.ended(trial, "COMPLETE")
-        self._show()
+        self.show()
 
     def _prune(self, trial: str, stop: _Stop) -> None:
         number, kept = self.numbers[trial], self.kept(self.numbers[trial])
@@ -224,9 +224,11 @@ class Trials:
         self.ledger.board.ended(trial, "FAIL")
         self._check_failures()
 
-    def _show(self) -> None:
-        """Show the best trial and the ensemble so far."""
+    def show(self) -> None:
+        """Show the best trial and the ensemble so far, if there are any."""
         complete = self.journal.trials(TrialState.COMPLETE)
+        if not complete:
+            return
         best = min(complete, key=lambda t: (t.user_attrs["score"], t.number))
         self.ledger.board.best(self.journal.trial_id(best.number), best.user_attrs["score"])
         self.ledger.board.ensemble(*self.referee.ensemble([self.journal.trial_id(t.number) for t in complete]))

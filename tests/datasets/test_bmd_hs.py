@@ -174,6 +174,8 @@ def test_a_person_that_cannot_be_is_named(folder: Path, column: str, value: str,
 
 def test_a_folder_of_something_else_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no train\.csv and no additional_metadata\.csv there"):
+        _load(tmp_path)
+    with pytest.raises(DataError, match=r"there is no folder .*/nowhere; --data names the folder of BMD-HS"):
         _load(tmp_path / "nowhere")
     _change(folder, lambda t: t.pop("N"))
     with pytest.raises(DataError, match="missing column N"):

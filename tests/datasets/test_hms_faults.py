@@ -119,7 +119,9 @@ def test_a_header_without_rows_is_named(folder: Path) -> None:
 
 def test_a_folder_of_something_else_is_named(tmp_path: Path) -> None:
     message = _message(lambda: hms.load(tmp_path / "nowhere", hms.Params()))
-    assert "nowhere: no train.csv there; --data names the competition's folder" in message
+    assert message.startswith(f"there is no folder {tmp_path / 'nowhere'}; --data names the competition's folder")
+    message = _message(lambda: hms.load(tmp_path, hms.Params()))
+    assert message.startswith(f"{tmp_path}: no train.csv there; --data names the competition's folder")
 
 
 FOLDERS = {"eeg": "train_eegs", "spectrogram": "train_spectrograms"}

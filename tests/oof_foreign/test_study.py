@@ -8,7 +8,7 @@ from hms_ray import files
 from hms_ray.cli import main
 from hms_ray.ensemble import fit_study
 from hms_ray.errors import ConfigError, DataError
-from hms_ray.oof import OofTable
+from hms_ray.oof import OofTable, deal_folds
 from hms_ray.oof_foreign import import_foreign
 from hms_ray.study_folder import StudyFolder
 
@@ -93,6 +93,57 @@ def test_shares_take_their_number_from_the_votes_column_and_are_one_vote_without
     other = StudyFolder(tmp_path / "other")
     import_foreign(foreign.sound(labels), other)
     assert OofTable.read(other.oof("one")).votes.tolist() == [1] * N
+
+
+def test_without_folds_patients_are_dealt_as_fit_does(foreign, study):
+    [note] = import_foreign(foreign.sound(foreign.labels().drop(columns="fold")), study)
+    table = OofTable.read(study.oof("one"))
+    np.testing.assert_array_equal(table.folds, deal_folds(table.group_ids))
+    assert len(np.unique(table.folds)) == 5
+    assert (pd.Series(table.folds).groupby(table.group_ids).nunique() == 1).all(), "no patient in two folds"
+    assert note == "labels.csv has no folds: its rows were dealt to 5 folds by patient_id"
+    assert study.read_study()["data"]["notes"] == [note]
+    assert note in fit_study(study)["notes"]
+    before = study.folds.read_bytes()
+    import_foreign(foreign.sound(foreign.labels().drop(columns="fold").iloc[::-1]), study)
+    assert study.folds.read_bytes() == before, "the order of rows changes nothing"
+
+
+def test_without_folds_and_patients_the_note_says_what_may_be(foreign, study):
+    [note] = import_foreign(foreign.sound(foreign.labels().drop(columns=["fold", "patient_id"])), study)
+    assert note.endswith("by row, since it has no patient_id either: rows of one patient may be in several")
+
+
+def test_labels_without_folds_take_those_that_predictions_carry(foreign, study):
+    labels, folds = foreign.labels(), foreign.labels()["fold"]
+    paths = foreign.save(
+        labels=labels.drop(columns="fold"),
+        one=foreign.predictions("one"),
+        two=foreign.predictions("two").assign(fold=folds),
+    )
+    assert import_foreign(paths, study) == ["labels.csv has no folds: two.csv's count"]
+    other = StudyFolder(study.root.parent / "other")
+    import_foreign(foreign.sound(), other)
+    np.testing.assert_array_equal(OofTable.read(study.oof("one")).folds, OofTable.read(other.oof("one")).folds)
+    foreign.replace("labels", labels.drop(columns="fold"))
+    foreign.replace("two", foreign.predictions("two").assign(fold=folds).iloc[2:])
+    with pytest.raises(DataError, match=r"labels.csv: 2 rows without a fold: only .*two.csv has a fold column"):
+        import_foreign(paths, StudyFolder(study.root.parent / "third"))
+
+
+def test_a_second_import_says_what_the_study_keeps(foreign, study, caplog):
+    caplog.set_level("INFO")
+    import_foreign(foreign.sound(), study)
+    assert caplog.messages == []
+    paths = foreign.save(labels=foreign.labels(), two=foreign.predictions("other"), three=foreign.predictions("three"))
+    import_foreign(paths, study, min_votes=7)
+    assert caplog.messages == [
+        f"{study.root}: added three; replaced two; kept from before one",
+        f"{study.root}: the study's population stays units with >= 1 votes; --min-votes is for this ensemble only",
+    ]
+    caplog.clear()
+    import_foreign(paths, study)
+    assert caplog.messages == [f"{study.root}: unchanged two, three; kept from before one"]
 
 
 def test_without_patients_each_unit_is_its_own_group(foreign, study):

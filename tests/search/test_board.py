@@ -103,6 +103,12 @@ def test_what_flatters_every_score_stands_beside_it(caplog):
     assert "best single 0.5432 demo-0002; optimistic: best epochs" in lines
 
 
+def test_without_a_terminal_the_first_fold_is_told_and_no_other(board, caplog):
+    board.started("demo-0000", 1, 12)
+    board.started("demo-0001", 0, None)
+    assert caplog.messages == ["the first fold begins: demo-0000 fold 1, 12 epochs"]
+
+
 def test_the_table_shows_everything_that_was_told(board):
     board.started("demo-0000", 0, 12)
     board.epoch("demo-0000", 0, 3, 0.61234, 3.24)
@@ -167,6 +173,7 @@ def test_without_a_terminal_it_logs_lines(board, caplog):
         board.best("demo-0000", 0.5432)
         board.ensemble(0.5, 2, 44, 12)
     assert caplog.messages == [
+        "the first fold begins: demo-0000 fold 0, 4 epochs",
         "demo-0000 fold 0: score 0.5432 on 44 units with >= 10 votes; 1 of about 28 folds, about 4 min left",
         "demo-0000 stopped: it brings nothing",
         "demo-0001 fold 1 failed: 100 % wrong",
@@ -324,7 +331,7 @@ def test_a_pipe_gets_plain_lines_without_escapes(changes):
     assert "\x1b" not in done.stderr
     assert "╭" not in done.stderr
     lines = done.stderr.splitlines()
-    assert lines[0] == "somebody logs [b]this[/b]"
+    assert lines[:2] == ["the first fold begins: demo-0000 fold 0, 3 epochs", "somebody logs [b]this[/b]"]
     assert lines[1].startswith(
         "demo-0000 fold 0: score 0.5432 on 44 units with >= 10 votes; 1 of about 2 folds, about "
     )

@@ -81,6 +81,21 @@ def test_without_a_race_every_trial_trains_all_its_folds(toy, space):
         assert sorted(trial.intermediate_values) == [1, 2, 3, 4], "two epochs in each of two folds"
 
 
+def test_a_resumed_search_shows_the_best_trial_and_the_ensemble(toy, space):
+    before = train_all(toy, space).ledger.board.tally
+    again = source(toy, space)
+    assert again.ledger.board.tally.best is None
+    again.show()
+    assert again.ledger.board.tally.best == before.best
+    assert again.ledger.board.tally.pool == before.pool
+
+
+def test_a_search_that_begins_has_nothing_to_show(toy, space):
+    trials = source(toy, space)
+    trials.show()
+    assert (trials.ledger.board.tally.best, trials.ledger.board.tally.pool) == (None, None)
+
+
 def test_stopped_trials_are_pruned_with_an_estimate_and_lose_their_weights(toy, space, stopping):
     trials = train_all(toy, replace(space, race=Race()))
     assert states(trials) == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"], "the first has nothing to be judged by"
