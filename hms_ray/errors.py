@@ -8,6 +8,7 @@ HmsRayError
 └── SearchAborted       the search cannot go on; what is finished stays finished
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -42,6 +43,12 @@ def shown(value: Any, limit: int = 120) -> str:
     """Return a value as a message quotes it: its repr, cut where it is longer than `limit` characters."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[:limit]} ..."
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without what its addresses say of who asks: names, passwords, queries and fragments."""
+    text = re.sub(r"(://[^\s?#'\"]*)[?#][^\s'\"]*", r"\1?...", text)
+    return re.sub(r"(?<=://)[^/\s'\"]*@", "", text)
 
 
 def raise_all(faults: Iterable[str], error: type[UserError], heading: str) -> None:

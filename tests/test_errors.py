@@ -2,7 +2,17 @@
 
 import pytest
 
-from hms_ray.errors import ConfigError, DataError, HmsRayError, SearchAborted, TrialFailed, UserError, raise_all, shown
+from hms_ray.errors import (
+    ConfigError,
+    DataError,
+    HmsRayError,
+    SearchAborted,
+    TrialFailed,
+    UserError,
+    raise_all,
+    shown,
+    without_secrets,
+)
 
 
 @pytest.mark.parametrize("error", [ConfigError, DataError])
@@ -42,3 +52,17 @@ def test_of_many_faults_the_first_are_listed() -> None:
 def test_a_long_value_is_quoted_in_part() -> None:
     assert shown("ab") == "'ab'"
     assert shown("x" * 500) == f"'{'x' * 119} ..."
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("https://me:pass@word@host/a.git", "https://host/a.git"),
+        ("at 'https://host/a?token=abc&x=1', twice", "at 'https://host/a?...', twice"),
+        ("https://host?key=abc", "https://host?..."),
+        ("https://host/a#abc (no)", "https://host/a?... (no)"),
+        ("who? me@home", "who? me@home"),
+    ],
+)
+def test_what_an_address_says_of_who_asks_is_left_out(text: str, told: str) -> None:
+    assert without_secrets(text) == told

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from hms_ray import files
-from hms_ray.errors import ConfigError
+from hms_ray.errors import ConfigError, without_secrets
 
 log = logging.getLogger(__name__)
 COUNTED = re.compile(r"Receiving objects: +\d+% \((\d+)/(\d+)\)")
@@ -33,7 +33,7 @@ def clone(url: str, into: Path, name: str, licence: str, progress: Callable[[int
     target = into / f"{name}-{files.fingerprint(url)}"
     if target.is_dir():
         return target
-    log.info("cloning %s from %s, licence %s", name, _shown(url), licence)
+    log.info("cloning %s from %s, licence %s", name, without_secrets(url), licence)
     partial = target.with_name(f"{target.name}.{os.getpid()}.clone")
     try:
         _run(url, partial, progress)
@@ -52,20 +52,16 @@ def _run(url: str, target: Path, progress: Callable[[int, int], None]) -> None:
     try:
         git = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | QUIET)
     except FileNotFoundError as error:
-        raise ConfigError(f"{_shown(url)}: git is not installed; install it, or give --data a folder") from error
+        raise ConfigError(
+            f"{without_secrets(url)}: git is not installed; install it, or give --data a folder"
+        ) from error
     with git:
         assert git.stderr is not None, "it is piped"
         said = list(_said(git.stderr, progress))
     if git.returncode:
         cause = "; ".join(said[-2:]) or f"git ended with {git.returncode}"
-        raise ConfigError(
-            f"{_shown(url)}: cannot be cloned ({_shown(cause)}); check address and network, or give --data a folder"
-        )
-
-
-def _shown(text: str) -> str:
-    """Return a text without the names and tokens of its addresses."""
-    return re.sub(r"(?<=://)[^/\s@]+@", "", text)
+        told = without_secrets(f"{url}: cannot be cloned ({cause})")
+        raise ConfigError(f"{told}; check address and network, or give --data a folder")
 
 
 def _said(lines: IO[str], progress: Callable[[int, int], None]) -> Iterator[str]:

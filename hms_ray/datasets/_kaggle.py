@@ -5,7 +5,7 @@ https://github.com/Kaggle/kagglehub
 
 from pathlib import Path
 
-from hms_ray.errors import ConfigError
+from hms_ray.errors import ConfigError, without_secrets
 
 COMPETITION = "hms-harmful-brain-activity-classification"
 RULES = f"https://www.kaggle.com/competitions/{COMPETITION}/rules"
@@ -40,4 +40,4 @@ def _reason(error: Exception) -> str:
         return f"Kaggle refuses the files (403); accept the competition's rules with your account at {RULES}"
     if "RequestException" in kinds and status is None:
         return "no connection to www.kaggle.com; check the network, or pass the folder of a copy"
-    return " ".join(f"{status or type(error).__name__}: {error}".split())
+    return without_secrets(" ".join(f"{status or type(error).__name__}: {error}".split()))

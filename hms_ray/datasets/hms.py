@@ -14,9 +14,9 @@ import pandas as pd
 from pydantic import Field
 
 from hms_ray import files, recordings, simulate
-from hms_ray.datasets import _csv, _kaggle, _table
+from hms_ray.datasets import _cloned, _csv, _kaggle, _table
 from hms_ray.datasets import _folder as _folder_of
-from hms_ray.errors import ConfigError, DataError
+from hms_ray.errors import ConfigError, DataError, without_secrets
 from hms_ray.params import Params as Strict
 from hms_ray.tasks import votes
 
@@ -26,10 +26,11 @@ KEYS = ["eeg_id", "eeg_sub_id", "spectrogram_id", "patient_id"]
 OFFSETS = ["eeg_label_offset_seconds", "spectrogram_label_offset_seconds"]
 TEST_KEYS = ["eeg_id", "spectrogram_id", "patient_id"]
 
-NO_DATA = (
-    "no data: give --data DIR or set HMS_RAY_DATA. DIR is the competition's folder, or a simulated one: "
+HOW = (
+    "give --data DIR or set HMS_RAY_DATA. DIR is the competition's folder, or a simulated one: "
     "hms-ray simulate DIR; `--data kaggle` fetches the competition's"
 )
+NO_DATA = f"no data: {HOW}"
 FOLDERS = {"eeg": "eegs", "spectrogram": "spectrograms"}
 
 
@@ -115,6 +116,8 @@ def locate(data: str | None, cache: Path) -> Path:
     """
     if not data:
         raise ConfigError(NO_DATA)
+    if _cloned.is_url(data):
+        raise ConfigError(f"--data {without_secrets(data)}: dataset hms is fetched from no address; {HOW}")
     return _kaggle.fetch() if data == "kaggle" else Path(data)
 
 

@@ -19,7 +19,7 @@ from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.logger import LoggerCallback
 
-from hms_ray.errors import ConfigError, raise_all
+from hms_ray.errors import ConfigError, raise_all, without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ def _mlflow_faults(uri: str) -> Iterator[str]:
     try:
         MlflowClient(uri).search_experiments(max_results=1)
     except outages as error:
-        yield f"log.mlflow: {uri!r} cannot be used: {_first_line(error)}"
+        yield without_secrets(f"log.mlflow: {uri!r} cannot be used: {_first_line(error)}")
 
 
 def _wandb_faults(project: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from hms_ray import lookup
 from hms_ray.config import KINDS, RunConfig, Sections, parse_run, places, try_run
-from hms_ray.errors import ConfigError, raise_all
+from hms_ray.errors import ConfigError, raise_all, without_secrets
 from hms_ray.params import UNKNOWN, faults, with_hints
 from hms_ray.params import places as places_of
 from hms_ray.plain_yaml import load_yaml, parse_value
@@ -55,13 +55,15 @@ class Space:
         return parse_run(self.base)
 
     def resolved(self) -> dict[str, Any]:
-        """Return what study.json keeps: defaults included."""
-        return {
+        """Return what study.json keeps: defaults included, passwords of addresses not."""
+        kept = {
             "description": self.description,
             "base": self.run.content,
             "search": self.search,
             **{name: getattr(self, name).model_dump() for name in SETTINGS},
         }
+        kept["log"] = {key: value and without_secrets(value) for key, value in kept["log"].items()}
+        return kept
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         """Return the run that Optuna proposes: ranges in the file's order, each only where its condition holds."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hms_ray.datasets import _cloned, bmd_hs
+from hms_ray.datasets import _cloned, bmd_hs, hms
 from hms_ray.errors import ConfigError
 from hms_ray.simulate import simulate_hearts
 
@@ -77,5 +77,13 @@ def test_addresses_are_told_from_folders(text: str, url: bool) -> None:
 
 def test_names_and_tokens_of_an_address_are_not_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), pytest.raises(ConfigError) as error:
-        bmd_hs.locate("http://user:secret@localhost:1/x.git", tmp_path)
+        bmd_hs.locate("http://user:secret@localhost:1/x.git?token=secret", tmp_path)
     assert "secret" not in caplog.text + str(error.value) and "localhost:1/x.git" in str(error.value)
+
+
+def test_an_address_is_no_folder_of_the_competition_and_its_token_is_not_told(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"--data https://host/hms\?\.\.\.: dataset hms is fetched from no address"
+    ) as error:
+        hms.locate("https://user:secret@host/hms?token=secret", tmp_path)
+    assert "secret" not in str(error.value)

@@ -690,3 +690,9 @@ def test_the_largest_union_checks_a_run_no_more_often_than_its_ends_need(monkeyp
         monkeypatch.setattr(module, "try_run", lambda content: tried.append(content) or try_run(content))
     ends = sum(len(item.ends) for member in space.load("all").members for item in member.ranges)
     assert len(tried) < 1.5 * ends, f"{ends} ends, with what they depend on"
+
+
+def test_a_study_keeps_no_password_of_a_tracking_server():
+    item = made(log={"mlflow": "https://me:secret@host/x?token=secret"})
+    assert item.resolved()["log"] == {"mlflow": "https://host/x?...", "wandb": None}
+    assert item.log.mlflow == "https://me:secret@host/x?token=secret", "which the loggers are given"
