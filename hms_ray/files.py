@@ -154,6 +154,29 @@ def count_rows(path: Path, columns: Sequence[str]) -> int:
         return file.metadata.num_rows
 
 
+def column_step(path: Path, column: str) -> float | None:
+    """Return how far the values of a column of numbers are apart, row by row: the median; None where it has no two.
+
+    The footer's smallest and largest value are enough where they say that all steps are the same whole number. Errors
+    as in read_table; a column that is not there has no step.
+    """
+    with _opened(path) as file:
+        if file.schema_arrow.names.count(column) != 1 or file.metadata.num_rows < 2:
+            return None
+        number = file.schema_arrow.names.index(column)
+        parts = [file.metadata.row_group(i).column(number).statistics for i in range(file.metadata.num_row_groups)]
+        if len(parts) == 1 and parts[0] is not None and parts[0].has_min_max and parts[0].null_count == 0:
+            low, high = parts[0].min, parts[0].max
+            if isinstance(low, int) and (high - low) % (file.metadata.num_rows - 1) == 0:
+                return (high - low) / (file.metadata.num_rows - 1)
+        values = file.read(columns=[column], use_threads=False).column(0)
+        if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+            return None
+        steps = np.diff(values.to_numpy().astype(np.float64))
+        steps = steps[np.isfinite(steps)]
+        return float(np.median(steps)) if len(steps) else None
+
+
 def read_metadata(path: Path) -> dict[str, Any]:
     """Return the JSON that write_table put into the schema; {} for a file that has none."""
     with _opened(path) as file:
@@ -226,7 +249,12 @@ def _read_arrow(path: Path, columns: Sequence[str] | None) -> pa.Table:
 
 
 def _check_columns(path: Path, file: pq.ParquetFile, columns: Sequence[str]) -> None:
-    known = set(file.schema_arrow.names)
+    names = file.schema_arrow.names
+    known = set(names)
+    if len(known) < len(names):
+        twice = [name for name in columns if names.count(name) > 1]
+        if twice:
+            raise DataError(f"{path}: column {twice[0]!r} stands {names.count(twice[0])} times; it must stand once")
     missing = [name for name in columns if name not in known]
     if missing:
         raise DataError(f"{path}: missing column {', '.join(map(repr, missing[:5]))}; it has {_few(file)}")

@@ -216,3 +216,35 @@ def test_what_cannot_be_written_is_named_by_its_own_name(tmp_path: Path, monkeyp
     with pytest.raises(FileNotFoundError) as caught:
         write(tmp_path / "gone" / "a.parquet")
     assert caught.value.filename == str(tmp_path / "gone" / "a.parquet")
+
+
+def _table(path, columns, names):
+    pq.write_table(pa.table([pa.array(column) for column in columns], names), path)
+    return path
+
+
+def test_a_column_that_stands_twice_is_named_with_its_file(tmp_path):
+    path = _table(tmp_path / "a.parquet", [[1.0], [2.0], [3.0], [4.0]], ["a", "LL_0.59", "LL_0.59", "b"])
+    for use in (lambda: files.read_channels(path, ["a", "LL_0.59"]), lambda: files.count_rows(path, ["LL_0.59"])):
+        with pytest.raises(DataError) as caught:
+            use()
+        assert str(caught.value) == f"{path}: column 'LL_0.59' stands 2 times; it must stand once"
+    assert files.read_channels(path, ["a", "b"]).tolist() == [[1], [4]], "what is not asked for may be as it likes"
+
+
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [
+        (np.arange(1, 600, 2, dtype=np.int16), 2),
+        (np.arange(300) * 2.0, 2),
+        (np.arange(300), 1),
+        (np.r_[np.arange(0, 100, 2), np.arange(1000, 1100, 2)], 2),
+        (np.array([1, 3, None, 7, 9], dtype=object), 2),
+        (np.array([1]), None),
+        (np.array(["1", "3"]), None),
+    ],
+)
+def test_how_far_a_columns_values_are_apart(tmp_path, values, step):
+    path = _table(tmp_path / "a.parquet", [values], ["time"])
+    assert files.column_step(path, "time") == step
+    assert files.column_step(path, "times") is None

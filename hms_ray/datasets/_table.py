@@ -137,14 +137,22 @@ class Dataset(ABC):
         """Return how many steps each recording of the examples has, by its name, from the files' footers.
 
         Raises:
-            DataError: a file is missing, broken, or not of that kind.
+            DataError: a file is missing, broken, or not of that kind, or recordings are of another rate.
         """
         if kind not in self._lengths:
             names = sorted(self.files(kind))
             with ThreadPoolExecutor() as pool:
                 steps = pool.map(lambda name: self.steps(kind, name), names)
                 self._lengths[kind] = dict(zip(names, steps, strict=True))
+            self.check_rate(kind, self._lengths[kind])
         return self._lengths[kind]
+
+    def check_rate(self, kind: str, steps: Mapping[str, int]) -> None:  # noqa: B027 - most files say their rate
+        """Warn of recordings that seem to have another rate than their kind; steps: of each recording, by its name.
+
+        Raises:
+            DataError: most of them unmistakably have.
+        """
 
     def files(self, kind: str) -> list[str]:
         """Return the names of the files of all examples, each once, in their order."""

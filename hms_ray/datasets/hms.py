@@ -3,8 +3,9 @@
 Layout and traps: https://www.kaggle.com/competitions/hms-harmful-brain-activity-classification/data
 """
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -14,7 +15,7 @@ import pandas as pd
 from pydantic import Field
 
 from hms_ray import files, recordings, simulate
-from hms_ray.datasets import _cloned, _csv, _kaggle, _table
+from hms_ray.datasets import _cloned, _csv, _kaggle, _rates, _table
 from hms_ray.datasets import _folder as _folder_of
 from hms_ray.errors import ConfigError, DataError, without_secrets
 from hms_ray.params import Params as Strict
@@ -31,6 +32,8 @@ HOW = (
     "hms-ray simulate DIR; `--data kaggle` fetches the competition's"
 )
 NO_DATA = f"no data: {HOW}"
+log = logging.getLogger(__name__)
+LOOKED_AT = 24  # EEGs whose spectrum is looked at
 FOLDERS = {"eeg": "eegs", "spectrogram": "spectrograms"}
 
 
@@ -59,8 +62,45 @@ class HmsDataset(_table.Dataset):
         return files.read_channels(self.path(kind, name), recordings.KINDS[kind].channels)
 
     def steps(self, kind: str, name: str) -> int:
-        """Return a file's number of rows."""
-        return files.count_rows(self.path(kind, name), recordings.KINDS[kind].channels)
+        """Return a file's number of rows; a spectrogram's `time` must go in steps of its kind."""
+        path, of = self.path(kind, name), recordings.KINDS[kind]
+        steps = files.count_rows(path, of.channels)
+        if kind == "spectrogram":
+            step_s, wanted_s = files.column_step(path, "time"), 1 / of.rate_hz
+            if step_s is not None and step_s != wanted_s:
+                raise DataError(
+                    f"{path}: a spectrogram has a row every {wanted_s:g} s, but `time` goes by {step_s:g} s"
+                )
+        return steps
+
+    def check_rate(self, kind: str, steps: Mapping[str, int]) -> None:
+        """Look at the EEGs' lengths, and at the mains hum of a few of them."""
+        if kind != "eeg":
+            return
+        of, length = recordings.EEG, self._relative_lengths(steps)
+        folder = self.path(kind, "0").parent
+        names = sorted(steps)
+        some = [names[i] for i in np.unique(np.linspace(0, len(names) - 1, LOOKED_AT).round().astype(int))]
+        found = _rates.by_hum(of, {name: self._electrodes(name) for name in some}, length)
+        if found and len(found.names) >= max(3, len(some) / 2):
+            raise DataError(f"{_seems(folder, found, of)}. Resample them to {of.rate_hz:g} Hz")
+        if found and any(_rates.agrees(of, length.get(name), found.rate_hz) for name in found.names):
+            log.warning(_seems(folder, found, of))
+        elif rate := _rates.by_length(of, length):
+            log.warning(_seems(folder, rate, of))
+
+    def _relative_lengths(self, steps: Mapping[str, int]) -> dict[str, float]:
+        """Return each EEG's length over what its labels need: the last one's offset and a window."""
+        windows, of = self.windows["eeg"], recordings.EEG
+        latest = pd.Series(np.maximum(windows.middle_s, windows.last_s)).groupby(windows.names).max()
+        return {str(name): steps[str(name)] / of.rate_hz / (s + of.window_s) for name, s in latest.items()}
+
+    def _electrodes(self, name: str) -> np.ndarray:
+        """Return the electrodes' values; of a broken file none, for reading all of it will tell."""
+        try:
+            return files.read_channels(self.path("eeg", name), recordings.EEG.channels[:-1])
+        except DataError:
+            return np.empty((len(recordings.EEG.channels) - 1, 0), np.float32)
 
 
 def load(root: Path, params: Params) -> HmsDataset:
@@ -126,6 +166,20 @@ def simulated(
 ) -> None:
     """Write simulated EEGs of so many patients, four of each unless it is said, into the folder `out`."""
     simulate.simulate(out, 4 * patients if recordings is None else recordings, patients, seed, progress)
+
+
+def _seems(folder: Path, found: _rates.Found, of: recordings.RecordingKind) -> str:
+    """Word what speaks for another rate."""
+    if found.line_hz is None:
+        why = (
+            f"are {found.rate_hz / of.rate_hz:g} times as long as their labels need, as EEGs of {found.rate_hz} Hz are"
+        )
+    else:
+        why = f"seem to be of {found.rate_hz} Hz: their mains hum lies at {found.line_hz:.1f} Hz, and none at 50 or 60"
+    return (
+        f"{folder}: EEGs are taken for {of.rate_hz:g} Hz, but {len(found.names)} of {found.looked_at} looked at {why}; "
+        f"the first is {found.names[0]}"
+    )
 
 
 def _dataset(

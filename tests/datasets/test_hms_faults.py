@@ -378,3 +378,62 @@ def test_an_eeg_whose_consensus_changes_has_several_units(folder: Path) -> None:
     units = {rows: hms.load(folder, hms.Params(rows=rows)).units["unit_id"] for rows in ("period", "label", "eeg")}
     of_one = {rows: [name[11:] for name in ids if name.startswith("4294949999")] for rows, ids in units.items()}
     assert of_one == {"period": ["0", "2", "3"], "label": ["0", "2"], "eeg": [""]}
+
+
+@pytest.mark.parametrize(("kind", "column"), [("eeg", "T3"), ("spectrogram", "LL_0.59")])
+def test_a_column_that_stands_twice_in_a_recording_is_named(folder: Path, kind: str, column: str) -> None:
+    path = sorted((folder / f"train_{kind}s").iterdir())[1]
+    table = pq.read_table(path)
+    pq.write_table(pa.table([*table.columns, table[column]], [*table.column_names, column]), path)
+    assert _message(lambda: _prepare(folder, kind)) == f"{path}: column {column!r} stands 2 times; it must stand once"
+
+
+def test_a_column_that_stands_twice_in_the_table_is_named(folder: Path) -> None:
+    path = folder / "train.csv"
+    table = pd.read_csv(path)
+    pd.concat([table, table[["lpd_vote"]]], axis=1).to_csv(path, index=False)
+    message = _message(lambda: hms.load(folder, hms.Params()))
+    assert message == f"{path}: column 'lpd_vote' stands 2 times; it must stand once"
+
+
+@pytest.mark.parametrize("compute", ["prepared", "batch"])
+def test_a_spectrogram_of_another_step_is_refused_before_any_work(folder: Path, compute: str) -> None:
+    path = sorted((folder / "train_spectrograms").iterdir())[1]
+    table = pq.read_table(path)
+    time = pa.array(np.arange(1, 1 + len(table)))
+    pq.write_table(table.set_column(0, "time", time), path)
+    message = _message(lambda: _prepare(folder, "spectrogram", compute))
+    assert message == f"{path}: a spectrogram has a row every 2 s, but `time` goes by 1 s"
+
+
+def _resampled(folder: Path, rate_hz: int, mains_hz: float) -> None:
+    """Put EEGs of another rate in the place of the folder's; they hum."""
+    for seed, path in enumerate(sorted((folder / "train_eegs").iterdir())):
+        t = np.arange(66 * rate_hz) / rate_hz
+        noise = np.random.default_rng(seed).standard_normal((20, len(t))).cumsum(1)
+        values = (noise + 2 * np.sin(2 * np.pi * mains_hz * t)).astype(np.float32)
+        pq.write_table(pa.table(list(values), list(recordings.EEG.channels)), path)
+
+
+def test_eegs_of_another_rate_are_refused_by_their_hum(folder: Path) -> None:
+    _resampled(folder, 256, 50.0)
+    message = _message(lambda: _prepare(folder, "eeg"))
+    assert message == (
+        f"{folder / 'train_eegs'}: EEGs are taken for 200 Hz, but 4 of 4 looked at seem to be of 256 Hz: their mains "
+        "hum lies at 39.1 Hz, and none at 50 or 60; the first is 4294949989. Resample them to 200 Hz"
+    )
+
+
+def test_eegs_of_another_length_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _resampled(folder, 256, 5.0)
+    _prepare(folder, "eeg")
+    assert caplog.messages[0] == (
+        f"{folder / 'train_eegs'}: EEGs are taken for 200 Hz, but 4 of 4 looked at are 1.28 times as long as their "
+        "labels need, as EEGs of 256 Hz are; the first is 4294949989"
+    )
+
+
+def test_eegs_of_the_right_rate_are_not_accused(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _resampled(folder, 200, 60.0)
+    _prepare(folder, "eeg")
+    assert not caplog.messages
