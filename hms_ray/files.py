@@ -221,6 +221,11 @@ def fingerprint(*parts: Any) -> str:
     return digest.hexdigest()
 
 
+def sha256(content: bytes) -> str:
+    """Return the SHA-256 of bytes, 64 hex digits, as sha256sum prints it."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def _existing(path: Path) -> Path:
     path = Path(path)
     if not path.is_file():

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hms_ray.datasets import Dataset
 
 log = logging.getLogger(__name__)
+TRAINED = "trained; copy the file from the study again, or delete it and run the search again"
 
 
 def predict(folder: StudyFolder, data: Path | str | None, out: Path) -> int:
@@ -132,7 +133,26 @@ def _check_weights(folder: StudyFolder, members: list[dict[str, Any]], folds: in
             faults.append(f"{folder.oof(trial)} names the epochs of {len(named)} folds, but {trial} has {folds}")
     paths = [path for member in members if not faults for path in _weights(folder, member["trial"])]
     faults = faults or [f"{path} is missing" for path in paths if not path.is_file()]
+    faults = faults or _replaced(folder, [member["trial"] for member in members])
     raise_all(faults, ConfigError, f"{folder.root} cannot predict new data")
+
+
+def _replaced(folder: StudyFolder, trials: list[str]) -> list[str]:
+    """Say which weights are not those that were trained."""
+    faults, unknown = [], []
+    for trial in trials:
+        for k, epoch in enumerate(oof.epochs_of(folder.oof(trial))):
+            fold = folder.trial(trial).fold(k)
+            is_intact = fold.weights_are_intact(epoch)
+            if is_intact is None:
+                unknown.append(trial)
+            elif not is_intact:
+                faults.append(f"{trial} fold {k}: {fold.weights(epoch)} does not hold the weights that were {TRAINED}")
+    if unknown:
+        log.warning(
+            "%s: no digest of these weights is known, so they are not checked", ", ".join(dict.fromkeys(unknown))
+        )
+    return faults
 
 
 def _weights(folder: StudyFolder, trial: str) -> list[Path]:
@@ -155,9 +175,16 @@ def _member_probs(folder: StudyFolder, trial: str, run: RunConfig, dataset: Data
     rows, batch, dtype = np.arange(len(inputs)), 2 * run.optim.batch, precision.of_device(run.optim.precision, device)
     total = np.zeros((len(dataset.units), len(task.classes)))
     paths = _weights(folder, trial)
-    for path in paths:
+    for k, path in enumerate(paths):
         model = build_model(run, task).to(device)
-        model.load_state_dict(checkpoint.unpack(path))
+        try:
+            model.load_state_dict(checkpoint.unpack(path))
+        except RuntimeError as error:  # torch lists every layer
+            config = folder.trial(trial).config
+            raise DataError(
+                f"{trial} fold {k}: {path} holds the weights of another network than that of {config}: one of the two "
+                f"is not as it was {TRAINED}"
+            ) from error
         probs = predict_rows(model, inputs, rows, task, device, batch, test_time(run), dtype)
         task.check_probs(probs, f"{trial}, the model of {path}")
         total += dataset.examples.mean(np.arange(len(dataset.units)), probs)

@@ -8,8 +8,8 @@ runs/<study>/
   journal.log       Optuna JournalStorage
   gpu_memory.json   what each architecture needs of a GPU, as measured
   trials/<id>/      config.yaml, weights.json (which it began from), epochs.parquet, folds/<k>/
-    folds/<k>/      oof.parquet, epochs.npy (predictions of every epoch), weights/<epoch>.safetensors, and, while it
-                    is trained, state/: its worker's own
+    folds/<k>/      oof.parquet, epochs.npy (predictions of every epoch), weights/<epoch>.safetensors, weights.json
+                    (their digests), and, while it is trained, state/: its worker's own
   oof/<id>.parquet  one out-of-fold table a finalist or foreign file
   ensemble/         ensemble.json, oof.parquet
 """
@@ -66,6 +66,24 @@ class FoldFolder:
         return self.root / "weights" / f"{int(epoch)}.safetensors"
 
     @property
+    def digests(self) -> Path:
+        """The SHA-256 of the weights after each epoch, as they were trained; studies from before have none."""
+        return self.root / "weights.json"
+
+    def write_weights(self, epoch: int, content: bytes) -> None:
+        """Keep the packed weights after an epoch; their digest first, so that none are there without it."""
+        known = files.read_json(self.digests) if self.digests.is_file() else {}
+        files.write_json(self.digests, known | {str(epoch): files.sha256(content)})
+        files.write_bytes(self.weights(epoch), content)
+
+    def weights_are_intact(self, epoch: int) -> bool | None:
+        """Whether the weights after an epoch are those that were trained; None: the study has no digest of them."""
+        known = files.read_json(self.digests) if self.digests.is_file() else {}
+        if str(epoch) not in known:
+            return None
+        return files.sha256(self.weights(epoch).read_bytes()) == known[str(epoch)]
+
+    @property
     def checkpoint(self) -> Path:
         """State after the last finished epoch; gone once the fold is finished, with all that lies beside it."""
         return self.root / "state" / "checkpoint.pt"
@@ -79,6 +97,8 @@ class FoldFolder:
         for path in self.root.glob("weights/*.safetensors"):
             if but is None or path != self.weights(but):
                 path.unlink()
+        if but is None:
+            self.digests.unlink(missing_ok=True)
         self.drop_checkpoint()
 
 

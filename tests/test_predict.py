@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from hms_ray import crossval, files
+from hms_ray import crossval, files, tasks
 from hms_ray.cli import main
 from hms_ray.config import parse_run
 from hms_ray.crossval import build_model, prepare_inputs, train_job
@@ -164,6 +164,7 @@ def lost_weights(folder):
 
 def cut_weights(folder):
     path = chosen_weights(folder, "one-base", 0)
+    folder.trial("one-base").fold(0).digests.unlink()  # as in a study of an earlier version
     path.write_bytes(path.read_bytes()[:-9])
 
 
@@ -179,6 +180,7 @@ def with_value(value):
     def change(folder):
         """Put a value into the weights of one fold's model that no digest stands in the way of."""
         path = chosen_weights(folder, "two-base", 1)
+        folder.trial("two-base").fold(1).digests.unlink()
         state = checkpoint.unpack(path)
         name = next(name for name, tensor in state.items() if tensor.is_floating_point() and tensor.dim() > 1)
         state[name].flatten()[0] = value
@@ -242,7 +244,7 @@ def test_an_ensemble_without_members_predicts_its_bias(folder, hms_folder, tmp_p
 
 def test_missing_weights_are_told_before_any_recording_is_read(folder, hms_folder, tmp_path, monkeypatch):
     lost_weights(folder)
-    monkeypatch.setattr(crossval, "prepare", lambda *_: pytest.fail("recordings were read"))
+    monkeypatch.setattr(crossval, "prepare_all", lambda *_: pytest.fail("recordings were read"))
     with pytest.raises(ConfigError, match=r"two-base/folds/1/weights/\d.safetensors is missing"):
         predict(folder, hms_folder, tmp_path / "a.csv")
 
@@ -291,3 +293,50 @@ def test_an_output_below_a_folder_that_cannot_be_written_is_refused_before_any_w
     assert main(["predict", "--study", str(folder.root), "--data", str(hms_folder), "--out", str(out)]) == 2
     assert f"error: {tmp_path}: Permission denied" in capsys.readouterr().err
     assert not out.parent.exists()
+
+
+def other_weights(folder, trial, **model):
+    """Replace the weights of a member's second fold by those of another network; return the file."""
+    path, run = chosen_weights(folder, trial, 1), load_yaml(folder.trial(trial).config)
+    run["model"] |= model
+    torch.manual_seed(1)
+    task = tasks.from_dict(folder.read_study()["task"])
+    path.write_bytes(checkpoint.pack(build_model(parse_run(run), task).state_dict()))
+    return path
+
+
+def refused(folder, hms_folder, tmp_path, capsys):
+    """The error of `hms-ray predict`, which writes nothing."""
+    out = tmp_path / "a.csv"
+    assert main(["predict", "--study", str(folder.root), "--data", str(hms_folder), "--out", str(out)]) == 2
+    assert not out.exists()
+    return capsys.readouterr().err
+
+
+def test_weights_that_were_replaced_are_told_by_their_digest(folder, hms_folder, tmp_path, capsys):
+    """Another seed's weights fit, and would predict something else without a word."""
+    path = other_weights(folder, "two-base")
+    said = refused(folder, hms_folder, tmp_path, capsys)
+    assert f"two-base fold 1: {path} does not hold the weights that were trained; copy the file" in said
+    assert "one-base" not in said
+
+
+def test_weights_of_another_network_are_told_in_a_sentence(folder, hms_folder, tmp_path, capsys):
+    folder.trial("two-base").fold(1).digests.unlink()  # as in a study of an earlier version
+    path = other_weights(folder, "two-base", width=8)
+    said = refused(folder, hms_folder, tmp_path, capsys)
+    config = folder.trial("two-base").config
+    assert f"two-base fold 1: {path} holds the weights of another network than that of {config}: one of the two" in said
+    assert "Traceback" not in said and "size mismatch" not in said
+
+
+def test_a_study_from_before_digests_predicts_and_says_so_once(folder, hms_folder, tmp_path, caplog):
+    expected = predict(folder, hms_folder, tmp_path / "with.csv")
+    for trial in ("one-base", "two-base"):
+        for k in range(2):
+            folder.trial(trial).fold(k).digests.unlink()
+    with caplog.at_level(logging.WARNING, "hms_ray.predict"):
+        assert predict(folder, hms_folder, tmp_path / "without.csv") == expected
+    assert (tmp_path / "with.csv").read_bytes() == (tmp_path / "without.csv").read_bytes()
+    [said] = [message for message in caplog.messages if "digest" in message]
+    assert said == "one-base, two-base: no digest of these weights is known, so they are not checked"

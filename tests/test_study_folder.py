@@ -1,6 +1,7 @@
 """Whose data a study folder is, and what may be added to it."""
 
 import copy
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,30 @@ def test_oof_ids_are_sorted_and_without_half_written_files(study: StudyFolder) -
 
 def test_study_json_is_plain_json(study: StudyFolder) -> None:
     assert json.loads(study.study.read_text()) == study.read_study()
+
+
+def test_weights_are_known_by_the_digest_of_what_was_written(study: StudyFolder) -> None:
+    fold = study.trial("a-0001").fold(2)
+    for epoch, content in ((3, b"three"), (4, b"four")):
+        fold.write_weights(epoch, content)
+    assert fold.weights(3).read_bytes() == b"three" and fold.weights_are_intact(3) and fold.weights_are_intact(4)
+    assert files.read_json(fold.digests)["4"] == hashlib.sha256(b"four").hexdigest()
+    fold.weights(3).write_bytes(b"other")
+    assert fold.weights_are_intact(3) is False and fold.weights_are_intact(5) is None
+    fold.drop_weights(but=4)
+    assert fold.weights_are_intact(4) and not fold.weights(3).exists()
+    fold.drop_weights()
+    assert not fold.digests.exists()
+
+
+def test_a_study_from_before_candidates_takes_those_of_the_run_that_goes_on(study: StudyFolder) -> None:
+    """It lacks the key; from then on it has it, and refuses others."""
+    third, half = ({"epoch_candidates": {"share": share, "most": 8}} for share in (1 / 3, 0.5))
+    study.claim(IDENTITY | third)
+    assert study.read_study()["epoch_candidates"] == third["epoch_candidates"]
+    with pytest.raises(ConfigError, match=r"candidates"):
+        study.claim(IDENTITY | half)
+    study.add_space("a", SPACE)
+    study.add_space("a", SPACE | {"base": SPACE["base"] | third})
+    with pytest.raises(ConfigError, match=r"differs in base\.epoch_candidates\.share"):
+        study.add_space("a", SPACE | {"base": SPACE["base"] | half})

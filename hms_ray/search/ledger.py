@@ -74,7 +74,7 @@ class Ledger:
             case EpochTaught(trial, fold):
                 self.board.taught(trial, fold)
             case EpochWeights(trial, fold, epoch, content):
-                files.write_bytes(self.study.folder.trial(trial).fold(fold).weights(epoch), content)
+                self.study.folder.trial(trial).fold(fold).write_weights(epoch, content)
             case FoldDone(trial, result):
                 self._write(trial, message)
                 skipped = sum(row["skipped_steps"] for row in result.epochs)

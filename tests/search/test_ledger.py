@@ -40,7 +40,12 @@ def test_finished_folds_hold_predictions_and_weights_and_no_checkpoint(trained):
     for fold, result in trained.results.items():
         folder = trained.folder.trial(TRIAL).fold(fold)
         table = OofTable.read(folder.oof)
-        assert sorted(path.name for path in folder.root.iterdir()) == ["epochs.npy", "oof.parquet", "weights"]
+        assert sorted(path.name for path in folder.root.iterdir()) == [
+            "epochs.npy",
+            "oof.parquet",
+            "weights",
+            "weights.json",
+        ]
         assert sorted(result.weights) == [1, 2], "either epoch may be chosen"
         np.testing.assert_array_equal(np.load(folder.by_epoch), result.probs)
         np.testing.assert_array_equal(table.probs, result.probs[-1])
