@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from hms_ray import files, folds, lookup, seeds, sources
-from hms_ray.augment._compose import Batch, apply_all
 from hms_ray.config import RunConfig, parse_run
 from hms_ray.datasets import Dataset, Examples, Windows
 from hms_ray.errors import ConfigError, TrialFailed, UserError
@@ -194,33 +193,6 @@ def with_random_weights(content: Mapping[str, Any], *sections: str) -> Mapping[s
     given = {key: content.get(key) for key in sections or ("model",)}
     random = {k: {**v, "pretrained": False} for k, v in given.items() if isinstance(v, Mapping) and "pretrained" in v}
     return {**content, **random}
-
-
-def rehearse(run: RunConfig, task: Task) -> None:
-    """Send two made-up examples through augmentation and network, so that what cannot fit fails before any work.
-
-    Raises:
-        ConfigError: the network refuses the image, or an augmentation the feature.
-    """
-    spec, made_up = input_spec(_feature(run), run.input), seeds.stream(0, "rehearsal")
-    x = torch.from_numpy(made_up.standard_normal((2, *spec.shape)).astype(np.float32))
-    side = torch.zeros(2, len(spec.side)) if spec.side else None
-    y = torch.full((2, len(task.classes)), 1 / len(task.classes))
-    for augment in dict.fromkeys(recipe(run, task, 0).augment):
-        apply_all(Batch(x, y, torch.ones(2), spec, side=side), made_up, augment)
-    for module in test_time(run):
-        module.variant(x, spec)
-    try:
-        with torch.inference_mode(), torch.device("meta"):  # shapes alone, whatever the network's size
-            more = (torch.empty(2, len(spec.side)),) if spec.side else ()
-            build_model(run, task).eval()(torch.empty(2, *spec.shape), *more)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        cause = str(error).strip() or type(error).__name__  # a bare assertion says nothing
-        takes = "resize" in type(run.model.params).model_fields
-        raise ConfigError(
-            f"model {run.model.name} cannot take {spec.layout} inputs of shape {spec.shape}: {cause.splitlines()[0]}"
-            + ("; model.resize brings images to a size that it takes" if takes else "")
-        ) from error
 
 
 def prepare_inputs(dataset: Dataset, run: RunConfig, workers: Workers | None = None) -> tuple[StoreRef, ...]:

@@ -1,4 +1,4 @@
-"""From a run to its folds: what is rehearsed, what marks a run, and what a finished fold becomes."""
+"""From a run to its folds: what marks a run, and what a finished fold becomes."""
 
 import copy
 
@@ -14,14 +14,11 @@ from hms_ray.crossval import (
     build_model,
     fold_table,
     recipe,
-    rehearse,
     train_job,
     with_random_weights,
 )
 from hms_ray.datasets import Examples, Windows
-from hms_ray.errors import ConfigError
 from hms_ray.jobs import FoldJob
-from hms_ray.models import basic_cnn
 from hms_ray.seeds import stream
 from hms_ray.store import quality
 from hms_ray.store.share import StoreRef
@@ -143,34 +140,6 @@ def test_a_network_whose_weights_are_replaced_needs_none(tmp_path):
     assert parse_run(with_random_weights(run.content)).model.params.pretrained is False
     assert with_random_weights(moved) == with_random_weights(run.content)
     assert with_random_weights(a_run().content) == a_run().content
-    rehearse(run, TASK)  # the hub is out of reach in a test
-
-
-def test_a_run_that_works_passes_its_rehearsal():
-    rehearse(a_run(augment={"mixup": {}, "xy_mask": {}, "mirror_sides": {}}), TASK)
-
-
-def test_a_network_that_cannot_take_the_image_fails_its_rehearsal():
-    run = a_run(model={"name": "timm_image", "arch": "maxvit_tiny_rw_224", "pretrained": False})
-    with pytest.raises(ConfigError, match=r"model timm_image cannot take image inputs of shape \(1, 100, 75\): "):
-        rehearse(run, TASK)
-
-
-@pytest.mark.parametrize("arch", ["maxvit_tiny_rw_224", "mvitv2_tiny"])
-def test_a_network_of_timm_that_wants_another_size_is_told_of_resize(arch):
-    run = a_run(model={"name": "timm_image", "arch": arch, "pretrained": False})
-    with pytest.raises(ConfigError, match=r"; model\.resize brings images to a size that it takes$"):
-        rehearse(run, TASK)
-
-
-@pytest.mark.parametrize("text", ["", "\n", " "])
-def test_an_assertion_without_a_text_is_called_by_its_name(monkeypatch, text):
-    def fails(self, x):
-        raise AssertionError(text)
-
-    monkeypatch.setattr(basic_cnn._MeanMax, "forward", fails)
-    with pytest.raises(ConfigError, match=r"cannot take image inputs of shape \(1, 100, 75\): AssertionError$"):
-        rehearse(a_run(), TASK)
 
 
 def test_learning_curves_are_written_by_fold_and_epoch(tmp_path):

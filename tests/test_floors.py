@@ -27,6 +27,7 @@ FLOORS = (
     ("config",),
     ("weights",),
     ("crossval",),
+    ("rehearsal",),
     ("execution",),
     ("search",),
     ("report", "bundle", "predict", "prepare", "train", "doctor", "catalogue"),

@@ -21,7 +21,7 @@ from hms_ray.errors import ConfigError
 from hms_ray.search import warm_start
 from hms_ray.search.journal_file import JournalFile, opened, read_trials
 from hms_ray.search.records import check_recorded, trial_id
-from hms_ray.search.samplers import Proposer
+from hms_ray.search.samplers import Fault, Proposer, faultless
 from hms_ray.search.space import Space
 from hms_ray.study_folder import StudyFolder
 
@@ -108,12 +108,17 @@ class Journal:
         older = self.trials()[: max(0, number - behind)]
         return older if all(trial.state.is_finished() for trial in older) else None
 
-    def propose(self, behind: int) -> tuple[int, dict[str, Any]] | None:
+    def propose(self, behind: int, fault: Fault = faultless) -> tuple[int, dict[str, Any]] | None:
         """Begin a new trial and return its number and run; the first ones are the base run and the warm start.
 
         The sampler sees the results of all trials but the newest `behind`; of those it sees the parameters alone, as
         of trials still running. A stopped trial counts at its estimate, a failed one not at all. None: one of the
         older is still running, ask again later.
+
+        fault: says why a run cannot be trained; another one is proposed in its place, and the trial notes it
+
+        Raises:
+            SearchAborted: too many proposals in a row cannot be trained.
         """
         with self.lock:
             trials = self.trials()
@@ -122,7 +127,7 @@ class Journal:
             if older is None:
                 return None
             start = self.starts[number] if number < len(self.starts) else None
-            trial, run = self.proposer.propose(trials, len(older), start)
+            trial, run = self.proposer.propose(trials, len(older), start, fault)
             self.study.add_trial(trial)
             return number, run
 

@@ -7,12 +7,16 @@ gp      a Gaussian process over the dimensions that every trial has; its cost gr
         is for searches of few and long ones: `python -m bench journal --samplers gp` says what a proposal takes
 cmaes   CMA-ES over the numbers that every trial has
 
+A configuration that cannot be trained is no trial: another one is drawn in its place. For that draw, it counts as poor
+as the worst trial known, so that samplers turn elsewhere.
+
 Dimensions that gp and cmaes cannot model (conditional ones; for cmaes choices as well) are proposed by a TPE of one
 dimension at a time, which learns as well, unlike the random numbers that Optuna would take.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -23,9 +27,18 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from hms_ray import seeds
-from hms_ray.errors import ConfigError
+from hms_ray.errors import ConfigError, SearchAborted
 from hms_ray.search.records import MEMBER
 from hms_ray.search.space import Space
+
+DRAWS = 100  # that may be invalid, one after the other, before the search is aborted
+OWN_DRAWS = 20  # of them by the space's own sampler, which might return to the same place for ever
+
+Fault = Callable[[Mapping[str, Any]], str | None]  # why a run cannot be trained; None: it can
+
+
+def faultless(run: Mapping[str, Any]) -> None:
+    """Accept every run."""
 
 
 def check(space: Space) -> None:
@@ -56,10 +69,14 @@ def _check_cmaes(space: Space) -> None:
         )
 
 
-def sampler(space: Space, number: int) -> BaseSampler:
-    """Return the space's sampler for one trial; its seed is of that trial, so that no restart changes a proposal."""
-    name = space.sampler.name
-    seed = seeds.derive(space.run.seed, name, space.name, number)
+def sampler(space: Space, number: int, attempt: int = 0) -> BaseSampler:
+    """Return the space's sampler for one trial; its seed is of that trial, so that no restart changes a proposal.
+
+    attempt: how many configurations were invalid that were drawn for this trial before; after OWN_DRAWS of them
+        random draws follow
+    """
+    name = space.sampler.name if attempt < OWN_DRAWS else "random"
+    seed = seeds.derive(space.run.seed, name, space.name, number, *([attempt] if attempt else []))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match name:
@@ -85,20 +102,58 @@ class Proposer:
         self._forget()
 
     def propose(
-        self, trials: Sequence[FrozenTrial], known: int, start: Mapping[str, Any] | None
+        self,
+        trials: Sequence[FrozenTrial],
+        known: int,
+        start: Mapping[str, Any] | None,
+        fault: Fault = faultless,
     ) -> tuple[FrozenTrial, dict[str, Any]]:
         """Return the trial that follows these, not yet run, and its run.
 
         trials: all so far, by number; the sampler sees the parameters of all and the results of the first `known`
         start: parameters that are tried as they are; the sampler fills in what they lack
+        fault: configurations that have one are replaced; how often each fault was met is the trial's `replaced`
+
+        Raises:
+            SearchAborted: DRAWS configurations in a row cannot be trained.
         """
         self._learn(trials, known)
-        self.view.sampler = sampler(self.space, len(trials))
+        replaced: Counter[str] = Counter()
+        for attempt in range(DRAWS):
+            asked, run = self._draw(len(trials), attempt, None if attempt else start)
+            if (cause := fault(run)) is None:
+                break
+            replaced[cause] += 1
+            self._reject(asked)
+        else:
+            self._forget()
+            cause, count = replaced.most_common(1)[0]
+            raise SearchAborted(
+                f"space {self.space.name}: {DRAWS} proposals in a row were invalid: {cause} ({count} of {DRAWS}). "
+                "Remove this combination from the ranges, or give one of them a `when`"
+            )
+        self.shown += 1
+        trial = running(self.view.get_trials(deepcopy=False)[-1], {"replaced": dict(replaced)} if replaced else {})
+        if replaced:
+            self._forget()  # a view that is built from the journal after a restart has no invalid draws
+        return trial, run
+
+    def _draw(
+        self, number: int, attempt: int, start: Mapping[str, Any] | None
+    ) -> tuple[optuna.trial.Trial, dict[str, Any]]:
+        self.view.sampler = sampler(self.space, number, attempt)
         if start is not None:
             self.view.enqueue_trial(dict(start))
-        self.shown += 1
-        run = self.space.suggest(self.view.ask())
-        return running(self.view.get_trials(deepcopy=False)[-1]), run
+        asked = self.view.ask()
+        return asked, self.space.suggest(asked)
+
+    def _reject(self, asked: optuna.trial.Trial) -> None:
+        """Let an invalid draw count as poor as the worst trial known; before there is one, as failed."""
+        complete = self.view.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        if complete:
+            self.view.tell(asked, max(trial.value for trial in complete))
+        else:
+            self.view.tell(asked, state=TrialState.FAIL)
 
     def _forget(self) -> None:
         self.view = optuna.create_study(storage=_View())
@@ -120,13 +175,14 @@ class Proposer:
         self.view.tell(trial.number, value, state)
 
 
-def running(trial: FrozenTrial) -> FrozenTrial:
-    """Return the trial without a result, with what its sampler noted."""
+def running(trial: FrozenTrial, user_attrs: dict[str, Any] | None = None) -> FrozenTrial:
+    """Return the trial without a result, with what its sampler noted, and with attributes of ours."""
     return optuna.trial.create_trial(
         state=TrialState.RUNNING,
         params=trial.params,
         distributions=trial.distributions,
         system_attrs=trial.system_attrs,
+        user_attrs=user_attrs,
     )
 
 

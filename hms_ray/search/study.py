@@ -18,7 +18,6 @@ from hms_ray.crossval import (
     fold_seed,
     prepare_inputs,
     prepare_runs,
-    rehearse,
     table_of,
     with_random_weights,
 )
@@ -28,6 +27,7 @@ from hms_ray.epoch_choice import Candidates, Rule
 from hms_ray.errors import ConfigError, TrialFailed, raise_all
 from hms_ray.execution import loggers
 from hms_ray.jobs import FoldJob, PredictionJob
+from hms_ray.rehearsal import Rehearsals
 from hms_ray.search import samplers, warm_start
 from hms_ray.search.paths import put
 from hms_ray.search.ranges import Choice
@@ -56,6 +56,7 @@ class Study:
     epoch: Rule
     candidates: Candidates
     identity: Mapping[str, Any]
+    rehearsals: Rehearsals
     force: bool = False
     prepared: dict[str, tuple[StoreRef, ...]] = field(default_factory=dict)
     fetched: dict[str, StoreRef | None] = field(default_factory=dict)
@@ -166,6 +167,18 @@ class Study:
             faults.insert(0, single if len(lacking) == 1 else pretrained.all_unreachable(lacking, cause))
         raise_all(dict.fromkeys(faults), ConfigError, "weights")
 
+    def fault(self, content: Mapping[str, Any]) -> str | None:
+        """Return why a proposed run cannot be trained, found without its recordings and weights; None: it can."""
+        run, faults = try_run(content)
+        if run is None:
+            return "; ".join(faults)
+        try:
+            self.rehearsals.check(run)
+            _check_folds(run, self.dataset, self.labels.folds)
+        except (ConfigError, TrialFailed) as error:
+            return str(error)
+        return None
+
     @property
     def folds(self) -> int:
         """The number of folds."""
@@ -236,10 +249,11 @@ def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path, force: 
     if folder.study.is_file():  # a study of something else is refused before hours of preparation
         folder.check(identity)
     table = _folds(folder, dataset, run)
-    _check_runs(spaces, dataset, table["fold"].to_numpy())
+    rehearsals = Rehearsals(dataset.task)
+    _check_runs(spaces, dataset, table["fold"].to_numpy(), rehearsals)
     identity["folds"] |= {"fingerprint": folds.fingerprint(table)}
     labels = Labels.of(dataset, table)
-    study = Study(folder, dataset, labels, run.score, run.epoch, run.epoch_candidates, identity, force)
+    study = Study(folder, dataset, labels, run.score, run.epoch, run.epoch_candidates, identity, rehearsals, force)
     if folder.study.is_file():
         study.begin(spaces)
     return study
@@ -264,19 +278,25 @@ def _common(spaces: Sequence[Space]) -> RunConfig:
     return spaces[0].run
 
 
-def _check_runs(spaces: Sequence[Space], dataset: Dataset, fold: np.ndarray) -> None:
+def _check_runs(spaces: Sequence[Space], dataset: Dataset, fold: np.ndarray, rehearsals: Rehearsals) -> None:
     """Rehearse the base run of every space and each of its choices of a model or a feature."""
     faults = []
     for space in members(spaces):
         for run in variants(space):
             try:
                 check_inputs(dataset, run)
-                rehearse(run, dataset.task)
-                for k in range(run.folds):
-                    _check_stages(run, k, dataset, np.flatnonzero(fold != k), np.bincount(dataset.examples.unit))
+                rehearsals.check(run)
+                _check_folds(run, dataset, fold)
             except (ConfigError, TrialFailed) as error:
                 faults.append(f"space {space.name}: {error}")
     raise_all(dict.fromkeys(faults), ConfigError, "a run that cannot work")
+
+
+def _check_folds(run: RunConfig, dataset: Dataset, fold: np.ndarray) -> None:
+    """Raise what a fold of the run would raise when it comes to a stage; fold: (N,) of each unit."""
+    examples = np.bincount(dataset.examples.unit)
+    for k in range(run.folds):
+        _check_stages(run, k, dataset, np.flatnonzero(fold != k), examples)
 
 
 def _check_stages(run: RunConfig, fold: int, dataset: Dataset, train: np.ndarray, examples: np.ndarray) -> None:

@@ -52,6 +52,7 @@ class Trials:
         self.given: dict[str, float] = {}
         self.stops: dict[str, _Stop] = {}
         self.losses: Counter[str] = Counter()
+        self.shown_faults: set[str] = set()
         self.interrupted = False
         self.lock = threading.RLock()
         self.shortlist = Shortlist(journal, referee)
@@ -67,10 +68,14 @@ class Trials:
         return self.interrupted or (not self.waiting and len(self.journal.trials()) >= self.budget.trials)
 
     def next(self) -> Work | None:
-        """Return the next trial, or None; proposals that cannot be a run are recorded as failed and passed over."""
+        """Return the next trial, or None; proposals that cannot be trained are replaced by others.
+
+        Raises:
+            SearchAborted: too many proposals in a row cannot be trained; or as in `ended`.
+        """
         with self.lock:
             while not self.exhausted():
-                proposal = self.waiting.popleft() if self.waiting else self.journal.propose(self.behind)
+                proposal = self.waiting.popleft() if self.waiting else self._propose()
                 if proposal is None:
                     return None
                 if self.journal.view(proposal[0], self.behind) is None:
@@ -117,6 +122,16 @@ class Trials:
         view = self.journal.view(number, self.behind)
         assert view is not None, "a trial begins when those that it may know of have ended"
         return [self.journal.trial_id(t.number) for t in view if t.state == TrialState.COMPLETE]
+
+    def _propose(self) -> tuple[int, dict[str, Any]] | None:
+        """Propose a trial, and show each rule once by which another proposal was replaced."""
+        proposal = self.journal.propose(self.behind, self.study.fault)
+        if proposal is not None:
+            replaced = self.journal.trial(proposal[0]).user_attrs.get("replaced", {})
+            for cause in (cause for cause in replaced if cause not in self.shown_faults):
+                self.shown_faults.add(cause)
+                self.ledger.board.note(f"an invalid configuration was replaced, as others like it will be: {cause}")
+        return proposal
 
     def _work(self, number: int, content: dict) -> Work | None:
         """Return what is left to train of a trial; None when that is nothing, after recording how it ended."""

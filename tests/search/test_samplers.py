@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from hms_ray.errors import ConfigError
+from hms_ray.errors import ConfigError, SearchAborted
 from hms_ray.search import samplers
 from hms_ray.search.journal import Journal
 from hms_ray.search.samplers import Proposer
@@ -187,3 +187,53 @@ def test_samplers_without_a_model_of_conditions_are_refused_for_a_union(name, tm
         samplers.check(load("both"))
     for other in ("tpe", "random"):
         samplers.check(load("both", (f"sampler={other}",)))
+
+
+def too_wide(run):
+    """A rule that half of the space breaks; who breaks it would have the best scores."""
+    return f"lr {run['stages'][0]['lr']:.0e} is below 1e-2" if run["stages"][0]["lr"] < 1e-2 else None
+
+
+def play_valid(root, sampler, reopen=False, trials=TRIALS):
+    root.mkdir()
+    folder, space = StudyFolder(root), a_space(sampler)
+    journal = Journal(folder, space)
+    for number in range(trials):
+        journal = Journal(folder, space) if reopen else journal
+        _, run = journal.propose(0, too_wide)
+        journal.complete(number, value_of(run), 1.0)
+    return journal.trials()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_invalid_proposal_is_replaced_and_costs_no_trial(name, tmp_path):
+    kept, reopened = (play_valid(tmp_path / str(again), name, again) for again in (False, True))
+    assert [trial.number for trial in kept] == list(range(TRIALS))
+    assert all(trial.params["stages.0.lr"] >= 1e-2 for trial in kept)
+    assert any("replaced" in trial.user_attrs for trial in kept)
+    assert [trial.params for trial in kept] == [trial.params for trial in reopened], "whatever was replaced before"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sampler_that_wants_nothing_but_what_is_invalid_still_proposes(name, tmp_path):
+    """The best score lies where only the invalid is: all good trials are at its border."""
+    play(tmp_path / "s", name, 12)
+    trials = Journal(StudyFolder(tmp_path / "s"), a_space(name)).trials()
+    narrow = lambda run: None if run["stages"][0]["lr"] > 5e-2 and run["model"]["depth"] == 2 else "no"  # noqa: E731
+    trial, run = Proposer(a_space(name)).propose(trials, 12, None, narrow)
+    assert narrow(run) is None and trial.user_attrs["replaced"]["no"] > 0
+    assert Proposer(a_space(name)).propose(trials, 12, None, narrow)[1] == run
+
+
+def test_a_start_that_is_invalid_is_replaced_too():
+    start = {"stages.0.lr": 1e-3, "model.depth": 3}
+    trial, run = Proposer(a_space("tpe")).propose([], 0, start, too_wide)
+    assert run["stages"][0]["lr"] >= 1e-2
+    assert trial.user_attrs["replaced"]["lr 1e-03 is below 1e-2"] == 1
+
+
+def test_a_space_of_invalid_configurations_is_named(tmp_path):
+    journal = Journal(StudyFolder(tmp_path), a_space("random"))
+    with pytest.raises(SearchAborted, match=r"space toy: 100 proposals in a row were invalid: no room \(100 of 100\)"):
+        journal.propose(0, lambda run: "no room")
+    assert not journal.trials(), "nothing was begun"

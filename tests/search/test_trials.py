@@ -299,3 +299,14 @@ def test_lack_of_memory_on_a_shared_gpu_is_answered_with_a_larger_share(toy, spa
     run_here(trials, toy.study.labels, threads=1)
     assert took[:3] == [1.0, 0.125, 0.25]
     assert states(trials) == ["COMPLETE"] * 4
+
+
+def test_a_proposal_that_leaves_nothing_to_train_on_is_replaced(toy, space):
+    """No unit of the study has so many votes; the rule is found before the trial begins."""
+    search = SEARCH | {"stages.1.min_votes": {"choice": [5, 10, 99]}}
+    space = replace(space, ranges=toy.make_space("race", search).ranges, search=search)
+    trials = source(toy, space, at_once=4)
+    works = [trials.next() for _ in range(4)]
+    assert all(work.jobs[0].run["stages"][1]["min_votes"] < 99 for work in works)
+    replaced = [cause for trial in trials.journal.trials() for cause in trial.user_attrs.get("replaced", {})]
+    assert replaced and all("a stage with min_votes 99" in cause for cause in replaced)

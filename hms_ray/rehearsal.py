@@ -1,0 +1,121 @@
+"""Whether a configuration can be trained, found without recordings, without weights and within a second."""
+
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
+
+from hms_ray import seeds
+from hms_ray.augment._compose import Batch, apply_all
+from hms_ray.config import Component, RunConfig
+from hms_ray.crossval import build_model, test_time
+from hms_ray.errors import ConfigError
+from hms_ray.features._feature import FeatureRef
+from hms_ray.params import Params
+from hms_ray.specs import InputSpec
+from hms_ray.store.inputs import input_spec
+from hms_ray.tasks import Task
+
+# What networks are initialised with; on the meta device it costs half of the time and changes nothing.
+FILLS = {"uniform_", "normal_", "trunc_normal_", "erfinv_", "clamp_", "mul_", "add_", "fill_", "zero_", "constant_"}
+
+
+def rehearse(run: RunConfig, task: Task) -> None:
+    """Send two made-up examples through augmentation and network, so that what cannot fit fails before any work.
+
+    Raises:
+        ConfigError: the network refuses the image, or an augmentation the feature.
+    """
+    Rehearsals(task).check(run)
+
+
+class Rehearsals:
+    """Rehearses configurations; what two of them have in common is rehearsed once.
+
+    A network is rehearsed once for all dropout rates above 0, an augmentation once for all its probabilities above 0,
+    since neither changes a shape.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.faults: dict[Hashable, ConfigError | None] = {}
+
+    def check(self, run: RunConfig) -> None:
+        """Rehearse a configuration; errors as in `rehearse`."""
+        spec = input_spec(FeatureRef(run.feature.name, run.feature.params), run.input)
+        for stage in dict.fromkeys(run.stage_augment):
+            applied = tuple(_always(part) for part in stage if part.params.p > 0)
+            self._once(("augment", spec, *((part.name, part.params) for part in applied)), _augment, spec, applied)
+        self._once(("test_time", spec, run.test_time), _vary, run, spec)
+        model = replace(run.model, params=_without_rates(run.model.params))
+        self._once((spec, model.name, model.params), _build, replace(run, model=model), spec)
+
+    def _once(self, key: Hashable, rehearsal: Any, *arguments: Any) -> None:
+        if key not in self.faults:
+            self.faults[key] = None
+            try:
+                rehearsal(*arguments, self.task)
+            except ConfigError as error:
+                self.faults[key] = error
+        if (fault := self.faults[key]) is not None:
+            raise ConfigError(str(fault)) from fault
+
+
+def _always(part: Component) -> Component:
+    return replace(part, params=part.params.model_copy(update={"p": 1.0}))
+
+
+def _without_rates(params: Params) -> Params:
+    """Return the parameters of a network with random weights and with one value for all its dropout rates above 0."""
+    rates = [name for name in type(params).model_fields if name.endswith(("drop_rate", "drop_path_rate"))]
+    same: dict[str, Any] = {name: 0.1 if getattr(params, name) else 0.0 for name in rates}
+    return params.model_copy(update=same | ({"pretrained": False} if hasattr(params, "pretrained") else {}))
+
+
+def _examples(spec: InputSpec) -> torch.Tensor:
+    drawn = seeds.stream(0, "rehearsal").standard_normal((2, *spec.shape))
+    return torch.from_numpy(drawn.astype(np.float32))
+
+
+def _augment(spec: InputSpec, parts: tuple[Component, ...], task: Task) -> None:
+    if not parts:
+        return
+    side = torch.zeros(2, len(spec.side)) if spec.side else None
+    y = torch.full((2, len(task.classes)), 1 / len(task.classes))
+    batch = Batch(_examples(spec), y, torch.ones(2), spec, side=side)
+    apply_all(batch, seeds.stream(0, "rehearsal", "augment"), [(part.module, part.params) for part in parts])
+
+
+def _vary(run: RunConfig, spec: InputSpec, task: Task) -> None:
+    for module in test_time(run):
+        module.variant(_examples(spec), spec)
+
+
+def _build(run: RunConfig, spec: InputSpec, task: Task) -> None:
+    try:
+        with torch.inference_mode(), torch.device("meta"):  # shapes alone, whatever the network's size
+            with _Unfilled():
+                network = build_model(run, task).eval()
+            more = (torch.empty(2, len(spec.side)),) if spec.side else ()
+            network(torch.empty(2, *spec.shape), *more)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        cause = str(error).strip() or type(error).__name__  # a bare assertion says nothing
+        takes = "resize" in type(run.model.params).model_fields
+        raise ConfigError(
+            f"model {run.model.name} cannot take {spec.layout} inputs of shape {spec.shape}: {cause.splitlines()[0]}"
+            + ("; model.resize brings images to a size that it takes" if takes else "")
+        ) from error
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves tensors of the meta device, which hold no values, without initial values."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        filled = args[0] if args else kwargs.get("tensor")
+        if getattr(function, "__name__", "") in FILLS and isinstance(filled, torch.Tensor) and filled.is_meta:
+            return filled
+        return function(*args, **kwargs)

@@ -1,0 +1,82 @@
+"""Rehearsals: what cannot be trained is found without recordings, and what runs share is rehearsed once."""
+
+import copy
+
+import pytest
+
+from hms_ray import rehearsal, tasks
+from hms_ray.config import parse_run
+from hms_ray.errors import ConfigError
+from hms_ray.models import basic_cnn
+from hms_ray.rehearsal import Rehearsals, rehearse
+
+RUN = {
+    "data": {"name": "hms"},
+    "feature": {"name": "kaggle_spectrogram", "pool": 4},
+    "model": {"name": "basic_cnn", "width": 4, "depth": 2},
+    "stages": [{"epochs": 2, "lr": 0.01}],
+}
+TASK = tasks.from_dict({"kind": "votes", "classes": ["a", "b", "c"]})
+
+
+def a_run(**changes):
+    return parse_run(copy.deepcopy(RUN) | changes)
+
+
+def test_a_run_that_works_passes_its_rehearsal():
+    rehearse(a_run(augment={"mixup": {}, "xy_mask": {}, "mirror_sides": {}}), TASK)
+
+
+def test_a_network_that_cannot_take_the_image_fails_its_rehearsal():
+    run = a_run(model={"name": "timm_image", "arch": "maxvit_tiny_rw_224", "pretrained": False})
+    with pytest.raises(ConfigError, match=r"model timm_image cannot take image inputs of shape \(1, 100, 75\): "):
+        rehearse(run, TASK)
+
+
+@pytest.mark.parametrize("arch", ["maxvit_tiny_rw_224", "mvitv2_tiny"])
+def test_a_network_of_timm_that_wants_another_size_is_told_of_resize(arch):
+    run = a_run(model={"name": "timm_image", "arch": arch, "pretrained": False})
+    with pytest.raises(ConfigError, match=r"; model\.resize brings images to a size that it takes$"):
+        rehearse(run, TASK)
+
+
+@pytest.mark.parametrize("text", ["", "\n", " "])
+def test_an_assertion_without_a_text_is_called_by_its_name(monkeypatch, text):
+    def fails(self, x):
+        raise AssertionError(text)
+
+    monkeypatch.setattr(basic_cnn._MeanMax, "forward", fails)
+    with pytest.raises(ConfigError, match=r"cannot take image inputs of shape \(1, 100, 75\): AssertionError$"):
+        rehearse(a_run(), TASK)
+
+
+def test_published_weights_are_not_asked_for():
+    rehearse(a_run(model={"name": "timm_image", "arch": "resnet18", "pretrained": True}), TASK)
+
+
+def test_what_runs_share_is_rehearsed_once(monkeypatch):
+    """Rates above 0 change no shape: one network and one augmentation stand for all of them."""
+    built, build = [], rehearsal.build_model
+    monkeypatch.setattr(rehearsal, "build_model", lambda run, task: built.append(run) or build(run, task))
+    rehearsals = Rehearsals(TASK)
+    for rate, p in ((0.1, 0.0), (0.3, 0.2), (0.2, 0.7)):
+        model = RUN["model"] | {"drop_rate": rate}
+        rehearsals.check(a_run(model=model, augment={"mixup": {"p": p}}))
+    assert len(built) == 1
+    rehearsals.check(a_run(model=RUN["model"] | {"drop_rate": 0.0}))
+    rehearsals.check(a_run(model=RUN["model"] | {"width": 5}))
+    assert len(built) == 3
+
+
+def test_a_fault_is_remembered_and_worded_alike():
+    rehearsals = Rehearsals(TASK)
+    for p in (0.3, 0.7, 0.7):
+        run = a_run(feature={"name": "global_stats", "pool": 4}, augment={"permute_chains": {"p": p}})
+        with pytest.raises(ConfigError, match=r"^augment\.permute_chains needs a feature whose panels form chains"):
+            rehearsals.check(run)
+    rehearsals.check(a_run(feature={"name": "global_stats", "pool": 4}, augment={"permute_chains": {"p": 0.0}}))
+
+
+def test_statistics_over_both_sides_can_be_mirrored():
+    sides = {"augment": {"mirror_sides": {}}, "test_time": ["mirror_sides"]}
+    rehearse(a_run(feature={"name": "global_stats", "pool": 4}, **sides), TASK)
