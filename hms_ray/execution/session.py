@@ -77,8 +77,13 @@ def _address() -> str:
 
 def _check_address(address: str, name: str) -> None:
     """Knock where the cluster should be: Ray itself would try for minutes, with many lines of its own."""
+    if address.startswith("ray://"):
+        raise ConfigError(
+            f"{name}: a search cannot be driven through Ray's client; run the command on a node of the cluster, by "
+            "`ray exec` or `ray job submit`"
+        )
     host, _, port = address.rpartition(":")
-    if not port.isdecimal() or "/" in host:  # "auto", "local", or ray://, whose client says it well
+    if not port.isdecimal():  # "auto" or "local"
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()

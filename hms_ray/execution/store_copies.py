@@ -60,7 +60,7 @@ class StoreServer:
             return None
 
     def read(self, store: Path, chunk: Chunk) -> tuple[int, np.ndarray] | None:
-        """Return a chunk's CRC-32 and its bytes; None where it is not there."""
+        """Return a chunk's checksum and its bytes; None where it is not there."""
         content, at = np.empty(chunk.size, np.uint8), 0
 
         def take(piece: memoryview) -> None:
@@ -226,6 +226,6 @@ class _Objects:
             raise HolderLost(f"{self.name}: {error}") from error
         if answer is None:
             raise HolderLost(f"{self.name} has no {file} any more")
-        crc, content = answer
+        checksum, content = answer
         take(memoryview(content))
-        return crc
+        return checksum

@@ -3,7 +3,7 @@
 Only a client that knows the server's secret is answered. What is sent is not encrypted, as with Ray by default.
 
     client: the secret, then for each chunk one line of JSON: store (a folder), file, start, size
-    server: the chunk's bytes and their CRC-32; the connection ends where the chunk cannot be read
+    server: the chunk's bytes and their checksum; the connection ends where the chunk cannot be read
 """
 
 import hmac
@@ -22,7 +22,7 @@ from typing import Any
 from hms_ray.store.copies import PIECE, Chunk, HolderLost, Take, read_chunk, sizes_of
 
 CONNECT_S, ANSWER_S, IDLE_S = 5, 60, 600
-CRC = struct.Struct("!I")
+CHECKSUM = struct.Struct("!I")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class _Connection(socketserver.StreamRequestHandler):
         store, chunk = Path(request.pop("store")), Chunk(**request)
         if chunk.file not in sizes_of(store):
             raise HolderLost(f"{store} has no {chunk.file}")
-        self.wfile.write(CRC.pack(read_chunk(store, chunk, self.connection.sendall)))
+        self.wfile.write(CHECKSUM.pack(read_chunk(store, chunk, self.connection.sendall)))
 
 
 class Remote:
@@ -93,11 +93,11 @@ class Remote:
     def read(self, file: str, start: int, size: int, take: Take) -> int:
         try:
             connection = self.idle.pop() if self.idle else self.connect()
-            crc = self._ask(connection, Chunk(file, start, size), take)
+            checksum = self._ask(connection, Chunk(file, start, size), take)
         except OSError as error:
             raise HolderLost(f"{self.name}: {error}") from error
         self.idle.append(connection)
-        return crc
+        return checksum
 
     def connect(self) -> socket.socket:
         """Return a new connection; raise OSError where nobody listens."""
@@ -117,7 +117,7 @@ class Remote:
         while left:
             take(_filled(connection, memory[: min(left, PIECE)]))
             left -= min(left, PIECE)
-        return CRC.unpack(_filled(connection, memoryview(bytearray(CRC.size))))[0]
+        return CHECKSUM.unpack(_filled(connection, memoryview(bytearray(CHECKSUM.size))))[0]
 
 
 def _filled(connection: socket.socket, memory: memoryview) -> memoryview:

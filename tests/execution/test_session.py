@@ -1,7 +1,17 @@
-"""What Ray is started with and what a session yields; Ray itself is not started here."""
+"""What Ray is started with and what a session yields; Ray itself is started once, to see where it listens."""
 
+import ipaddress
+import logging
 import os
+import shutil
 import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -75,3 +85,103 @@ def test_an_address_where_nobody_answers_is_refused_before_ray_tries(ray, monkey
     with pytest.raises(ConfigError, match=rf"RAY_ADDRESS=127\.0\.0\.1:{free}: no Ray cluster answers there"), session():
         pass
     assert "init" not in ray
+
+
+def test_a_clusters_address_file_that_nobody_cleared_is_named(ray, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]
+    monkeypatch.setattr(module, "read_ray_address", lambda: f"127.0.0.1:{free}")
+    with pytest.raises(ConfigError, match=rf"^127\.0\.0\.1:{free}, .*`ray start`.*: no Ray cluster answers"), session():
+        pass
+    assert "init" not in ray
+
+
+def test_a_client_of_ray_is_refused_with_what_to_do_instead(ray, monkeypatch):
+    monkeypatch.setitem(module.os.environ, "RAY_ADDRESS", "ray://head:10001")
+    with pytest.raises(ConfigError, match=r"RAY_ADDRESS=ray://head:10001: .* on a node of the cluster"), session():
+        pass
+    assert "init" not in ray
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_only_a_cluster_that_is_joined_gets_a_directory_of_stores_and_is_spoken_of(ray, monkeypatch, joined):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        running = "{}:{}".format(*server.getsockname())
+        monkeypatch.setattr(module, "read_ray_address", lambda: running if joined else None)
+        with session():
+            pass
+    assert ray["init"]["address"] == ("auto" if joined else "local")
+    assert ("directory" in ray, "told" in ray) == (joined, joined)
+
+
+@pytest.mark.parametrize(
+    ("mode", "sentence"), [("token", "clients need the cluster's token"), ("disabled", "NO token protects them")]
+)
+def test_it_says_what_protects_a_cluster(monkeypatch, caplog, mode, sentence):
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    context = SimpleNamespace(gcs_address="10.0.0.1:6379")
+    monkeypatch.setattr(module.ray, "get_runtime_context", lambda: context)
+    with caplog.at_level(logging.INFO):
+        module._tell_what_is_open()
+    assert "joined the Ray cluster at 10.0.0.1:6379" in caplog.text and sentence in caplog.text
+
+
+SESSION = """
+import ray
+from hms_ray.execution.session import session
+
+with session():
+    ray.get(ray.remote(lambda: 0).options(num_cpus=0).remote())  # some worker has started
+    print("begun", flush=True)
+    input()
+"""
+
+
+def test_ray_that_is_started_here_listens_on_the_loopback_address_alone_and_prints_nothing(tmp_path, monkeypatch):
+    """As on a fresh machine: nothing is set, and the home is empty."""
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tempfile.mkdtemp(
+        prefix="ray"
+    )  # no other Ray has left its address there; short, as a socket's name must be
+    settings = {"HOME": str(tmp_path), "RAY_TMPDIR": folder, "RAY_OVERRIDE_RESOURCES": '{"CPU": 1}'}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", SESSION], env=os.environ | settings, text=True, **pipes)
+    begun = process.stdout.readline()
+    found = {}
+    for pid in list(_family(process.pid)):
+        with suppress(FileNotFoundError):  # it has ended
+            found |= _listening(pid)
+    _, err = process.communicate("\n", timeout=60)
+    shutil.rmtree(folder, ignore_errors=True)
+    assert begun == "begun\n", err
+    assert {"gcs_server", "raylet"} <= found.keys(), "it was looked at the right ones"
+    assert {title: str(address) for title, address in found.items() if not address.is_loopback} == {}
+    assert err == ""
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            yield from _family(child)
+
+
+def _listening(pid: int) -> Iterator[tuple[str, ipaddress.IPv4Address | ipaddress.IPv6Address]]:
+    """Yield the name of a process and the address of each socket on which it listens."""
+    name, sockets = Path(f"/proc/{pid}/comm").read_text().strip(), set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            sockets.add(os.readlink(descriptor))
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in sockets:
+                yield name, _address(local.split(":")[0])
+
+
+def _address(digits: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the address of a line of /proc/net/tcp: words of four bytes each, as this machine has them."""
+    words = [int(digits[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(digits), 8)]
+    address = ipaddress.ip_address(b"".join(words))
+    return getattr(address, "ipv4_mapped", None) or address

@@ -210,7 +210,7 @@ def test_a_disk_without_room_says_so_before_anything_is_asked_for(
 ) -> None:
     holder = Local(store)
     monkeypatch.setattr(copies.shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000))
-    with pytest.raises(NoRoom, match=r"here: a copy of toy-1 needs 3\.5\de-05 GB there, and 2e-05 GB are free"):
+    with pytest.raises(NoRoom, match=r"here: a copy of toy-1 needs 0\.035 MB there, and 0\.020 MB are free"):
         copy_store(target, Among(holder))
     assert holder.asked == []
 
@@ -220,6 +220,23 @@ def test_it_counts_no_room_twice_for_what_it_has(store: Path, target: Path, monk
     monkeypatch.setattr(copies.shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000))
     copy_store(target, Among(Local(store)))
     assert same(store, target)
+
+
+def test_a_checksum_sees_what_happens_to_bytes() -> None:
+    rng = np.random.default_rng(0)
+    content = rng.integers(0, 256, 3 * 8192 + 17, dtype=np.uint8)
+    seen = {copies.checksum(memoryview(content))}
+    words = content[: 3 * 8192].view(np.uint64).reshape(3, 1024)
+    for damage in (words[::-1], words[:, ::-1], np.roll(words, 1, axis=1), np.roll(words, 1, axis=0)):
+        seen.add(
+            copies.checksum(memoryview(np.concatenate([damage.copy().view(np.uint8).ravel(), content[3 * 8192 :]])))
+        )
+    for place in (0, 8191, 8192, len(content) - 1, *rng.integers(0, len(content), 20)):
+        other = content.copy()
+        other[place] ^= 1 << rng.integers(8)
+        seen.add(copies.checksum(memoryview(other)))
+    assert len(seen) == 1 + 4 + 24
+    assert copies.checksum(memoryview(content[:5]), 7) != copies.checksum(memoryview(content[:5]), 8)
 
 
 @pytest.fixture
