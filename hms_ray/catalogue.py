@@ -26,6 +26,7 @@ SECTIONS = {
     "optim": "optimiser, batch size and averaging of weights, the same in all stages",
     "input": "what a model is given: prepared or computed while training, which window, numbers beside it",
     "quality": "which recordings are too bad to train on",
+    "epoch_candidates": "the epochs of a fold whose weights may be chosen",
     "score": "the population that everything is scored on, and a trial's value",
     "budget": "how much a search may spend",
     "race": "which trials are stopped early",
@@ -154,14 +155,13 @@ def _pool(name: str) -> Iterator[str]:
 
 
 def _section(name: str) -> type[Any]:
-    from hms_ray.config import Score
+    from hms_ray.config import Sections
+    from hms_ray.params import nested
     from hms_ray.search.settings import SETTINGS
-    from hms_ray.store.prepare import InputParams
-    from hms_ray.store.quality import QualityParams
-    from hms_ray.training import optim, stages
 
-    of_run = {"stages": stages.Stage, "optim": optim.Params, "input": InputParams, "quality": QualityParams}
-    return (of_run | {"score": Score} | SETTINGS)[name]
+    return (
+        SETTINGS[name] if name in SETTINGS else next(kind for _, kind in nested(Sections.model_fields[name].annotation))
+    )
 
 
 def _line(kind: str, name: str) -> str:

@@ -306,14 +306,14 @@ def _ensemble(arguments: argparse.Namespace) -> None:
     from hms_ray.ensemble import check_pool
 
     check_pool(arguments.pool)
-    folder = StudyFolder(arguments.study) if arguments.oof else _study(arguments)
     named = [option for option in (arguments.labels, arguments.columns, arguments.ids) if option is not None]
-    if arguments.oof:
-        _import(arguments, folder)
-    elif named or arguments.allow_missing:
+    if not arguments.oof and (named or arguments.allow_missing):
         raise ConfigError(
             "--labels, --columns, --ids and --allow-missing say how to read the files of --oof; give --oof"
         )
+    folder = StudyFolder(arguments.study) if arguments.oof else _study(arguments)
+    if arguments.oof:
+        _import(arguments, folder)
     from hms_ray.ensemble import Limits
 
     limits = Limits(arguments.max_members, arguments.max_per_space, tolerance=arguments.tolerance)

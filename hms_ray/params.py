@@ -64,7 +64,7 @@ def places(kind: type[BaseModel], where: str = "") -> Iterator[str]:
     for name, field in kind.model_fields.items():
         path = f"{where}.{name}" if where else name
         yield path
-        for suffix, inner in _nested(field.annotation):
+        for suffix, inner in nested(field.annotation):
             yield from places(inner, path + suffix)
 
 
@@ -76,14 +76,14 @@ def with_hints(found: Iterable[str], known: Callable[[], Iterable[str]]) -> list
     return [f + lookup.path_hint(f.partition(UNKNOWN)[0], paths) if f in unknown else f for f in found]
 
 
-def _nested(kind: Any, suffix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+def nested(kind: Any, suffix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     """Yield the parameters that a type holds: those of a list lie below the number of its first item."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         yield suffix, kind
     elif get_origin(kind) is not dict:
         below = f"{suffix}.0" if get_origin(kind) in (list, tuple) else suffix
         for part in get_args(kind):
-            yield from _nested(part, below)
+            yield from nested(part, below)
 
 
 def _tuples(value: Any) -> Any:

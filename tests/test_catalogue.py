@@ -11,7 +11,7 @@ from pydantic import Field
 
 from hms_ray import catalogue, lookup
 from hms_ray.errors import ConfigError
-from hms_ray.params import Params
+from hms_ray.params import Params, places
 
 
 @pytest.mark.parametrize(("kind", "folder"), list(catalogue.FOLDERS.items()))
@@ -32,8 +32,8 @@ def test_the_sections_described_are_those_that_spaces_have() -> None:
     from hms_ray.config import Sections
     from hms_ray.search.settings import SETTINGS
 
-    with_parameters = set(Sections.model_fields) - {"data", "feature", "model", "augment", "test_time", "epoch"}
-    assert set(catalogue.SECTIONS) == (with_parameters - {"folds", "seed"}) | set(SETTINGS)
+    of_run = {path.partition(".")[0] for path in places(Sections) if "." in path}
+    assert set(catalogue.SECTIONS) == of_run | set(SETTINGS)
 
 
 def test_a_list_is_one_line_an_entry_under_its_kind() -> None:

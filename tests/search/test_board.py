@@ -180,7 +180,7 @@ def test_without_a_terminal_it_logs_lines(board, caplog):
         "best single so far: 0.5432 demo-0000",
         "ensemble so far: 0.5000 of 2 trials on 44 units of 12 patients (in search, optimistic)",
     ]
-    assert [record.levelname for record in caplog.records][2] == "WARNING"
+    assert [record.levelname for record in caplog.records][3] == "WARNING"
 
 
 def test_threads_lose_no_count_and_draw_meanwhile(board):
@@ -332,10 +332,10 @@ def test_a_pipe_gets_plain_lines_without_escapes(changes):
     assert "╭" not in done.stderr
     lines = done.stderr.splitlines()
     assert lines[:2] == ["the first fold begins: demo-0000 fold 0, 3 epochs", "somebody logs [b]this[/b]"]
-    assert lines[1].startswith(
+    assert lines[2].startswith(
         "demo-0000 fold 0: score 0.5432 on 44 units with >= 10 votes; 1 of about 2 folds, about "
     )
-    assert lines[2:] == ["demo-0001 fold 0 failed: KeyError: 'x' [/]", "afterwards"]
+    assert lines[3:] == ["demo-0001 fold 0 failed: KeyError: 'x' [/]", "afterwards"]
 
 
 def test_what_goes_to_a_file_stays_out_of_the_terminal(tmp_path):
