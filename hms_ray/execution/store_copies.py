@@ -117,7 +117,7 @@ def open_directory() -> Any:
     """Start the directory beside the driver, and return it: whoever has its handle keeps it alive."""
     me = ray.get_runtime_context().get_node_id()
     there = NodeAffinitySchedulingStrategy(me, soft=False)
-    return StoreDirectory.options(name=NAME, scheduling_strategy=there).remote(me)
+    return StoreDirectory.options(name=NAME, scheduling_strategy=there, max_task_retries=3).remote(me)
 
 
 def bring(refs: Iterable[StoreRef], tell: Tell) -> None:

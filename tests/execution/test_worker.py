@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.errors import TrialFailed
+from hms_ray.errors import DataError, TrialFailed
 from hms_ray.execution import worker
-from hms_ray.execution.mailbox import EpochDone, FoldBegun, FoldDone, FoldFailed, FoldHalted, StorageFailed, Work
+from hms_ray.execution.mailbox import EpochDone, FoldBegun, FoldDone, FoldFailed, FoldHalted, Note, StorageFailed, Work
 from hms_ray.execution.worker import train_work
 from hms_ray.jobs import FoldJob, FoldResult, FoldStopped, PredictionJob
+from hms_ray.store.copies import NoRoom
 from hms_ray.training.team import Replica, Team
 
 WORK = Work("toy-0000", tuple(FoldJob("toy-0000", {}, fold, Path(), Path(f"{fold}.pt")) for fold in (2, 0, 1)))
@@ -175,3 +176,38 @@ def test_a_prediction_has_its_stores_brought_before_its_time_begins(training):
     line = Line(missing=OSError("no node has it"))
     train_work(Work("toy-0000", (job,)), None, ALONE, line)
     assert line.said == [FoldBegun("toy-0000", 2, 0, None), FoldFailed("toy-0000", 2, "no node has it")]
+
+
+def test_what_a_fold_reads_is_brought_before_it_begins(training, monkeypatch):
+    """So the time that a copy takes is none of the fold's."""
+    line, order = Line(), []
+    monkeypatch.setattr(line, "bring", lambda stores: order.append(("bring", tuple(stores))))
+    monkeypatch.setattr(line, "post", lambda message: order.append(type(message)))
+    job = FoldJob("toy-0000", {}, 0, ("a store",), Path("0.pt"), weights="weights")
+    train_work(Work("toy-0000", (job,)), None, ALONE, line)
+    assert order[:2] == [("bring", ("a store", "weights")), FoldBegun]
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [
+        (DataError("no node has it"), FoldFailed),
+        (NoRoom("4 GB needed"), StorageFailed),
+        (OSError(28, "full"), StorageFailed),
+    ],
+)
+def test_a_store_that_cannot_be_had_fails_the_fold_and_a_full_disk_the_search(training, cause, kind):
+    line = Line(missing=cause)
+    train_work(WORK, None, ALONE, line)
+    assert [type(message) for message in line.said] == [FoldBegun, kind]
+    assert str(cause) in line.said[1].cause
+
+
+def test_other_ranks_tell_the_user_why_their_node_lacks_a_store(training):
+    class Two(Team):
+        def mean(self, value):
+            return value
+
+    line = Line(missing=NoRoom("4 GB needed"))
+    train_work(WORK, None, Replica(torch.device("cpu"), rank=1, size=2, team=Two()), line)
+    assert line.said == [Note("4 GB needed")]
