@@ -115,6 +115,11 @@ class Ledger:
         curve = self._curve(trial)
         return curve["score"][curve["fold"] == fold].to_numpy() if len(curve) else np.empty(0)
 
+    def stages(self, trial: str, fold: int) -> tuple[int, ...]:
+        """Return how many epochs of a fold each stage has trained."""
+        curve = self._curve(trial)
+        return tuple(np.bincount(curve["stage"][curve["fold"] == fold]).tolist()) if len(curve) else ()
+
     def reports(self, trial: str) -> list[tuple[int, float]]:
         """Return (epochs trained so far over the trial's folds, held-out score) of each epoch that has a score."""
         scores = self._column(trial, "score")

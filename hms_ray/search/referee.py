@@ -44,7 +44,7 @@ class Referee:
         """Return the score above which a fold of this run is stopped, epoch by epoch; empty: it never is."""
         if self.race.rule == "none" or not self.race.inside_folds:
             return ()
-        return tuple(map(float, pace.limits(self._curves(kept, fold), run.epochs, self.race.rule)))
+        return tuple(map(float, pace.limits(self._curves(kept, fold), _rounds(run), self.race.rule)))
 
     def estimate(self, trial: str, run: RunConfig, stopped_in: int | None, kept: Sequence[str]) -> float:
         """Guess the score that a stopped trial would have had over all its folds; stopped_in: the fold it was in."""
@@ -54,7 +54,7 @@ class Referee:
         done = [fold for fold in scored if fold not in missing]
         if stopped_in in missing:
             curves = self._curves(kept, stopped_in)
-            own.append(pace.projected_end(self._curve(trial, stopped_in, run.epochs), curves, run.epochs))
+            own.append(pace.projected_end(self._curve(trial, stopped_in, _rounds(run)), curves))
             done.append(stopped_in)
         order = [*done, *(fold for fold in scored if fold not in done)]
         others = np.array([[self.ledger.score(other, [fold]) for fold in order] for other in kept])
@@ -83,14 +83,14 @@ class Referee:
         score = task.score(own.targets, task.from_outcomes(pool.predict(probs)))
         return score, int((pool.weights > 0).sum()), len(own.targets), len(np.unique(own.groups))
 
-    def _curves(self, trials: Sequence[str], fold: int) -> list[np.ndarray]:
-        return [self._curve(trial, fold) for trial in trials]
+    def _curves(self, trials: Sequence[str], fold: int) -> list[pace.Curve]:
+        """Return the curves of trials that have finished a fold."""
+        return [self._curve(trial, fold, self.ledger.stages(trial, fold)) for trial in trials]
 
-    def _curve(self, trial: str, fold: int, epochs: int | None = None) -> np.ndarray:
-        """Return the score that a fold would have, had it ended after each epoch; epochs: of one that was stopped, how
-        many it would have had."""
-        study, curve = self.ledger.study, self.ledger.curve(trial, fold)
-        return epoch_choice.as_ended(study.epoch, study.candidates, curve, epochs or len(curve))
+    def _curve(self, trial: str, fold: int, stages: tuple[int, ...]) -> pace.Curve:
+        """Return the score that a fold would have, had it ended after each epoch; stages: epochs of its schedule."""
+        study, scores = self.ledger.study, self.ledger.curve(trial, fold)
+        return pace.Curve(epoch_choice.as_ended(study.epoch, study.candidates, scores, sum(stages)), stages)
 
     def _stacked(self, trials: Sequence[str], folds: Sequence[int]) -> np.ndarray:
         """Return the outcomes (N, M, ..., K) that trials predict for the scored units of those folds."""
@@ -104,3 +104,8 @@ class Referee:
         """Return a trial's predictions on the scored units of those folds, and the targets, as the task's outcomes."""
         task, found = self.ledger.study.labels.task, self.ledger.scored(trial, folds)
         return replace(found, targets=task.outcomes(found.targets), probs=task.outcomes(found.probs))
+
+
+def _rounds(run: RunConfig) -> tuple[int, ...]:
+    """Return the rows of the learning curve that each stage of a run has."""
+    return tuple(stage.rounds for stage in run.stages)

@@ -60,7 +60,7 @@ def test_nothing_is_stopped_without_a_race_or_without_others(raced):
 def test_limits_come_from_the_curves_of_the_same_fold(raced):
     kept = [*LRS, "toy-0003"]
     for rule in ("ensemble", "best"):
-        expected = pace.limits([raced.ledger.curve(trial, 0) for trial in kept], 2, rule)
+        expected = pace.limits([pace.Curve(raced.ledger.curve(trial, 0), (2,)) for trial in kept], (2,), rule)
         assert raced.referee(rule).limits(raced.run, 0, kept) == tuple(expected)
         assert np.isfinite(expected[0]) and np.isinf(expected[1])
     assert raced.referee("none").limits(raced.run, 0, kept) == ()
