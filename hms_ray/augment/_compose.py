@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from hms_ray.errors import ConfigError
-from hms_ray.features._bins import empty_values
 from hms_ray.params import Params
 from hms_ray.specs import InputSpec
 
@@ -70,10 +69,13 @@ def put(batch: Batch, rows: np.ndarray, values: torch.Tensor) -> Batch:
     return replace(batch, x=x, owned=True)
 
 
-def blank(x: torch.Tensor, spec: InputSpec, lost: torch.Tensor) -> torch.Tensor:
-    """Return x (n, *spec.shape) with what means "no signal here" where `lost`, which broadcasts to x, is true."""
-    empty = empty_values(x, spec)
-    return torch.where(lost, empty if isinstance(empty, float) else empty.to(x), x)
+def blank(x: torch.Tensor, lost: torch.Tensor, empty: torch.Tensor | float) -> torch.Tensor:
+    """Put what means "no signal here" into x (n, ...) where `lost`, which broadcasts to it, is true; in place.
+
+    empty: as `empty_values` has it
+    """
+    x.mul_((~lost).to(x))
+    return x if isinstance(empty, float) and empty == 0 else x.add_(lost.to(x) * empty)
 
 
 def need_signal(spec: InputSpec, name: str) -> None:

@@ -5,6 +5,7 @@ import torch
 from pydantic import Field
 
 from hms_ray.augment._compose import Batch, blank, change_some, need
+from hms_ray.features._bins import empty_values
 from hms_ray.params import Params as Strict
 from hms_ray.specs import InputSpec
 
@@ -43,8 +44,8 @@ def _lost(rng: np.random.Generator, rows: int, count: int, most: int) -> np.ndar
 
 
 def _silenced(x: torch.Tensor, spec: InputSpec, axis: int, lost: np.ndarray) -> torch.Tensor:
-    """Return x (n, *spec.shape) with nothing in the lost blocks (n, count) along the axis."""
+    """Empty the lost blocks (n, count) of x (n, *spec.shape) along the axis, in place."""
     shape = [1] * x.ndim
     shape[0], shape[axis] = len(x), x.shape[axis]
     size = x.shape[axis] // lost.shape[1]
-    return blank(x, spec, torch.from_numpy(lost.repeat(size, 1)).to(x.device).view(shape))
+    return blank(x, torch.from_numpy(lost.repeat(size, 1)).to(x.device).view(shape), empty_values(x, spec))

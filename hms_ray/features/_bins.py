@@ -19,6 +19,8 @@ def fill_gaps(image: torch.Tensor, value: float | None, axes: tuple[int, ...]) -
     """Return images with a value where they are NaN; None: the smallest over those axes, and 0 where there is none."""
     if value is not None:
         return image.nan_to_num(value)
+    if not image.isnan().any():
+        return image
     lowest = image.nan_to_num(torch.inf).amin(axes, keepdim=True)
     return torch.where(image.isnan(), lowest, image).nan_to_num(posinf=0.0)
 

@@ -113,7 +113,8 @@ def _picture(eeg: torch.Tensor, steps: int, params: Params) -> torch.Tensor:
     power = _power(waves, params).unflatten(1, (-1, size))  # (B, panels, size, rows, frames)
     if params.amplitude == "log1p":
         return _log1p(power, params)
-    return _decibels(power, _clean(waves, params).unflatten(1, (-1, size)), params.frames)
+    clipped = max(abs(float(end)) for end in waves.aminmax()) >= params.clip_uv
+    return _decibels(power, _clean(waves, params).unflatten(1, (-1, size)) if clipped else None, params.frames)
 
 
 def _power(waves: torch.Tensor, params: Params) -> torch.Tensor:
@@ -140,13 +141,14 @@ def _clean(waves: torch.Tensor, params: Params) -> torch.Tensor:
     return clean | ~clean.any(-1, keepdim=True)
 
 
-def _decibels(power: torch.Tensor, clean: torch.Tensor, frames: int) -> torch.Tensor:
+def _decibels(power: torch.Tensor, clean: torch.Tensor | None, frames: int) -> torch.Tensor:
     """Return the mean over a panel's pairs of their decibels: (B, panels, size, rows, T) -> (B, panels, rows, frames).
 
-    They are relative to a pair's largest value in its clean frames (B, panels, size, T). A pair's ratios are in
-    [1e-8, 1], so the product of four is no less than 1e-32: one logarithm instead of four.
+    They are relative to a pair's largest value in its clean frames (B, panels, size, T); None: all are. A pair's
+    ratios are in [1e-8, 1], so the product of four is no less than 1e-32: one logarithm instead of four.
     """
-    largest = power.amax(-2).where(clean, 0).amax(-1)[..., None, None]
+    largest = power.amax((-2, -1)) if clean is None else power.amax(-2).where(clean, 0).amax(-1)
+    largest = largest[..., None, None]
     ratio = power.clamp_(min=AMIN).div_(largest.clamp(min=AMIN).where(largest > AMIN, torch.inf))
     ratio = ratio.clamp_(10 ** (-TOP_DB / 10), 1)
     return ratio[..., :frames].prod(2).log_().mul_(10 / math.log(10) / power.shape[2] / 40).add_(1)
