@@ -160,6 +160,9 @@ def column_step(path: Path, column: str) -> float | None:
     The footer's smallest and largest value are enough where they say that all steps are the same whole number. Errors
     as in read_table; a column that is not there has no step.
     """
+    import numpy as np
+    import pyarrow as pa
+
     with _opened(path) as file:
         if file.schema_arrow.names.count(column) != 1 or file.metadata.num_rows < 2:
             return None

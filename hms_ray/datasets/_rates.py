@@ -10,7 +10,6 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from scipy import signal
 
 from hms_ray.recordings import RecordingKind
 
@@ -74,6 +73,8 @@ def agrees(kind: RecordingKind, length: float | None, rate_hz: float) -> bool:
 
 def _lines(recording: np.ndarray, rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
     """Return frequencies and the spectrum's height above its surroundings, of the channels' median."""
+    from scipy import signal  # slow to import, and most commands look at no spectrum
+
     known = np.nan_to_num(recording - np.nanmedian(np.nan_to_num(recording), axis=1, keepdims=True))
     hz, power = signal.welch(known, rate_hz, nperseg=STEPS)
     power = np.median(power, axis=0)
