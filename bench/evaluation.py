@@ -1,0 +1,125 @@
+"""The evaluations of a fold of mobilenetv3_small_050: all held-out units after every epoch, and as `train_fold` does.
+
+That is: the scored units after every epoch, all of them after the last one, and of a finalist the others once more,
+after the epoch that was chosen. Both in turns; the ratio is the median over the turns.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench._words import ratio
+from hms_ray import tasks
+from hms_ray.datasets import Examples
+from hms_ray.epoch_choice import Candidates
+from hms_ray.models import timm_image
+from hms_ray.seeds import stream
+from hms_ray.specs import InputSpec
+from hms_ray.store.inputs import Prepared
+from hms_ray.training import optim
+from hms_ray.training.batches import TrainingData
+from hms_ray.training.learner import Learner
+from hms_ray.training.loop import Recipe
+from hms_ray.training.stages import Stage
+from hms_ray.training.team import Replica
+
+ARCH, CLASSES, GOAL = "mobilenetv3_small_050", tuple("abcdef"), "at most 0.45"
+MANY, FEW = 12, 4  # votes of units that are scored, and of others
+
+
+def run(arguments: list[str]) -> Iterator[str]:
+    """Yield the units that are predicted and the ratio of the seconds."""
+    options = _options(arguments)
+    torch.set_num_threads(options.threads)
+    learner = _learner(options)
+    predicted = _counted(learner)
+    ways: dict[str, Callable[[], None]] = {
+        "all units after every epoch": lambda: _every(learner, options.epochs),
+        "the scored ones, all after the last": lambda: _scored(learner, options.epochs),
+        "a finalist": lambda: (_scored(learner, options.epochs), _others(learner)),
+    }
+    units, seconds = {}, {name: [] for name in ways}
+    for _ in range(options.repeats):
+        for name, way in ways.items():
+            before, started = sum(predicted), time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - started)
+            units[name] = sum(predicted) - before
+    held_out, scored = len(learner.held_out), int(learner._is_scored.sum())
+    yield f"{held_out} held-out units, {scored} of them scored, {options.epochs} epochs, {options.repeats} turns"
+    first, *others = ways
+    for name in ways:
+        yield f"  {name}: {units[name]} units, {statistics.median(seconds[name]):.2f} s"
+    for name in others:
+        shares = [own / whole for own, whole in zip(seconds[name], seconds[first], strict=True)]
+        yield ratio(f"{name} / {first}", statistics.median(shares), GOAL)
+
+
+def _every(learner: Learner, epochs: int) -> None:
+    for epoch in range(1, epochs + 1):
+        learner._predict(learner.held_out, epoch)
+
+
+def _scored(learner: Learner, epochs: int) -> None:
+    for epoch in range(1, epochs + 1):
+        probs, _ = learner.evaluate(epoch)
+    learner.completed(probs, epochs)
+
+
+def _others(learner: Learner) -> None:
+    learner._predict(learner.held_out[~learner._is_scored], 1)
+
+
+def _counted(learner: Learner) -> list[int]:
+    """Return the numbers of units that are predicted, one entry for each call from now on."""
+    predict, found = learner._predict, []
+
+    def noted(units: np.ndarray, epoch: int) -> np.ndarray:
+        found.append(len(units))
+        return predict(units, epoch)
+
+    learner._predict = noted
+    return found
+
+
+def _learner(options: argparse.Namespace) -> Learner:
+    """Return a network before its training, whose second fold is held out."""
+    units, rng = 2 * options.units, stream(0, "evaluation")
+    spec = InputSpec("image", (1, options.height, options.width), 1.0)
+    x = torch.from_numpy(rng.standard_normal((units, *spec.shape)).astype(np.float32)).half()
+    targets, folds = rng.dirichlet(np.ones(len(CLASSES)), units), np.arange(units) // options.units
+    votes = np.where(np.arange(units) % options.units < round(options.units / options.share), MANY, FEW)
+    task = tasks.from_dict({"kind": "votes", "classes": list(CLASSES)})
+    groups, trust = np.arange(units), np.ones(units)
+    data = TrainingData(Prepared(x, spec), Examples.one_each(units), targets, votes, folds, groups, trust, task)
+    params = timm_image.Params(arch=ARCH, pretrained=False)
+    recipe = Recipe(
+        build=lambda: timm_image.build(spec, len(CLASSES), params),
+        augment=((),),
+        optim=optim.Params(batch=32, ema=0.0),
+        stages=(Stage(epochs=options.epochs, lr=1e-3),),
+        epoch="cross_fitted",
+        candidates=Candidates(),
+        min_votes=10,
+        test_time=(),
+        seed=0,
+        mark=Path(__file__).stem,
+    )
+    return Learner(recipe, data, 1, Replica(torch.device("cpu")))
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench evaluation", description=__doc__)
+    parser.add_argument("--units", type=int, default=428, help="held-out units")
+    parser.add_argument("--share", type=float, default=3.4, help="held-out units for each that is scored")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--height", type=int, default=100)
+    parser.add_argument("--width", type=int, default=75)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args(arguments)
