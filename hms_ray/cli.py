@@ -255,6 +255,7 @@ def _simulate(arguments: argparse.Namespace) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
+    _check_first(arguments)
     from hms_ray.execution.prepare_tasks import RayTasks
     from hms_ray.execution.session import session
     from hms_ray.prepare import prepare
@@ -269,9 +270,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> None:
-    from hms_ray.search import driver
-
-    _run(arguments, driver.search)
+    _run(arguments, "search")
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -279,14 +278,42 @@ def _train(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             "--trials has no effect on train, which trains the base run once: leave it out, or use `hms-ray search`"
         )
-    from hms_ray.search import driver
-
-    _run(arguments, driver.train)
+    _run(arguments, "train")
 
 
-def _run(arguments: argparse.Namespace, work: Callable[..., Any]) -> None:
+def _check_first(arguments: argparse.Namespace, overrides: Sequence[str] = (), simulated: bool = False) -> None:
+    """Refuse what can be refused before torch is imported, which takes seconds: spaces and data that are not there.
+
+    simulated: the data will be simulated where none is named
+    """
+    from hms_ray.search import space_files
+
+    for override in overrides:
+        if "=" not in override:
+            raise ConfigError(f"--set {override!r}: must be key=value, e.g. stages.0.epochs=2")
+    paths = [space_files.find(name) for name in arguments.space or ["demo"]]
+    named, dataset = _named(arguments), space_files.dataset(paths[0])
+    fetched = named and ("://" in named or "@" in named or named == "kaggle")
+    known = dataset in lookup.names("datasets") and not any(override.startswith("data") for override in overrides)
+    if fetched or not known or (simulated and not arguments.data):
+        return
+    module = lookup.load("datasets", str(dataset))
+    if named and not Path(named).is_dir():
+        module.load(Path(named), module.Params())  # says what `--data` names
+    if not named and hasattr(module, "NO_DATA"):
+        raise ConfigError(module.NO_DATA)
+
+
+def _run(arguments: argparse.Namespace, work: str) -> None:
     """Train, then fit the ensemble over everything that the study holds, then write the report."""
-    from hms_ray.search import space
+    for option, number, least, place in (
+        ("--trials", arguments.trials, 1, "budget.trials"),
+        ("--folds", arguments.folds, 2, "base.folds"),
+    ):
+        if number is not None and number < least:
+            raise ConfigError(f"{place}: {option} must be {least} or more, but got {number}")
+    _check_first(arguments, arguments.set, arguments.smoke)
+    from hms_ray.search import driver, space
 
     overrides = list(arguments.set)
     overrides += [f"folds={arguments.folds}"] if arguments.folds is not None else []
@@ -298,7 +325,8 @@ def _run(arguments: argparse.Namespace, work: Callable[..., Any]) -> None:
     folder = StudyFolder(arguments.study or Path("runs") / default)
     dataset = spaces[0].run.data.name
     data = _smoke_data(dataset) if arguments.smoke and not arguments.data else _data(arguments, dataset)
-    work(folder, spaces, data, arguments.here, arguments.force)
+    run = driver.search if work == "search" else driver.train
+    run(folder, spaces, data, arguments.here, arguments.force)
     _fit_and_report(folder, None, None)
 
 

@@ -287,6 +287,7 @@ def test_prepare_prints_the_stores_of_the_spaces_it_is_given(here, capsys, hms_f
 
 
 def test_prepare_takes_the_demo_space_where_none_is_named(monkeypatch, capsys):
+    Path("x").mkdir()
     asked = []
     monkeypatch.setattr(
         "hms_ray.prepare.prepare", lambda spaces, root, workers: asked.extend(s.name for s in spaces) or []
@@ -301,6 +302,7 @@ def test_overrides_reach_the_spaces_and_the_study_takes_their_names(here, monkey
     monkeypatch.setattr("hms_ray.search.driver.train", lambda *arguments: seen.append(arguments))
     monkeypatch.setattr(cli, "_fit_and_report", lambda *_: None)
     write_space("other")
+    Path("d").mkdir()
     options = ["--folds", "4", "--set", "budget.trials=2", "--set", "model.width=8", "--set", "seed=3", "--data", "d"]
     assert main(["train", "--space", "toy", "--space", "other", *options]) == 0
     assert main(["train", "--space", "toy", "--study", "mine", "--data", "d"]) == 0

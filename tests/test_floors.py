@@ -247,9 +247,13 @@ def _loaded_by_verb(argv: list[str], code: int) -> set[str]:
         (["report", "--study", "none"], {"pandas", "pyarrow", "scipy", "numpy"}),
         (["predict", "--study", "none", "--out", "a.csv"], {"pandas", "pyarrow", "scipy", "numpy"}),
         (["ensemble", "--study", "none"], {"pandas", "pyarrow", "scipy"}),
+        (["search", "--space", "dmeo"], {"pandas", "pyarrow", "scipy", "numpy", "pydantic"}),
+        (["search", "--space", "demo", "--data", "none"], set()),
+        (["train", "--space", "demo", "--folds", "1"], {"pandas", "pyarrow", "scipy", "numpy", "pydantic"}),
+        (["prepare", "--space", "demo", "--data", "none"], set()),
     ],
 )
-def test_a_missing_study_is_told_before_anything_large_is_imported(argv: list[str], without: set[str]) -> None:
+def test_what_is_not_there_is_told_before_anything_large_is_imported(argv: list[str], without: set[str]) -> None:
     assert not _loaded_by_verb(argv, 2) & (LIGHT | without)
 
 

@@ -7,7 +7,6 @@ import copy
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -19,13 +18,13 @@ from hms_ray.errors import ConfigError, raise_all, without_secrets
 from hms_ray.params import UNKNOWN, faults, with_hints
 from hms_ray.params import places as places_of
 from hms_ray.plain_yaml import load_yaml, parse_value
-from hms_ray.search import space_files
 from hms_ray.search.paths import covers, get, put, replaced
 from hms_ray.search.range_checks import FIXED, holds, parse_ranges
 from hms_ray.search.ranges import Range
 from hms_ray.search.records import MEMBER
 from hms_ray.search.settings import SETTINGS, Budget, Log, Race, Resources, Sampler
 from hms_ray.search.smoke import fits, smoke_run
+from hms_ray.search.space_files import find
 from hms_ray.study_folder import check_id
 
 SECTIONS = ("description", "base", "search", "smoke", *SETTINGS)
@@ -147,25 +146,6 @@ class _Prefixed:
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         return self.trial.suggest_categorical(self.prefix + name, choices)
-
-
-def find(name: str) -> Path:
-    """Return the file of a space: a path, a name in ./search_spaces, or one that the installed package carries.
-
-    Raises:
-        ConfigError: there is none; the message lists the known names.
-    """
-    if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
-            hint = lookup.hint(Path(name).stem, space_files.known())
-            raise ConfigError(f"--space {name}: no such file{hint}")
-        return Path(name)
-    if "/" in name and Path(f"{name}.yaml").is_file():
-        raise ConfigError(f"--space {name}: a file needs its ending: {name}.yaml")
-    spaces = space_files.known()
-    if name not in spaces:
-        raise ConfigError(lookup.unknown("space", name, sorted(spaces)))
-    return spaces[name]
 
 
 def load(name: str, overrides: tuple[str, ...] = ()) -> Space:
