@@ -248,7 +248,7 @@ def _loaded_by_verb(argv: list[str], code: int) -> set[str]:
         (["predict", "--study", "none", "--out", "a.csv"], {"pandas", "pyarrow", "scipy", "numpy"}),
         (["ensemble", "--study", "none"], {"pandas", "pyarrow", "scipy"}),
         (["search", "--space", "dmeo"], {"pandas", "pyarrow", "scipy", "numpy", "pydantic"}),
-        (["search", "--space", "demo", "--data", "none"], set()),
+        (["search", "--space", "demo", "--data", "none"], {"soundfile"}),
         (["train", "--space", "demo", "--folds", "1"], {"pandas", "pyarrow", "scipy", "numpy", "pydantic"}),
         (["prepare", "--space", "demo", "--data", "none"], set()),
     ],

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from hms_ray import files, simulate
+from hms_ray import files
 from hms_ray import recordings as kinds
 from hms_ray.datasets import _cloned, _csv, _sound, _spectrum_baseline, _table
 from hms_ray.datasets import _folder as _folder_of
@@ -123,6 +123,8 @@ def simulated(
     """Write simulated recordings, eight of each subject, into the folder `out`."""
     if recordings is not None:
         raise ConfigError(f"cannot simulate {recordings} recordings: a subject has eight; say how many patients")
+    from hms_ray import simulate  # slow to import, and who reads a folder needs it not
+
     simulate.simulate_hearts(out, patients, seed, progress)
 
 

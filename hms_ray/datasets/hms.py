@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from hms_ray import files, recordings, simulate
+from hms_ray import files, recordings
 from hms_ray.datasets import _cloned, _csv, _kaggle, _rates, _table
 from hms_ray.datasets import _folder as _folder_of
 from hms_ray.errors import ConfigError, DataError, without_secrets
@@ -165,6 +165,8 @@ def simulated(
     out: Path, patients: int, seed: int, progress: Callable[[int, int], None], recordings: int | None = None
 ) -> None:
     """Write simulated EEGs of so many patients, four of each unless it is said, into the folder `out`."""
+    from hms_ray import simulate  # scipy.signal takes a second to import, and who reads a folder needs it not
+
     simulate.simulate(out, 4 * patients if recordings is None else recordings, patients, seed, progress)
 
 
