@@ -118,7 +118,7 @@ def test_a_subject_without_any_recording_is_refused(folder: Path) -> None:
 def test_a_recording_that_is_no_sound_is_refused(folder: Path) -> None:
     path = _wav(folder, _load(folder))
     path.write_text("not a sound")
-    with pytest.raises(DataError, match=rf"{path.name}: not a readable sound file"):
+    with pytest.raises(DataError, match=rf"{path.name}: not a WAV file"):
         _load(folder)
 
 

@@ -57,3 +57,23 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, look: object) -> No
     (tmp_path / "a.wav").write_bytes(b"RIFF and nothing else")
     with pytest.raises(DataError, match=r"a\.wav: not a readable sound file"):
         look(tmp_path / "a.wav", HEART_SOUND)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfb\x90\x00" * 9000, b"ID3" + bytes(9000), b"fLaC" + bytes(90)],
+    ids=["empty", "mp3", "id3", "flac"],
+)
+def test_what_does_not_begin_as_a_wav_is_not_decoded(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(content)
+    for use in (_sound.read, _sound.steps):
+        with pytest.raises(DataError, match=r"a\.wav: not a WAV file: it begins with .*, not b'RIFF'"):
+            use(tmp_path / "a.wav", HEART_SOUND)
+
+
+@pytest.mark.parametrize("rate_hz", [1, 99, 2_000_000_000])
+def test_a_rate_that_no_sound_has_is_refused_before_anything_is_resampled(rate_hz: int, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(100), rate_hz)
+    for use in (_sound.read, _sound.steps):
+        with pytest.raises(DataError, match=rf"a\.wav: its header says {rate_hz} Hz; a sound has from 100 to"):
+            use(tmp_path / "a.wav", HEART_SOUND)
