@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 LISTED = 20  # faults of one message
+LONGEST = 1000  # characters of a fault: one that quotes a file's content is cut
 
 
 class HmsRayError(Exception):
@@ -53,7 +54,7 @@ def without_secrets(text: str) -> str:
 
 def raise_all(faults: Iterable[str], error: type[UserError], heading: str) -> None:
     """Raise one `error` that lists the faults under `heading`, the first of many; do nothing when there is none."""
-    faults = list(faults)
+    faults = [fault if len(fault) <= LONGEST else f"{fault[:LONGEST]} ..." for fault in faults]
     if len(faults) == 1:
         raise error(f"{heading}: {faults[0]}")
     if faults:

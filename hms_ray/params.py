@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from hms_ray import lookup
-from hms_ray.errors import ConfigError, raise_all
+from hms_ray.errors import ConfigError, raise_all, shown
 
 UNKNOWN = ": unknown key"
 SHOWN = 60  # characters of a value that a message repeats
@@ -102,6 +102,6 @@ def _fault(item: dict[str, Any], where: str) -> str:
         value = repr(item["input"])
         return f"{path}{UNKNOWN}" + (f" (value {value})" if len(value) <= SHOWN else "")
     if item["type"] == "dict_type":
-        return f"{path}: must be a mapping of keys to values, but got {item['input']!r}"
+        return f"{path}: must be a mapping of keys to values, but got {shown(item['input'])}"
     rule = item["msg"].removeprefix("Value error, ")
-    return f"{path}: {rule}" if rule.endswith("?") else f"{path}: {rule}, but got {item['input']!r}"
+    return f"{path}: {rule}" if rule.endswith("?") else f"{path}: {rule}, but got {shown(item['input'])}"

@@ -49,6 +49,12 @@ def test_of_many_faults_the_first_are_listed() -> None:
     assert listed == [*(f"  - fault {n}" for n in range(20)), "  - and 480 more"]
 
 
+def test_a_long_fault_is_cut() -> None:
+    with pytest.raises(ConfigError) as caught:
+        raise_all(["x" * 5000], ConfigError, "run")
+    assert str(caught.value) == f"run: {'x' * 1000} ..."
+
+
 def test_a_long_value_is_quoted_in_part() -> None:
     assert shown("ab") == "'ab'"
     assert shown("x" * 500) == f"'{'x' * 119} ..."
