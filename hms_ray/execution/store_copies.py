@@ -46,11 +46,16 @@ class StoreServer:
     """Sends the stores of its node: by a connection of its own, or as objects of Ray where that cannot be reached."""
 
     def __init__(self) -> None:
-        self.wire = wire.Server(get_node_ip_address())
+        host = get_node_ip_address()
+        try:
+            self.listens = wire.Server(host).address
+        except OSError as error:  # the node's address is not one of this machine's own, as behind a translation
+            log.warning("cannot listen on %s (%s); stores are sent as objects of Ray", host, error)
+            self.listens = wire.Address(host, 0, "")
 
     def address(self) -> wire.Address:
-        """Return where it listens."""
-        return self.wire.address
+        """Return where it listens; port 0: nowhere."""
+        return self.listens
 
     def sizes(self, store: Path) -> Mapping[str, int] | None:
         """Return the size of each file of a store; None where it is not whole."""
