@@ -47,6 +47,9 @@ class TrialSource(Protocol):
     def exhausted(self) -> bool:
         """Whether there will be none any more."""
 
+    def remaining(self) -> int:
+        """Return how many works are still to come, those that are under way included."""
+
     def handle(self, message: Message) -> None:
         """Write what a worker sent."""
 

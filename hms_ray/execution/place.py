@@ -1,6 +1,5 @@
 """Where folds are trained: in this process, or on a Ray cluster in Tune actors and Train worker groups."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -8,11 +7,11 @@ from typing import Protocol
 from hms_ray.crossval import Labels
 from hms_ray.errors import ConfigError
 from hms_ray.execution import loggers
+from hms_ray.execution.cluster import Cluster
 from hms_ray.execution.collector import TrialSource
 from hms_ray.execution.in_process import run_here
 from hms_ray.execution.packing import SMALLEST, Shares
-from hms_ray.execution.resources import Node, Request, Wanted, fitted, folds_at_once
-from hms_ray.execution.session import living_nodes
+from hms_ray.execution.resources import Request, Wanted
 from hms_ray.execution.train_group import run_group
 from hms_ray.execution.tune_trials import run_trials
 
@@ -20,9 +19,8 @@ from hms_ray.execution.tune_trials import run_trials
 class Place(Protocol):
     """Where the trials and the folds of one space are trained."""
 
-    @property
-    def trials_at_once(self) -> int:
-        """How many trials run side by side."""
+    def trials_at_once(self, wanted: int) -> int:
+        """Return how many trials can run side by side now, of so many that are left; nodes may come and go."""
 
     def gpus(self, shares: Shares) -> float | Shares:
         """Return what a trial takes of a GPU: a number, or by measurement."""
@@ -30,8 +28,8 @@ class Place(Protocol):
     def run_trials(self, source: TrialSource) -> None:
         """Run trials until the source has no more."""
 
-    def run_folds(self, source: TrialSource, folds: int, share: float) -> None:
-        """Run that many folds, each of which takes that share of a GPU."""
+    def run_folds(self, source: TrialSource, share: float) -> None:
+        """Run folds until the source has no more; each takes that share of a GPU."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Here:
     labels: Labels
     cpus: float
     fold_s: float | None = None
-    trials_at_once: int = 1
+    at_once: int = 1
 
     @classmethod
     def of(cls, wanted: Wanted, labels: Labels, fold_s: float | None) -> "Here":
@@ -53,13 +51,16 @@ class Here:
             )
         return cls(labels, wanted.cpus, fold_s)
 
+    def trials_at_once(self, wanted: int) -> int:
+        return self.at_once
+
     def gpus(self, shares: Shares) -> float:
         return 1.0
 
     def run_trials(self, source: TrialSource) -> None:
         run_here(source, self.labels, max(1, int(self.cpus)), self.fold_s)
 
-    def run_folds(self, source: TrialSource, folds: int, share: float) -> None:
+    def run_folds(self, source: TrialSource, share: float) -> None:
         run_here(source, self.labels, max(1, int(self.cpus)), self.fold_s)
 
 
@@ -71,7 +72,7 @@ class OnCluster:
     labels: Labels
     request: Request
     shared: bool
-    nodes: Sequence[Node]
+    cluster: Cluster
     logs: Path
     fold_s: float | None
     mlflow: str | None
@@ -81,35 +82,45 @@ class OnCluster:
     def of(
         cls,
         wanted: Wanted,
-        nodes: Sequence[Node],
+        cluster: Cluster,
         labels: Labels,
         logs: Path,
         fold_s: float | None,
         mlflow: str | None,
         wandb: str | None,
     ) -> "OnCluster":
-        """Return the place, or refuse what no node can do; errors as in `folds_at_once`."""
-        request = fitted(wanted, nodes)
-        folds_at_once(request, nodes)
+        """Return the place, or refuse what no node can do; errors as in `Cluster.fit`."""
+        request = cluster.fit(wanted)
         shared = wanted.gpus is None and request.gpus > 0 and request.workers_per_fold == 1
-        return cls(labels, request, shared, nodes, logs, fold_s, mlflow, wandb)
+        return cls(labels, request, shared, cluster, logs, fold_s, mlflow, wandb)
 
-    @property
-    def trials_at_once(self) -> int:
-        return folds_at_once(replace(self.request, gpus=SMALLEST) if self.shared else self.request, self.nodes)
+    def trials_at_once(self, wanted: int) -> int:
+        return self.cluster.folds(self._smallest(), wanted)
 
     def gpus(self, shares: Shares) -> float | Shares:
         return shares if self.shared else self.request.gpus
 
     def run_trials(self, source: TrialSource) -> None:
+        self.cluster.wait(self._smallest(), source.remaining(), source.exhausted)
         if self.request.workers_per_fold > 1:
-            run_group(source, self.labels, self.request, self.trials_at_once, self.logs, self.fold_s)
+            run_group(source, self.labels, self.request, self.cluster, self.logs, self.fold_s)
             return
         self.logs.mkdir(parents=True, exist_ok=True)
         callbacks = loggers.callbacks(self.mlflow, self.wandb, self.logs)
-        run_trials(source, self.labels, self.request, self.trials_at_once, self.logs, self.fold_s, callbacks)
+        run_trials(
+            source,
+            self.labels,
+            self.request,
+            lambda: self.trials_at_once(source.remaining()),
+            self.logs,
+            self.fold_s,
+            callbacks,
+        )
 
-    def run_folds(self, source: TrialSource, folds: int, share: float) -> None:
+    def run_folds(self, source: TrialSource, share: float) -> None:
         request = replace(self.request, gpus=share) if self.shared else self.request
-        replicas = min(folds, folds_at_once(request, living_nodes()))  # some may be gone since the search began
-        run_group(source, self.labels, request, replicas, self.logs, self.fold_s)
+        run_group(source, self.labels, request, self.cluster, self.logs, self.fold_s)
+
+    def _smallest(self) -> Request:
+        """Return what a trial takes when as many as possible share a GPU."""
+        return replace(self.request, gpus=SMALLEST) if self.shared else self.request

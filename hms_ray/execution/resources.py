@@ -40,6 +40,10 @@ class Request:
         """Return one worker's resources under the names that Ray Train takes; it refuses a GPU of size 0."""
         return {"CPU": self.cpus, "memory": self.memory_gb * GB} | ({"GPU": self.gpus} if self.gpus else {})
 
+    def bundles(self, folds: int) -> list[dict[str, float]]:
+        """Return what each worker of so many folds takes."""
+        return [self.for_train()] * (folds * self.workers_per_fold)
+
     def workers_on(self, node: Node) -> int:
         """Return how many workers one node holds; a worker spans neither two nodes nor two GPUs."""
         counts = [_times(node.get("CPU", 0), self.cpus), _times(node.get("memory", 0), self.memory_gb * GB)]
@@ -60,14 +64,19 @@ def fitted(wanted: Wanted, nodes: Sequence[Node]) -> Request:
     return Request(wanted.cpus, gpus, wanted.workers_per_fold, 1.0 if wanted.memory_gb is None else wanted.memory_gb)
 
 
+def count_folds(request: Request, nodes: Sequence[Node]) -> int:
+    """Return how many folds the nodes train at the same time; a fold's workers may be far apart."""
+    return sum(request.workers_on(node) for node in nodes) // request.workers_per_fold
+
+
 def folds_at_once(request: Request, nodes: Sequence[Node]) -> int:
-    """Return how many folds the cluster trains at the same time, at least one; a fold's workers may be far apart.
+    """Return the same, at least one.
 
     Raises:
         ConfigError: not even one fits.
     """
     counts = [request.workers_on(node) for node in nodes]
-    each = _amounts(request.cpus, request.gpus, request.memory_gb)
+    each = _each(request)
     if not sum(counts):
         raise ConfigError(f"resources: a worker needs {each}, but {_nearest(request, nodes)}")
     if sum(counts) < request.workers_per_fold:
@@ -75,7 +84,27 @@ def folds_at_once(request: Request, nodes: Sequence[Node]) -> int:
             f"resources: a fold needs {request.workers_per_fold} workers of {each} each, but only {sum(counts)} fit "
             f"the cluster: {' + '.join(map(str, counts))} on {len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}"
         )
-    return sum(counts) // request.workers_per_fold
+    return count_folds(request, nodes)
+
+
+def needing(request: Request) -> str:
+    """Say what a fold needs."""
+    if request.workers_per_fold == 1:
+        return f"a fold needs {_each(request)}"
+    return f"a fold needs {request.workers_per_fold} workers of {_each(request)} each"
+
+
+def having(nodes: Sequence[Node]) -> str:
+    """Say what the nodes have, alike ones together."""
+    if not nodes:
+        return "the cluster has no node"
+    amounts = [_amounts(node.get("CPU", 0), node.get("GPU", 0), node.get("memory", 0) / GB) for node in nodes]
+    kinds = [f"{amounts.count(amount)} x {amount}" for amount in dict.fromkeys(amounts)]
+    return f"the cluster has {'; '.join(kinds)}"
+
+
+def _each(request: Request) -> str:
+    return _amounts(request.cpus, request.gpus, request.memory_gb)
 
 
 def _times(have: float, need: float) -> int:

@@ -11,8 +11,9 @@ from ray._private import ray_constants
 from ray._private.utils import read_ray_address
 
 from hms_ray.errors import ConfigError
+from hms_ray.execution.autoscaler import Autoscaler
+from hms_ray.execution.cluster import Cluster, living_nodes
 from hms_ray.execution.device import VARIABLE, rehearsed
-from hms_ray.execution.resources import Node
 from hms_ray.execution.store_copies import open_directory
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ DRIVER_ENV = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C reaches the driver, which knows what is finished
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # the number of trials at once is bounded by who proposes them
 }
 ANSWER_S = 10
 LOCAL, AUTO = "local", "auto"  # as Ray takes them: a new one here, or the one that was started on this machine
@@ -27,8 +29,10 @@ TOKEN_LOG = "ray._private.authentication.authentication_token_setup"
 
 
 @contextmanager
-def session() -> Iterator[list[Node]]:
-    """Connect to the cluster that RAY_ADDRESS or this machine names, or start Ray here; yield what each node has.
+def session() -> Iterator[Cluster]:
+    """Connect to the cluster that RAY_ADDRESS or this machine names, or start Ray here; yield the cluster.
+
+    What was asked of its autoscaler is withdrawn at the end, however that comes.
 
     Ray that is started here listens on the loopback address alone. Nodes of a cluster get the stores that they miss.
 
@@ -49,19 +53,19 @@ def session() -> Iterator[list[Node]]:
             runtime_env={"env_vars": {VARIABLE: "cpu"}} if rehearsed() else None,
         )
     try:
-        directory = None
+        directory = autoscaler = None
         if address != LOCAL:
             _tell_what_is_open()
             directory = open_directory()  # which ends when nobody has its handle any more
-        yield living_nodes()
-        del directory
+            autoscaler = Autoscaler.of_cluster()
+        try:
+            yield Cluster(living_nodes, autoscaler)
+        finally:
+            del directory
+            if autoscaler is not None:
+                autoscaler.withdraw()
     finally:
         ray.shutdown()
-
-
-def living_nodes() -> list[Node]:
-    """Return what each node of the cluster has that is alive now."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _address() -> str:

@@ -7,6 +7,7 @@ each replica's first rank writes. `ray.train.report` is not used: it is a barrie
 configurations have different numbers of epochs.
 """
 
+import functools
 import logging
 import secrets
 import threading
@@ -26,46 +27,70 @@ from torch import distributed, nn
 
 from hms_ray.crossval import Labels
 from hms_ray.errors import ConfigError, SearchAborted
+from hms_ray.execution.cluster import Cluster
 from hms_ray.execution.collector import Collector, TrialSource
 from hms_ray.execution.device import rehearsed
 from hms_ray.execution.losses import Losses
 from hms_ray.execution.mailbox import Message, ReplicasLost, Wanted, Work, WorkDone
 from hms_ray.execution.resources import Request, folds_at_once
-from hms_ray.execution.session import living_nodes
 from hms_ray.execution.worker import RayLine, train_work
 from hms_ray.training.team import Replica, Team
 
 log = logging.getLogger(__name__)
 
-REGROUPINGS = 5  # of a group whose workers find no place any more
+REGROUPINGS = 5  # of a group whose workers find no place any more, without an end of work between
 RESTARTS = 24  # of a group; a fold whose worker is lost again and again ends sooner
 PATIENCE_S = 60  # how long a first rank waits before it shows the others that it lives
 
 
 def run_group(
-    source: TrialSource, labels: Labels, request: Request, replicas: int, logs: Path, fold_s: float | None = None
+    source: TrialSource, labels: Labels, request: Request, cluster: Cluster, logs: Path, fold_s: float | None = None
 ) -> None:
-    """Run work in one worker group of so many replicas until the source has no more.
+    """Run work in a worker group of as many replicas as the cluster holds until the source has no more.
+
+    A group cannot grow. When the nodes hold twice its replicas and there is work for them, its replicas get no more
+    work, and a larger group follows when they have ended what they had.
 
     Raises:
         SearchAborted: the group failed and went on failing after its restarts.
     """
-    desk = _Desk(source)
+    desk, lost = _Desk(source), 0
     with Collector(source, fold_s, desk.answer) as collector:
         desk.collector = collector
-        for _ in range(REGROUPINGS):
+        while desk.orphans or not source.exhausted():
+            left = source.remaining()
+            replicas = min(left, cluster.wait(request, left, source.exhausted))
+            if not replicas:  # interrupted while it waited for nodes
+                return
             trainer = _trainer(collector.mailbox, labels, request, replicas, logs)
             try:
-                return _beside(trainer.fit, lambda: (collector.check(), desk.retry()))
+                _beside(trainer.fit, functools.partial(_look_after, desk, cluster, request, replicas))
+                collector.flush()  # what has ended is known before another group is thought of
+                desk.closing = False
             except ray.train.ControllerError as error:  # its workers find no place any more
-                replicas = _still_fit(request, replicas, error)
+                lost = lost + 1 if source.remaining() == left else 1
+                if lost == REGROUPINGS:
+                    raise SearchAborted(
+                        f"the worker group found no place in {REGROUPINGS} attempts; the same command goes on"
+                    ) from error
                 collector.flush()  # what the old group said comes before what the new one asks
                 desk.regroup()
+                _check_room(request, cluster, error)
             except ray.train.TrainingFailedError as error:
                 raise SearchAborted(
                     f"the worker group failed {RESTARTS + 1} times, at last with {_last_line(error)}"
                 ) from error
-        raise SearchAborted(f"the worker group found no place in {REGROUPINGS} attempts; the same command goes on")
+
+
+def _look_after(desk: "_Desk", cluster: Cluster, request: Request, replicas: int) -> None:
+    """What is done now and then while a group trains."""
+    desk.collector.check()
+    left = desk.source.remaining()
+    fit = cluster.folds(request, left)
+    if not desk.closing and fit >= 2 * replicas and left >= 2 * replicas:
+        log.info("%d folds fit at once instead of %d: a larger worker group follows those in flight", fit, replicas)
+        desk.closing = True
+    desk.retry()
 
 
 def _trainer(mailbox: Any, labels: Labels, request: Request, replicas: int, logs: Path) -> TorchTrainer:
@@ -93,14 +118,15 @@ def _trainer(mailbox: Any, labels: Labels, request: Request, replicas: int, logs
     )
 
 
-def _still_fit(request: Request, replicas: int, error: Exception) -> int:
-    """Return how many replicas the nodes that are left can hold, or give up with the arithmetic."""
+def _check_room(request: Request, cluster: Cluster, error: Exception) -> None:
+    """Say how many replicas fit now, or give up with the arithmetic where nothing will bring nodes."""
     try:
-        fit = min(replicas, folds_at_once(request, living_nodes()))
+        fit = folds_at_once(request, cluster.nodes())
     except ConfigError as nothing:
+        if cluster.autoscaler is not None:
+            return
         raise SearchAborted(f"{nothing}; the same command goes on when there is room") from error
     log.warning("the worker group was lost (%s); %d folds at once from now on", _last_line(error), fit)
-    return fit
 
 
 def _backend(request: Request) -> str:
@@ -134,13 +160,17 @@ def _beside(call: Callable[[], object], meanwhile: Callable[[], object]) -> None
 
 @dataclass
 class _Desk:
-    """Gives each replica its work; one that was restarted gets what it had."""
+    """Gives each replica its work; one that was restarted gets what it had.
+
+    closing: another group follows, so there is no more work for this one
+    """
 
     source: TrialSource
     collector: Any = None
     given: dict[int, Work] = field(default_factory=dict)
     waiting: dict[int, str] = field(default_factory=dict)
     orphans: deque[Work] = field(default_factory=deque)
+    closing: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def answer(self, message: Message) -> None:
@@ -165,18 +195,24 @@ class _Desk:
             self.orphans.extend(self.given.values())
             self.given.clear()
             self.waiting.clear()
+            self.closing = False
 
     def retry(self) -> None:
         """Give work to those that wait for it, if there is any now."""
         with self.lock:
             for replica, question in sorted(self.waiting.items()):
-                work = self.given.get(replica) or (self.orphans.popleft() if self.orphans else self.source.next())
-                if work is None and not self.source.exhausted():
+                work = self.given.get(replica) or self._next()
+                if work is None and not self.closing and not self.source.exhausted():
                     continue
                 del self.waiting[replica]
                 if work is not None:
                     self.given[replica] = work
                 ray.get(self.collector.mailbox.give.remote(question, work))
+
+    def _next(self) -> Work | None:
+        if self.closing:
+            return None
+        return self.orphans.popleft() if self.orphans else self.source.next()
 
 
 def _work(config: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Trials in reused Tune actors: one trial trains its folds one after the other on a share of a device."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,20 +23,22 @@ def run_trials(
     source: TrialSource,
     labels: Labels,
     request: Request,
-    at_once: int,
+    at_once: Callable[[], int],
     logs: Path,
     fold_s: float | None = None,
     callbacks: Sequence[tune.Callback] = (),
 ) -> None:
-    """Run trials until the source has no more, at most `at_once` of them at a time; each names its share of a GPU."""
+    """Run trials until the source has no more, each names its share of a GPU.
+
+    at_once: returns how many may run at the same time; it is asked before each, since nodes come and go
+    """
     with Collector(source, fold_s) as collector:
         trainable = tune.with_parameters(_train_trial, labels=labels, mailbox=collector.mailbox)
         tuner = tune.Tuner(
             tune.with_resources(trainable, lambda config: replace(request, gpus=config["work"].gpus).for_tune()),
             tune_config=tune.TuneConfig(
-                search_alg=_Proposals(source, collector),
+                search_alg=_Proposals(source, collector, at_once),
                 num_samples=-1,
-                max_concurrent_trials=at_once,
                 reuse_actors=True,
                 trial_name_creator=trial_name,
                 trial_dirname_creator=trial_name,
@@ -70,16 +72,17 @@ def _train_trial(config: Mapping[str, Any], labels: Labels, mailbox: Any) -> Non
 class _Proposals(Searcher):
     """What Tune asks for a configuration; the answers come from the source."""
 
-    def __init__(self, source: TrialSource, collector: Collector) -> None:
+    def __init__(self, source: TrialSource, collector: Collector, at_once: Callable[[], int]) -> None:
         super().__init__()  # no metric: Tune would insist on one even from a trial that had nothing left to train
-        self.source, self.collector = source, collector
+        self.source, self.collector, self.at_once = source, collector, at_once
         self.works: dict[str, Work] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial, None to be asked again, or that there is no more."""
         work = None
         with self.collector.kept():
-            work = self.source.next()
+            if len(self.works) < self.at_once():
+                work = self.source.next()
         if work is None:
             return Searcher.FINISHED if self.source.exhausted() else None
         self.works[trial_id] = work

@@ -14,10 +14,10 @@ from optuna.trial import TrialState
 
 from hms_ray.config import RunConfig, parse_run
 from hms_ray.errors import SearchAborted
+from hms_ray.execution.cluster import Cluster
 from hms_ray.execution.packing import Shares
 from hms_ray.execution.place import Here, OnCluster, Place
 from hms_ray.execution.prepare_tasks import RayTasks
-from hms_ray.execution.resources import Node
 from hms_ray.execution.session import session
 from hms_ray.oof import optimism
 from hms_ray.search import disk
@@ -81,10 +81,11 @@ def _opened(
         nothing_left = folder.study.is_file() and all(done(study, space) for space in spaces)
         if not nothing_left:
             study.fetch(spaces)
-        with session() if not (in_process or nothing_left) else nullcontext() as nodes:
-            places = {space.name: _place(study, space, nodes, in_process) for space in spaces}
+        with session() if not (in_process or nothing_left) else nullcontext() as cluster:
+            places = {space.name: _place(study, space, cluster, in_process) for space in spaces}
             if not nothing_left:
-                needs = [disk.need(s, study.labels.task, places[s.name].trials_at_once, searched) for s in spaces]
+                at_once = {s.name: max(1, places[s.name].trials_at_once(s.budget.trials)) for s in spaces}
+                needs = [disk.need(s, study.labels.task, at_once[s.name], searched) for s in spaces]
                 disk.check(folder, list(zip(needs, [space.budget.disk_gb for space in spaces], strict=True)))
                 study.prepare(spaces, None if in_process else RayTasks())
             study.begin(spaces)
@@ -92,14 +93,14 @@ def _opened(
             yield study, places
 
 
-def _place(study: Study, space: Space, nodes: Sequence[Node] | None, in_process: bool) -> Place:
-    """Return where a space is trained; without nodes that is this process, also where nothing is left to train."""
+def _place(study: Study, space: Space, cluster: Cluster | None, in_process: bool) -> Place:
+    """Return where a space is trained; without a cluster that is this process, also where nothing is left to train."""
     minutes = space.budget.fold_minutes
     fold_s = None if minutes is None else 60 * minutes
-    if nodes is None:
+    if cluster is None:
         return Here.of(space.resources, study.labels, fold_s) if in_process else Here(study.labels, 1, fold_s)
     logs = (study.folder.root / "ray").absolute()  # Ray's own logs and TensorBoard files; nothing is read from there
-    return OnCluster.of(space.resources, nodes, study.labels, logs, fold_s, space.log.mlflow, space.log.wandb)
+    return OnCluster.of(space.resources, cluster, study.labels, logs, fold_s, space.log.mlflow, space.log.wandb)
 
 
 def _search_space(study: Study, space: Space, place: Place) -> list[str]:
@@ -162,10 +163,10 @@ def _train_all_folds(ledger: Ledger, runs: Mapping[str, RunConfig], place: Place
 def _run_finals(ledger: Ledger, runs: Mapping[str, RunConfig], place: Place, shares: Shares) -> Finals:
     """Run the folds that are missing, all with the share of a GPU that the largest of them needs."""
     finals = Finals(runs, ledger, max(map(shares.share, runs.values())), shares)
-    ledger.board.finalists(len(finals.left))
+    ledger.board.finalists(finals.remaining())
     with _interruptible(finals, ledger.board):
-        if finals.folds:
-            place.run_folds(finals, finals.folds, finals.share)
+        if finals.remaining():
+            place.run_folds(finals, finals.share)
     return finals
 
 

@@ -40,6 +40,10 @@ class Finals:
         """Whether nothing more will come: a fold in flight may be the last that tells an epoch."""
         return self.interrupted or not (self.folds or self.in_flight)
 
+    def remaining(self) -> int:
+        """Return how many folds are still to come, those that are under way included."""
+        return self.in_flight + (0 if self.interrupted else self.folds)
+
     def next(self) -> Work | None:
         """Return the next fold, or None when there is none now.
 

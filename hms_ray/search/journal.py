@@ -2,7 +2,8 @@
 
 One Optuna study a space. What is proposed depends on the seed and on the results of earlier trials, never on which of
 the trials running side by side ended first: two searches with one seed on machines of one size are the same, and so is
-one that was killed.
+one that was killed. Where nodes came while a search ran, each trial says how many ran at once when it was proposed, and
+how many trials' results were known then.
 """
 
 import fcntl
@@ -24,6 +25,8 @@ from hms_ray.search.records import check_recorded, trial_id
 from hms_ray.search.samplers import Fault, Proposer, faultless
 from hms_ray.search.space import Space
 from hms_ray.study_folder import StudyFolder
+
+KNOWN, CONCURRENCY = "known", "concurrency"  # of a trial, when it was proposed
 
 
 @contextmanager
@@ -108,14 +111,26 @@ class Journal:
         older = self.trials()[: max(0, number - behind)]
         return older if all(trial.state.is_finished() for trial in older) else None
 
-    def propose(self, behind: int, fault: Fault = faultless) -> tuple[int, dict[str, Any]] | None:
+    def known(self, number: int) -> int | None:
+        """Return how many of the first trials a trial was proposed from, None where that was not recorded."""
+        return self.trial(number).user_attrs.get(KNOWN)
+
+    def concurrency(self) -> int:
+        """Return the largest number of trials at once under which one was proposed, 0 where none was recorded."""
+        return max((trial.user_attrs.get(CONCURRENCY, 0) for trial in self.trials()), default=0)
+
+    def propose(
+        self, behind: int, fault: Fault = faultless, concurrency: int | None = None
+    ) -> tuple[int, dict[str, Any]] | None:
         """Begin a new trial and return its number and run; the first ones are the base run and the warm start.
 
         The sampler sees the results of all trials but the newest `behind`; of those it sees the parameters alone, as
         of trials still running. A stopped trial counts at its estimate, a failed one not at all. None: one of the
         older is still running, ask again later.
 
+        What was known stays known: where `behind` has grown, a trial still sees what the one before it saw.
         fault: says why a run cannot be trained; another one is proposed in its place, and the trial notes it
+        concurrency: how many trials run at once; it is recorded, with the number of trials whose results were seen
 
         Raises:
             SearchAborted: too many proposals in a row cannot be trained.
@@ -123,11 +138,15 @@ class Journal:
         with self.lock:
             trials = self.trials()
             number = len(trials)
-            older = self.view(number, behind)
+            known = max(0, number - behind, (self.known(number - 1) or 0) if trials else 0)
+            older = self.view(number, number - known)
             if older is None:
                 return None
             start = self.starts[number] if number < len(self.starts) else None
-            trial, run = self.proposer.propose(trials, len(older), start, fault)
+            trial, run = self.proposer.propose(trials, known, start, fault)
+            trial.set_user_attr(KNOWN, known)
+            if concurrency is not None:
+                trial.set_user_attr(CONCURRENCY, concurrency)
             self.study.add_trial(trial)
             return number, run
 

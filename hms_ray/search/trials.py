@@ -4,7 +4,7 @@ import math
 import re
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,15 +37,27 @@ class Trials:
     What a trial is proposed from and judged against are the trials that had ended `behind` numbers before it. So no
     decision depends on which of the trials running side by side ends first, nor on when a search was killed.
 
+    `behind` goes by the most trials that ever ran at once in the study. A node that joins lets it grow; one that is
+    lost changes nothing, since its trials are to be those of an undisturbed search. Each trial keeps what it was
+    proposed under, in the journal.
+
+    at_once: returns how many trials can run side by side now, of so many that are left
+
     shares: what a trial takes of a GPU by measurement; None: gpus
     """
 
     def __init__(
-        self, study: Study, journal: Journal, ledger: Ledger, referee: Referee, at_once: int, gpus: float | Shares
+        self,
+        study: Study,
+        journal: Journal,
+        ledger: Ledger,
+        referee: Referee,
+        at_once: Callable[[int], int],
+        gpus: float | Shares,
     ) -> None:
         self.study, self.journal, self.ledger, self.referee, self.gpus = study, journal, ledger, referee, gpus
         self.folds, self.budget = referee.folds, journal.space.budget
-        self.behind = at_once + at_once // 2 if at_once > 1 else 0  # fewer learn sooner, more wait less for each other
+        self.at_once, self.concurrency = at_once, journal.concurrency()
         self.waiting = deque(journal.unfinished())
         self.numbers: dict[str, int] = {}
         self.runs: dict[str, RunConfig] = {}
@@ -67,6 +79,17 @@ class Trials:
         """Whether nothing more will come."""
         return self.interrupted or (not self.waiting and len(self.journal.trials()) >= self.budget.trials)
 
+    def remaining(self) -> int:
+        """Return how many trials have not ended, those included that are not proposed yet."""
+        states = [trial.state.is_finished() for trial in self.journal.trials()]
+        return max(len(states), self.budget.trials) - sum(states)
+
+    @property
+    def behind(self) -> int:
+        """How many of the newest trials a proposal knows nothing of: fewer learn sooner, more wait less for each
+        other."""
+        return self.concurrency + self.concurrency // 2 if self.concurrency > 1 else 0
+
     def next(self) -> Work | None:
         """Return the next trial, or None; proposals that cannot be trained are replaced by others.
 
@@ -78,7 +101,7 @@ class Trials:
                 proposal = self.waiting.popleft() if self.waiting else self._propose()
                 if proposal is None:
                     return None
-                if self.journal.view(proposal[0], self.behind) is None:
+                if self._view(proposal[0]) is None:
                     self.waiting.appendleft(proposal)
                     return None
                 work = self._work(*proposal)
@@ -119,19 +142,35 @@ class Trials:
 
     def kept(self, number: int) -> list[str]:
         """Return the trials that this one may know of and that were not stopped."""
-        view = self.journal.view(number, self.behind)
+        view = self._view(number)
         assert view is not None, "a trial begins when those that it may know of have ended"
         return [self.journal.trial_id(t.number) for t in view if t.state == TrialState.COMPLETE]
 
     def _propose(self) -> tuple[int, dict[str, Any]] | None:
-        """Propose a trial, and show each rule once by which another proposal was replaced."""
-        proposal = self.journal.propose(self.behind, self.study.fault)
+        """Propose a trial, under the concurrency of now if that has grown.
+
+        Each rule by which another proposal was replaced is shown once.
+        """
+        now = self.at_once(self.remaining())
+        if now > self.concurrency:
+            number = len(self.journal.trials())
+            if self.concurrency and number:
+                self.ledger.board.note(
+                    f"{now} trials at once instead of {self.concurrency}, from {self.journal.trial_id(number)} on"
+                )
+            self.concurrency = now
+        proposal = self.journal.propose(self.behind, self.study.fault, self.concurrency)
         if proposal is not None:
             replaced = self.journal.trial(proposal[0]).user_attrs.get("replaced", {})
             for cause in (cause for cause in replaced if cause not in self.shown_faults):
                 self.shown_faults.add(cause)
                 self.ledger.board.note(f"an invalid configuration was replaced, as others like it will be: {cause}")
         return proposal
+
+    def _view(self, number: int) -> list[FrozenTrial] | None:
+        """Return the trials that one may know of, None while one of them is still running."""
+        known = self.journal.known(number)
+        return self.journal.view(number, self.behind if known is None else number - known)
 
     def _work(self, number: int, content: dict) -> Work | None:
         """Return what is left to train of a trial; None when that is nothing, after recording how it ended."""

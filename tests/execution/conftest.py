@@ -100,15 +100,19 @@ class Script:
     """A source of given works; remembers what it was told."""
 
     def __init__(self, works: Sequence[Work]) -> None:
-        self.left, self.said, self.over = deque(works), [], []
+        self.left, self.said, self.over, self.given = deque(works), [], [], 0
         self.lock = threading.Lock()
 
     def next(self) -> Work | None:
         with self.lock:
+            self.given += bool(self.left)
             return self.left.popleft() if self.left else None
 
     def exhausted(self) -> bool:
         return not self.left
+
+    def remaining(self) -> int:
+        return len(self.left) + self.given - len(self.over)
 
     def handle(self, message: Message) -> None:
         self.said.append(message)
@@ -145,7 +149,7 @@ def work() -> Callable[..., Work]:
     """The function that makes one trial: work("a", {"seconds": 1}, {}, gpus=0.5) has two folds."""
 
     def make(trial: str, *folds: dict, gpus: float = 0.0) -> Work:
-        jobs = [FoldJob(trial, does, fold, Path(), Path(f"{fold}.pt")) for fold, does in enumerate(folds)]
+        jobs = [FoldJob(trial, does, fold, (), Path(f"{fold}.pt")) for fold, does in enumerate(folds)]
         return Work(trial, tuple(jobs), gpus)
 
     return make

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hms_ray.errors import SearchAborted
+from hms_ray.execution.cluster import Cluster
 from hms_ray.execution.mailbox import EpochDone, FoldDone, StorageFailed
 from hms_ray.execution.resources import Request
 from hms_ray.execution.train_group import run_group
@@ -17,12 +18,22 @@ HANGS, DIES, FILLS = {"seconds": 600}, {"does": "die"}, {"does": "fill the disk"
 FOLD_S = 3.0
 TOO_LONG = "the fold had not ended after 0.05 minutes (budget.fold_minutes)"
 LOST = "its worker was lost 3 times"
-EITHER = pytest.mark.parametrize("run", [run_trials, run_group])
 
 
-@pytest.mark.parametrize(
-    ("run", "failing"), [(run_trials, {"hangs": HANGS, "dies": DIES}), (run_group, {"hangs": HANGS})]
-)
+def in_group(source, labels, request, at_once, logs, fold_s=None) -> None:
+    """Run a worker group on a cluster that holds so many folds."""
+    run_group(source, labels, request, Cluster(lambda: [{"CPU": at_once, "memory": 1e12}]), logs, fold_s)
+
+
+def in_tune(source, labels, request, at_once, logs, fold_s=None) -> None:
+    """Run so many trials at once."""
+    run_trials(source, labels, request, lambda: at_once, logs, fold_s)
+
+
+EITHER = pytest.mark.parametrize("run", [in_tune, in_group])
+
+
+@pytest.mark.parametrize(("run", "failing"), [(in_tune, {"hangs": HANGS, "dies": DIES}), (in_group, {"hangs": HANGS})])
 def test_folds_that_cannot_be_trained_fail_alone(cluster, script, work, labels, tmp_path, run, failing) -> None:
     """In Tune's actors and in a group: a fold hangs, or kills its worker each time; folds before and beside it end."""
     source = script([*(work(name, {}, fold, {}) for name, fold in failing.items()), work("well", {}, {})])
@@ -54,7 +65,7 @@ def test_a_trial_whose_reused_worker_dies_before_it_begins_may_come_again(
 
     source.next, source.ended = next_after_a_kill, ended
     while source.left:
-        run_trials(source, labels, ON_CPU, 1, tmp_path)
+        in_tune(source, labels, ON_CPU, 1, tmp_path)
     assert source.over == ["first", "second", "second"]
     assert [row["trial"] for row in source.rows()] == ["first", "second"]
 
@@ -88,5 +99,5 @@ def test_what_the_source_raises_at_the_end_of_a_trial_reaches_the_caller(
 
     source.ended = ended
     with pytest.raises(SearchAborted, match="3 trials in a row"):
-        run_trials(source, labels, ON_CPU, 1, tmp_path)
+        in_tune(source, labels, ON_CPU, 1, tmp_path)
     assert source.left, "it ended at once"

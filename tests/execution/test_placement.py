@@ -4,8 +4,8 @@ import itertools
 import os
 
 import pytest
-import ray
 
+from hms_ray.execution.cluster import Cluster, living_nodes
 from hms_ray.execution.place import OnCluster
 from hms_ray.execution.resources import Request
 from hms_ray.execution.train_group import run_group
@@ -29,7 +29,7 @@ def test_trials_share_gpus(cluster, script, work, labels, tmp_path, at_once) -> 
     """At every number of trials at once, also more than fit: then some wait for a GPU that smaller ones share."""
     shares = {f"trial-{n}": (1.0, 0.5, 1.0, 0.25)[n % at_once % 4] for n in range(at_once + 1)}
     source = script([work(trial, {"seconds": 0.5}, {}, gpus=share) for trial, share in shares.items()])
-    run_trials(source, labels, Request(cpus=1, gpus=1), at_once, tmp_path)
+    run_trials(source, labels, Request(cpus=1, gpus=1), lambda: at_once, tmp_path)
     rows = source.rows()
     assert sorted(source.over) == sorted(shares) and len(rows) == 2 * len(shares)
     assert {row["trial"]: row["share"] for row in rows} == shares
@@ -39,7 +39,7 @@ def test_trials_share_gpus(cluster, script, work, labels, tmp_path, at_once) -> 
 def test_two_replicas_of_two_workers_have_two_gpus_each(cluster, script, work, labels, tmp_path) -> None:
     """Six folds of three trials in one worker group; `team`: the mean over a fold's workers of who has which GPU."""
     source = script([work(f"trial-{n}", {"seconds": 0.5}, {"seconds": 0.5}, gpus=1.0) for n in range(3)])
-    run_group(source, labels, Request(cpus=1, gpus=1, workers_per_fold=2), 2, tmp_path)
+    run_group(source, labels, Request(cpus=1, gpus=1, workers_per_fold=2), Cluster(living_nodes), tmp_path)
     rows = source.rows()
     assert sorted(source.over) == ["trial-0", "trial-1", "trial-2"] and len(rows) == 6
     teams = {tuple(row["team"]) for row in rows}
@@ -50,10 +50,26 @@ def test_two_replicas_of_two_workers_have_two_gpus_each(cluster, script, work, l
 
 def test_trials_whose_folds_have_two_workers_run_in_a_group(cluster, script, work, labels, tmp_path) -> None:
     """What a space with `workers_per_fold: 2` gets on four GPUs: two trials at once, two GPUs a fold."""
-    nodes = [node["Resources"] for node in ray.nodes()]
-    place = OnCluster.of(Resources(workers_per_fold=2), nodes, labels, tmp_path, None, None, None)
-    assert place.trials_at_once == 2
+    place = OnCluster.of(Resources(workers_per_fold=2), Cluster(living_nodes), labels, tmp_path, None, None, None)
+    assert place.trials_at_once(9) == 2
     source = script([work(f"trial-{n}", {}, gpus=1.0) for n in range(3)])
     place.run_trials(source)
     assert sorted(source.over) == ["trial-0", "trial-1", "trial-2"]
     assert all(sorted(row["team"]) == [0, 0, 0.5, 0.5] for row in source.rows())
+
+
+def test_a_larger_group_follows_when_nodes_have_joined(cluster, script, work, labels, tmp_path) -> None:
+    """One replica begins; when room for four is seen it ends what it has, and four go on; nothing is trained twice."""
+    source = script([work(f"trial-{n}", {"seconds": 1}, gpus=1.0) for n in range(7)])
+    nodes = [{"CPU": 1, "GPU": 1, "memory": 1e10}]
+    handle = source.handle
+
+    def joined(message) -> None:
+        handle(message)
+        nodes[0] = {"CPU": 4, "GPU": 4, "memory": 1e10}
+
+    source.handle = joined
+    run_group(source, labels, Request(cpus=1, gpus=1), Cluster(lambda: list(nodes)), tmp_path)
+    assert sorted(source.over) == [f"trial-{n}" for n in range(7)]
+    rows = source.rows()
+    assert len(rows) == 7 and len({row["device"] for row in rows}) > 1

@@ -32,6 +32,7 @@ def ray(monkeypatch):
     calls = {}
     monkeypatch.setattr(module.ray, "init", lambda **options: calls.update(init=options))
     monkeypatch.setattr(module.ray, "nodes", lambda: NODES)
+    monkeypatch.setattr(module.Autoscaler, "of_cluster", lambda: None)
     monkeypatch.setattr(module, "open_directory", lambda: calls.update(directory=True))
     monkeypatch.setattr(module, "_tell_what_is_open", lambda: calls.update(told=True))
     monkeypatch.setattr(module, "read_ray_address", lambda: None)
@@ -43,8 +44,8 @@ def ray(monkeypatch):
 
 
 def test_a_session_yields_what_each_living_node_has(ray):
-    with session() as nodes:
-        assert nodes == [NODES[0]["Resources"], NODES[2]["Resources"]]
+    with session() as cluster:
+        assert cluster.nodes() == [NODES[0]["Resources"], NODES[2]["Resources"]]
         assert "shutdown" not in ray
     assert ray["shutdown"]
 
@@ -53,6 +54,18 @@ def test_ray_is_left_whatever_happens(ray):
     with pytest.raises(KeyboardInterrupt), session():
         raise KeyboardInterrupt
     assert ray["shutdown"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ConfigError])
+def test_what_was_asked_of_the_autoscaler_is_withdrawn_whatever_happens(ray, monkeypatch, error):
+    said = []
+    os.environ["RAY_ADDRESS"] = "auto"
+    autoscaler = SimpleNamespace(withdraw=lambda: said.append("shutdown" in ray))
+    monkeypatch.setattr(module.Autoscaler, "of_cluster", lambda: autoscaler)
+    with pytest.raises(error), session() as cluster:
+        assert cluster.autoscaler is autoscaler
+        raise error
+    assert said == [False], "once, and before Ray is left"
 
 
 def test_what_the_user_has_set_for_the_driver_stays(ray):

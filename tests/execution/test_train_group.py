@@ -76,3 +76,23 @@ def test_only_those_who_lost_a_worker_are_counted(office):
     ask(office, (0, "q"), (1, "r"), (2, "s"))
     office.desk.answer(ReplicasLost(frozenset({1})))
     assert office.spared == ["a", "c"]
+
+
+def test_a_group_that_is_to_be_followed_by_a_larger_one_gets_no_more_work(office):
+    ask(office, (0, "q"))
+    office.desk.closing = True
+    office.desk.answer(WorkDone(0))
+    assert ask(office, (0, "r"))["r"] is None, "though there is work left, for the next group"
+    office.desk.closing = False
+    assert ask(office, (0, "s"), (1, "t")) == {"q": "a", "r": None, "s": "b", "t": "c"}
+
+
+@pytest.mark.parametrize(
+    ("fit", "left", "closing"), [(1, 9, False), (2, 9, False), (3, 9, False), (4, 9, True), (4, 3, False)]
+)
+def test_a_group_closes_when_twice_its_replicas_fit_and_have_work(office, fit, left, closing):
+    office.desk.source.remaining = lambda: left
+    office.desk.collector.check = lambda: None
+    cluster = SimpleNamespace(folds=lambda request, wanted: fit)
+    train_group._look_after(office.desk, cluster, None, replicas=2)
+    assert office.desk.closing == closing

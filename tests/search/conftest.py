@@ -67,7 +67,7 @@ from hms_ray.cli import console
 from hms_ray.execution.place import Here
 from hms_ray.search import driver
 
-driver.Here.of = lambda wanted, labels, fold_s: Here(labels, wanted.cpus, fold_s, trials_at_once=3)
+driver.Here.of = lambda wanted, labels, fold_s: Here(labels, wanted.cpus, fold_s, at_once=3)
 console()
 """
 

@@ -168,7 +168,7 @@ def test_a_value_that_is_not_the_score_stands_beside_it(tmp_path):
     assert table["value"].tolist()[0] == -0.02 and table["score"].tolist()[0] == 0.4
     assert table["seconds"].tolist() == [9.0, 4.0]
     assert table.loc[1, ["value", "score", "estimate", "fidelity"]].isna().all()
-    assert journal.trial(0).user_attrs == {"seconds": 9.0, "score": 0.4, "gain": 0.02}
+    assert journal.trial(0).user_attrs == {"known": 0, "seconds": 9.0, "score": 0.4, "gain": 0.02}
 
 
 def test_a_trial_is_judged_by_those_that_ended_long_enough_before_it(tmp_path):
@@ -199,7 +199,7 @@ def test_a_value_that_is_nan_is_refused_and_leaves_the_trial_as_it_was(tmp_path)
     journal.propose(8)
     with pytest.raises(ValueError, match="not acceptable"):
         journal.complete(0, math.nan, 1.0)
-    assert journal.trial(0).user_attrs == {}
+    assert journal.trial(0).user_attrs == {"known": 0}
     journal.fail(0, "its score is nan")
 
 
@@ -391,3 +391,14 @@ def test_a_study_that_was_killed_before_its_first_record_goes_on(tmp_path):
         folder.journal.write_bytes(begun)
         assert len(trials_table(folder)) == 0
         assert Journal(folder, a_space()).propose(0)[0] == 0
+
+
+def test_what_was_known_stays_known_when_more_trials_run_at_once(tmp_path):
+    """A node joins after the third trial: the next ones see what that one saw, until they are far enough ahead."""
+    journal = Journal(StudyFolder(tmp_path), a_space())
+    for number in range(9):
+        journal.propose(0 if number < 3 else 4, concurrency=1 if number < 3 else 3)
+        journal.complete(number, 0.1, 1.0)
+    again = Journal(StudyFolder(tmp_path), a_space())
+    assert [again.known(number) for number in range(9)] == [0, 1, 2, 2, 2, 2, 2, 3, 4]
+    assert again.concurrency() == 3

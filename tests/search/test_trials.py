@@ -40,7 +40,9 @@ def space(toy):
 def source(toy, space, at_once=1, gpus=0.0):
     """What the driver makes of a study, anew as after a restart."""
     ledger = Ledger(toy.study, FOLDS, Board("test", trials=0, trial_folds=0), space.budget.disk_gb)
-    return Trials(toy.study, Journal(toy.folder, space), ledger, Referee(space.race, ledger, FOLDS), at_once, gpus)
+    return Trials(
+        toy.study, Journal(toy.folder, space), ledger, Referee(space.race, ledger, FOLDS), lambda wanted: at_once, gpus
+    )
 
 
 def train_all(toy, space, fold_s=None, **options):
@@ -310,3 +312,39 @@ def test_a_proposal_that_leaves_nothing_to_train_on_is_replaced(toy, space):
     assert all(work.jobs[0].run["stages"][1]["min_votes"] < 99 for work in works)
     replaced = [cause for trial in trials.journal.trials() for cause in trial.user_attrs.get("replaced", {})]
     assert replaced and all("a stage with min_votes 99" in cause for cause in replaced)
+
+
+def test_a_node_that_joins_lets_more_trials_run_and_the_journal_says_so(toy, space):
+    """One trial at a time, from the fifth on three; one that is lost later changes nothing."""
+    space = replace(space, budget=Budget(trials=9, trial_folds=1))
+    asked, trials = [], source(toy, space)
+    at_once = [1, 1, 1, 1, 3, 3, 2, 2, 2]
+    trials.at_once = lambda wanted: asked.append(wanted) or at_once[len(trials.journal.trials())]
+    run_here(trials, toy.study.labels, threads=1)
+    attrs = [trial.user_attrs for trial in trials.journal.trials()]
+    assert [a["concurrency"] for a in attrs] == [1, 1, 1, 1, 3, 3, 3, 3, 3]
+    assert [a["known"] for a in attrs] == [0, 1, 2, 3, 3, 3, 3, 3, 4], "what was known stays known"
+    assert asked == list(range(9, 0, -1)), "as many as are left could run at once"
+
+
+def test_a_search_goes_on_under_the_concurrency_that_it_had(toy, space, tmp_path):
+    """Begun with three trials at once, killed, and taken up where one has room: no trial differs, none is repeated."""
+    space = replace(space, budget=Budget(trials=9, trial_folds=1))
+    other = toy.open(StudyFolder(tmp_path / "undisturbed"), [space], toy.root)
+    undisturbed = train_all(SimpleNamespace(study=other, folder=other.folder), space, at_once=3)
+    killed = source(toy, space, at_once=3)
+    ended, end = [], killed.ended
+
+    def dying(work):
+        if len(ended) == 5:
+            raise KeyboardInterrupt
+        ended.append(work.trial)
+        end(work)
+
+    killed.ended = dying
+    with pytest.raises(KeyboardInterrupt):
+        run_here(killed, toy.study.labels, threads=1)
+    written = {path: path.stat().st_mtime_ns for path in toy.folder.root.glob("trials/race-*/folds/*/oof.parquet")}
+    again = train_all(toy, space, at_once=1)
+    assert outcome(again) == outcome(undisturbed)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
