@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from hms_ray import lookup
 from hms_ray.epoch_choice import Candidates, Rule
-from hms_ray.errors import ConfigError, raise_all
+from hms_ray.errors import ConfigError, raise_all, shown
 from hms_ray.params import Params, faults, with_hints
 from hms_ray.params import places as places_of
 from hms_ray.seeds import MAX_SEED
@@ -177,7 +177,7 @@ def _places_of_component(kind: str, section: Any, where: str) -> list[str]:
 
 def _try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
     if not isinstance(content, Mapping):
-        return None, [f"it must be a mapping with data, feature, model and stages, but is {content!r}"]
+        return None, [f"it must be a mapping with data, feature, model and stages, but is {shown(content)}"]
     try:
         sections = Sections.model_validate(dict(content))
     except ValidationError as error:

@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 from hms_ray import lookup
+from hms_ray.errors import shown
 
 
 def get(content: Any, path: str) -> Any:
@@ -43,4 +44,4 @@ def _key(content: Any, key: str, new: bool = False) -> Any:
         raise KeyError(f"no {key!r} in {list(content)}{lookup.hint(key, content)}")
     if isinstance(content, list):
         raise KeyError(f"no {key!r} in a list of {len(content)}, numbered from 0")
-    raise KeyError(f"no {key!r} in {content!r}")
+    raise KeyError(f"no {key!r} in {shown(content)}")

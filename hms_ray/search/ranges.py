@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 
 from hms_ray import lookup
+from hms_ray.errors import shown
 
 FORMS = {
     "uniform": "[low, high]",
@@ -114,7 +115,7 @@ def parse_range(path: str, content: Any) -> tuple[Range | None, list[str]]:
     if not isinstance(path, str):
         return None, [f"search.{path}: must be a dotted path of the run, but is {path!r}"]
     if not isinstance(content, Mapping):
-        return None, [f"search.{path}: must be a mapping such as {{uniform: [0, 1]}}, but got {content!r}"]
+        return None, [f"search.{path}: must be a mapping such as {{uniform: [0, 1]}}, but got {shown(content)}"]
     forms = [key for key in content if key in FORMS]
     strange = [key for key in content if key not in FORMS and key != "when"]
     if len(forms) != 1 or strange:
@@ -141,21 +142,24 @@ def _make(path: str, when: dict[str, tuple[Any, ...]], form: str, values: list[A
 
 def _range_fault(form: str, values: Any) -> str | None:
     if not isinstance(values, list) or not values:
-        return f"{form} must be {FORMS[form]}, but got {values!r}"
+        return f"{form} must be {FORMS[form]}, but got {shown(values)}"
     if form == "choice":
-        return None if len({_scalar(v) for v in values}) == len(values) else f"choice names a value twice: {values!r}"
+        return (
+            None if len({_scalar(v) for v in values}) == len(values) else f"choice names a value twice: {shown(values)}"
+        )
     if len(values) != 2 or not all(map(_is_whole if form == "int" else _is_number, values)):
-        return f"{form} must be {FORMS[form]} of {'whole numbers' if form == 'int' else 'numbers'}, but got {values!r}"
+        numbers = "whole numbers" if form == "int" else "numbers"
+        return f"{form} must be {FORMS[form]} of {numbers}, but got {shown(values)}"
     if not all(map(math.isfinite, values)):
-        return f"{form}: both ends must be finite, but got {values!r}"
+        return f"{form}: both ends must be finite, but got {shown(values)}"
     if not values[0] < values[1]:
-        return f"{form}: the low end must be below the high end, but got {values!r}"
+        return f"{form}: the low end must be below the high end, but got {shown(values)}"
     return "log_uniform: the low end must be above 0" if form == "log_uniform" and values[0] <= 0 else None
 
 
 def _parse_when(path: str, when: Any) -> tuple[dict[str, tuple[Any, ...]], str | None]:
     if not isinstance(when, Mapping) or not all(isinstance(key, str) for key in when):
-        return {}, f"when must be a mapping of path to value or values, but got {when!r}"
+        return {}, f"when must be a mapping of path to value or values, but got {shown(when)}"
     return {key: tuple(value) if isinstance(value, list) else (value,) for key, value in when.items()}, None
 
 

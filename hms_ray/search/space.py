@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from hms_ray import lookup
 from hms_ray.config import KINDS, RunConfig, Sections, parse_run, places, try_run
-from hms_ray.errors import ConfigError, raise_all, without_secrets
+from hms_ray.errors import ConfigError, raise_all, shown, without_secrets
 from hms_ray.params import UNKNOWN, faults, with_hints
 from hms_ray.params import places as places_of
 from hms_ray.plain_yaml import load_yaml, parse_value
@@ -175,7 +175,7 @@ def _load_union(name: str, content: dict[str, Any], overrides: tuple[str, ...]) 
     _override_all(content, own)
     names = content["spaces"]
     if not isinstance(names, list) or not names or not all(isinstance(item, str) for item in names):
-        raise ConfigError(f"space {name}: spaces must be a list of names, but is {names!r}")
+        raise ConfigError(f"space {name}: spaces must be a list of names, but is {shown(names)}")
     members, others = [find(item).stem for item in names], [override for override in overrides if override not in own]
     _refuse_settings(others, members)
     _refuse_misspelled(others, members)
@@ -244,7 +244,7 @@ def parse(name: str, content: Mapping[str, Any]) -> Space:
     ]
     sections = {key: content.get(key) or {} for key in ("search", "smoke", *SETTINGS)}
     strange = [key for key, section in sections.items() if not isinstance(section, Mapping | _short(key))]
-    found += [f"{key}: must be a mapping, but is {sections.pop(key)!r}" for key in strange]
+    found += [f"{key}: must be a mapping, but is {shown(sections.pop(key))}" for key in strange]
     base = _whole(content["base"])
     search, smoke = dict(sections.pop("search", {})), dict(sections.pop("smoke", {}))
     ranges, range_faults = parse_ranges(search, base)
@@ -331,7 +331,7 @@ def _override(content: dict[str, Any], override: str) -> None:
     """Apply one `key=value`; what it sets is searched no longer."""
     key, sign, text = override.partition("=")
     if not sign or not key:
-        raise ConfigError(f"--set {override!r}: must be key=value, e.g. stages.0.epochs=2")
+        raise ConfigError(f"--set {shown(override)}: must be key=value, e.g. stages.0.epochs=2")
     if "base" in content:
         _check_key(content, key, text)
     section, _, rest = key.partition(".")

@@ -3,6 +3,7 @@
 import copy
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -319,8 +320,8 @@ CSV_FAULTS: tuple[Callable[[bytes, Random], bytes], ...] = (
 def spoil_file(path: Path, rng: Random) -> None:
     """Spoil a file as a file system, a copy or an archive may."""
     if path.suffix == ".parquet" and rng.random() < 0.6:
-        table = rng.choice(PARQUET_FAULTS)(pq.read_table(path), rng)
-        pq.write_table(table, path)
+        with suppress(pa.ArrowException, OSError):  # it may be spoilt so far that it is no parquet
+            pq.write_table(rng.choice(PARQUET_FAULTS)(pq.read_table(path), rng), path)
         return
     fault, content = rng.randrange(9), path.read_bytes()
     path.unlink()
