@@ -327,6 +327,7 @@ def test_how_a_run_ends_is_its_exit_status(monkeypatch, capsys, error, code, sai
         raise error
 
     monkeypatch.setattr("hms_ray.search.driver.train", fail)
+    Path("d").mkdir()
     assert main(["train", "--space", "toy", "--data", "d"]) == code
     assert capsys.readouterr().err == f"hms-ray train: loading ...\n{said}\n"
 
@@ -337,6 +338,7 @@ def test_our_own_bugs_keep_their_traceback(monkeypatch, error):
         raise error
 
     monkeypatch.setattr("hms_ray.search.driver.train", fail)
+    Path("d").mkdir()
     with pytest.raises(type(error)):
         main(["train", "--space", "toy", "--data", "d"])
 

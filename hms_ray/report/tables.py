@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hms_ray import files, tasks
-from hms_ray.errors import ConfigError
+from hms_ray.errors import ConfigError, DataError
 from hms_ray.oof import OofTable, optimism
 from hms_ray.plain_yaml import load_yaml
 from hms_ray.store.quality import MEASURES
@@ -301,7 +301,12 @@ def _read_finalist(folder: StudyFolder, study: Study, trial: str) -> Scored:
 
 def _config_of(folder: StudyFolder, study: Study, trial: str, space: str) -> dict[str, Any]:
     config = folder.trial(trial).config
-    return (load_yaml(config) or {}) if space in study.spaces and config.is_file() else {}
+    if space not in study.spaces or not config.is_file():
+        return {}
+    try:
+        return load_yaml(config) or {}
+    except ConfigError as error:  # the study's file, not one that the user writes
+        raise DataError(str(error)) from error
 
 
 def _dig(content: Any, dotted: str) -> Any:

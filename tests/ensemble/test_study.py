@@ -527,7 +527,7 @@ def test_a_study_that_cannot_be_written_is_refused_before_anything_is_fitted(mak
     monkeypatch.setattr(_study, "Fits", lambda *_: pytest.fail("something was fitted"))
     monkeypatch.setattr(files.os, "access", lambda path, mode: False)  # root may write anywhere
     assert main(["ensemble", "--study", str(folder.root)]) == 2
-    assert capsys.readouterr().err == f"error: {folder.root}: Permission denied\n"
+    assert capsys.readouterr().err == f"hms-ray ensemble: loading ...\nerror: {folder.root}: Permission denied\n"
 
 
 def test_an_optimism_below_0_is_chance_and_corrects_nothing(make_study, tmp_path, monkeypatch):
@@ -556,7 +556,7 @@ def test_no_interval_leaves_what_scores_can_be(make_study, tmp_path, n_groups):
     apart = [*result["baselines"]["differences"].values(), *(row["difference"] for row in result["methods"])]
     for least, found in ((0, scores), (-worst, apart)):
         for estimate in found:
-            assert (estimate["low"] is None) == (n_groups < 4)
+            assert (estimate["low"] is None) == (result["population"]["groups"] < 4)
             if estimate["low"] is not None:
                 assert least <= estimate["low"] <= estimate["value"] <= estimate["high"] <= worst
 

@@ -221,6 +221,7 @@ def test_weights_of_a_shallower_sibling_are_refused() -> None:
 
 def test_weights_of_a_deeper_sibling_are_refused(caplog: pytest.LogCaptureFixture) -> None:
     """The network is full, but with the first half of another; one sentence says so, not timm's list of names."""
+    caplog.set_level(logging.WARNING)  # whatever an earlier test has set
     cause = r"the file has besides 'layer1\.2\.bn1\.bias' and \d+ more"
     with pytest.raises(ConfigError, match=rf"the weights hf-hub:a/b do not fit 'resnet18': {cause}$"):
         _build(weights=timm.create_model("resnet34").state_dict(), arch="resnet18", pretrained="hf-hub:a/b")

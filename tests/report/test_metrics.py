@@ -104,9 +104,10 @@ def test_without_an_ensemble_the_best_table_has_metrics(fake, section):
     assert "By number of votes" not in text and "Tables with the lowest KL, at most 10" in text
 
 
-def test_without_scored_units_there_are_no_metrics(fake, section):
-    text = section(fake(votes=np.full(360, 2)).write())
-    assert "No scored predictions yet (≥ 10 votes), so there are no metrics." in text and "Accuracy" not in text
+def test_without_scored_units_there_are_no_metrics(fake, no_trials, tmp_path):
+    study = fake(votes=np.full(360, 2)).write()
+    text = write_report(study.folder, no_trials, tmp_path / "out").read_text()
+    assert 'id="metrics"' not in text and "#metrics" not in text and "Accuracy" not in text
 
 
 def test_classes_without_f1_are_named(fake, section):

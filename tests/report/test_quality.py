@@ -156,7 +156,7 @@ def test_the_page_shows_measures_and_members(complete, no_trials, tmp_path):
 def test_how_inputs_are_computed_is_shown_and_explained(complete, no_trials, tmp_path):
     complete.change_run("eeg-0002", input={"compute": "batch", "window": "random"}, test_time=[])
     text = re.sub(r"(<[^>]*>|\s)+", " ", write_report(complete.folder, no_trials, tmp_path).read_text())
-    assert "compute batch window random test_time none" in text
+    assert "input.compute batch input.window random test_time none" in text
     assert "test_time: versions of each input that are predicted as well" in text
 
 

@@ -191,7 +191,8 @@ def test_one_space_of_all_has_an_encoder_from_a_folder(tmp_path, hearts, make_en
     ]
     ran = search(tmp_path, "heart_all", hearts, "--smoke", *options(*overrides, "stages.0.epochs=1"))
     assert f"fetching the weights file:{encoder}/model.safetensors" in ran.err
-    assert "prepare speech_embedding: 128 of 128 in" in ran.err
+    [prepared] = [line for line in ran.err.splitlines() if line.startswith("prepare ") and "128 of 128 in" in line]
+    assert "speech_embedding" in prepared, "each recording is read once for all features"
     members = ran.study.read_study()["spaces"]["heart_all"]["members"]
     assert members["heart_probe"]["feature"]["pretrained"] == f"{encoder}/model.safetensors"
     assert members["heart_finetune"]["model"]["pretrained"] is False, "what is said of one space is for it alone"
@@ -221,6 +222,6 @@ def test_a_subject_that_cannot_be_is_one_sentence_and_nothing_is_written(tmp_pat
     before = written(tmp_path)
     ran = hms_ray(tmp_path, "search", "--space", "heart_cnn", "--data", data, "--here", *options(*FEW))
     assert (ran.code, ran.out) == (2, "")
-    [said] = ran.err.splitlines()
+    _, said = ran.err.splitlines()  # the first line says that it loads
     assert said.startswith(f"error: {data}/train.csv: ") and sentence in said, "one sentence, and no traceback"
     assert written(tmp_path) == before

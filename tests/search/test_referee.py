@@ -92,7 +92,7 @@ def test_finalists_gain_and_ensemble_are_over_all_trial_folds(raced):
     kept = list(LRS)
     targets, probs = raced.ledger.scored(kept[0], FOLDS).targets, stacked(raced.ledger, kept, FOLDS)
     referee = raced.referee(min_gain=0.0)
-    assert referee.choose(kept, 2) == [kept[i] for i in racing.choose(targets, probs, 2)]
+    assert referee.choose(kept, 2, min_gain=0.0) == [kept[i] for i in racing.choose(targets, probs, 2)]
     assert referee.gain(kept[2], FOLDS, kept[:2]) == racing.gain(targets, probs[:, 2], probs[:, :2])
     score, members, units, patients = referee.ensemble(kept)
     assert score <= min(raced.ledger.score(trial, FOLDS) for trial in kept) + 1e-9
