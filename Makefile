@@ -30,7 +30,7 @@ $(DEMO_DATA)/train.csv: | $(INSTALLED)
 
 install: $(INSTALLED)
 
-RAY_TESTS := tests/execution $(addprefix tests/search/test_,chaos.py driver.py interrupt.py nodes.py)
+RAY_TESTS := tests/execution $(addprefix tests/search/test_,apart.py chaos.py driver.py interrupt.py later_nodes.py nodes.py)
 
 # Searches start a Ray that takes all cores: their tests run one after the other, the others side by side.
 test: lint

@@ -48,6 +48,7 @@ def test_two_replicas_of_two_workers_have_two_gpus_each(cluster, script, work, l
     assert all(sorted(team) == [0, 0, 0.5, 0.5] for team in teams)
 
 
+@pytest.mark.skipif(not os.environ.get("HMS_RAY_CHAOS"), reason="starts another group; HMS_RAY_CHAOS=1 runs it")
 def test_trials_whose_folds_have_two_workers_run_in_a_group(cluster, script, work, labels, tmp_path) -> None:
     """What a space with `workers_per_fold: 2` gets on four GPUs: two trials at once, two GPUs a fold."""
     place = OnCluster.of(Resources(workers_per_fold=2), Cluster(living_nodes), labels, tmp_path, None, None, None)

@@ -154,9 +154,7 @@ def test_ray_that_is_started_here_listens_on_the_loopback_address_alone_and_prin
     """As on a fresh machine: nothing is set, and the home is empty."""
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
-    folder = tempfile.mkdtemp(
-        prefix="ray"
-    )  # no other Ray has left its address there; short, as a socket's name must be
+    folder = tempfile.mkdtemp(prefix="ray")  # no other Ray has left its address there; a socket's name must be short
     settings = {"HOME": str(tmp_path), "RAY_TMPDIR": folder, "RAY_OVERRIDE_RESOURCES": '{"CPU": 1}'}
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     process = subprocess.Popen([sys.executable, "-c", SESSION], env=os.environ | settings, text=True, **pipes)
@@ -170,7 +168,8 @@ def test_ray_that_is_started_here_listens_on_the_loopback_address_alone_and_prin
     assert begun == "begun\n", err
     assert {"gcs_server", "raylet"} <= found.keys(), "it was looked at the right ones"
     assert {title: str(address) for title, address in found.items() if not address.is_loopback} == {}
-    assert err == ""
+    told = [line for line in err.splitlines() if "/dev/shm" not in line]  # a small one is worth a warning
+    assert told == []
 
 
 def _family(pid: int) -> Iterator[int]:
