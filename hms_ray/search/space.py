@@ -148,8 +148,10 @@ class _Prefixed:
         return self.trial.suggest_categorical(self.prefix + name, choices)
 
 
-def load(name: str, overrides: tuple[str, ...] = ()) -> Space:
+def load(name: str, overrides: tuple[str, ...] = (), prefix: str = "") -> Space:
     """Read and check a space; `overrides` are `key=value`, a dotted path of the run, or of the other sections.
+
+    prefix: what a union's overrides of this space alone begin with, "NAME."
 
     Raises:
         ConfigError: lists every fault of the file and the overrides.
@@ -157,11 +159,11 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Space:
     path = find(name)
     content = load_yaml(path)
     if isinstance(content, Mapping) and "spaces" in content:
-        return _load_union(path.stem, dict(content), overrides)
+        return _load_union(path.stem, dict(content), tuple(o.removeprefix(prefix) for o in overrides))
     if not isinstance(content, Mapping) or not isinstance(content.get("base"), Mapping):
         raise ConfigError(f"{path}: a space is a mapping with base and search, or names the spaces that it unites")
     content = dict(content) | {"base": _whole(content["base"])}
-    _override_all(content, overrides)
+    _override_all(content, overrides, prefix)
     return parse(path.stem, content)
 
 
@@ -179,7 +181,7 @@ def _load_union(name: str, content: dict[str, Any], overrides: tuple[str, ...]) 
     members, others = [find(item).stem for item in names], [override for override in overrides if override not in own]
     _refuse_settings(others, members)
     _refuse_misspelled(others, members)
-    spaces = tuple(load(item, _for_member(others, find(item).stem, members)) for item in names)
+    spaces = tuple(load(n, _for_member(others, m, members), f"{m}.") for n, m in zip(names, members, strict=True))
     found = [
         f"{key}: unknown key; a union has {', '.join(OF_A_UNION)}{lookup.hint(key, OF_A_UNION)}"
         for key in content
@@ -198,8 +200,8 @@ def _load_union(name: str, content: dict[str, Any], overrides: tuple[str, ...]) 
 
 
 def _for_member(overrides: Sequence[str], name: str, members: Sequence[str]) -> tuple[str, ...]:
-    """Return the overrides that reach a space of a union, as that space alone would be told them."""
-    return tuple(o.removeprefix(f"{name}.") for o in overrides if _member_of(o, members) in (None, name))
+    """Return the overrides that reach a space of a union."""
+    return tuple(override for override in overrides if _member_of(override, members) in (None, name))
 
 
 def _member_of(override: str, members: Sequence[str]) -> str | None:
@@ -267,7 +269,8 @@ def small(space: Space, overrides: Sequence[str] = ()) -> Space:
     budget = Budget(**{"trials": 2, "trial_folds": 1, "finalists": 2} | own)
     if isinstance(space, Union):
         names = [member.name for member in space.spaces]
-        members = tuple(small(member, _for_member(overrides, member.name, names)) for member in space.spaces)
+        own = {name: [o.removeprefix(f"{name}.") for o in _for_member(overrides, name, names)] for name in names}
+        members = tuple(small(member, own[member.name]) for member in space.spaces)
         search = {path: value for path, value in space.search.items() if path == MEMBER or _is_of(path, members)}
         return replace(space, base=members[0].base, search=search, spaces=members, budget=budget, sampler=Sampler())
     content, found = smoke_run(space.run.content, space.smoke, fixed)
@@ -314,12 +317,12 @@ def _whole(base: Mapping[str, Any]) -> dict[str, Any]:
     return base
 
 
-def _override_all(content: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Apply each `key=value`, or raise one ConfigError with what is wrong with any."""
+def _override_all(content: dict[str, Any], overrides: Sequence[str], prefix: str = "") -> None:
+    """Apply each `key=value`, or raise one ConfigError with what is wrong with any; prefix: as in `load`."""
     found = []
     for override in overrides:
         try:
-            _override(content, override)
+            _override(content, override, prefix)
         except ConfigError as error:
             found.append(str(error))
     if len(found) == 1:
@@ -327,13 +330,16 @@ def _override_all(content: dict[str, Any], overrides: Sequence[str]) -> None:
     raise_all(found, ConfigError, "--set")
 
 
-def _override(content: dict[str, Any], override: str) -> None:
+def _override(content: dict[str, Any], override: str, prefix: str) -> None:
     """Apply one `key=value`; what it sets is searched no longer."""
-    key, sign, text = override.partition("=")
-    if not sign or not key:
+    told, sign, text = override.partition("=")
+    if not sign or not told:
         raise ConfigError(f"--set {shown(override)}: must be key=value, e.g. stages.0.epochs=2")
+    if not told.startswith(prefix):  # it is for all spaces of the union
+        prefix = ""
+    key = told.removeprefix(prefix)
     if "base" in content:
-        _check_key(content, key, text)
+        _check_key(content, key, text, prefix)
     section, _, rest = key.partition(".")
     if section in SETTINGS:
         if not rest:
@@ -345,25 +351,27 @@ def _override(content: dict[str, Any], override: str) -> None:
     try:
         put(target, rest, parse_value(text))
     except KeyError as error:
-        raise ConfigError(f"--set {key}: the run has no such place: {error.args[0]}") from error
+        raise ConfigError(f"--set {told}: the run has no such place: {error.args[0]}") from error
     search = content.get("search")
     if isinstance(search, Mapping):
-        content["search"] = _unsearched(search, key)
+        content["search"] = _unsearched(search, key, prefix)
 
 
-def _check_key(content: Mapping[str, Any], key: str, text: str) -> None:
+def _check_key(content: Mapping[str, Any], key: str, text: str, prefix: str) -> None:
     """Refuse a key that neither a run nor the settings have, and a component's new name beside the old parameters.
 
     Raises:
         ConfigError: says which key was probably meant, or how the component is set as a whole.
     """
     head, _, rest = key.partition(".")
-    known = [*places(content["base"]), *SETTINGS]
-    known += [path for name, kind in SETTINGS.items() for path in places_of(kind, name)]
+    settings = [*SETTINGS, *(path for name, kind in SETTINGS.items() for path in places_of(kind, name))]
+    own = places(content["base"])
+    known = [*own, *settings]
     above = key.rpartition(".")[0]
     checked = not above or any(path.startswith(f"{above}.") for path in known)  # what is below `data.a.b` is not
     if key not in known and (checked or head not in (*RUN, *SETTINGS)):
-        raise ConfigError(f"--set {key}{UNKNOWN}{lookup.path_hint(key, known)}")
+        hint = lookup.path_hint(f"{prefix}{key}", [*(f"{prefix}{path}" for path in own), *settings])
+        raise ConfigError(f"--set {prefix}{key}{UNKNOWN}{hint}")
     section = content["base"].get(head)
     if head not in KINDS or rest != "name" or not isinstance(section, Mapping):
         return
@@ -371,14 +379,16 @@ def _check_key(content: Mapping[str, Any], key: str, text: str) -> None:
     others = [path for path in content.get("search") or () if covers(head, str(path)) and str(path) != key]
     if name != section.get("name") and name in lookup.names(KINDS[head]) and (len(section) > 1 or others):
         raise ConfigError(
-            f"--set {key}: each {head} has its own parameters, so it must be set as a whole, which also drops the "
-            f"ranges below it: --set {head}='{{name: {name}}}'"
+            f"--set {prefix}{key}: each {head} has its own parameters, so it must be set as a whole, which also drops "
+            f"the ranges below it: --set {prefix}{head}='{{name: {name}}}'"
         )
 
 
-def _unsearched(search: Mapping[str, Any], key: str) -> dict[str, Any]:
+def _unsearched(search: Mapping[str, Any], key: str, prefix: str) -> dict[str, Any]:
     """Return the search without what an override of `key` fixes."""
     above = [path for path in search if path != key and covers(str(path), key)]
     if above:
-        raise ConfigError(f"--set {key}: has no effect, since search.{above[0]} replaces it; fix {above[0]} instead")
+        raise ConfigError(
+            f"--set {prefix}{key}: has no effect, since search.{above[0]} replaces it; fix {prefix}{above[0]} instead"
+        )
     return {path: value for path, value in search.items() if not covers(key, str(path))}

@@ -412,7 +412,12 @@ def test_what_is_set_of_one_space_of_a_union_stays_in_its_smoke_run(union):
     [
         ("wdie.model.width=8", "--set wdie: the union has no space of that name; did you mean 'wide'"),
         ("wide=8", "--set wide: unknown key; there are: data, "),
-        ("wide.model.widht=8", "--set model.widht: unknown key; did you mean model.width"),
+        ("wide.model.widht=8", r"--set wide.model.widht: unknown key; did you mean wide.model.width\?$"),
+        ("model.widht=8", r"--set model.widht: unknown key; did you mean model.width\?$"),
+        ("wide.optim.lr=1", r"--set wide.optim.lr: unknown key; did you mean wide.stages.0.lr\?$"),
+        ("wide.stages.7.lr=1", "--set wide.stages.7.lr: the run has no such place"),
+        ("wide.trials=3", r"--set wide.trials: unknown key; did you mean budget.trials\?$"),
+        ("wide.model.name=mit", r"--set wide.model.name: .* as a whole, .*: --set wide.model='{name: mit}'$"),
         ("wide.folds=2", "space both: deep has folds: 3, wide has 2"),
         ("wide.budget.trials=3", "--set wide.budget.trials: has no effect, since budget belongs to the union"),
     ],
@@ -420,6 +425,13 @@ def test_what_is_set_of_one_space_of_a_union_stays_in_its_smoke_run(union):
 def test_an_override_for_a_space_that_is_not_there_or_cannot_have_it_is_refused(union, override, fault):
     with pytest.raises(ConfigError, match=fault):
         space.load("both", (override,))
+
+
+def test_an_override_below_a_range_of_one_space_of_a_union_is_told_what_to_fix(union):
+    union(wide={"base": BASE, "search": {"model": {"choice": [BASE["model"], CNN]}}})
+    fault = "--set wide.model.width: has no effect, since search.model replaces it; fix wide.model instead$"
+    with pytest.raises(ConfigError, match=fault):
+        space.load("both", ("wide.model.width=8",))
 
 
 def test_the_smoke_version_of_a_union_is_that_of_each(union):
