@@ -192,7 +192,10 @@ class StudyFolder:
         return sorted(path.stem for path in (self.root / "oof").glob("*.parquet") if not path.name.startswith("."))
 
     def read_study(self) -> dict[str, Any]:
-        """Return study.json, or say that this is no study."""
+        """Return study.json, or say that there is no folder, or that it is no study."""
+        self._refuse_a_file()
+        if not self.root.is_dir():
+            raise ConfigError(f"there is no folder {self.root}; `hms-ray search` or `train` makes a study")
         if not self.study.is_file():
             raise ConfigError(f"{self.root} is no study: it has no study.json. Run `hms-ray search` or `train` first.")
         content = files.read_json(self.study)
@@ -209,8 +212,7 @@ class StudyFolder:
         identity: task, data {name, fingerprint, units, groups, ...}, folds {k, fingerprint, ...}, score {min_votes},
             epoch: the rule by which a fold's epoch is chosen, epoch_candidates: among which
         """
-        if self.root.is_file():
-            raise ConfigError(f"{self.root} is a file; a study is a folder")
+        self._refuse_a_file()
         if not self.study.is_file():
             versions = {"hms_ray": __version__} | {name: metadata.version(name) for name in LIBRARIES}
             code = sources.files_of_code()
@@ -235,6 +237,10 @@ class StudyFolder:
             files.write_json(self.study, known)
         if newer.keys() - known:
             files.write_json(self.study, newer | known)
+
+    def _refuse_a_file(self) -> None:
+        if self.root.is_file():
+            raise ConfigError(f"{self.root} is a file; a study is a folder")
 
     def check(self, identity: Mapping[str, Any]) -> None:
         """Refuse what is not the study's own; arguments as in `claim`; before folds are dealt they have no fingerprint.

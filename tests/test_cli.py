@@ -228,10 +228,12 @@ def test_a_study_of_other_data_or_folds_is_refused(here, capsys, hms_folder, mak
     assert folder.study.read_bytes() == before
 
 
-@pytest.mark.parametrize("verb", ["report", "ensemble"])
+@pytest.mark.parametrize("verb", [("report",), ("ensemble",), ("predict", "--out", "submission.csv")])
 def test_what_is_no_study_is_refused(here, capsys, verb):
-    assert "nowhere is no study" in refused(capsys, verb, "--study", "nowhere")
+    assert "error: there is no folder nowhere; " in refused(capsys, *verb, "--study", "nowhere")
     assert not Path("nowhere").exists()
+    Path("empty").mkdir()
+    assert "error: empty is no study: it has no study.json" in refused(capsys, *verb, "--study", "empty")
 
 
 def test_foreign_predictions_that_are_not_there(here, capsys):

@@ -96,7 +96,13 @@ def test_other_data_folds_or_score_are_refused(study: StudyFolder, dotted: str, 
 
 def test_a_folder_without_study_is_no_study(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is no study: it has no study\.json"):
+        StudyFolder(tmp_path).read_study()
+
+
+def test_a_folder_that_is_not_there_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^there is no folder .*/nowhere; `hms-ray search` or `train` makes a"):
         StudyFolder(tmp_path / "nowhere").read_study()
+    assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"task": {}, "data": {}}', "null"])
@@ -109,8 +115,10 @@ def test_a_study_json_of_something_else_is_refused_in_words(study: StudyFolder, 
 
 def test_a_file_in_place_of_the_folder_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "demo").write_text("")
-    with pytest.raises(ConfigError, match="demo is a file; a study is a folder"):
-        StudyFolder(tmp_path / "demo").claim(IDENTITY)
+    study = StudyFolder(tmp_path / "demo")
+    for use in (lambda: study.claim(IDENTITY), study.read_study):
+        with pytest.raises(ConfigError, match="demo is a file; a study is a folder"):
+            use()
 
 
 def _made_by(study: StudyFolder, **changes: Any) -> None:
