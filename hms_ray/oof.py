@@ -202,24 +202,33 @@ def _column_faults(frame: pd.DataFrame, numeric: list[str]) -> list[str]:
 
 
 def _misfits(first: OofTable, order: np.ndarray, other: OofTable, its_order: np.ndarray) -> list[str]:
-    """Say how `other` differs from `first` in anything but its predictions."""
-    faults = [
-        f"has another {name}: {getattr(other, name)!r}, not {getattr(first, name)!r}"
-        for name in ("task", "data_fingerprint", "folds_fingerprint")
-        if getattr(other, name) != getattr(first, name)
-    ]
+    """Say how `other` differs from `first` in anything but its predictions.
+
+    That fingerprints differ is said only where nothing else shows the difference.
+    """
+    faults = [f"has another task: {other.task!r}, not {first.task!r}"] if other.task != first.task else []
     ours, theirs = first.unit_ids[order], other.unit_ids[its_order]
     if not np.array_equal(ours, theirs):
         return [*faults, _other_units(ours, theirs)]
-    for name in ("group_ids", "folds", "votes"):
-        differ = getattr(first, name)[order] != getattr(other, name)[its_order]
-        if differ.any():
-            faults.append(f"has other {name} for {int(differ.sum())} units, the first is {str(ours[differ][0])!r}")
+    differ = {name: getattr(first, name)[order] != getattr(other, name)[its_order] for name in ("group_ids", "votes")}
     if first.targets.shape == other.targets.shape:
-        differ = np.abs(first.targets[order] - other.targets[its_order]).max(-1) > TARGET_TOLERANCE
-        if differ.any():
-            faults.append(f"has other targets for {int(differ.sum())} units, the first is {str(ours[differ][0])!r}")
+        differ["targets"] = np.abs(first.targets[order] - other.targets[its_order]).max(-1) > TARGET_TOLERANCE
+    faults += [_other_values(name, rows, ours) for name, rows in differ.items() if rows.any()]
+    if not faults and first.data_fingerprint != other.data_fingerprint:
+        faults.append(f"was made from other data, though its units and their {', '.join(differ)} are the same")
+    counts = [len(np.unique(table.folds)) for table in (first, other)]
+    moved = first.folds[order] != other.folds[its_order]
+    if counts[0] != counts[1]:
+        faults.append(f"has another number of folds: {counts[1]}, not {counts[0]}")
+    elif moved.any():
+        faults.append(f"{_other_values('folds', moved, ours)}: another seed, or another way of dealing them")
+    elif not faults and first.folds_fingerprint != other.folds_fingerprint:
+        faults.append("was made from other folds, though each unit is in the same one")
     return faults
+
+
+def _other_values(name: str, rows: np.ndarray, unit_ids: np.ndarray) -> str:
+    return f"has other {name} for {int(rows.sum())} units, the first is {str(unit_ids[rows][0])!r}"
 
 
 def _other_units(ours: np.ndarray, theirs: np.ndarray) -> str:

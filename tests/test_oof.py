@@ -121,12 +121,19 @@ def test_stack_joins_on_unit_ids_whatever_the_order():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"data_fingerprint": "x"}, "'b' has another data_fingerprint: 'x', not 'dddd"),
-        ({"folds_fingerprint": "x"}, "'b' has another folds_fingerprint"),
-        ({"folds": np.zeros(8, int)}, "'b' has other folds for 4 units, the first is 'u2'"),
-        ({"votes": np.full(8, 1)}, "'b' has other votes for 7 units"),
-        ({"targets": np.full((8, 2), 0.5)}, "'b' has other targets for 8 units"),
-        ({"n_units": 7}, "'b' has other units: it lacks 1 units, the first is 'u7'"),
+        (
+            {"data_fingerprint": "x"},
+            "'b' was made from other data, though its units and their group_ids, votes, targets are the same$",
+        ),
+        ({"folds_fingerprint": "x"}, "'b' was made from other folds, though each unit is in the same one$"),
+        (
+            {"folds": np.arange(8) // 4, "folds_fingerprint": "x"},
+            "'b' has other folds for 4 units, the first is 'u2': another seed, or another way of dealing them$",
+        ),
+        ({"folds": np.arange(8) // 2, "folds_fingerprint": "x"}, "'b' has another number of folds: 4, not 2$"),
+        ({"votes": np.full(8, 1), "data_fingerprint": "x"}, "'b' has other votes for 7 units, the first is 'u1'$"),
+        ({"targets": np.full((8, 2), 0.5), "data_fingerprint": "x"}, "'b' has other targets for 8 units, .*'u0'$"),
+        ({"n_units": 7, "data_fingerprint": "x"}, "'b' has other units: it lacks 1 units, the first is 'u7'$"),
         ({"n_units": 9}, "'b' has other units: it adds 1 units, the first is 'u8'"),
         ({"task": tasks.from_dict({"kind": "votes", "classes": ["storm", "calm"]})}, "'b' has another task"),
     ],
