@@ -13,7 +13,7 @@ from pathlib import Path
 
 import fsspec
 
-from hms_ray.errors import ConfigError, DataError
+from hms_ray.errors import ConfigError, DataError, without_secrets
 from hms_ray.store._writer import MANIFEST, is_whole
 
 log = logging.getLogger(__name__)
@@ -149,20 +149,21 @@ class StoreRef:
         try:
             yield fsspec.url_to_fs(f"{self.url.rstrip('/')}/{self.name}")
         except (ImportError, ValueError) as error:
-            raise ConfigError(f"{VARIABLE}={self.url}: fsspec cannot open it: {error}") from error
+            raise ConfigError(without_secrets(f"{VARIABLE}={self.url}: fsspec cannot open it: {error}")) from error
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise ConfigError(f"{VARIABLE}={self.url}: {' '.join(str(error).split())}") from error
+            raise ConfigError(without_secrets(f"{VARIABLE}={self.url}: {' '.join(str(error).split())}")) from error
 
     def _copy_to(self, target: Path) -> None:
         """Copy the store to a folder of this machine; processes that want it too wait for the first."""
         with made_once(target) as partial:
             if partial is None:
                 return
-            log.info("copying %s from %s", self.name, self.url)
+            told = without_secrets(str(self.url))
+            log.info("copying %s from %s", self.name, told)
             with self._remote() as (system, folder):
                 for path in system.ls(folder, detail=False):
                     system.get_file(path, str(partial / Path(path).name))
             if not is_whole(partial):
-                raise DataError(f"{self.url}/{self.name}: the copy has not the sizes of the original; try again")
+                raise DataError(f"{told}: the copy of {self.name} has not the sizes of the original; try again")

@@ -214,6 +214,33 @@ def test_a_url_of_no_known_kind_is_one_sentence(
     assert "\n" not in str(caught.value) and reads == [], "said before any work"
 
 
+def test_no_password_or_token_of_the_url_is_told(
+    dataset: HmsDataset,
+    prepare: Prepare,
+    another_machine: Callable[[], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    refused = pytest.raises((ConfigError, DataError))
+    monkeypatch.setenv("HMS_RAY_STORE", "nonsense://me:secret@host/folder?token=secret")
+    with refused as unknown:
+        prepare(dataset)
+    monkeypatch.setenv("HMS_RAY_STORE", "memory://me:secret@host/folder")
+    with monkeypatch.context() as patch, refused as unreachable:
+        patch.setattr(fsspec, "url_to_fs", lambda url: (_ for _ in ()).throw(OSError(f"cannot reach {url}")))
+        prepare(dataset)
+    (store,) = prepare(dataset)
+    another_machine()
+    with monkeypatch.context() as patch, refused as cut:
+        system = type(fsspec.filesystem("memory"))
+        patch.setattr(system, "get_file", lambda self, source, target, **kwargs: Path(target).write_bytes(b"cut"))
+        store.local()
+    told = [str(caught.value) for caught in (unknown, unreachable, cut)]
+    assert "secret" not in "\n".join((*told, caplog.text))
+    assert all("://host/folder" in sentence for sentence in (*told, caplog.text)), "the rest of the URL is told"
+
+
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HMS_RAY_CACHE", "here")
