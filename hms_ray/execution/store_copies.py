@@ -20,6 +20,7 @@ from ray.util import get_node_ip_address
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hms_ray.errors import DataError, TrialFailed, UserError
+from hms_ray.sizes import in_words
 from hms_ray.store import copies, wire
 from hms_ray.store.copies import Chunk, Holder, HolderLost, Take, copy_store
 from hms_ray.store.share import StoreRef
@@ -158,13 +159,13 @@ def _copy(ref: StoreRef, tell: Tell) -> None:
     node, here, begun = ray.get_runtime_context().get_node_id(), get_node_ip_address(), time.monotonic()
 
     def begins(holder: str, size: int) -> None:
-        tell(f"copying {ref.name} ({size / 1e9:.3g} GB) from node {holder} to node {here}")
+        tell(f"copying {ref.name} ({in_words(size)}) from node {holder} to node {here}")
 
     size = copy_store(ref.own, _Others(ref, node, directory), begins)
     ray.get(directory.holds.remote(ref.name, node, ref.own))
     if size:
         seconds = time.monotonic() - begun
-        tell(f"copied {ref.name} to node {here} in {seconds:.0f} s ({size / 1e6 / seconds:.0f} MB/s)")
+        tell(f"copied {ref.name} to node {here} in {seconds:.0f} s ({in_words(size / seconds)}/s)")
 
 
 class _Others:

@@ -21,6 +21,7 @@ import numpy as np
 
 from hms_ray import files
 from hms_ray.errors import DataError
+from hms_ray.sizes import in_words
 from hms_ray.store._writer import MANIFEST, is_whole
 from hms_ray.store.share import made_once
 
@@ -186,8 +187,8 @@ class _Copy:
         free = shutil.disk_usage(self.partial).free
         if needed > free:
             raise NoRoom(
-                f"{self.target.parent}: a copy of {self.target.name} needs {_mb(needed)} there, and "
-                f"{_mb(free)} are free; free disk space on that node, or let HMS_RAY_CACHE name another folder "
+                f"{self.target.parent}: a copy of {self.target.name} needs {in_words(needed)} there, and "
+                f"{in_words(free)} are free; free disk space on that node, or let HMS_RAY_CACHE name another folder "
                 "there before Ray is started"
             )
 
@@ -268,7 +269,3 @@ def _checksum_of(path: Path, chunk: Chunk) -> int | None:
         return read_chunk(path.parent, chunk, lambda piece: None)
     except HolderLost:
         return None
-
-
-def _mb(count: int) -> str:
-    return f"{count / 1e6:,.3f} MB" if count < 1e6 else f"{count / 1e6:,.0f} MB"

@@ -210,7 +210,7 @@ def test_a_disk_without_room_says_so_before_anything_is_asked_for(
 ) -> None:
     holder = Local(store)
     monkeypatch.setattr(copies.shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000))
-    with pytest.raises(NoRoom, match=r"here: a copy of toy-1 needs 0\.035 MB there, and 0\.020 MB are free"):
+    with pytest.raises(NoRoom, match=r"here: a copy of toy-1 needs 35\.1 kB there, and 20\.0 kB are free;"):
         copy_store(target, Among(holder))
     assert holder.asked == []
 
