@@ -96,6 +96,22 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: not valid JSON ({error})") from error
 
 
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a file, one a line, up to the first line that was not written whole.
+
+    A process that was killed, or a power failure, cuts the last line; a file that is not there has none.
+    """
+    content = Path(path).read_bytes() if Path(path).is_file() else b""
+    for line in content.split(b"\n"):
+        try:
+            found = json.loads(line)
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            return
+        if not isinstance(found, dict):
+            return
+        yield found
+
+
 def write_yaml(path: Path, content: Any) -> None:
     """Write YAML atomically, keys in their order."""
     import yaml

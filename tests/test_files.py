@@ -172,6 +172,14 @@ def test_missing_json_is_named(tmp_path: Path) -> None:
         files.read_json(tmp_path / "study.json")
 
 
+@pytest.mark.parametrize("torn", [b"", b'{"a": 3', b'{"a": 3}\xff', b"\0\0\0\0", b"3", b'\n{"a": 3}'])
+def test_lines_of_json_are_read_up_to_the_first_that_a_kill_has_cut(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "lines.jsonl"
+    assert list(files.read_json_lines(path)) == []
+    path.write_bytes(b'{"a": 1}\n{"a": "\xc2\x85"}\n' + torn)
+    assert list(files.read_json_lines(path)) == [{"a": 1}, {"a": "\x85"}]
+
+
 def test_fingerprints_depend_on_content_and_order_but_not_on_the_order_of_keys() -> None:
     assert files.fingerprint({"a": 1, "b": 2}) == files.fingerprint({"b": 2, "a": 1})
     parts = [("ab", "c"), ("a", "bc"), ("c", "ab"), (["ab", "c"],), (b"ab", b"c"), (b"a", b"bc"), ("1", "2"), (1, 2)]

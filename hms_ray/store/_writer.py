@@ -117,7 +117,7 @@ class Writer:
         self.array, self.written = partial / "x.npy", partial / "written.jsonl"
         self._allocate()
         self.start = np.load(self.array, mmap_mode="r").offset
-        self.kept = {line["item"]: line for line in self._lines() if self._is_intact(line)}
+        self.kept = {line["item"]: line for line in files.read_json_lines(self.written) if self._is_intact(line)}
         files.write_text(self.written, "".join(f"{json.dumps(line)}\n" for line in self.kept.values()))
 
     @property
@@ -180,15 +180,6 @@ class Writer:
                 f"{self.target.parent}: preparing needs {in_words(wanted)} there, and {in_words(free)} are free; "
                 "make room, or name another folder with HMS_RAY_CACHE"
             )
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines that were written whole; a kill may have cut the last one."""
-        text = self.written.read_text(errors="replace") if self.written.is_file() else ""
-        for line in text.splitlines():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                return
 
     def _is_intact(self, line: Mapping[str, Any]) -> bool:
         """Say whether the array holds what the line says: after a power failure it may not."""

@@ -167,21 +167,12 @@ class _Copy:
     def _kept(self) -> set[Chunk]:
         """Return the chunks that an earlier copy has written and that are as it wrote them."""
         wanted, kept = set(_chunks(self.sizes)), {}
-        for line in self._lines():
+        for line in files.read_json_lines(self.journal):
             chunk = Chunk(line["file"], line["start"], line["size"])
             if chunk in wanted and _checksum_of(self.partial / chunk.file, chunk) == line["checksum"]:
                 kept[chunk] = line
         files.write_text(self.journal, "".join(f"{json.dumps(line)}\n" for line in kept.values()))
         return set(kept)
-
-    def _lines(self) -> Iterator[dict]:
-        """Yield the lines that were written whole; a kill may have cut the last one."""
-        text = self.journal.read_text(errors="replace") if self.journal.is_file() else ""
-        for line in text.splitlines():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                return
 
     def _check_room(self, needed: int) -> None:
         free = shutil.disk_usage(self.partial).free
