@@ -1,7 +1,12 @@
 """What a feature hands to a model: the shape of one example and what its axes mean."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
 
 Layout = Literal["image", "wave", "embedding"]
 AXES = {"image": ("C", "F", "T"), "wave": ("C", "T"), "embedding": ("L", "T", "D")}
@@ -63,3 +68,15 @@ class InputSpec:
         """Return where along T each picture lies."""
         widths = self.spans or self.shape[-1:]
         return tuple(slice(sum(widths[:i]), sum(widths[: i + 1])) for i in range(len(widths)))
+
+    def empty_values(self, x: torch.Tensor) -> torch.Tensor | float:
+        """Return what means "no signal here" in examples (B, *shape), as `empty` has it; it broadcasts to x."""
+        values = self.empty * (len(self.pictures) // len(self.empty))
+        if len(set(values)) == 1 and values[0] is not None:
+            return values[0]
+        alone = self.layout == "image" and self.panels is None  # channels that mean different things
+        axes = tuple(range(2 if alone else 1, x.ndim))
+        found = x.new_empty(len(x), x.shape[1] if alone else 1, *[1] * (x.ndim - 3), x.shape[-1])
+        for picture, value in zip(self.pictures, values, strict=True):
+            found[..., picture] = x[..., picture].amin(axes, keepdim=True) if value is None else value
+        return found

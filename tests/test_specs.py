@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from hms_ray.specs import InputSpec, Panels
 
@@ -35,3 +36,21 @@ def test_mirrored_swaps_sides_and_keeps_the_midline(names: tuple[str, ...], twin
 def test_mirrored_twice_is_where_it_began() -> None:
     order = np.array(Panels("C", ("LL", "RP", "Z", "RL", "LP")).mirrored())
     np.testing.assert_array_equal(order[order], np.arange(5))
+
+
+@pytest.mark.parametrize(
+    ("panels", "empty", "values"),
+    [
+        (None, (-2.0,), -2.0),
+        (None, (-2.0, -2.0), -2.0),
+        (None, (None,), [[[0, 0, 0, 3, 3]], [[10, 10, 10, 13, 13]]]),
+        (Panels("F", ("LL", "RL")), (None,), [[[0, 0, 0, 3, 3]]]),
+        (Panels("F", ("LL", "RL")), (None, -2.0), [[[0, 0, 0, -2, -2]]]),
+    ],
+)
+def test_no_signal_is_a_value_of_each_picture_or_the_smallest_there(panels, empty, values) -> None:
+    """Two channels of two rows, and two pictures side by side, three and two steps wide."""
+    image = torch.arange(5.0) + torch.tensor([[[0.0], [5.0]], [[10.0], [15.0]]])
+    spec = InputSpec("image", (2, 2, 5), rate_hz=0.5, panels=panels, spans=(3, 2), empty=empty)
+    found = spec.empty_values(image[None])
+    np.testing.assert_array_equal(found, values if isinstance(values, float) else np.array(values)[None])

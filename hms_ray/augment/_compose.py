@@ -72,7 +72,7 @@ def put(batch: Batch, rows: np.ndarray, values: torch.Tensor) -> Batch:
 def blank(x: torch.Tensor, lost: torch.Tensor, empty: torch.Tensor | float) -> torch.Tensor:
     """Put what means "no signal here" into x (n, ...) where `lost`, which broadcasts to it, is true; in place.
 
-    empty: as `empty_values` has it
+    empty: as `InputSpec.empty_values` has it
     """
     x.mul_((~lost).to(x))
     return x if isinstance(empty, float) and empty == 0 else x.add_(lost.to(x) * empty)

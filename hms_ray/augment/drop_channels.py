@@ -5,7 +5,6 @@ import torch
 from pydantic import Field
 
 from hms_ray.augment._compose import Batch, blank, change_some, need
-from hms_ray.features._bins import empty_values
 from hms_ray.params import Params as Strict
 from hms_ray.specs import InputSpec
 
@@ -48,4 +47,4 @@ def _silenced(x: torch.Tensor, spec: InputSpec, axis: int, lost: np.ndarray) -> 
     shape = [1] * x.ndim
     shape[0], shape[axis] = len(x), x.shape[axis]
     size = x.shape[axis] // lost.shape[1]
-    return blank(x, torch.from_numpy(lost.repeat(size, 1)).to(x.device).view(shape), empty_values(x, spec))
+    return blank(x, torch.from_numpy(lost.repeat(size, 1)).to(x.device).view(shape), spec.empty_values(x))

@@ -5,7 +5,6 @@ import torch
 from pydantic import Field
 
 from hms_ray.augment._compose import Batch, blank, change_some, need_signal
-from hms_ray.features._bins import empty_values
 from hms_ray.params import Params as Strict
 from hms_ray.specs import InputSpec
 
@@ -26,7 +25,7 @@ def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
 
 def _masked(x: torch.Tensor, spec: InputSpec, rng: np.random.Generator, params: Params) -> torch.Tensor:
     """Mask rows (n, ...) in place, an axis at a time: no mask is as large as they are."""
-    empty = empty_values(x, spec)
+    empty = spec.empty_values(x)
     for axis in range(2, x.ndim):
         lost = _stripes(rng, len(x), x.shape[axis], params)
         shape = [1] * x.ndim

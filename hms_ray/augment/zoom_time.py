@@ -5,7 +5,6 @@ import torch
 from pydantic import Field
 
 from hms_ray.augment._compose import Batch, change_some, need_signal, need_unfolded
-from hms_ray.features._bins import empty_values
 from hms_ray.params import Params as Strict
 from hms_ray.specs import InputSpec
 
@@ -36,7 +35,7 @@ def zoomed(x: torch.Tensor, spec: InputSpec, factor: torch.Tensor) -> torch.Tens
     inside = offset.abs() <= half + 1e-3  # a thousandth of a step, for rounding
     source = (centre + offset.clamp(-half, half)).view(len(x), *[1] * (x.ndim - 2), -1)
     left, right = (x.take_along_dim(place.long(), -1) for place in (source.floor(), source.ceil()))
-    return torch.where(inside.view(source.shape), left.lerp(right, source.frac().to(x)), empty_values(x, spec))
+    return torch.where(inside.view(source.shape), left.lerp(right, source.frac().to(x)), spec.empty_values(x))
 
 
 def _frames(spec: InputSpec) -> tuple[np.ndarray, np.ndarray]:

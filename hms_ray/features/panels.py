@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, PlainSerializer, PlainValidator, field_validator
 
 from hms_ray import lookup
-from hms_ray.features._bins import empty_values, pad_bins
+from hms_ray.features._bins import pad_bins
 from hms_ray.features._feature import FeatureRef, Recordings
 from hms_ray.params import Params as Strict
 from hms_ray.specs import InputSpec
@@ -88,7 +88,7 @@ def compute(recordings: Recordings, params: Params) -> torch.Tensor:
 def _tall(image: torch.Tensor, rows: int, blocks: int, part: InputSpec) -> torch.Tensor:
     """Return images (B, C, F, T) of a part with empty rows around each block, up to `rows` a block."""
     padded = pad_bins(image.unflatten(2, (blocks, -1)), rows).flatten(2, 3)
-    return padded.where(~padded.isnan(), empty_values(image, part))
+    return padded.where(~padded.isnan(), part.empty_values(image))
 
 
 def _check_pair(first: FeatureRef, part: FeatureRef) -> None:
