@@ -176,13 +176,6 @@ def build_model(run: RunConfig, task: Task, weights: StoreRef | None = None) -> 
     return network
 
 
-def weight_bytes(run: RunConfig, task: Task) -> int:
-    """Return the size of the weights of the run's network, which is built without memory."""
-    with torch.device("meta"):
-        state = build_model(run, task).state_dict()
-    return sum(value.numel() * value.element_size() for value in state.values())
-
-
 def with_random_weights(content: Mapping[str, Any], *sections: str) -> Mapping[str, Any]:
     """Return the run's plain values without the pretrained weights of those sections, by default the model's.
 

@@ -1,6 +1,6 @@
 """Whether a configuration can be trained, found without recordings, without weights and within a second."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -41,27 +41,36 @@ class Rehearsals:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.faults: dict[Hashable, ConfigError | None] = {}
+        self.outcomes: dict[Hashable, ConfigError | Any] = {}
 
     def check(self, run: RunConfig) -> None:
         """Rehearse a configuration; errors as in `rehearse`."""
-        spec = input_spec(FeatureRef(run.feature.name, run.feature.params), run.input)
+        spec = _spec(run)
         for stage in dict.fromkeys(run.stage_augment):
             applied = tuple(_always(part) for part in stage if part.params.p > 0)
             self._once(("augment", spec, *((part.name, part.params) for part in applied)), _augment, spec, applied)
         self._once(("test_time", spec, run.test_time), _vary, run, spec)
-        model = replace(run.model, params=_without_rates(run.model.params))
-        self._once((spec, model.name, model.params), _build, replace(run, model=model), spec)
+        self.weight_bytes(run)  # which rehearses the network
 
-    def _once(self, key: Hashable, rehearsal: Any, *arguments: Any) -> None:
-        if key not in self.faults:
-            self.faults[key] = None
+    def weight_bytes(self, run: RunConfig) -> int:
+        """Return the size of the weights of a run's network; errors as in `rehearse`."""
+        spec, model = _spec(run), replace(run.model, params=_without_rates(run.model.params))
+        return self._once((spec, model.name, model.params), _build, replace(run, model=model), spec)
+
+    def _once(self, key: Hashable, rehearsal: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what a rehearsal returned, or raise what it raised, when it was called with the first such key."""
+        if key not in self.outcomes:
             try:
-                rehearsal(*arguments, self.task)
+                self.outcomes[key] = rehearsal(*arguments, self.task)
             except ConfigError as error:
-                self.faults[key] = error
-        if (fault := self.faults[key]) is not None:
-            raise ConfigError(str(fault)) from fault
+                self.outcomes[key] = error
+        if isinstance(outcome := self.outcomes[key], ConfigError):
+            raise ConfigError(str(outcome)) from outcome
+        return outcome
+
+
+def _spec(run: RunConfig) -> InputSpec:
+    return input_spec(FeatureRef(run.feature.name, run.feature.params), run.input)
 
 
 def _always(part: Component) -> Component:
@@ -94,13 +103,15 @@ def _vary(run: RunConfig, spec: InputSpec, task: Task) -> None:
         module.variant(_examples(spec), spec)
 
 
-def _build(run: RunConfig, spec: InputSpec, task: Task) -> None:
+def _build(run: RunConfig, spec: InputSpec, task: Task) -> int:
+    """Return the size of the weights in bytes."""
     try:
         with torch.inference_mode(), torch.device("meta"):  # shapes alone, whatever the network's size
             with _Unfilled():
                 network = build_model(run, task).eval()
             more = (torch.empty(2, len(spec.side)),) if spec.side else ()
             network(torch.empty(2, *spec.shape), *more)
+            return sum(value.numel() * value.element_size() for value in network.state_dict().values())
     except (RuntimeError, AssertionError, ValueError) as error:
         cause = str(error).strip() or type(error).__name__  # a bare assertion says nothing
         takes = "resize" in type(run.model.params).model_fields

@@ -2,12 +2,11 @@
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hms_ray import files
 from hms_ray.config import RunConfig, try_run
-from hms_ray.crossval import weight_bytes
 from hms_ray.errors import ConfigError
 from hms_ray.search import shortlist
 from hms_ray.search.paths import replaced
@@ -15,7 +14,6 @@ from hms_ray.search.space import Space
 from hms_ray.search.study import variants
 from hms_ray.sizes import in_words
 from hms_ray.study_folder import StudyFolder
-from hms_ray.tasks import Task
 
 STATE = 4  # times the weights: what a checkpoint holds of network, average and the optimiser's two moments
 
@@ -51,8 +49,12 @@ class Need:
         )
 
 
-def need(space: Space, task: Task, at_once: int, searched: bool = True) -> Need:
-    """Return what a space needs; at_once: folds in training; searched: else its base run alone is trained."""
+def need(space: Space, weight_bytes: Callable[[RunConfig], int], at_once: int, searched: bool = True) -> Need:
+    """Return what a space needs.
+
+    weight_bytes: gives the size of a run's weights; at_once: folds in training; searched: else its base run alone is
+    trained
+    """
     runs = [run for member in space.members for run in [*variants(member), *_schedules(member)]]
     folds = runs[0].folds
     finalists = min(space.budget.finalists, space.budget.trials) if searched else len(space.members)
@@ -61,7 +63,7 @@ def need(space: Space, task: Task, at_once: int, searched: bool = True) -> Need:
     trials = min(space.budget.trials, shortlist.size(space.budget, space.race) + waiting) if searched else 0
     return Need(
         space=space.name,
-        each=max(weight_bytes(run, task) for run in {files.fingerprint(_network(run)): run for run in runs}.values()),
+        each=max(map(weight_bytes, runs)),
         epochs=max(run.epoch_candidates.count(run.epoch, run.epochs) for run in runs),
         trials=trials,
         trial_folds=space.budget.trial_folds,
@@ -89,11 +91,6 @@ def check(folder: StudyFolder, needs: Sequence[tuple[Need, float | None]]) -> No
                 "budget.finalists or budget.trial_folds, or set budget.disk_gb to what the study may take"
             )
         before += its.kept * its.each
-
-
-def _network(run: RunConfig) -> list[object]:
-    """Return what decides about the size of a run's network."""
-    return [run.content[key] for key in ("feature", "model", "input")]
 
 
 def _schedules(space: Space) -> list[RunConfig]:

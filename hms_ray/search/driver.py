@@ -85,7 +85,7 @@ def _opened(
             places = {space.name: _place(study, space, cluster, in_process) for space in spaces}
             if not nothing_left:
                 at_once = {s.name: max(1, places[s.name].trials_at_once(s.budget.trials)) for s in spaces}
-                needs = [disk.need(s, study.labels.task, at_once[s.name], searched) for s in spaces]
+                needs = [disk.need(s, study.rehearsals.weight_bytes, at_once[s.name], searched) for s in spaces]
                 disk.check(folder, list(zip(needs, [space.budget.disk_gb for space in spaces], strict=True)))
                 study.prepare(spaces, None if in_process else RayTasks())
             study.begin(spaces)

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from hms_ray.crossval import build_model, weight_bytes
+from hms_ray import crossval, rehearsal
 from hms_ray.errors import ConfigError
-from hms_ray.search import disk
+from hms_ray.search import disk, driver
 from hms_ray.search.settings import Budget, Race
+from hms_ray.study_folder import StudyFolder
 from hms_ray.training import checkpoint
 
 WIDE = {"name": "basic_cnn", "width": 16, "depth": 2}
@@ -20,26 +21,36 @@ def sized(toy, budget=None, **search):
 
 
 def test_weights_are_as_large_as_their_file(toy):
-    run, task = toy.space.run, toy.study.labels.task
-    packed = checkpoint.pack(build_model(run, task).state_dict())
-    assert weight_bytes(run, task) <= len(packed) <= weight_bytes(run, task) + 10_000
+    packed = checkpoint.pack(crossval.build_model(toy.space.run, toy.study.labels.task).state_dict())
+    assert 0 < len(packed) - toy.study.rehearsals.weight_bytes(toy.space.run) < 10_000
 
 
 def test_the_largest_network_and_the_longest_schedule_count(toy):
-    task, wide = toy.study.labels.task, toy.make_space(model=WIDE)
+    weight_bytes, wide = toy.study.rehearsals.weight_bytes, toy.make_space(model=WIDE)
     ranges = {"model": {"choice": [toy.space.base["model"], WIDE]}, "stages.0.epochs": {"int": [1, 5]}}
-    found = disk.need(sized(toy, **ranges), task, at_once=2)
-    assert found.each == weight_bytes(wide.run, task) > weight_bytes(toy.space.run, task)
+    found = disk.need(sized(toy, **ranges), weight_bytes, at_once=2)
+    assert found.each == weight_bytes(wide.run) > weight_bytes(toy.space.run)
     assert found.epochs == 6, "every epoch of both stages is a candidate here"
     assert (found.trials, found.trial_folds, found.kept) == (15, 1, 24)
     assert found.files == 15 * 6 + (2 + 3) * (6 + disk.STATE)
 
 
 def test_a_choice_of_the_best_keeps_no_runners_up_and_a_base_run_no_trials(toy):
-    space, task = sized(toy), toy.study.labels.task
-    assert disk.need(replace(space, race=Race(rule="best")), task, 1).trials == 8 + 2
-    base = disk.need(space, task, 1, searched=False)
+    space, weight_bytes = sized(toy), toy.study.rehearsals.weight_bytes
+    assert disk.need(replace(space, race=Race(rule="best")), weight_bytes, 1).trials == 8 + 2
+    base = disk.need(space, weight_bytes, 1, searched=False)
     assert (base.trials, base.kept) == (0, 3)
+
+
+def test_networks_that_were_rehearsed_are_not_built_again(toy, tmp_path, monkeypatch):
+    built, build = [], crossval.build_model
+    for module in (crossval, rehearsal):
+        monkeypatch.setattr(module, "build_model", lambda run, task: built.append(run.model) or build(run, task))
+    room(monkeypatch, 0)
+    ranges = {"model": {"choice": [toy.space.base["model"], WIDE]}, "stages.0.epochs": {"int": [1, 5]}}
+    with pytest.raises(ConfigError, match=r"files of weights of .* and 0 B are free"):
+        driver.search(StudyFolder(tmp_path / "new"), [sized(toy, **ranges)], toy.root, in_process=True)
+    assert [model.params.width for model in built] == [4, 16]
 
 
 def room(monkeypatch, count):
