@@ -213,6 +213,21 @@ class Run:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
+    def lose(self, study: StudyFolder, node: int) -> dict[Path, int]:
+        """Kill a node with all its processes; return the folds that were finished before, as `finished` does."""
+        before = self.finished(study)
+        self.kill(node, *self.family(node))
+        return before
+
+    def assert_unharmed(
+        self, study: StudyFolder, process: subprocess.Popen, before: dict[Path, int], undisturbed: StudyFolder
+    ) -> None:
+        """A search that lost a node ends well: it keeps the folds of `before`, and finds what `undisturbed` did."""
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
+        assert before.items() <= self.finished(study).items(), "a finished fold was trained again"
+        self.assert_same(study, undisturbed)
+
     @staticmethod
     def assert_same(study: StudyFolder, other: StudyFolder) -> None:
         """Both searches have the same trials and finalists, whole tables, the same predictions, the same ensemble."""

@@ -49,12 +49,8 @@ def test_lost_nodes_cost_folds_in_flight_only(run, undisturbed, cluster) -> None
     for worker, moment in begun.items():
         run.wait_for(moment, process)
         node = run.wait_for(lambda worker=worker: _victim(run, machines.pid, worker), process)
-        before = run.finished(study)
-        run.kill(node, *run.family(node))
-    _, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    assert before.items() <= run.finished(study).items(), "a finished fold was trained again"
-    run.assert_same(study, undisturbed)
+        before = run.lose(study, node)
+    run.assert_unharmed(study, process, before, undisturbed)
 
 
 def _final(study) -> bool:
