@@ -133,16 +133,7 @@ class Cloud:
     def run(self, *command: object, timeout_s: float = 1200) -> str:
         """Run a command on the machine from which the cluster is launched; return what it printed."""
         self.note(f"$ {' '.join(map(str, command))}")
-        done = subprocess.run(
-            list(map(str, command)),
-            cwd=REPOSITORY,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout_s,
-        )
+        done = subprocess.run(list(map(str, command)), timeout=timeout_s, **self._there)
         self.note(f"exit code {done.returncode}")
         if done.returncode:
             raise RuntimeError(f"{command} failed:\n{done.stdout}")
@@ -151,15 +142,13 @@ class Cloud:
     def start(self, *command: object) -> subprocess.Popen:
         """Start such a command; its lines come on stdout."""
         self.note(f"$ {' '.join(map(str, command))} &")
-        return subprocess.Popen(
-            list(map(str, command)),
-            cwd=REPOSITORY,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return subprocess.Popen(list(map(str, command)), **self._there)
+
+    @property
+    def _there(self) -> dict[str, Any]:
+        """How a process runs on the machine from which the cluster is launched; all that it prints is its stdout."""
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return {"cwd": REPOSITORY, "env": self.environment, **pipes}
 
     def running(self, kind: str) -> list[str]:
         """Return the ids of the running instances of a node type."""
