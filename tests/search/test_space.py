@@ -597,25 +597,6 @@ def test_an_unknown_key_of_a_space_gets_the_one_that_was_meant(content, fault):
     refused(fault, **content)
 
 
-@pytest.mark.parametrize(
-    ("override", "fault"),
-    [
-        ("optim.lr=1e-3", r"--set optim.lr: unknown key; did you mean stages.0.lr\?"),
-        ("lr=1e-3", r"--set lr: unknown key; did you mean stages.0.lr\?"),
-        ("epochs=3", r"--set epochs: unknown key; did you mean stages.0.epochs\?"),
-        ("batch=8", r"--set batch: unknown key; did you mean optim.batch\?"),
-        ("trials=8", r"--set trials: unknown key; did you mean budget.trials\?"),
-        ("base.optim.batch=8", r"--set base.optim.batch: unknown key; did you mean optim.batch\?"),
-        ("buget.trials=8", r"--set buget.trials: unknown key; did you mean budget.trials\?"),
-        ("model.name=mit", r"--set model.name: each model has its own parameters, .* --set model='{name: mit}'"),
-        ("feature.name=raw_eeg", r"each feature has its own parameters, .* --set feature='{name: raw_eeg}'"),
-    ],
-)
-def test_an_override_at_the_wrong_place_is_told_the_right_one(spaces_here, override, fault):
-    with pytest.raises(ConfigError, match=fault):
-        space.load("mine", (override,))
-
-
 def test_every_bad_override_is_said_at_once(spaces_here):
     with pytest.raises(ConfigError, match=r"(?s)--set: 2 faults.*did you mean stages.0.lr.*did you mean optim.batch"):
         space.load("mine", ("optim.lr=1", "optim.bach=3"))
@@ -644,9 +625,18 @@ def test_a_space_in_a_folder_needs_its_ending(spaces_here):
         ("seed=-1", r"base.seed: .*but got -1"),
         ("speed=1", r"--set speed: unknown key; did you mean seed\?"),
         ("model.width=[1", r"is not a YAML value"),
+        ("optim.lr=1e-3", r"--set optim.lr: unknown key; did you mean stages.0.lr\?"),
+        ("lr=1e-3", r"--set lr: unknown key; did you mean stages.0.lr\?"),
+        ("epochs=3", r"--set epochs: unknown key; did you mean stages.0.epochs\?"),
+        ("batch=8", r"--set batch: unknown key; did you mean optim.batch\?"),
+        ("trials=8", r"--set trials: unknown key; did you mean budget.trials\?"),
+        ("base.optim.batch=8", r"--set base.optim.batch: unknown key; did you mean optim.batch\?"),
+        ("buget.trials=8", r"--set buget.trials: unknown key; did you mean budget.trials\?"),
+        ("model.name=mit", r"--set model.name: each model has its own parameters, .* --set model='{name: mit}'"),
+        ("feature.name=raw_eeg", r"each feature has its own parameters, .* --set feature='{name: raw_eeg}'"),
     ],
 )
-def test_a_bad_override_is_refused(spaces_here, override, fault):
+def test_a_bad_override_is_refused_and_told_what_would_be_right(spaces_here, override, fault):
     with pytest.raises(ConfigError, match=fault):
         space.load("mine", (override,))
 
