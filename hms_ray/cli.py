@@ -172,13 +172,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, _Parser]]:
     ensemble = _verb(verbs, _ensemble, "fit ensemble weights on out-of-fold predictions")
     _add_study(ensemble, required=True)
     _add_foreign(ensemble)
-    ensemble.add_argument("--min-votes", type=_at_least_one, metavar="N", help="score units with at least N votes")
-    text = "auto (several, by their nested score), linear, log_linear, tempered, calibrated, two_level, average, ..."
-    ensemble.add_argument("--pool", default="auto", metavar="NAME", help=f"{text} (default: auto)")
-    for name, text in (("--max-members", "members with weight"), ("--max-per-space", "members of one space")):
-        ensemble.add_argument(name, type=_at_least_one, metavar="N", help=f"no more {text}")
-    text = "drop members while the linear pool stays within so many nats of its optimum"
-    ensemble.add_argument("--tolerance", type=_not_negative, metavar="KL", help=text)
+    _add_fit(ensemble)
     report = _verb(verbs, _report, "write one HTML page of a study")
     _add_study(report, required=True)
     report.add_argument("--out", type=Path, metavar="DIR", help="default: reports/<study>")
@@ -243,6 +237,17 @@ def _add_foreign(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--allow-missing", action="store_true", help="score the rows that every file has, and say how many"
     )
+
+
+def _add_fit(verb: argparse.ArgumentParser) -> None:
+    """Add on which units an ensemble is fitted, how, and how large it may be."""
+    verb.add_argument("--min-votes", type=_at_least_one, metavar="N", help="score units with at least N votes")
+    text = "auto (several, by their nested score), linear, log_linear, tempered, calibrated, two_level, average, ..."
+    verb.add_argument("--pool", default="auto", metavar="NAME", help=f"{text} (default: auto)")
+    for name, text in (("--max-members", "members with weight"), ("--max-per-space", "members of one space")):
+        verb.add_argument(name, type=_at_least_one, metavar="N", help=f"no more {text}")
+    text = "drop members while the linear pool stays within so many nats of its optimum"
+    verb.add_argument("--tolerance", type=_not_negative, metavar="KL", help=text)
 
 
 def _simulate(arguments: argparse.Namespace) -> None:
