@@ -21,6 +21,7 @@ from hms_ray.tasks import Task
 
 # What networks are initialised with; on the meta device it costs half of the time and changes nothing.
 FILLS = {"uniform_", "normal_", "trunc_normal_", "erfinv_", "clamp_", "mul_", "add_", "fill_", "zero_", "constant_"}
+RECURRENT = {"gru", "lstm", "rnn_tanh", "rnn_relu"}  # the functions behind PyTorch's layers
 
 
 def rehearse(run: RunConfig, task: Task) -> None:
@@ -110,7 +111,8 @@ def _build(run: RunConfig, spec: InputSpec, task: Task) -> int:
             with _Unfilled():
                 network = build_model(run, task).eval()
             more = (torch.empty(2, len(spec.side)),) if spec.side else ()
-            network(torch.empty(2, *spec.shape), *more)
+            with _OneStep():
+                network(torch.empty(2, *spec.shape), *more)
             return sum(value.numel() * value.element_size() for value in network.state_dict().values())
     except (RuntimeError, AssertionError, ValueError) as error:
         cause = str(error).strip() or type(error).__name__  # a bare assertion says nothing
@@ -130,3 +132,17 @@ class _Unfilled(TorchFunctionMode):
         if getattr(function, "__name__", "") in FILLS and isinstance(filled, torch.Tensor) and filled.is_meta:
             return filled
         return function(*args, **kwargs)
+
+
+class _OneStep(TorchFunctionMode):
+    """Has recurrent layers take one step: on the meta device all take as long as each, and have the same shape."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__name__", "") not in RECURRENT or not isinstance(args[3], bool):  # of packed sequences
+            return function(*args, **kwargs)
+        x, batch_first = args[0], args[8]
+        time = 1 if batch_first else 0
+        step, *states = function(x[:, :1] if batch_first else x[:1], *args[1:], **kwargs)
+        steps = step.new_empty(x.shape[time], x.shape[1 - time], step.shape[-1])
+        return steps.transpose(0, 1) if batch_first else steps, *states

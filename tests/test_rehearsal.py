@@ -3,6 +3,9 @@
 import copy
 
 import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hms_ray import rehearsal, tasks
 from hms_ray.config import parse_run
@@ -21,6 +24,19 @@ TASK = tasks.from_dict({"kind": "votes", "classes": ["a", "b", "c"]})
 
 def a_run(**changes):
     return parse_run(copy.deepcopy(RUN) | changes)
+
+
+class Shapes(TorchDispatchMode):
+    """Notes the shape of what recurrent layers are given."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if str(function).startswith(("aten.gru", "aten.lstm", "aten.rnn")):
+            self.seen.append(tuple(args[0].shape))
+        return function(*args, **(kwargs or {}))
 
 
 def test_a_run_that_works_passes_its_rehearsal():
@@ -48,6 +64,32 @@ def test_an_assertion_without_a_text_is_called_by_its_name(monkeypatch, text):
     monkeypatch.setattr(basic_cnn._MeanMax, "forward", fails)
     with pytest.raises(ConfigError, match=r"cannot take image inputs of shape \(1, 100, 75\): AssertionError$"):
         rehearse(a_run(), TASK)
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+@pytest.mark.parametrize(("batch_first", "bidirectional", "layers"), [(True, True, 1), (False, False, 2)])
+def test_recurrent_layers_are_not_gone_through_step_by_step(monkeypatch, kind, batch_first, bidirectional, layers):
+    """What follows them is given what a CPU would give it, in the same memory layout."""
+    layouts, given = {}, Shapes()
+
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = kind(75, 5, layers, batch_first=batch_first, bidirectional=bidirectional)
+
+        def forward(self, x):
+            with given:
+                out, states = self.layer(x[:, 0] if batch_first else x[:, 0].transpose(0, 1))
+            states = states if isinstance(states, tuple) else (states,)
+            layouts[x.device.type] = [(each.shape, each.stride()) for each in (out, *states)]
+            return out
+
+    monkeypatch.setattr(rehearsal, "build_model", lambda run, task: Recurrent())
+    rehearse(a_run(), TASK)
+    assert given.seen == [(2, 1, 75) if batch_first else (1, 2, 75)], "one step of 100"
+    with torch.inference_mode():
+        Recurrent()(torch.empty(2, 1, 100, 75))
+    assert layouts["meta"] == layouts["cpu"]
 
 
 def test_published_weights_are_not_asked_for():
