@@ -23,6 +23,7 @@ DRIVER_ENV = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # the number of trials at once is bounded by who proposes them
 }
+LOCAL_ENV = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # no cloud takes this machine away; it is a process a group
 ANSWER_S = 10
 LOCAL, AUTO = "local", "auto"  # as Ray takes them: a new one here, or the one that was started on this machine
 TOKEN_LOG = "ray._private.authentication.authentication_token_setup"
@@ -40,7 +41,7 @@ def session() -> Iterator[Cluster]:
         ConfigError: HMS_RAY_DEVICE says what it cannot, or nobody answers at the cluster's address.
     """
     address = _address()
-    for name, value in DRIVER_ENV.items():
+    for name, value in (DRIVER_ENV | (LOCAL_ENV if address == LOCAL else {})).items():
         os.environ.setdefault(name, value)
     logging.getLogger(TOKEN_LOG).setLevel(logging.ERROR)  # token mode by default is what is wanted
     with _loopback() if address == LOCAL else nullcontext():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hms_ray.execution.mailbox import FoldDone, FoldFailed, Message, Work
-from hms_ray.execution.session import DRIVER_ENV
+from hms_ray.execution.session import DRIVER_ENV, LOCAL_ENV
 from hms_ray.jobs import FoldJob
 
 CPUS, GPUS = 16, 4
@@ -23,7 +23,7 @@ def cluster() -> Iterator[None]:
 
     settings = {"HMS_RAY_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (DRIVER_ENV | settings).items():
+        for name, value in (DRIVER_ENV | LOCAL_ENV | settings).items():
             patch.setenv(name, value)
         ray.init(
             "local",
@@ -45,18 +45,9 @@ def _scripted() -> Callable[[], None]:
     """
 
     def hook() -> None:  # pickled by value, so that all it needs is imported here
-        import errno
-        import os
-        import signal
         import sys
-        import time
-        from importlib.machinery import ModuleSpec
-        from types import SimpleNamespace
+        from importlib.machinery import ModuleSpec, PathFinder
         from unittest.mock import MagicMock
-
-        import numpy as np
-        import ray
-        import torch
 
         class StandIns:
             """Finds what only training needs, which would take a worker as long to load as all the rest."""
@@ -70,28 +61,55 @@ def _scripted() -> Callable[[], None]:
             def exec_module(self, module):
                 pass
 
-        sys.meta_path.insert(0, StandIns())
-        from hms_ray.execution import worker
-        from hms_ray.jobs import FoldResult
+        class Scripts:
+            """Changes what a worker does once that is imported: most processes of Ray never do."""
 
-        def train_job(job, labels, replica, on_epoch, on_taught):
-            begun, (device, *_) = time.time(), [*ray.get_gpu_ids(), -1]
-            held = torch.zeros(4)
-            held[int(device)] = 1
-            row = {"fold": job.fold, "epoch": 1, "train_loss": 0.0, "score": 0.0, "memory_gb": 0.0}
-            row |= {"team": replica.team.mean(held).tolist(), "device": int(device), "pid": os.getpid()}
-            on_epoch(row)
-            match job.run.get("does"):
-                case "die":
-                    os.kill(os.getpid(), signal.SIGKILL)
-                case "fill the disk":
-                    raise OSError(errno.ENOSPC, "No space left on device")
-            time.sleep(job.run.get("seconds", 0.1))
-            row |= {"begun": begun, "ended": time.time()}
-            row |= {"share": ray.get_runtime_context().get_assigned_resources().get("GPU", 0)}
-            return FoldResult(job.fold, np.empty(0), np.empty(0), [row])
+            def find_spec(self, name, path, target=None):
+                if name != "hms_ray.execution.worker":
+                    return None
+                spec = PathFinder.find_spec(name, path, target)
+                run = spec.loader.exec_module
 
-        worker.train_job, worker.parse_run = train_job, lambda content: SimpleNamespace(effort=1)
+                def exec_module(module):
+                    run(module)
+                    script(module)
+
+                spec.loader.exec_module = exec_module
+                return spec
+
+        def script(worker):
+            import errno
+            import os
+            import signal
+            import time
+            from types import SimpleNamespace
+
+            import numpy as np
+            import ray
+            import torch
+
+            from hms_ray.jobs import FoldResult
+
+            def train_job(job, labels, replica, on_epoch, on_taught):
+                begun, (device, *_) = time.time(), [*ray.get_gpu_ids(), -1]
+                held = torch.zeros(4)
+                held[int(device)] = 1
+                row = {"fold": job.fold, "epoch": 1, "train_loss": 0.0, "score": 0.0, "memory_gb": 0.0}
+                row |= {"team": replica.team.mean(held).tolist(), "device": int(device), "pid": os.getpid()}
+                on_epoch(row)
+                match job.run.get("does"):
+                    case "die":
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    case "fill the disk":
+                        raise OSError(errno.ENOSPC, "No space left on device")
+                time.sleep(job.run.get("seconds", 0.1))
+                row |= {"begun": begun, "ended": time.time()}
+                row |= {"share": ray.get_runtime_context().get_assigned_resources().get("GPU", 0)}
+                return FoldResult(job.fold, np.empty(0), np.empty(0), [row])
+
+            worker.train_job, worker.parse_run = train_job, lambda content: SimpleNamespace(effort=1)
+
+        sys.meta_path[:0] = [StandIns(), Scripts()]
 
     return hook
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -20,30 +21,61 @@ TOO_LONG = "the fold had not ended after 0.05 minutes (budget.fold_minutes)"
 LOST = "its worker was lost 3 times"
 
 
-def in_group(source, labels, request, at_once, logs, fold_s=None) -> None:
-    """Run a worker group on a cluster that holds so many folds."""
-    run_group(source, labels, request, Cluster(lambda: [{"CPU": at_once, "memory": 1e12}]), logs, fold_s)
-
-
 def in_tune(source, labels, request, at_once, logs, fold_s=None) -> None:
     """Run so many trials at once."""
     run_trials(source, labels, request, lambda: at_once, logs, fold_s)
 
 
-EITHER = pytest.mark.parametrize("run", [in_tune, in_group])
+def in_group(source, labels, request, at_once, logs, fold_s=None) -> None:
+    """Run a worker group on a cluster that holds so many folds; each has two workers, each with a GPU."""
+    request = Request(cpus=1, gpus=1, workers_per_fold=2)
+    nodes = [{"CPU": 2 * at_once, "GPU": 2 * at_once, "memory": 1e12}]
+    run_group(source, labels, request, Cluster(lambda: list(nodes)), logs, fold_s)
 
 
 @pytest.mark.parametrize(("run", "failing"), [(in_tune, {"hangs": HANGS, "dies": DIES}), (in_group, {"hangs": HANGS})])
-def test_folds_that_cannot_be_trained_fail_alone(cluster, script, work, labels, tmp_path, run, failing) -> None:
-    """In Tune's actors and in a group: a fold hangs, or kills its worker each time; folds before and beside it end."""
-    source = script([*(work(name, {}, fold, {}) for name, fold in failing.items()), work("well", {}, {})])
-    run(source, labels, ON_CPU, 2, tmp_path, FOLD_S)
+def test_folds_that_cannot_be_trained_fail_alone_and_a_full_disk_ends_the_run(
+    cluster, script, work, labels, tmp_path, run, failing
+) -> None:
+    """In Tune's actors and in a group: a fold hangs, or kills its worker each time; folds before and beside it end.
+
+    Then the disk of a worker is full: that is no fold's failure, and what the source makes of it reaches the caller.
+    """
+    first = [*(work(name, {}, fold, {}, gpus=1.0) for name, fold in failing.items()), work("well", {}, {}, gpus=1.0)]
+    last = [work("fills", {}, FILLS, gpus=1.0), *(work(f"trial-{n}", {}, gpus=1.0) for n in range(50))]
+    source = script(first)
+    take, handle = source.next, source.handle
+
+    def next_or_last():
+        if not source.left and len(source.over) == len(first):
+            source.left.extend(last)
+        return take()
+
+    def refuse(message) -> None:
+        handle(message)
+        if isinstance(message, StorageFailed):
+            raise SearchAborted(message.cause)
+
+    source.next, source.handle, source.exhausted = next_or_last, refuse, lambda: False
+    with pytest.raises(SearchAborted, match=r"1\.pt: No space left on device"):
+        run(source, labels, ON_CPU, 2, tmp_path, FOLD_S)
+    assert source.left, "it ended at once"
     assert source.causes() == {(name, 1): {"hangs": TOO_LONG, "dies": LOST}[name] for name in failing}
-    assert sorted(source.over) == sorted([*failing, "well"])
-    done = sorted((message.trial, message.fold) for message in source.said if isinstance(message, FoldDone))
+    assert sorted(source.over[: len(first)]) == sorted([*failing, "well"])
+    done = sorted((m.trial, m.fold) for m in source.said if isinstance(m, FoldDone) and m.trial in (*failing, "well"))
     assert done == [*((name, 0) for name in sorted(failing)), ("well", 0), ("well", 1)]
     hung = [m.row["pid"] for m in source.said if isinstance(m, EpochDone) and (m.trial, m.row["fold"]) == ("hangs", 1)]
     assert len(hung) == 1 and not Path(f"/proc/{hung[0]}").exists(), "the worker that hung was killed"
+    if run is in_group:
+        assert_gpus_belong_to_one_fold(source.rows())
+
+
+def assert_gpus_belong_to_one_fold(rows: list[dict]) -> None:
+    """`team`: the mean over a fold's workers of who has which GPU, at any time in another fold's row."""
+    assert all(sorted(row["team"]) == [0, 0, 0.5, 0.5] for row in rows), "each worker has a GPU of its own"
+    pairs = [(a, b) for a, b in combinations(rows, 2) if a["begun"] < b["ended"] and b["begun"] < a["ended"]]
+    assert pairs, "both replicas had work"
+    assert all(sum(min(both) for both in zip(a["team"], b["team"], strict=True)) == 0 for a, b in pairs)
 
 
 def test_a_trial_whose_reused_worker_dies_before_it_begins_may_come_again(
@@ -68,24 +100,6 @@ def test_a_trial_whose_reused_worker_dies_before_it_begins_may_come_again(
         in_tune(source, labels, ON_CPU, 1, tmp_path)
     assert source.over == ["first", "second", "second"]
     assert [row["trial"] for row in source.rows()] == ["first", "second"]
-
-
-@EITHER
-def test_what_the_source_cannot_write_ends_the_run(cluster, script, work, labels, tmp_path, run) -> None:
-    """A worker whose disk is full says so, and what its source makes of that reaches the caller."""
-    source = script([work("fills", {}, FILLS), *(work(f"trial-{n}", {}) for n in range(50))])
-    handle = source.handle
-
-    def refuse(message) -> None:
-        handle(message)
-        if isinstance(message, StorageFailed):
-            raise SearchAborted(message.cause)
-
-    source.handle = refuse
-    with pytest.raises(SearchAborted, match=r"1\.pt: No space left on device"):
-        run(source, labels, ON_CPU, 2, tmp_path)
-    assert source.left, "it ended at once"
-    assert source.causes() == {}
 
 
 def test_what_the_source_raises_at_the_end_of_a_trial_reaches_the_caller(

@@ -36,18 +36,6 @@ def test_trials_share_gpus(cluster, script, work, labels, tmp_path, at_once) -> 
     assert most_at_once(rows) <= 1
 
 
-def test_two_replicas_of_two_workers_have_two_gpus_each(cluster, script, work, labels, tmp_path) -> None:
-    """Six folds of three trials in one worker group; `team`: the mean over a fold's workers of who has which GPU."""
-    source = script([work(f"trial-{n}", {"seconds": 0.5}, {"seconds": 0.5}, gpus=1.0) for n in range(3)])
-    run_group(source, labels, Request(cpus=1, gpus=1, workers_per_fold=2), Cluster(living_nodes), tmp_path)
-    rows = source.rows()
-    assert sorted(source.over) == ["trial-0", "trial-1", "trial-2"] and len(rows) == 6
-    teams = {tuple(row["team"]) for row in rows}
-    assert len(teams) == 2, "both replicas had work"
-    assert [sum(column) for column in zip(*teams, strict=True)] == [0.5] * DEVICES, "each GPU belongs to one worker"
-    assert all(sorted(team) == [0, 0, 0.5, 0.5] for team in teams)
-
-
 @pytest.mark.skipif(not os.environ.get("HMS_RAY_CHAOS"), reason="starts another group; HMS_RAY_CHAOS=1 runs it")
 def test_trials_whose_folds_have_two_workers_run_in_a_group(cluster, script, work, labels, tmp_path) -> None:
     """What a space with `workers_per_fold: 2` gets on four GPUs: two trials at once, two GPUs a fold."""

@@ -61,13 +61,15 @@ RACED = {
     "race": {"rule": "ensemble", "stop_rate": 0.3, "min_gain": 0.003},
 }
 CONSOLE = "from hms_ray.cli import console; console()"
-# In one process, one fold after the other, but with what is known of earlier trials when three of them run at a time.
+# In one process, one fold after the other, but with what is known of earlier trials on a Ray of so many CPUs.
 HERE = """
+import json, os
 from hms_ray.cli import console
 from hms_ray.execution.place import Here
 from hms_ray.search import driver
 
-driver.Here.of = lambda wanted, labels, fold_s: Here(labels, wanted.cpus, fold_s, at_once=3)
+at_once = json.loads(os.environ["RAY_OVERRIDE_RESOURCES"])["CPU"]
+driver.Here.of = lambda wanted, labels, fold_s: Here(labels, wanted.cpus, fold_s, at_once)
 console()
 """
 
@@ -172,8 +174,9 @@ class Run:
         self.started.append(process)
         return process
 
-    def __call__(self, *arguments: object, **environment: str) -> tuple[int, str, str]:
-        process = self.start(*arguments, **environment)
+    def __call__(self, *arguments: object, program: str = CONSOLE, **environment: str) -> tuple[int, str, str]:
+        """Run the command line to its end; return its exit code and what it printed to stdout and stderr."""
+        process = self.start(*arguments, program=program, **environment)
         out, err = process.communicate(timeout=240)
         return process.returncode, out, err
 
@@ -262,6 +265,12 @@ def make_run(tmp_path_factory: pytest.TempPathFactory, make_hms_folder: Callable
 
 
 @pytest.fixture(scope="session")
+def program_here() -> str:
+    """The command line as a program for `run`, whose searches --here propose as those on Ray do."""
+    return HERE
+
+
+@pytest.fixture(scope="session")
 def run(make_run: MakeRun) -> Run:
     """Searches of one folder, three trials at a time."""
     return make_run(3)
@@ -271,9 +280,8 @@ def run(make_run: MakeRun) -> Run:
 def undisturbed(run: Run) -> StudyFolder:
     """A search that nothing disturbed, in one process and without Ray: what all others are compared with."""
     study, command = run.raced("undisturbed")
-    process = run.start(*command, "--here", program=HERE)
-    _, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
+    code, _, err = run(*command, "--here", program=HERE)
+    assert code == 0, err
     trials, ensemble = trials_table(study), json.loads(study.ensemble.read_text())
     assert set(trials["state"]) == {"COMPLETE", "PRUNED"}, "some trials are to be stopped"
     assert len(ensemble["members"]) >= 2 and len(study.oof_ids()) >= 2, "several finalists, and no single best one"

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -25,16 +26,17 @@ apart, count, *hidden = sys.argv[1].split(), int(sys.argv[2]), *sys.argv[3:]
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
 start = f"exec {sys.executable} -m ray.scripts.scripts start --address={cluster.address} --num-cpus=1 --block"
 cover = "".join(f"mount -t tmpfs none '{folder}' && " for folder in hidden)
-nodes = [subprocess.Popen([*apart, "sh", "-c", cover + start], stdout=subprocess.DEVNULL) for _ in range(count)]
 ray.init(cluster.address, log_to_driver=False)
-while sum(node["Alive"] for node in ray.nodes()) <= count and all(node.poll() is None for node in nodes):
-    time.sleep(0.1)
+for number in range(count):  # one after the other: Ray gives each half a minute
+    node = subprocess.Popen([*apart, "sh", "-c", cover + start], stdout=subprocess.DEVNULL)
+    while sum(each["Alive"] for each in ray.nodes()) < number + 2 and node.poll() is None:
+        time.sleep(0.1)
 ray.shutdown()
 print(cluster.address, flush=True)
 sys.stdin.read()  # until the test is over
 cluster.shutdown()
 """
-QUICK = ("--trials", "1", "--folds", "3", "--set", "budget.finalists=1", "--set", "stages=[{epochs: 1, lr: 0.01}]")
+TWO = ("resources.workers_per_fold=2", "stages=[{epochs: 12, lr: 0.01}]", "folds=3", "augment={}")
 
 
 @pytest.fixture
@@ -62,15 +64,19 @@ def start_apart(run) -> Iterator[Callable[[int], tuple[subprocess.Popen, dict[st
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_a_node_that_shares_no_file_gets_what_is_prepared(run, start_apart) -> None:
-    """It makes one copy, which a Tune actor and a Train worker then train of."""
-    study, command = run.raced("apart")
-    _, join = start_apart(1)
-    code, _, err = run(*command, *QUICK, **join)
+def test_two_nodes_that_share_no_file_train_one_fold_together(run, start_apart) -> None:
+    """The base run by `train`, with a worker on each node and DDP between them: each node makes one copy of what is
+    prepared, all folds are in one table, and that is better than the prior."""
+    study, (_, *space, _, root) = run.raced("apart")
+    _, join = start_apart(2)
+    code, _, err = run("train", *space, root, *(word for change in TWO for word in ("--set", change)), **join)
     assert code == 0, err
     (trial,) = study.oof_ids()
-    assert set(OofTable.read(study.oof(trial)).unit_ids) == set(pd.read_parquet(study.folds)["unit_id"])
-    assert err.count("copying kaggle_spectrogram-") == err.count("copied kaggle_spectrogram-") == 1, err
+    table = OofTable.read(study.oof(trial))
+    assert set(table.unit_ids) == set(pd.read_parquet(study.folds)["unit_id"])
+    prior = table.task.score(table.targets, np.tile(table.targets.mean(0), (len(table.targets), 1)))
+    assert table.task.score(table.targets, table.probs) < prior
+    assert err.count("copying kaggle_spectrogram-") == err.count("copied kaggle_spectrogram-") == 2, err
     assert f"joined the Ray cluster at {join['RAY_ADDRESS']}" in err and "clients need the cluster's token" in err
 
 

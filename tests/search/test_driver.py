@@ -39,9 +39,10 @@ def run(make_run):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(run) -> StudyFolder:
-    """A search from its start to its report."""
-    code, out, err = run("search", "--space", run.space(SPACE), "--study", "runs/undisturbed")
+def undisturbed(run, program_here) -> StudyFolder:
+    """A search from its start to its report, in one process: what a search on Ray is compared with."""
+    command = ("search", "--space", run.space(SPACE), "--study", "runs/undisturbed", "--here")
+    code, out, err = run(*command, program=program_here)
     assert code == 0, err
     assert out.splitlines()[-1] == "reports/undisturbed/index.html"
     return StudyFolder(run.folder / "runs/undisturbed")
@@ -97,7 +98,7 @@ def test_the_ensemble_is_certified_and_no_worse_in_sample_than_its_parts(undistu
 
 def test_a_finished_search_run_again_trains_nothing(run, undisturbed: StudyFolder) -> None:
     before = run.finished(undisturbed)
-    code, _, err = run("search", "--space", run.space(SPACE), "--study", "runs/undisturbed")
+    code, _, err = run("search", "--space", run.space(SPACE), "--study", "runs/undisturbed", "--here")
     assert code == 0, err
     assert run.finished(undisturbed) == before
 
@@ -111,12 +112,15 @@ def test_prediction_needs_the_study_only(run, undisturbed: StudyFolder) -> None:
 
 
 def test_killed_interrupted_and_run_again_it_ends_as_if_undisturbed(run, undisturbed: StudyFolder) -> None:
-    """Kill -9 among the trials, then among the finalists, then Ctrl-C there, while a Ray Train group is at work, which
-    would take it for itself: the same command goes on each time, and repeats no finished fold."""
+    """Among the trials a worker is killed, then the driver; among the finalists comes Ctrl-C, which a Ray Train group
+    would take for itself: the same command goes on each time, repeats no finished fold, and ends as the search that
+    ran in one process."""
     study = StudyFolder(run.folder / "runs/disturbed")
     command, before = ("search", "--space", run.space(SPACE), "--study", study.root), {}
-    for enough, blow in ((2, signal.SIGKILL), (TRIALS + 1, signal.SIGKILL), (TRIALS + 3, signal.SIGINT)):
+    for enough, blow in ((2, signal.SIGKILL), (TRIALS + 1, signal.SIGINT)):
         process = run.start(*command)
+        if not before:
+            kill_a_trials_worker(run, process)
         run.wait_for(lambda enough=enough: len(run.finished(study)) >= enough, process)
         process.send_signal(blow)
         _, err = process.communicate(timeout=60)
@@ -130,6 +134,18 @@ def test_killed_interrupted_and_run_again_it_ends_as_if_undisturbed(run, undistu
     assert code == 0, err
     assert before.items() <= run.finished(study).items(), "a finished fold was trained again"
     run.assert_same(study, undisturbed)
+    assert not [path for path in study.root.rglob("*") if path.name in ("state", "checkpoint.pt")]
+
+
+def kill_a_trials_worker(run, process: subprocess.Popen) -> None:
+    """Wait for an actor of Tune that belongs to the run, and kill it."""
+
+    def found() -> list[int]:
+        return [pid for pid, name in run.family(process.pid).items() if name.startswith("ray::ImplicitFunc")]
+
+    pids = run.wait_for(found, process)
+    assert pids, "no trial was begun"
+    run.kill(pids[0])
 
 
 def command_lines() -> list[str]:
@@ -139,29 +155,6 @@ def command_lines() -> list[str]:
         with contextlib.suppress(OSError):
             lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
     return lines
-
-
-def test_lost_workers_are_replaced(run, undisturbed: StudyFolder) -> None:
-    """Kill -9 of a trial's worker, then of a rank of the worker group: the search ends as if nothing had happened."""
-    study = StudyFolder(run.folder / "runs/lost")
-    process = run.start("search", "--space", run.space(SPACE), "--study", study.root)
-    kill_one("ray::ImplicitFunc", run, process)
-    run.wait_for(lambda: len(run.finished(study)) > TRIALS, process)
-    kill_one("ray::RayTrainWorker", run, process)
-    _, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    run.assert_same(study, undisturbed)
-
-
-def kill_one(title: str, run, process: subprocess.Popen) -> None:
-    """Wait for a Ray worker of that title which belongs to the run, and kill it."""
-
-    def found() -> list[int]:
-        return [pid for pid, name in run.family(process.pid).items() if name.startswith(title)]
-
-    pids = run.wait_for(found, process)
-    assert pids, f"no worker {title} was found"
-    run.kill(pids[0])
 
 
 def test_an_invalid_combination_is_replaced_and_costs_no_trial(run) -> None:
@@ -178,16 +171,3 @@ def test_an_invalid_combination_is_replaced_and_costs_no_trial(run) -> None:
     assert err.count(sentence) == 1
     trials = trials_table(StudyFolder(run.folder / "runs/broken"))
     assert len(trials) == 6 and trials["state"].isin(["COMPLETE", "PRUNED"]).all()
-
-
-def test_two_workers_a_fold_train_the_base_run(run) -> None:
-    """The worker group with DDP inside each fold, by `train`: all folds, one table, and better than the prior."""
-    longer = BASE | {"stages": [{"epochs": 12, "lr": 1e-2}]}
-    arguments = ("--study", "runs/ddp", "--set", "resources.workers_per_fold=2")
-    code, _, err = run("train", "--space", run.space({"base": longer}, "ddp"), *arguments)
-    assert code == 0, err
-    study = StudyFolder(run.folder / "runs/ddp")
-    table = OofTable.read(study.oof("ddp-base"))
-    assert len(table.unit_ids) == len(pd.read_parquet(study.folds))
-    prior = table.task.score(table.targets, np.tile(table.targets.mean(0), (len(table.targets), 1)))
-    assert table.task.score(table.targets, table.probs) < prior
