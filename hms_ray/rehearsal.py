@@ -111,7 +111,7 @@ def _build(run: RunConfig, spec: InputSpec, task: Task) -> int:
             with _Unfilled():
                 network = build_model(run, task).eval()
             more = (torch.empty(2, len(spec.side)),) if spec.side else ()
-            with _OneStep():
+            with _Shapes():
                 network(torch.empty(2, *spec.shape), *more)
             return sum(value.numel() * value.element_size() for value in network.state_dict().values())
     except (RuntimeError, AssertionError, ValueError) as error:
@@ -134,15 +134,28 @@ class _Unfilled(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-class _OneStep(TorchFunctionMode):
-    """Has recurrent layers take one step: on the meta device all take as long as each, and have the same shape."""
+class _Shapes(TorchFunctionMode):
+    """Answers on the meta device with a tensor of the right shape where that is plain, and asks PyTorch elsewhere.
+
+    PyTorch finds shapes there in Python, operation by operation, and goes through a recurrent layer step by step: a
+    layer takes one step here, since all have the same shape.
+    """
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if getattr(function, "__name__", "") not in RECURRENT or not isinstance(args[3], bool):  # of packed sequences
-            return function(*args, **kwargs)
-        x, batch_first = args[0], args[8]
-        time = 1 if batch_first else 0
-        step, *states = function(x[:, :1] if batch_first else x[:1], *args[1:], **kwargs)
-        steps = step.new_empty(x.shape[time], x.shape[1 - time], step.shape[-1])
-        return steps.transpose(0, 1) if batch_first else steps, *states
+        match getattr(function, "__name__", ""):
+            case "linear" if len(args) >= 2 and args[0].ndim and args[0].shape[-1] == args[1].shape[-1]:
+                return args[0].new_empty(*args[0].shape[:-1], args[1].shape[0])
+            case "layer_norm" if len(args) >= 2 and args[0].shape[-len(args[1]) :] == tuple(args[1]):
+                return torch.empty_like(args[0])
+            case "batch_norm" if len(args) >= 2 and args[1] is not None and args[0].shape[1:2] == args[1].shape:
+                return torch.empty_like(args[0])
+            case "gelu" | "silu" | "relu" if len(args) == 1 and not kwargs.get("inplace"):
+                return torch.empty_like(args[0])
+            case name if name in RECURRENT and isinstance(args[3], bool):  # not of packed sequences
+                x, batch_first = args[0], args[8]
+                time = 1 if batch_first else 0
+                step, *states = function(x[:, :1] if batch_first else x[:1], *args[1:], **kwargs)
+                steps = step.new_empty(x.shape[time], x.shape[1 - time], step.shape[-1])
+                return steps.transpose(0, 1) if batch_first else steps, *states
+        return function(*args, **kwargs)

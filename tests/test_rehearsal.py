@@ -1,6 +1,7 @@
 """Rehearsals: what cannot be trained is found without recordings, and what runs share is rehearsed once."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -90,6 +91,34 @@ def test_recurrent_layers_are_not_gone_through_step_by_step(monkeypatch, kind, b
     with torch.inference_mode():
         Recurrent()(torch.empty(2, 1, 100, 75))
     assert layouts["meta"] == layouts["cpu"]
+
+
+LAYERS = [
+    (nn.Linear(7, 3), (2, 5, 7), (2, 5, 6)),
+    (nn.LayerNorm((5, 7)), (2, 5, 7), (2, 5, 6)),
+    (nn.BatchNorm1d(5), (2, 5, 7), (2, 6, 7)),
+    (nn.BatchNorm2d(5, affine=False), (2, 5, 7, 3), (2, 6, 7, 3)),
+    (nn.BatchNorm2d(5, track_running_stats=False), (2, 5, 7, 3), (2, 6, 7, 3)),
+    *((kind(), (2, 5, 7), None) for kind in (nn.GELU, nn.SiLU, nn.ReLU)),
+    (nn.ReLU(inplace=True), (2, 5, 7), None),
+]
+
+
+@pytest.mark.parametrize(("layer", "fits", "misfits"), LAYERS, ids=lambda value: getattr(value, "_get_name", str)())
+def test_shapes_that_pytorch_is_not_asked_for_are_those_of_a_cpu(layer, fits, misfits):
+    def shapes(device, size):
+        x, out = torch.empty(size, device=device), layer.to(device)
+        if len(size) == 4:
+            x = x.to(memory_format=torch.channels_last)
+        with torch.inference_mode(), rehearsal._Shapes() if device == "meta" else nullcontext():
+            y = out(x)
+        return y.shape, y.stride(), y.dtype
+
+    layer = layer.eval()
+    assert shapes("cpu", fits) == shapes("meta", fits)
+    if misfits:
+        with pytest.raises(RuntimeError):
+            shapes("meta", misfits)
 
 
 def test_published_weights_are_not_asked_for():
