@@ -30,12 +30,8 @@ $(DEMO_DATA)/train.csv: | $(INSTALLED)
 
 install: $(INSTALLED)
 
-RAY_TESTS := tests/execution $(addprefix tests/search/test_,apart.py chaos.py driver.py interrupt.py later_nodes.py nodes.py)
-
-# Searches start a Ray that takes all cores: their tests run one after the other, the others side by side.
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadfile $(addprefix --ignore=,$(RAY_TESTS))
-	$(BIN)/python -m pytest $(RAY_TESTS)
+	$(BIN)/python -m pytest -n auto
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff check .

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,30 @@ ELECTRODES = ("Fp1", "F3", "C3", "P3", "F7", "T3", "T5", "O1", "Fz", "Cz", "Pz")
 ELECTRODES += ("Fp2", "F4", "C4", "P4", "F8", "T4", "T6", "O2", "EKG")
 EEG_ROWS = 13_200  # 66 s: the last window begins at 16 s
 FIRST_EEG, FIRST_SPECTROGRAM = 4_294_950_000, 2_147_483_000  # real ids pass 2^31
+
+
+# Tests that start Ray, each of which takes all cores.
+STARTS_RAY = tuple(f"tests/search/test_{name}.py" for name in ("driver", "apart", "chaos", "interrupt", "later_nodes"))
+STARTS_RAY += tuple(f"tests/execution/test_{name}.py" for name in ("collector", "placement", "prepare_tasks", "session"))
+STARTS_RAY += ("tests/search/test_nodes.py", "tests/bench/test_store_copy.py", "tests/cluster/test_boxes.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that start Ray: they take longest, and wait now and then while others compute."""
+    items.sort(key=lambda item: not item.nodeid.startswith(STARTS_RAY))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker of pytest-xdist one file after the other, and all that starts Ray to one of them."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneRay(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if nodeid.startswith(STARTS_RAY) else super()._split_scope(nodeid)
+
+    config.option.loadscopereorder = False
+    return OneRay(config, log)
 
 
 @pytest.fixture(scope="session")
