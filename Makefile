@@ -30,6 +30,8 @@ $(DEMO_DATA)/train.csv: | $(INSTALLED)
 
 install: $(INSTALLED)
 
+# Tests start many processes: none compiles the package again, where the environment asks for no bytecode.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: lint
 	$(BIN)/python -m pytest -n auto
 

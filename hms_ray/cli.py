@@ -4,6 +4,7 @@ Exit status: 0 done, 2 the user's mistake, 1 our fault, 130 interrupted.
 """
 
 import argparse
+import atexit
 import errno
 import logging
 import os
@@ -75,8 +76,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def console() -> None:
-    """The console script."""
-    sys.exit(main())
+    """The console script.
+
+    It leaves without taking apart what was imported: with torch, that takes longer than two seconds.
+    """
+    code = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # nobody reads, or the disk is full: Python says so
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    os._exit(code)
 
 
 class _Parser(argparse.ArgumentParser):

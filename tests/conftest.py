@@ -28,9 +28,16 @@ FIRST_EEG, FIRST_SPECTROGRAM = 4_294_950_000, 2_147_483_000  # real ids pass 2^3
 
 
 # Tests that start Ray, each of which takes all cores.
-STARTS_RAY = tuple(f"tests/search/test_{name}.py" for name in ("driver", "apart", "chaos", "interrupt", "later_nodes"))
-STARTS_RAY += tuple(f"tests/execution/test_{name}.py" for name in ("collector", "placement", "prepare_tasks", "session"))
-STARTS_RAY += ("tests/search/test_nodes.py", "tests/bench/test_store_copy.py", "tests/cluster/test_boxes.py")
+STARTS_RAY = tuple(
+    f"tests/{room}/test_{name}.py"
+    for room, names in {
+        "bench": ("store_copy",),
+        "cluster": ("boxes",),
+        "execution": ("collector", "placement", "prepare_tasks", "session"),
+        "search": ("apart", "chaos", "driver", "interrupt", "later_nodes", "nodes"),
+    }.items()
+    for name in names
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

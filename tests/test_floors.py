@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -133,9 +134,10 @@ def _tree(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def _loaded_by(modules: list[str]) -> set[str]:
+@cache
+def _loaded_by(modules: tuple[str, ...]) -> set[str]:
     """Return the top-level libraries in memory after a fresh process imported these modules."""
-    program = f"import sys, importlib\nfor m in {modules!r}: importlib.import_module(m)\nprint(*sys.modules)"
+    program = f"import sys, importlib\nfor m in {modules}: importlib.import_module(m)\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return {name.partition(".")[0] for name in done.stdout.split()}
@@ -225,7 +227,7 @@ def test_a_circle_on_one_floor_is_named(tmp_path: Path) -> None:
 def test_a_room_does_without_a_library_at_run_time(repository: Path, room: str, library: str) -> None:
     modules = _modules(repository, room)
     assert modules
-    assert library not in _loaded_by(modules)
+    assert library not in _loaded_by(tuple(modules))
 
 
 LIGHT = {"torch", "ray", "optuna", "timm", "transformers", "sklearn"}  # what a verb that trains nothing does without
@@ -258,19 +260,19 @@ def test_what_is_not_there_is_told_before_anything_large_is_imported(argv: list[
 
 
 def test_the_command_line_begins_without_the_libraries() -> None:
-    assert not _loaded_by(["hms_ray.cli"]) & (LIGHT | {"numpy", "pandas", "pyarrow", "scipy", "pydantic"})
+    assert not _loaded_by(("hms_ray.cli",)) & (LIGHT | {"numpy", "pandas", "pyarrow", "scipy", "pydantic"})
 
 
 @pytest.mark.parametrize("module", ["report.page", "search.trials_table", "search.records"])
 def test_a_report_is_written_without_what_trains_and_searches(module: str) -> None:
-    assert not _loaded_by([f"hms_ray.{module}"]) & LIGHT
+    assert not _loaded_by((f"hms_ray.{module}",)) & LIGHT
 
 
 @pytest.mark.parametrize("module", ["mailbox", "losses"])
 def test_processes_that_only_hand_on_do_without_torch(module: str) -> None:
-    assert "torch" not in _loaded_by([f"hms_ray.execution.{module}"])
+    assert "torch" not in _loaded_by((f"hms_ray.execution.{module}",))
 
 
 def test_loaded_libraries_are_seen() -> None:
-    assert "json" in _loaded_by(["json.decoder"])
-    assert "wave" not in _loaded_by(["json.decoder"])
+    assert "json" in _loaded_by(("json.decoder",))
+    assert "wave" not in _loaded_by(("json.decoder",))

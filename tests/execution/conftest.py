@@ -16,7 +16,7 @@ from hms_ray.jobs import FoldJob
 CPUS, GPUS = 16, 4
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[None]:
     """Ray with 16 CPUs and 4 GPUs that do not exist."""
     import ray

@@ -303,12 +303,12 @@ def test_checkpointing_changes_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("arch", USED)
-@pytest.mark.parametrize("fuse", ["none", "features"])
-def test_what_search_spaces_name_runs(arch: str, fuse: str) -> None:
-    """From another size, in one image or picture by picture, and with all its layers found."""
+def test_what_search_spaces_name_runs(arch: str) -> None:
+    """From another size, picture by picture, and with all its layers found. In one image they run in
+    tests/contracts/test_search_spaces.py."""
     spec = _spec(4, (100, 300), (150, 150))
     with torch.device("meta"):
-        model = _build(spec, arch=arch, resize=list(USED[arch]), fuse=fuse).eval()
+        model = _build(spec, arch=arch, resize=list(USED[arch]), fuse="features").eval()
         assert model(torch.empty(2, *spec.shape)).shape == (2, 6)
     layers = group_parameters(model, model.group_matcher(), reverse=True)
     last, head = max(layers.values()), {id(p) for p in model.get_classifier().parameters()}

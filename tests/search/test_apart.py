@@ -67,9 +67,9 @@ def start_apart(run) -> Iterator[Callable[[int], tuple[subprocess.Popen, dict[st
 def test_two_nodes_that_share_no_file_train_one_fold_together(run, start_apart) -> None:
     """The base run by `train`, with a worker on each node and DDP between them: each node makes one copy of what is
     prepared, all folds are in one table, and that is better than the prior."""
-    study, (_, *space, _, root) = run.raced("apart")
+    study, (_, *space) = run.raced("apart")
     _, join = start_apart(2)
-    code, _, err = run("train", *space, root, *(word for change in TWO for word in ("--set", change)), **join)
+    code, _, err = run("train", *space, *(word for change in TWO for word in ("--set", change)), **join)
     assert code == 0, err
     (trial,) = study.oof_ids()
     table = OofTable.read(study.oof(trial))

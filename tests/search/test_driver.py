@@ -1,6 +1,7 @@
-"""A real search: real processes, a real Ray, really killed. Each run is the command line in a process of its own."""
+"""A real search: real processes, a real Ray, really killed."""
 
 import contextlib
+import io
 import json
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hms_ray.cli import main
 from hms_ray.oof import OofTable
 from hms_ray.search.trials_table import trials_table
 from hms_ray.study_folder import StudyFolder
@@ -46,6 +48,16 @@ def undisturbed(run, program_here) -> StudyFolder:
     assert code == 0, err
     assert out.splitlines()[-1] == "reports/undisturbed/index.html"
     return StudyFolder(run.folder / "runs/undisturbed")
+
+
+def call(run, *arguments: object) -> str:
+    """Run the command line in this process to its good end; return what it printed to stderr."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()) as err:
+        patch.chdir(run.folder)
+        for name, value in run.environment.items():
+            patch.setenv(name, value)
+        assert main([str(argument) for argument in arguments]) == 0, err.getvalue()
+    return err.getvalue()
 
 
 def test_every_trial_is_recorded_with_its_true_state(undisturbed: StudyFolder) -> None:
@@ -98,8 +110,7 @@ def test_the_ensemble_is_certified_and_no_worse_in_sample_than_its_parts(undistu
 
 def test_a_finished_search_run_again_trains_nothing(run, undisturbed: StudyFolder) -> None:
     before = run.finished(undisturbed)
-    code, _, err = run("search", "--space", run.space(SPACE), "--study", "runs/undisturbed", "--here")
-    assert code == 0, err
+    call(run, "search", "--space", run.space(SPACE), "--study", undisturbed.root, "--here")
     assert run.finished(undisturbed) == before
 
 
@@ -111,10 +122,12 @@ def test_prediction_needs_the_study_only(run, undisturbed: StudyFolder) -> None:
     assert np.allclose(rows.iloc[:, 1:].sum(axis=1), 1, atol=1e-12)
 
 
-def test_killed_interrupted_and_run_again_it_ends_as_if_undisturbed(run, undisturbed: StudyFolder) -> None:
+def test_killed_interrupted_and_run_again_it_ends_as_if_undisturbed(
+    run, undisturbed: StudyFolder, program_here
+) -> None:
     """Among the trials a worker is killed, then the driver; among the finalists comes Ctrl-C, which a Ray Train group
-    would take for itself: the same command goes on each time, repeats no finished fold, and ends as the search that
-    ran in one process."""
+    would take for itself: the same command goes on each time, also without Ray, repeats no finished fold, and ends as
+    the search that ran in one process from its start."""
     study = StudyFolder(run.folder / "runs/disturbed")
     command, before = ("search", "--space", run.space(SPACE), "--study", study.root), {}
     for enough, blow in ((2, signal.SIGKILL), (TRIALS + 1, signal.SIGINT)):
@@ -130,7 +143,7 @@ def test_killed_interrupted_and_run_again_it_ends_as_if_undisturbed(run, undistu
         assert enough <= len(before) < TRIALS + FINALISTS * (FOLDS - 1)
     assert err.splitlines()[-1] == "interrupted; everything finished is kept, the same command goes on"
     assert not [line for line in command_lines() if "runs/disturbed" in line]
-    code, _, err = run(*command)
+    code, _, err = run(*command, "--here", program=program_here)
     assert code == 0, err
     assert before.items() <= run.finished(study).items(), "a finished fold was trained again"
     run.assert_same(study, undisturbed)
@@ -165,8 +178,7 @@ def test_an_invalid_combination_is_replaced_and_costs_no_trial(run) -> None:
     }
     base = BASE | {"folds": 2, "augment": {"drop_channels": {"p": 0.0}}}
     space = {"base": base, "search": search, "budget": {"trials": 6, "finalists": 1}}
-    code, _, err = run("search", "--space", run.space(space, "broken"), "--study", "runs/broken", "--here")
-    assert code == 0, err
+    err = call(run, "search", "--space", run.space(space, "broken"), "--study", run.folder / "runs/broken", "--here")
     sentence = "an invalid configuration was replaced, as others like it will be: augment.drop_channels needs waves or"
     assert err.count(sentence) == 1
     trials = trials_table(StudyFolder(run.folder / "runs/broken"))
