@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 from types import ModuleType
 
-from hms_ray.errors import ConfigError
+from hms_ray.errors import ConfigError, shown
 
 CALLED = {"models": "model", "features": "feature", "augment": "augmentation", "datasets": "dataset"}
 SYNONYMS = {  # what other libraries call it
@@ -66,18 +66,21 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     known = list(known)
     near = nearest(name, known)
     hint = f" Did you mean {near!r}?" if near else ""
-    return f"no {what} named {name!r}; there are: {', '.join(known) or 'none'}.{hint}"
+    return f"no {what} named {shown(name)}; there are: {', '.join(known) or 'none'}.{hint}"
 
 
-def nearest(name: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the known name that is spelled most like this one, None where none is near."""
-    known = list(known)
+def nearest(name: object, known: Iterable[object], cutoff: float = 0.6) -> str | None:
+    """Return the known name that is spelled most like this one, None where none is near.
+
+    known: may hold keys that are no names, as YAML makes of `yes` or 3
+    """
+    known = [each for each in known if isinstance(each, str)]
     if SYNONYMS.get(str(name)) in known:
         return SYNONYMS[str(name)]
     return next(iter(difflib.get_close_matches(str(name), known, n=1, cutoff=cutoff)), None)
 
 
-def hint(name: object, known: Iterable[str]) -> str:
+def hint(name: object, known: Iterable[object]) -> str:
     """Return "; did you mean 'name'?" for the nearest known name, "" where none is near."""
     near = nearest(name, known)
     return f"; did you mean {near!r}?" if near else ""

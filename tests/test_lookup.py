@@ -62,6 +62,14 @@ def test_a_path_that_does_not_exist_gets_the_one_that_was_meant(path: str, said:
     assert lookup.path_hint(path, PATHS) == said
 
 
+def test_a_suggestion_is_a_word_whatever_keys_yaml_makes() -> None:
+    assert lookup.nearest("trails", [True, 3, None, "trials"]) == "trials"
+
+
+def test_a_long_name_is_quoted_in_part() -> None:
+    assert len(lookup.unknown("space", "x" * 5000, ["demo"])) < 300
+
+
 def test_nothing_near_means_no_suggestion() -> None:
     assert lookup.unknown("space", "zzz", []) == "no space named 'zzz'; there are: none."
 

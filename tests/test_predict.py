@@ -3,8 +3,6 @@
 import json
 import logging
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -131,17 +129,6 @@ def test_what_the_ensemble_writes_can_predict(folder, hms_folder, tmp_path):
     probs = [member_probs(folder, member["trial"], hms_folder) for member in result["members"]]
     pooled = _pool.from_dict(result["fitted"]).predict(np.stack(probs, axis=1))
     np.testing.assert_allclose(pd.read_csv(tmp_path / "a.csv")[VOTES], pooled, atol=1e-6)
-
-
-BLOCKED = "import runpy, sys; sys.modules['ray'] = None; runpy.run_module('hms_ray.predict', run_name='__main__')"
-
-
-def test_prediction_needs_no_ray(folder, hms_folder, tmp_path):
-    out = tmp_path / "submission.csv"
-    command = [sys.executable, "-c", BLOCKED, "--study", folder.root, "--data", hms_folder, "--out", out]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout) == (0, f"{out}: 1 rows\n"), done.stderr
-    assert len(pd.read_csv(out)) == 1
 
 
 def without_ensemble(folder):

@@ -3,7 +3,7 @@
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,6 +144,8 @@ def _range_fault(form: str, values: Any) -> str | None:
     if not isinstance(values, list) or not values:
         return f"{form} must be {FORMS[form]}, but got {shown(values)}"
     if form == "choice":
+        if others := [key for key in _keys(values) if not isinstance(key, str)]:
+            return f"choice: keys must be words, but got {shown(others[0])} in {shown(values)}"
         return (
             None if len({_scalar(v) for v in values}) == len(values) else f"choice names a value twice: {shown(values)}"
         )
@@ -175,6 +177,14 @@ def _is_number(value: Any) -> bool:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _keys(value: Any) -> Iterator[Any]:
+    """Yield the keys of all mappings in a value."""
+    if isinstance(value, dict):
+        yield from value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _keys(part)
 
 
 def _scalar(option: Any) -> Any:

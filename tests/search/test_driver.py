@@ -115,7 +115,10 @@ def test_a_finished_search_run_again_trains_nothing(run, undisturbed: StudyFolde
 
 
 def test_prediction_needs_the_study_only(run, undisturbed: StudyFolder) -> None:
-    code, _, err = run("predict", "--study", undisturbed.root, "--data", run.data, "--out", "submission.csv")
+    """And no Ray."""
+    program = "import sys; sys.modules['ray'] = None; from hms_ray.cli import console; console()"
+    arguments = ("predict", "--study", undisturbed.root, "--data", run.data, "--out", "submission.csv")
+    code, _, err = run(*arguments, program=program)
     assert code == 0, err
     rows, sample = (pd.read_csv(path) for path in (run.folder / "submission.csv", run.data / "sample_submission.csv"))
     assert rows.columns.tolist() == sample.columns.tolist() and rows["eeg_id"].tolist() == sample["eeg_id"].tolist()
@@ -125,14 +128,15 @@ def test_prediction_needs_the_study_only(run, undisturbed: StudyFolder) -> None:
 def test_killed_interrupted_and_run_again_it_ends_as_if_undisturbed(
     run, undisturbed: StudyFolder, program_here
 ) -> None:
-    """Among the trials a worker is killed, then the driver; among the finalists comes Ctrl-C, which a Ray Train group
-    would take for itself: the same command goes on each time, also without Ray, repeats no finished fold, and ends as
-    the search that ran in one process from its start."""
+    """A search in one process is killed; on Ray, a trial's worker is, and Ctrl-C comes among the finalists, which a Ray
+    Train group would take for itself; in one process again it ends. The same command goes on each time, repeats no
+    finished fold, and ends as if nothing had happened."""
     study = StudyFolder(run.folder / "runs/disturbed")
     command, before = ("search", "--space", run.space(SPACE), "--study", study.root), {}
-    for enough, blow in ((2, signal.SIGKILL), (TRIALS + 1, signal.SIGINT)):
-        process = run.start(*command)
-        if not before:
+    here = {"program": program_here}
+    for enough, blow, how in ((1, signal.SIGKILL, here), (TRIALS + 1, signal.SIGINT, {})):
+        process = run.start(*command, *(["--here"] if how else []), **how)
+        if not how:
             kill_a_trials_worker(run, process)
         run.wait_for(lambda enough=enough: len(run.finished(study)) >= enough, process)
         process.send_signal(blow)
@@ -143,7 +147,7 @@ def test_killed_interrupted_and_run_again_it_ends_as_if_undisturbed(
         assert enough <= len(before) < TRIALS + FINALISTS * (FOLDS - 1)
     assert err.splitlines()[-1] == "interrupted; everything finished is kept, the same command goes on"
     assert not [line for line in command_lines() if "runs/disturbed" in line]
-    code, _, err = run(*command, "--here", program=program_here)
+    code, _, err = run(*command, "--here", **here)
     assert code == 0, err
     assert before.items() <= run.finished(study).items(), "a finished fold was trained again"
     run.assert_same(study, undisturbed)

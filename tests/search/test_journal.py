@@ -2,12 +2,11 @@
 
 import copy
 import math
+import multiprocessing
 import os
 import platform
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -318,33 +317,30 @@ def test_threads_share_a_journal(tmp_path):
         assert (trial.value, trial.user_attrs["name"]) == (trial.number, str(trial.number))
 
 
-HOLD = """
-import sys, time
-from pathlib import Path
-from hms_ray.search.journal import one_driver
-from hms_ray.study_folder import StudyFolder
-with one_driver(StudyFolder(Path(sys.argv[1]))):
-    print("held", flush=True)
-    time.sleep(60)
-"""
+def _hold(folder, held):
+    with one_driver(folder):
+        held.set()
+        time.sleep(60)
 
 
 def test_a_second_driver_is_refused_until_the_first_one_is_killed(tmp_path):
     folder = StudyFolder(tmp_path / "study")
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder.root)], stdout=subprocess.PIPE, text=True)
+    processes = multiprocessing.get_context("fork")
+    held = processes.Event()
+    holder = processes.Process(target=_hold, args=(folder, held))
+    holder.start()
     try:
-        assert holder.stdout.readline() == "held\n"
+        assert held.wait(20)
         who = rf"is in use by another hms-ray process \({holder.pid} on {re.escape(platform.node())}\)"
         with pytest.raises(ConfigError, match=who), one_driver(folder):
             pass
         os.kill(holder.pid, signal.SIGKILL)
-        holder.wait(10)
+        holder.join(10)
         with one_driver(folder):
             assert folder.root.is_dir()
     finally:
         holder.kill()
-        holder.wait(10)
-        holder.stdout.close()
+        holder.join(10)
 
 
 def test_a_study_is_given_back_after_an_error(tmp_path):

@@ -60,7 +60,7 @@ def stopped_share(noise, repetitions, looks, stop_rate, min_gain, patients_a_fol
 
 @pytest.mark.parametrize(("looks", "stop_rate"), [(2, 0.1), (2, 0.4), (4, 0.2)])
 def test_a_candidate_that_just_brings_enough_is_stopped_as_often_as_promised(looks, stop_rate):
-    noise, repetitions = [1, 1, 1, 1.4], 300
+    noise, repetitions = [1, 1, 1, 1.4], 200
     share = stopped_share(noise, repetitions, looks, stop_rate, true_gain(noise))
     chance = 3 * np.sqrt(stop_rate * (1 - stop_rate) / repetitions)
     assert 0.2 * stop_rate < share < stop_rate + chance

@@ -57,6 +57,8 @@ def test_each_form_is_read(content, expected):
         ({"choice": "abc"}, "must be [value, ...]"),
         ({"choice": [1, 1]}, "names a value twice"),
         ({"choice": [{"a": 1, "b": 2}, {"b": 2, "a": 1}]}, "names a value twice"),
+        ({"choice": [1, {"a": {True: 1, "b": 2}}]}, "keys must be words, but got True"),
+        ({"choice": [[{None: 1, "b": 2}], 1]}, "keys must be words, but got None"),
         ({"choice": [1], "when": 3}, "when must be a mapping"),
         ({"choice": [1], "when": None}, "when must be a mapping"),
         ({"choice": [1], "when": {3: 4}}, "when must be a mapping"),
