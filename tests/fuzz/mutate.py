@@ -259,9 +259,12 @@ def _paths(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def spoil_csv(path: Path, rng: Random) -> None:
-    """Spoil a CSV: a cell, a column, some rows, or how it is written."""
+    """Spoil a CSV: a cell, a column, some rows, or how it is written, also where an earlier fault has left no table."""
+    table = pd.DataFrame()
     if rng.random() < 0.6:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        with suppress(ValueError):
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if len(table) and table.shape[1] > 1:
         rng.choice(TABLE_FAULTS)(table, rng).to_csv(path, index=False)
     else:
         path.write_bytes(rng.choice(CSV_FAULTS)(path.read_bytes(), rng))
