@@ -28,7 +28,7 @@ from hms_ray.store.share import made_once
 
 JOURNAL = "chunks.jsonl"
 CHUNK = 8 << 20  # bytes
-PIECE = 1 << 16  # bytes that are read, sent or written at once: larger ones cost thrice the time where memory is scattered
+PIECE = 1 << 16  # bytes that are read, sent or written at once: more cost thrice the time where memory is scattered
 WINDOW = 4  # chunks in flight
 ROW = 8192  # bytes: a piece is summed by rows and by columns
 DAMAGED = 3  # times that a chunk may arrive damaged before the copy is given up
