@@ -5,7 +5,6 @@
   chunks.jsonl       a line for each chunk that is written, with its checksum
 """
 
-import functools
 import json
 import os
 import shutil
@@ -221,10 +220,9 @@ def sizes_of(store: Path) -> dict[str, int]:
     return {name: (store / name).stat().st_size for name in names}
 
 
-@functools.lru_cache(1 << 16)
-def sum_of(path: Path, written_ns: int, start: int, size: int) -> int:
-    """Return the checksum of a part of a file that was last written at that time; errors as in `read_chunk`."""
-    return read_chunk(path.parent, Chunk(path.name, start, size), lambda piece: None)
+def sum_of(store: Path, chunk: Chunk) -> int:
+    """Return the checksum of a part of a store's file; errors as in `read_chunk`."""
+    return read_chunk(store, chunk, lambda piece: None)
 
 
 def read_chunk(store: Path, chunk: Chunk, take: Take) -> int:
@@ -264,6 +262,6 @@ def _chunks(sizes: Mapping[str, int]) -> Iterator[Chunk]:
 
 def _checksum_of(path: Path, chunk: Chunk) -> int | None:
     try:
-        return read_chunk(path.parent, chunk, lambda piece: None)
+        return sum_of(path.parent, chunk)
     except HolderLost:
         return None

@@ -6,6 +6,7 @@ Only a client that knows the server's secret is answered. What is sent is not en
     server: the chunk's bytes and their checksum; the connection ends where the chunk cannot be read
 """
 
+import functools
 import hmac
 import json
 import os
@@ -76,10 +77,16 @@ class _Connection(socketserver.StreamRequestHandler):
         if chunk.file not in sizes_of(store):
             raise HolderLost(f"{store} has no {chunk.file}")
         with open(store / chunk.file, "rb") as file:  # Linux sends it without a copy for this process
-            checksum = sum_of(store / chunk.file, os.fstat(file.fileno()).st_mtime_ns, chunk.start, chunk.size)
+            checksum = _sum_once(store, chunk, os.fstat(file.fileno()).st_mtime_ns)
             if self.connection.sendfile(file, chunk.start, chunk.size) < chunk.size:
                 raise HolderLost(f"{store / chunk.file} is shorter now")
         self.wfile.write(CHECKSUM.pack(checksum))
+
+
+@functools.lru_cache(1 << 16)
+def _sum_once(store: Path, chunk: Chunk, written_ns: int) -> int:
+    """Return a chunk's checksum, computed once for all nodes until its file is written again."""
+    return sum_of(store, chunk)
 
 
 class Link:

@@ -14,7 +14,7 @@ from hms_ray.execution.resources import Request
 from hms_ray.execution.train_group import run_group
 from hms_ray.execution.tune_trials import run_trials
 
-ON_CPU = Request(cpus=1, gpus=0)
+ON_CPU, ON_GPU = Request(cpus=1, gpus=0), Request(cpus=1, gpus=1)
 HANGS, DIES, FILLS = {"seconds": 600}, {"does": "die"}, {"does": "fill the disk"}
 FOLD_S = 3.0
 TOO_LONG = "the fold had not ended after 0.05 minutes (budget.fold_minutes)"
@@ -28,14 +28,15 @@ def in_tune(source, labels, request, at_once, logs, fold_s=None) -> None:
 
 def in_group(source, labels, request, at_once, logs, fold_s=None) -> None:
     """Run a worker group on a cluster that holds so many folds, each with a GPU."""
-    request = Request(cpus=1, gpus=1)
     nodes = [{"CPU": at_once, "GPU": at_once, "memory": 1e12}]
     run_group(source, labels, request, Cluster(lambda: list(nodes)), logs, fold_s)
 
 
-@pytest.mark.parametrize(("run", "failing"), [(in_tune, {"dies": DIES}), (in_group, {"hangs": HANGS})])
+@pytest.mark.parametrize(
+    ("run", "request_", "failing"), [(in_tune, ON_CPU, {"dies": DIES}), (in_group, ON_GPU, {"hangs": HANGS})]
+)
 def test_folds_that_cannot_be_trained_fail_alone_and_a_full_disk_ends_the_run(
-    cluster, script, work, labels, tmp_path, run, failing
+    cluster, script, work, labels, tmp_path, run, request_, failing
 ) -> None:
     """In Tune's actors one kills its worker each time, in a group one hangs; folds before and beside it end.
 
@@ -60,7 +61,7 @@ def test_folds_that_cannot_be_trained_fail_alone_and_a_full_disk_ends_the_run(
 
     source.next, source.handle, source.exhausted = next_or_last, refuse, lambda: False
     with pytest.raises(SearchAborted, match=r"1\.pt: No space left on device"):
-        run(source, labels, ON_CPU, 2, tmp_path, FOLD_S)
+        run(source, labels, request_, 2, tmp_path, FOLD_S)
     assert source.left, "it ended at once"
     assert source.causes() == {(name, 1): {"hangs": TOO_LONG, "dies": LOST}[name] for name in failing}
     assert sorted(source.over[: len(first)]) == sorted([*failing, "well"])
