@@ -8,8 +8,11 @@ configurations have different numbers of epochs.
 """
 
 import functools
+import ipaddress
 import logging
+import os
 import secrets
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -22,6 +25,8 @@ import ray
 import ray.train
 import torch
 from ray import cloudpickle
+from ray.train.backend import Backend
+from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import distributed, nn
 
@@ -101,13 +106,14 @@ def _trainer(mailbox: Any, labels: Labels, request: Request, replicas: int, logs
             "mailbox": mailbox,
             "replicas": replicas,
             "workers_per_fold": request.workers_per_fold,
+            "backend": _backend(request),
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=replicas * request.workers_per_fold,
             use_gpu=request.gpus > 0,
             resources_per_worker=request.for_train(),
         ),
-        torch_config=TorchConfig(backend=_backend(request)),
+        torch_config=_Devices(),
         run_config=ray.train.RunConfig(
             name="train",
             storage_path=str(logs),
@@ -116,6 +122,17 @@ def _trainer(mailbox: Any, labels: Labels, request: Request, replicas: int, logs
             callbacks=[Losses(mailbox, request.workers_per_fold)],
         ),
     )
+
+
+class _Devices(TorchConfig):
+    """Gives each worker its GPU and no process group: Ray's own listens on every interface, also for one worker."""
+
+    class Shared(Backend):
+        share_cuda_visible_devices = True  # the GPUs of a node see each other, as NCCL wants it
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        return self.Shared
 
 
 def _check_room(request: Request, cluster: Cluster, error: Exception) -> None:
@@ -218,8 +235,11 @@ class _Desk:
 def _work(config: Mapping[str, Any]) -> None:
     """Ask for work and train it until there is no more; rank 0 of each replica speaks for it."""
     labels, mailbox, size = ray.get(config["labels"]), config["mailbox"], config["workers_per_fold"]
-    index, rank = divmod(ray.train.get_context().get_world_rank(), size)
+    place = ray.train.get_context().get_world_rank()
+    index, rank = divmod(place, size)
     device = torch.device("cpu") if rehearsed() else get_device()
+    if size > 1:
+        _join(place, config["replicas"] * size, config["backend"], broadcast_from_rank_zero)
     replica = Replica(device, rank, size, _team(config["replicas"], size, index, device))
     actor = cloudpickle.dumps(ray.get_runtime_context().current_actor)
     while work := _next(replica, index, mailbox):
@@ -241,6 +261,32 @@ def _next(replica: Replica, index: int, mailbox: Any) -> Work | None:
         answered, work = replica.team.from_first(answer)
         if answered:
             return work
+
+
+def _join(rank: int, size: int, backend: str, from_first: Callable[[Any], Any]) -> None:
+    """Form the process group of all ranks, which meet at the address by which Ray knows the first one's node.
+
+    from_first: returns to every rank what the first one gave it
+    """
+    address, listener = None, None
+    if rank == 0:
+        host = ray.util.get_node_ip_address()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, 0), family=family)
+        address = listener.getsockname()[:2]
+    host, port = from_first(address)
+    if ipaddress.ip_address(host).is_loopback:  # the ranks must not talk where others could listen
+        for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.setdefault(variable, "lo")
+    store = distributed.TCPStore(
+        host,
+        port,
+        size,
+        is_master=rank == 0,
+        wait_for_workers=False,  # the process group does
+        master_listen_fd=listener.detach() if listener else None,
+    )
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
 
 
 def _team(replicas: int, size: int, index: int, device: torch.device) -> Team:

@@ -1,6 +1,5 @@
 """What Ray is started with and what a session yields; Ray itself is started once, to see where it listens."""
 
-import ipaddress
 import logging
 import os
 import shutil
@@ -18,6 +17,7 @@ import pytest
 from hms_ray.errors import ConfigError
 from hms_ray.execution import session as module
 from hms_ray.execution.session import DRIVER_ENV, session
+from tests.listening import listening
 
 NODES = [
     {"Alive": True, "Resources": {"CPU": 8.0, "memory": 3e10}},
@@ -162,7 +162,7 @@ def test_ray_that_is_started_here_listens_on_the_loopback_address_alone_and_prin
     found = {}
     for pid in list(_family(process.pid)):
         with suppress(FileNotFoundError):  # it has ended
-            found |= _listening(pid)
+            found |= listening(pid)
     _, err = process.communicate("\n", timeout=60)
     shutil.rmtree(folder, ignore_errors=True)
     assert begun == "begun\n", err
@@ -177,23 +177,3 @@ def _family(pid: int) -> Iterator[int]:
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, children.read_text().split()):
             yield from _family(child)
-
-
-def _listening(pid: int) -> Iterator[tuple[str, ipaddress.IPv4Address | ipaddress.IPv6Address]]:
-    """Yield the name of a process and the address of each socket on which it listens."""
-    name, sockets = Path(f"/proc/{pid}/comm").read_text().strip(), set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(OSError):  # closed meanwhile
-            sockets.add(os.readlink(descriptor))
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            _, local, _, state, *_, inode = line.split()[:10]
-            if state == "0A" and f"socket:[{inode}]" in sockets:
-                yield name, _address(local.split(":")[0])
-
-
-def _address(digits: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the address of a line of /proc/net/tcp: words of four bytes each, as this machine has them."""
-    words = [int(digits[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(digits), 8)]
-    address = ipaddress.ip_address(b"".join(words))
-    return getattr(address, "ipv4_mapped", None) or address

@@ -1,5 +1,7 @@
 """Who gets which work in a worker group, also after it was started again; test_placement.py runs whole groups."""
 
+import subprocess
+import sys
 from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +12,7 @@ from hms_ray.execution import train_group
 from hms_ray.execution.mailbox import ReplicasLost, Wanted, Work, WorkDone
 from hms_ray.execution.train_group import _Desk
 from hms_ray.jobs import FoldJob
+from tests.listening import listening
 
 
 def work(trial: str) -> Work:
@@ -96,3 +99,41 @@ def test_a_group_closes_when_twice_its_replicas_fit_and_have_work(office, fit, l
     cluster = SimpleNamespace(folds=lambda request, wanted: fit)
     train_group._look_after(office.desk, cluster, None, replicas=2)
     assert office.desk.closing == closing
+
+
+RANKS = """
+import os, sys, time
+from pathlib import Path
+import torch
+from torch import distributed
+from hms_ray.execution import train_group
+
+told, other = Path(sys.argv[1]), os.fork()
+
+def from_first(address):
+    if other:
+        told.with_suffix(".part").write_text(":".join(map(str, address)))
+        told.with_suffix(".part").rename(told)
+    while not told.exists():
+        time.sleep(0.05)
+    host, port = told.read_text().split(":")
+    return host, int(port)
+
+train_group.ray.util.get_node_ip_address = lambda: "127.0.0.1"  # what it is in a Ray that was started here
+train_group._join(0 if other else 1, 2, "gloo", from_first)
+number = torch.tensor(1.0 if other else 2.0)
+distributed.all_reduce(number, group=distributed.new_group([0, 1]))
+print(os.getpid(), number.item(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_ranks_of_a_local_group_listen_on_the_loopback_address_alone(tmp_path):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    ranks = subprocess.Popen([sys.executable, "-c", RANKS, str(tmp_path / "told")], **pipes)
+    said = [ranks.stdout.readline().split() for _ in range(2)]
+    found = [address for pid, _ in said for _, address in listening(int(pid))]
+    ranks.communicate("", timeout=60)
+    assert [total for _, total in said] == ["3.0", "3.0"]
+    assert len(found) >= 3, "the store of rank 0, and each rank's own socket"
+    assert all(address.is_loopback for address in found)
