@@ -21,6 +21,7 @@ from hms_ray.tasks import Task
 
 # What networks are initialised with; on the meta device it costs half of the time and changes nothing.
 FILLS = {"uniform_", "normal_", "trunc_normal_", "erfinv_", "clamp_", "mul_", "add_", "fill_", "zero_", "constant_"}
+FILLS |= {"kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_"}
 RECURRENT = {"gru", "lstm", "rnn_tanh", "rnn_relu"}  # the functions behind PyTorch's layers
 
 
@@ -152,6 +153,10 @@ class _Shapes(TorchFunctionMode):
                 return torch.empty_like(args[0])
             case "gelu" | "silu" | "relu" if len(args) == 1 and not kwargs.get("inplace"):
                 return torch.empty_like(args[0])
+            case "add" | "mul" if len(args) == 2 and not kwargs and _alike(*args):
+                return torch.empty_like(args[0])
+            case "scaled_dot_product_attention" if _attend(*args[:3]) and kwargs.get("attn_mask") is None:
+                return args[0].new_empty(*args[0].shape[:-1], args[2].shape[-1])
             case name if name in RECURRENT and isinstance(args[3], bool):  # not of packed sequences
                 x, batch_first = args[0], args[8]
                 time = 1 if batch_first else 0
@@ -159,3 +164,17 @@ class _Shapes(TorchFunctionMode):
                 steps = step.new_empty(x.shape[time], x.shape[1 - time], step.shape[-1])
                 return steps.transpose(0, 1) if batch_first else steps, *states
         return function(*args, **kwargs)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two tensors have the same shape, layout and type."""
+    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return False
+    return (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
+
+
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
+    """Whether the shapes fit those of attention, with nothing to broadcast."""
+    return query.shape[:-2] == key.shape[:-2] == value.shape[:-2] and (
+        (query.shape[-1], key.shape[-2]) == (key.shape[-1], value.shape[-2])
+    )

@@ -121,6 +121,27 @@ def test_shapes_that_pytorch_is_not_asked_for_are_those_of_a_cpu(layer, fits, mi
             shapes("meta", misfits)
 
 
+@pytest.mark.parametrize(
+    ("function", "fits", "misfits"),
+    [
+        (nn.functional.scaled_dot_product_attention, [(2, 3, 5, 8), (2, 3, 6, 8), (2, 3, 6, 4)], [(2, 3, 5, 7)] * 2),
+        (nn.functional.scaled_dot_product_attention, [(2, 3, 5, 8), (1, 3, 6, 8), (1, 3, 6, 8)], None),
+        (torch.add, [(2, 3, 5), (2, 3, 5)], [(2, 3, 4)]),
+        (torch.mul, [(2, 3, 5), (2, 1, 5)], [(2, 3, 4)]),
+    ],
+)
+def test_functions_that_pytorch_is_not_asked_for_are_those_of_a_cpu(function, fits, misfits):
+    def shape(device, sizes):
+        with rehearsal._Shapes() if device == "meta" else nullcontext():
+            y = function(*(torch.empty(size, device=device) for size in sizes))
+        return y.shape, y.dtype
+
+    assert shape("cpu", fits) == shape("meta", fits)
+    if misfits:
+        with pytest.raises(RuntimeError):
+            shape("meta", fits[: len(fits) - len(misfits)] + misfits)
+
+
 def test_published_weights_are_not_asked_for():
     rehearse(a_run(model={"name": "timm_image", "arch": "resnet18", "pretrained": True}), TASK)
 

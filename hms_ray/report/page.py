@@ -1,6 +1,7 @@
 """The report of a study: one self-contained HTML page, the same bytes for the same study."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,7 @@ def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
     )
 
 
+@cache  # templates are compiled once a process
 def _environment() -> Environment:
     loader = PackageLoader("hms_ray.report", ".")
     environment = Environment(
