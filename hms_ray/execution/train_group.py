@@ -25,17 +25,17 @@ import ray
 import ray.train
 import torch
 from ray import cloudpickle
-from ray.train.backend import Backend
 from ray.train.collective import broadcast_from_rank_zero
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.torch import get_device
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from torch import distributed, nn
 
 from hms_ray.crossval import Labels
 from hms_ray.errors import ConfigError, SearchAborted
 from hms_ray.execution.cluster import Cluster
 from hms_ray.execution.collector import Collector, TrialSource
+from hms_ray.execution.controller import GpusOfTheNode, Losses
 from hms_ray.execution.device import rehearsed
-from hms_ray.execution.losses import Losses
 from hms_ray.execution.mailbox import Message, ReplicasLost, Wanted, Work, WorkDone
 from hms_ray.execution.resources import Request, folds_at_once
 from hms_ray.execution.worker import RayLine, train_work
@@ -98,8 +98,8 @@ def _look_after(desk: "_Desk", cluster: Cluster, request: Request, replicas: int
     desk.retry()
 
 
-def _trainer(mailbox: Any, labels: Labels, request: Request, replicas: int, logs: Path) -> TorchTrainer:
-    return TorchTrainer(
+def _trainer(mailbox: Any, labels: Labels, request: Request, replicas: int, logs: Path) -> DataParallelTrainer:
+    return DataParallelTrainer(
         _work,
         train_loop_config={
             "labels": ray.put(labels),
@@ -113,7 +113,7 @@ def _trainer(mailbox: Any, labels: Labels, request: Request, replicas: int, logs
             use_gpu=request.gpus > 0,
             resources_per_worker=request.for_train(),
         ),
-        torch_config=_Devices(),
+        backend_config=GpusOfTheNode(),
         run_config=ray.train.RunConfig(
             name="train",
             storage_path=str(logs),
@@ -122,17 +122,6 @@ def _trainer(mailbox: Any, labels: Labels, request: Request, replicas: int, logs
             callbacks=[Losses(mailbox, request.workers_per_fold)],
         ),
     )
-
-
-class _Devices(TorchConfig):
-    """Gives each worker its GPU and no process group: Ray's own listens on every interface, also for one worker."""
-
-    class Shared(Backend):
-        share_cuda_visible_devices = True  # the GPUs of a node see each other, as NCCL wants it
-
-    @property
-    def backend_cls(self) -> type[Backend]:
-        return self.Shared
 
 
 def _check_room(request: Request, cluster: Cluster, error: Exception) -> None:
@@ -238,6 +227,8 @@ def _work(config: Mapping[str, Any]) -> None:
     place = ray.train.get_context().get_world_rank()
     index, rank = divmod(place, size)
     device = torch.device("cpu") if rehearsed() else get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if size > 1:
         _join(place, config["replicas"] * size, config["backend"], broadcast_from_rank_zero)
     replica = Replica(device, rank, size, _team(config["replicas"], size, index, device))

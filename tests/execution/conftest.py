@@ -34,6 +34,7 @@ def cluster() -> Iterator[None]:
             runtime_env={"env_vars": settings, "worker_process_setup_hook": _scripted()},
             _system_config={"prestart_worker_first_driver": False},
         )
+        ray._private.worker.global_worker.node.kill_log_monitor()  # nobody reads what it finds ten times a second
         yield
         ray.shutdown()
 

@@ -1,11 +1,12 @@
-"""What a worker group's controller tells the driver; apart from the group, since the controller needs no torch of ours
-and all wait for it to start."""
+"""What the controller of a worker group is given; apart from the group, since a controller needs no torch, and all wait
+for it to start."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import ray
 import ray.train
+from ray.train.backend import Backend, BackendConfig
 
 from hms_ray.execution.mailbox import ReplicasLost
 
@@ -20,3 +21,17 @@ class Losses(ray.train.UserCallback):
         """Post the replicas of the lost workers."""
         lost = frozenset(rank // self.workers_per_fold for rank in worker_exceptions)
         ray.get(self.mailbox.post.remote(ReplicasLost(lost)))
+
+
+class GpusOfTheNode(BackendConfig):
+    """Lets the workers of a node see each other's GPUs, as NCCL wants it.
+
+    Ray's set-up for PyTorch would also form a process group that listens on every interface, for one worker too.
+    """
+
+    class Shared(Backend):
+        share_cuda_visible_devices = True
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        return self.Shared
