@@ -268,7 +268,7 @@ def test_a_report_is_written_without_what_trains_and_searches(module: str) -> No
     assert not _loaded_by((f"hms_ray.{module}",)) & LIGHT
 
 
-@pytest.mark.parametrize("module", ["mailbox", "losses"])
+@pytest.mark.parametrize("module", ["mailbox", "controller"])
 def test_processes_that_only_hand_on_do_without_torch(module: str) -> None:
     assert "torch" not in _loaded_by((f"hms_ray.execution.{module}",))
 
