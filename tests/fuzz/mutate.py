@@ -2,8 +2,9 @@
 
 import copy
 import shutil
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -163,6 +164,18 @@ BYTE_FAULTS: tuple[Callable[[bytes, Random], bytes], ...] = (
 # --- trees ------------------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def _deep_recursion() -> Iterator[None]:
+    """Let a value that is nested twice be written; what reads it is under Python's own limit again."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(20 * before)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+@_deep_recursion()
 def spoilt_tree(tree: Any, rng: Random) -> bytes:
     """Return, as YAML, plain values with one to three that are of another type, size or place."""
     tree = copy.deepcopy(tree)
