@@ -1,5 +1,6 @@
 """Trials in reused Tune actors: one trial trains its folds one after the other on a share of a device."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import ray
 from ray import cloudpickle, tune
+from ray.tune.execution import tune_controller
 from ray.tune.search import Searcher
 
 from hms_ray.crossval import Labels
@@ -17,6 +19,8 @@ from hms_ray.execution.mailbox import EpochDone, Message, Work
 from hms_ray.execution.resources import Request
 from hms_ray.execution.worker import RayLine, train_work
 from hms_ray.training.team import Replica
+
+log = logging.getLogger(__name__)
 
 
 def run_trials(
@@ -51,7 +55,12 @@ def run_trials(
                 verbose=0,
             ),
         )
-        tuner.fit()
+        told = logging.getLogger(tune_controller.__name__)
+        told.addFilter(_in_a_line)
+        try:
+            tuner.fit()
+        finally:
+            told.removeFilter(_in_a_line)
 
 
 class _TuneLine(RayLine):
@@ -119,3 +128,13 @@ class _Watch(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         """As in the searcher."""
         return {}
+
+
+def _in_a_line(record: logging.LogRecord) -> bool:
+    """Say in a line of ours that a trial lost its worker; Tune prints a traceback, which stays for all other errors."""
+    error = record.exc_info and record.exc_info[1]
+    if not isinstance(error, ray.exceptions.RayActorError):
+        return True
+    trial, cause = record.getMessage().split()[-1], str(error).strip().splitlines()[0]
+    log.warning("%s: its worker was lost, another goes on with what is left (%s)", trial, cause)
+    return False

@@ -36,7 +36,7 @@ def in_group(source, labels, request, at_once, logs, fold_s=None) -> None:
     ("run", "request_", "failing"), [(in_tune, ON_CPU, {"dies": DIES}), (in_group, ON_GPU, {"hangs": HANGS})]
 )
 def test_folds_that_cannot_be_trained_fail_alone_and_a_full_disk_ends_the_run(
-    cluster, script, work, labels, tmp_path, run, request_, failing
+    cluster, script, work, labels, tmp_path, caplog, run, request_, failing
 ) -> None:
     """In Tune's actors one kills its worker each time, in a group one hangs; folds before and beside it end.
 
@@ -67,6 +67,10 @@ def test_folds_that_cannot_be_trained_fail_alone_and_a_full_disk_ends_the_run(
     assert sorted(source.over[: len(first)]) == sorted([*failing, "well"])
     done = sorted((m.trial, m.fold) for m in source.said if isinstance(m, FoldDone) and m.trial in (*failing, "well"))
     assert done == [*((name, 0) for name in sorted(failing)), ("well", 0), ("well", 1)]
+    if run is in_tune:
+        lost = [text for text in caplog.messages if text.startswith("dies: its worker was lost, another goes on with")]
+        assert len(lost) >= 3, "and once more where it is given up"
+        assert not [record for record in caplog.records if record.exc_info]
     if run is in_group:
         hung = {
             m.row["pid"] for m in source.said if isinstance(m, EpochDone) and (m.trial, m.row["fold"]) == ("hangs", 1)
