@@ -98,7 +98,7 @@ def test_curves_hold_each_epoch_of_each_fold_once(undisturbed: StudyFolder) -> N
 
 
 def test_no_checkpoint_of_a_finished_fold_is_left(undisturbed: StudyFolder) -> None:
-    assert not list(undisturbed.root.glob("trials/*/folds/*/checkpoint.pt"))
+    assert not list(undisturbed.root.glob("trials/*/folds/*/state"))
 
 
 def test_the_ensemble_is_certified_and_no_worse_in_sample_than_its_parts(undisturbed: StudyFolder) -> None:

@@ -20,7 +20,7 @@ SEVERAL_MB = 8
 
 def in_flight(study: StudyFolder, fold: str = "*") -> set[Path]:
     """Return the folders of the folds that have a checkpoint: they are begun, and not finished."""
-    return {path.parent for path in study.root.glob(f"trials/*/folds/{fold}/checkpoint.pt")}
+    return {path.parents[1] for path in study.root.glob(f"trials/*/folds/{fold}/state/checkpoint.pt")}
 
 
 def states(study: StudyFolder) -> set[str]:

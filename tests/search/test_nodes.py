@@ -55,7 +55,7 @@ def test_lost_nodes_cost_folds_in_flight_only(run, undisturbed, cluster) -> None
 
 def _final(study) -> bool:
     """Whether a fold that only finalists train is in flight."""
-    return any(study.root.glob("trials/*/folds/[23]/checkpoint.pt"))
+    return any(study.root.glob("trials/*/folds/[23]/state/checkpoint.pt"))
 
 
 def _victim(run: Callable, machines: int, worker: str) -> int | None:
