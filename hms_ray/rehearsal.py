@@ -155,7 +155,9 @@ class _Shapes(TorchFunctionMode):
                 return torch.empty_like(args[0])
             case "add" | "mul" if len(args) == 2 and not kwargs and _alike(*args):
                 return torch.empty_like(args[0])
-            case "scaled_dot_product_attention" if _attend(*args[:3]) and kwargs.get("attn_mask") is None:
+            case "scaled_dot_product_attention" if (
+                len(args) == 3 and kwargs.get("attn_mask") is None and _attend(*args)
+            ):
                 return args[0].new_empty(*args[0].shape[:-1], args[2].shape[-1])
             case name if name in RECURRENT and isinstance(args[3], bool):  # not of packed sequences
                 x, batch_first = args[0], args[8]

@@ -126,6 +126,7 @@ def test_shapes_that_pytorch_is_not_asked_for_are_those_of_a_cpu(layer, fits, mi
     [
         (nn.functional.scaled_dot_product_attention, [(2, 3, 5, 8), (2, 3, 6, 8), (2, 3, 6, 4)], [(2, 3, 5, 7)] * 2),
         (nn.functional.scaled_dot_product_attention, [(2, 3, 5, 8), (1, 3, 6, 8), (1, 3, 6, 8)], None),
+        (nn.functional.scaled_dot_product_attention, [(2, 3, 5, 8)] * 3 + [(5, 5)], [(5, 4)]),  # a mask by position
         (torch.add, [(2, 3, 5), (2, 3, 5)], [(2, 3, 4)]),
         (torch.mul, [(2, 3, 5), (2, 1, 5)], [(2, 3, 4)]),
     ],

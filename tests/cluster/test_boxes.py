@@ -43,7 +43,7 @@ def test_a_search_with_a_gpu_node_that_joins_after_the_start(private, repository
     assert found["folds"] == 4, "two trials, two folds"
     assert found.get("trained again", 0) == 0
     boots = [event for _, event in found["events"] if " boots: gpu" in event]
-    assert len(boots) == 1 or (lost and len(boots) == 2), "by demand, and again in place of one that was lost"
-    assert lost != "gpu" or len(boots) == 2
+    expected = {None: {1}, "gpu": {2}, "head": {1, 2}}[lost]  # a GPU node may outlive the head
+    assert len(boots) in expected, "by demand, and again in place of one that was lost"
     assert not [line for line in found["lines"] if line.startswith("Traceback")]
     assert (private / "out/demo/ensemble/ensemble.json").is_file()
