@@ -37,6 +37,22 @@ def simulated(n_units: int, n_members: int, seed: int) -> tuple[np.ndarray, np.n
     return probs, rng.multinomial(10, truth) / 10
 
 
+def clustered(
+    n_patients: int, n_members: int, rng: np.random.Generator, n_classes: int = 6
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return members (N, M, K) of unequal noise, targets of 3 to 20 votes (N, K), and patients (N,).
+
+    Patients have unequal numbers of units, and a hardness that these share.
+    """
+    groups = np.repeat(np.arange(n_patients), 1 + rng.geometric(0.25, n_patients))
+    hardness = rng.gamma(2, 0.5, n_patients)[groups]
+    logits = rng.normal(0, 1.5, (n_patients, n_classes))[groups] + rng.normal(0, 1, (len(groups), n_classes))
+    votes = rng.integers(3, 21, len(groups))
+    targets = rng.multinomial(votes, softmax(logits)) / votes[:, None]
+    noise = rng.normal(size=(len(groups), n_members, n_classes)) * np.linspace(0.6, 1.4, n_members)[:, None]
+    return softmax(logits[:, None] + noise * hardness[:, None, None]), targets, groups
+
+
 def jittered(probs: np.ndarray, n_members: int, seed: int) -> np.ndarray:
     """Return n_members blends of a few members each, their log-probabilities disturbed: (N, M, K) -> (N, M', K)."""
     rng = stream(seed, "bench", "jittered")

@@ -15,11 +15,11 @@ from hms_ray.errors import ConfigError
 
 AUTO = "auto"
 OPTIONS = {
-    "log_linear": {"ridge": (1e-3, 1e-2), "bias_units": (100, 500)},
-    "calibrated": {"ridge": (1e-3, 1e-1), "bias_units": (100, 500)},
-    "two_level": {"ridge": (1e-2,), "bias_units": (100, 500)},
+    "log_linear": {"ridge": (0.1, 1.0), "bias_ridge": (10.0,)},
+    "calibrated": {"ridge": (0.1, 10.0), "bias_ridge": (1.0, 10.0)},
+    "two_level": {"ridge": (1.0,), "bias_ridge": (10.0,)},
 }
-CHOSEN_FROM = ("uniform", "linear", "tempered", "log_linear", "calibrated", "two_level")  # what `auto` combines
+CHOSEN_FROM = ("uniform", "prior", "log_linear", "calibrated", "two_level")  # what `auto` combines
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Candidate:
         families = tuple(self.options["families"][m] for m in members)
         return replace(self, options=self.options | {"families": families})
 
-    def fit(self, probs: np.ndarray, targets: np.ndarray, weight: np.ndarray, start: Pool | None = None) -> Pool:
-        """Fit it; arguments as in the linear pool.
+    def fit(
+        self, probs: np.ndarray, targets: np.ndarray, weight: np.ndarray, groups: float, start: Pool | None = None
+    ) -> Pool:
+        """Fit it to rows that are worth as much as so many equal groups; other arguments as in the linear pool.
 
-        The option `bias_units` says how many units the prior of a class bias is worth: the fewer there are to fit on,
-        the more it holds. What suits the weights does not depend on the number of units like that.
+        The ridges among the options are for the summed score of one group. The units of one group err together, so
+        that it is by groups that what was measured outweighs a prior.
         """
-        options = dict(self.options)
-        if "bias_units" in options:
-            options["bias_ridge"] = options.pop("bias_units") / np.count_nonzero(weight)
+        options = {name: value / groups if name.endswith("ridge") else value for name, value in self.options.items()}
         return lookup.load("ensemble", self.method + SUFFIX).fit(probs, targets, weight, start, **options)
 
 
@@ -72,7 +72,8 @@ def candidates(method: str, families: Sequence[str]) -> tuple[Candidate, ...]:
     Two levels are no candidate of `auto` where all members are of one family, or each of its own.
     """
     if method == AUTO:
-        found = [candidates(name, families) for name in CHOSEN_FROM if name != "two_level" or _levels(families)]
+        allowed = methods_for(families)
+        found = (candidates(name, families) for name in CHOSEN_FROM if name in allowed)
         return tuple(itertools.chain.from_iterable(found))
     grid = OPTIONS.get(method, {})
     shared = {"families": tuple(families)} if method == "two_level" else {}

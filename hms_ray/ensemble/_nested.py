@@ -7,25 +7,24 @@ remain. The fit without folds {j, k} predicts k within the choice for j, and j w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from hms_ray.ensemble import _members, average_pool, uniform_pool
+from hms_ray.ensemble import _members, _weighing, average_pool, uniform_pool
 from hms_ray.ensemble._methods import AUTO, Candidate, candidates
-from hms_ray.ensemble._pool import Pool, spread
+from hms_ray.ensemble._pool import Pool, restricted, spread
 from hms_ray.ensemble._rows import Rows
 from hms_ray.errors import ConfigError
 
-LEAST_SHARE = 1e-3  # a candidate with less is left out of the average
 MOST_MEMBERS = 40  # methods other than the linear pool see its heaviest members, no more than this,
-MOST_UNITS = 20_000  # and fits that only a choice depends on see no more units than this
+MOST_UNITS = 10_000  # and fits that only a choice depends on see no more units than this
 
-SEES_ALL = ("linear", "uniform", "best_single")
+SEES_ALL = ("linear", "uniform", "prior", "best_single")
 
 NOTHING: frozenset[int] = frozenset()
-LINEAR = Candidate("linear")
+LINEAR, MEAN = Candidate("linear"), Candidate("uniform")
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ class Fits:
         self._progress = progress
         self._allowed: dict[frozenset[int], np.ndarray] = {}
         self._pools: dict[tuple[Candidate, frozenset[int]], Pool] = {}
+        self._latest: tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]] | None = None
         self._predictions: dict[tuple[Candidate, frozenset[int], int], np.ndarray] = {}
 
     def pool(self, candidate: Candidate, without: frozenset[int] = NOTHING) -> Pool:
@@ -76,56 +76,68 @@ class Fits:
     def chosen(self, method: str, without: frozenset[int] = NOTHING) -> Pool:
         """Return a method's pool for the rows outside these folds, its hyper-parameters chosen on those rows alone."""
         options = candidates(method, self.rows.families)
-        shares = self.shares(options, without, average=method == AUTO)
+        shares = self.shares(method, options, without)
         used = np.flatnonzero(shares)
         pools = tuple(self.pool(options[i], without) for i in used)
         return pools[0] if len(pools) == 1 else average_pool.Pool(pools, shares[used])
 
-    def shares(self, options: tuple[Candidate, ...], without: frozenset[int], average: bool) -> np.ndarray:
-        """Weigh candidates by their inner cross-fitted score: the best alone, or an average.
+    def shares(self, method: str, options: tuple[Candidate, ...], without: frozenset[int]) -> np.ndarray:
+        """Return what each of a method's candidates counts (C,), by their predictions of each inner fold.
 
-        In the average a candidate's share falls exponentially with its score, e-fold for each nat that all patients
-        together pay for it. With one fold to fit on nothing can be chosen: the first alone, or all alike.
+        With one fold to fit on nothing can be chosen: `auto` is the plain mean, any other method its first candidate.
         """
         inner = [int(k) for k in np.unique(self.rows.folds[self.rows.outside(without)])]
+        plain = options.index(MEAN) if method == AUTO else 0
         if len(options) == 1 or len(inner) < 2:
-            return np.full(len(options), 1 / len(options)) if average else np.eye(len(options))[0]
-        scores = np.array([self._inner_score(option, without, inner) for option in options])
-        if not average:
-            return np.eye(len(options))[int(scores.argmin())]
-        n_groups = len(np.unique(self.rows.groups[self.rows.outside(without)]))
-        shares = np.exp((scores.min() - scores) * n_groups)
-        shares[shares < LEAST_SHARE * shares.sum()] = 0
-        return shares / shares.sum()
-
-    def _inner_score(self, candidate: Candidate, without: frozenset[int], inner: list[int]) -> float:
-        rows, total, weight = self.rows, 0.0, 0.0
-        for fold in inner:
-            here = rows.scored[rows.folds == fold]
-            predicted = self.predict(candidate, without | {fold}, fold)[here]
-            mask = rows.scored & (rows.folds == fold)
-            total += float(rows.losses(predicted, mask) @ rows.weight[mask])
-            weight += float(rows.weight[mask].sum())
-        return total / weight
+            return np.eye(len(options))[plain]
+        units = np.concatenate([np.flatnonzero(self.rows.scored & (self.rows.folds == fold)) for fold in inner])
+        predicted = np.empty((len(options), len(units), *self.rows.targets.shape[1:]))
+        start = 0
+        for fold in inner:  # the candidates of a fold one after the other: they are fitted to the same rows
+            scored = self.rows.scored[self.rows.folds == fold]
+            part = slice(start, start := start + int(scored.sum()))
+            for candidate, its in zip(options, predicted, strict=True):
+                its[part] = self.predict(candidate, without | {fold}, fold)[scored]
+        if method == AUTO:
+            return _weighing.average(self.rows, units, predicted, plain)
+        return _weighing.best(self.rows, units, predicted)
 
     def _fit(self, candidate: Candidate, without: frozenset[int]) -> Pool:
         rows, units = self.rows, np.flatnonzero(self.rows.outside(without))
         if len(without) > 1:
             units = units[:: -(-len(units) // MOST_UNITS)]
         members = self._members(candidate, without, units)
-        fitted = self._fitted(candidate, units, members)
+        fitted = self._fitted(candidate, without, units, members)
         if self._progress and len(self._pools) < self._expected:
             self._progress(len(self._pools) + 1, self._expected)
         return spread(fitted, members, rows.n_members)
 
-    def _fitted(self, candidate: Candidate, units: np.ndarray, members: np.ndarray) -> Pool:
-        rows = self.rows
+    def _fitted(self, candidate: Candidate, without: frozenset[int], units: np.ndarray, members: np.ndarray) -> Pool:
+        rows, groups = self.rows, self.rows.worth(units)
         if len(members) == rows.n_members and candidate.method in SEES_ALL:  # take what they need: no copy
             weight = np.zeros_like(rows.weight)
             weight[units] = rows.weight[units]
-            return candidate.fit(rows.probs, rows.targets, weight)
-        probs = rows.probs[units[:, None], members]
-        return candidate.only(members).fit(probs, rows.targets[units], rows.weight[units])
+            return candidate.fit(rows.probs, rows.targets, weight, groups)
+        start = self._nearby(candidate, without, members)
+        return candidate.only(members).fit(*self._slice(units, members), groups, start)
+
+    def _nearby(self, candidate: Candidate, without: frozenset[int], members: np.ndarray) -> Pool | None:
+        """Return a pool of some of these members to begin at: fitted to a part of the rows, or by other options."""
+        fewer = [(candidate, without | {fold}) for fold in self.rows.fold_numbers if fold not in without]
+        before = replace(candidate, number=candidate.number - 1), without
+        pool = next((self._pools[key] for key in (*fewer, before) if key in self._pools), None)
+        if pool is None or not set(np.flatnonzero(pool.weights)) <= set(members) or not pool.weights.any():
+            return None
+        return restricted(pool, members)
+
+    def _slice(self, units: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return probs, targets and weight of these units and members; the latest are kept for the next candidate."""
+        wanted = units, members
+        if self._latest is None or not all(map(np.array_equal, self._latest[0], wanted)):
+            rows = self.rows
+            probs = rows.probs[units] if len(members) == rows.n_members else rows.probs[units[:, None], members]
+            self._latest = wanted, (probs, rows.targets[units], rows.weight[units])
+        return self._latest[1]
 
     def _members(self, candidate: Candidate, without: frozenset[int], units: np.ndarray) -> np.ndarray:
         """Return the positions of the members that a candidate may use."""

@@ -54,12 +54,17 @@ class Rows:
         """How many groups, patients, the scored units are of."""
         return len(np.unique(self.groups[self.scored]))
 
+    def worth(self, units: np.ndarray) -> float:
+        """Return how many groups of equal weight know as much as those of these units (Kish's effective size)."""
+        sizes = np.bincount(np.unique(self.groups[units], return_inverse=True)[1], self.weight[units])
+        return float(sizes.sum() ** 2 / (sizes @ sizes))
+
     def outside(self, folds: frozenset[int]) -> np.ndarray:
         """Return the mask (N,) of the scored units of other folds."""
         return self.scored & ~np.isin(self.folds, list(folds))
 
     def losses(self, pooled: np.ndarray, mask: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Return the score of each unit in the mask, whose pooled predictions (n, ..., K) are given."""
+        """Return the scores of the units of a mask, or of positions, whose pooled predictions (n, ..., K) are given."""
         return self.task.row_scores(self.task.from_outcomes(self.targets[mask]), self.task.from_outcomes(pooled))
 
     def score(self, pooled: np.ndarray) -> float:

@@ -24,6 +24,8 @@ MAX_STEPS = 100
 SUFFICIENT = 1e-4  # Armijo: the share of the decrease promised by the slope that a step must keep
 SHORTEST = 1e-9  # a step that would have to be shorter is lost in round-off
 FAST = 0.05  # a Hessian is used again while the gap shrinks to this share in a step
+SLOW = 0.3  # one of a part of the units, where the gap shrinks by less than this in a step, is too rough
+HESSIAN_UNITS = 2500  # so many at least are the part
 JITTER = 1e-13  # on a Hessian of unit diagonal, for what a small ridge does not hold apart
 TILE = 256  # units
 COARSER, COARSE_UNITS = 8, 300  # the start is fitted on every eighth unit with weight, where that leaves so many,
@@ -104,17 +106,18 @@ def _fit(
 ) -> Solution:
     n_bias = targets[..., 0].size
     x = _start(features, targets, share, penalty) if start is None else start.copy()
-    logits, model, earlier = _logits(features, x), None, np.inf
+    logits, model, earlier, part = _logits(features, x), None, np.inf, hessian_part(len(share))
     for steps in range(MAX_STEPS + 1):
         predicted = softmax(logits)
         gradient = slope(features, predicted - targets, share) + penalty.gradient(x)
         gap = _gap(x, gradient, penalty, n_bias)
         if gap < tolerance or steps == MAX_STEPS:
             break
+        part = part if model is None or gap < earlier * SLOW else 1
         wanted = np.flatnonzero((x > 0) | (gradient < 0) | (np.arange(len(x)) < n_bias))
         if model is None or gap > earlier * FAST or len(np.setdiff1d(wanted, model.positions)):
-            second = curvature(features, predicted, share, wanted[n_bias:] - n_bias)
-            model = _Model(wanted, second + np.diag(penalty.ridge[wanted]))
+            second = curvature(features, predicted, share, wanted[n_bias:] - n_bias, part)
+            model = Model(wanted, second + np.diag(penalty.ridge[wanted]))
         direction, earlier = model.step(x, gradient, n_bias), gap
         moved = _logits(features, direction)
 
@@ -129,7 +132,7 @@ def _fit(
 
 
 @dataclass(frozen=True)
-class _Model:
+class Model:
     """The quadratic model over the bias and the weights that matter: positions in x, and the Hessian of these.
 
     A weight of 0 that the objective does not want to grow has no part in a step.
@@ -169,13 +172,22 @@ def slope(features: np.ndarray, excess: np.ndarray, share: np.ndarray) -> np.nda
     return np.concatenate([weighted.sum(-1).ravel(), by_weight])
 
 
+def hessian_part(n_units: int) -> int:
+    """Return n where every n-th unit is enough for a Hessian to begin with: it sets the pace, not where steps end."""
+    return max(1, n_units // HESSIAN_UNITS)
+
+
 def curvature(
-    features: np.ndarray, predicted: np.ndarray, share: np.ndarray, chosen: np.ndarray | None = None
+    features: np.ndarray, predicted: np.ndarray, share: np.ndarray, chosen: np.ndarray | None = None, part: int = 1
 ) -> np.ndarray:
     """Return the Hessian (B + J, B + J) of the cross-entropy at predictions (Q, K, N); chosen: positions of J features.
 
     It is the mean covariance of the features, and of the outcomes' indicators, under each unit's predictions.
+    part: of every n-th unit, which stands for those between
     """
+    if part > 1:
+        some, total = share[::part], share.sum()
+        features, predicted, share = features[..., ::part], predicted[..., ::part], some * (total / some.sum())
     questions, outcomes, n_features, n_units = features.shape
     every = chosen is None or len(chosen) == n_features
     n_features, n_bias = n_features if every else len(chosen), questions * outcomes

@@ -72,12 +72,7 @@ def fit(
     problem = _Problem(
         members, regression.outcome_major_targets(targets), share, _penalty(targets, probs, ridge, bias_ridge)
     )
-    x = np.concatenate([start.bias.ravel(), start.weights, [start.exponent]])
-    for _ in range(MAX_STEPS):
-        step = problem.step(x)
-        if step is None:
-            break
-        x += step
+    x = problem.settle(np.concatenate([start.bias.ravel(), start.weights, [start.exponent]]))
     bias, weights, exponent = problem.parts(x)
     weights = np.maximum(weights, 0)
     return Pool(weights / weights.sum(), float(exponent), bias.reshape(targets.shape[1:]))
@@ -118,34 +113,56 @@ class _Problem:
         """Return the linear pool q (Q, K, N); it is linear in x, so that a step's blend is that of the difference."""
         return self.parts(x)[1] @ self.members
 
-    def step(self, x: np.ndarray) -> np.ndarray | None:
-        """Return a Gauss-Newton step that lowers the objective, or None where there is none worth taking."""
-        blend = self.blend(x)
-        features = self._features(x, blend)
-        predicted = regression.softmax(self._logits(x, blend))
-        gradient = regression.slope(features, predicted - self.targets, self.share) + self.penalty.gradient(x)
-        hessian = regression.curvature(features, predicted, self.share) + np.diag(self.penalty.ridge)
-        direction = regression.best_step(hessian, gradient, x, self.targets[..., 0].size)
-        promised, moved = gradient @ direction, self.blend(direction)
-        if -promised < SETTLED:
-            return None
+    def settle(self, x: np.ndarray) -> np.ndarray:
+        """Take Gauss-Newton steps that lower the objective, as long as one promises enough."""
+        blend, part = self.blend(x), regression.hessian_part(len(self.share))
+        for _ in range(MAX_STEPS):
+            predicted = regression.softmax(self._logits(x, blend))
+            gradient = self._gradient(x, blend, predicted)
+            promised, direction = self._direction(x, blend, predicted, gradient, part)
+            if -promised < SETTLED:
+                break
+            moved = self.blend(direction)
 
-        def objective(t: float) -> float:
-            logits = self._logits(x + t * direction, blend + t * moved)
-            value = regression.cross_entropy(logits, self.targets, self.share)
-            return value + self.penalty.value(x + t * direction)
+            def objective(t: float, x=x, blend=blend, direction=direction, moved=moved) -> float:
+                logits = self._logits(x + t * direction, blend + t * moved)
+                value = regression.cross_entropy(logits, self.targets, self.share)
+                return value + self.penalty.value(x + t * direction)
 
-        length = regression.step_length(objective, promised)
-        return length * direction if length else None
+            length = regression.step_length(objective, promised)
+            if not length:
+                break
+            x, blend = x + length * direction, blend + length * moved
+        return x
+
+    def _direction(
+        self, x: np.ndarray, blend: np.ndarray, predicted: np.ndarray, gradient: np.ndarray, part: int
+    ) -> tuple[float, np.ndarray]:
+        """Return the slope along the best step of the quadratic model, and the step; part: as in `curvature`.
+
+        A weight of 0 that the objective does not want to grow has no part in it.
+        """
+        n_bias = self.targets[..., 0].size
+        free = (np.arange(len(x)) < n_bias) | (x > 0) | (gradient < 0)
+        free[-1] = True
+        wanted = np.flatnonzero(free)
+        members, blend = self.members[:, :, wanted[n_bias:-1] - n_bias, ::part], np.maximum(blend[..., ::part], CLIP)
+        features = np.empty((*blend.shape[:2], members.shape[2] + 1, blend.shape[2]))
+        np.multiply(members, (x[-1] / blend)[:, :, None], out=features[:, :, :-1])
+        features[:, :, -1] = np.log(blend)
+        share = self.share[::part] * (self.share.sum() / self.share[::part].sum())
+        second = regression.curvature(features, predicted[..., ::part], share)
+        model = regression.Model(wanted, second + np.diag(self.penalty.ridge[wanted]))
+        direction = model.step(x, gradient, n_bias)
+        return float(gradient @ direction), direction
+
+    def _gradient(self, x: np.ndarray, blend: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Return the slope of the objective by bias, weights and exponent."""
+        blend, excess = np.maximum(blend, CLIP), (predicted - self.targets) * self.share
+        by_weight = (self.members @ (excess * (x[-1] / blend))[..., None]).sum((0, 1))[:, 0]
+        slopes = [excess.sum(-1).ravel(), by_weight, [float((excess * np.log(blend)).sum())]]
+        return np.concatenate(slopes) + self.penalty.gradient(x)
 
     def _logits(self, x: np.ndarray, blend: np.ndarray) -> np.ndarray:
         bias, _, exponent = self.parts(x)
         return exponent * np.log(np.maximum(blend, CLIP)) + bias.reshape(*blend.shape[:2], 1)
-
-    def _features(self, x: np.ndarray, blend: np.ndarray) -> np.ndarray:
-        """Return how the logits move with each weight and with the exponent, (Q, K, M + 1, N)."""
-        blend = np.maximum(blend, CLIP)
-        features = np.empty((*blend.shape[:2], self.members.shape[2] + 1, blend.shape[2]))
-        np.multiply(self.members, (x[-1] / blend)[:, :, None], out=features[:, :, :-1])
-        features[:, :, -1] = np.log(blend)
-        return features

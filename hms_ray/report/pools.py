@@ -16,6 +16,7 @@ NAMES = {
     "greedy": "greedy selection",
     "linear": "linear",
     "log_linear": "log-linear",
+    "prior": "class shares",
     "tempered": "linear, then temperature",
     "two_level": "two levels: linear in a space, log-linear between",
     "uniform": "plain mean",
@@ -25,6 +26,7 @@ SHORT = NAMES | {"calibrated": "calibrated", "two_level": "two levels"}
 MEANINGS = {
     "average": "A weight is the mean, over the pools by their shares, of each pool's weights brought to sum 1: "
     "it says who matters and is no recipe.",
+    "prior": "No member has weight: every unit is predicted the same.",
     "log_linear": "Weights are exponents of the members' probabilities; their sum acts as an inverse temperature.",
     "two_level": "A weight is the product of the member's weight in its space and the space's own, an exponent.",
 }
@@ -49,6 +51,7 @@ WITHOUT_BOUND = {
     "calibrated": "weights, temperature and class bias are fitted together, which is not a convex problem, so there "
     "may be better ones.",
     "greedy": "members are added one by one, whichever helps most, and nobody looks for the best weights.",
+    "prior": "it predicts the shares of the classes, whatever the members say.",
     "uniform": "the weights are equal, and nothing is fitted.",
 }
 

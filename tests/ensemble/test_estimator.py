@@ -155,7 +155,8 @@ def test_progress_is_told(arrays):
     told = []
     fit(**arrays(), progress=lambda *figures: told.append(figures))
     assert [done for done, _ in told] == list(range(1, len(told) + 1))
-    assert {total for _, total in told} == {len(told)}
+    [total] = {total for _, total in told}
+    assert total - 8 < len(told) <= total, "a candidate without a share is not fitted to all rows"
 
 
 def test_notes_tell_what_is_odd(arrays):

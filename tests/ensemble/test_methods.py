@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hms_ray import lookup
-from hms_ray.ensemble import _methods
+from hms_ray.ensemble import _methods, log_linear_pool
 from hms_ray.ensemble._methods import Candidate
 from hms_ray.errors import ConfigError
 
@@ -37,28 +37,41 @@ def test_a_methods_candidates_differ_in_their_hyper_parameters(method):
     found = _methods.candidates(method, TWO_LEVELS)
     chosen = {tuple(sorted(c.options.items())) for c in found}
     assert len(chosen) == len(found)
-    assert (len(found) > 1) == (method in ("log_linear", "calibrated", "two_level"))
+    assert (len(found) > 1) == (method in ("log_linear", "calibrated"))
     assert [c.number for c in found] == list(range(len(found)))
     assert {c.method for c in found} == {method}
 
 
-def test_auto_is_chosen_from_all_candidates_of_its_methods():
+def test_auto_is_chosen_from_all_candidates_of_its_methods_the_plain_mean_first():
     apart = [c for name in _methods.CHOSEN_FROM for c in _methods.candidates(name, TWO_LEVELS)]
     found = _methods.candidates("auto", TWO_LEVELS)
     assert list(found) == apart
     assert len(set(found)) == len(found), "each is a key of its own"
+    assert found[0] == Candidate("uniform")
 
 
 @pytest.mark.parametrize("candidate", _methods.candidates("auto", TWO_LEVELS), ids=lambda c: f"{c.method}-{c.number}")
 def test_each_candidate_can_be_fitted(candidate, make_rows):
     rows = make_rows(families=TWO_LEVELS)
-    pooled = candidate.fit(rows.probs, rows.targets, rows.weight).predict(rows.probs)
+    pooled = candidate.fit(rows.probs, rows.targets, rows.weight, groups=24).predict(rows.probs)
     np.testing.assert_allclose(pooled.sum(-1), 1, atol=1e-12)
-    assert rows.score(pooled) < np.mean([rows.score(rows.probs[:, m]) for m in range(4)])
+    members = [rows.score(rows.probs[:, m]) for m in range(4)]
+    assert rows.score(pooled) < (2 if candidate.method == "prior" else 1) * np.mean(members)
+
+
+def test_ridges_are_for_one_group(make_rows):
+    rows = make_rows(n_members=2)
+    [first, second] = _methods.candidates("log_linear", rows.families)
+    given = rows.probs, rows.targets, rows.weight
+    expected = log_linear_pool.fit(*given, ridge=first.options["ridge"] / 5, bias_ridge=first.options["bias_ridge"] / 5)
+    np.testing.assert_array_equal(first.fit(*given, groups=5).weights, expected.weights)
+    even = [abs(np.diff(candidate.fit(*given, groups=5).weights)[0]) for candidate in (first, second)]
+    assert even[1] < even[0], "more ridge, more alike"
+    assert abs(np.diff(first.fit(*given, groups=500).weights)[0]) > even[0], "many groups outweigh it"
 
 
 def test_fewer_members_keep_their_families():
-    candidate = _methods.candidates("two_level", ("a", "b", "a", "c"))[1]
+    candidate = _methods.candidates("two_level", ("a", "b", "a", "c"))[0]
     fewer = candidate.only(np.array([1, 2]))
     assert fewer.options == candidate.options | {"families": ("b", "a")}
     assert fewer == candidate

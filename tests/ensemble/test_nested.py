@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hms_ray.ensemble import _methods, _nested, _pool
+from hms_ray.ensemble import _methods, _nested, _pool, _weighing
 from hms_ray.ensemble._members import Limits
 from hms_ray.ensemble._methods import Candidate
 from hms_ray.ensemble._nested import Fits, cross_fit
 from hms_ray.errors import ConfigError
 
 FAMILIES = ("a", "a", "b", "b")
+UNEQUAL = (0.3, 0.5, 2.0, 3.0)  # noise of members whose plain mean is far from the best pool
 BETTER, WORSE = Candidate("linear"), Candidate("best_single")
 LIMITS = {
     "members": Limits(members=2),
@@ -27,12 +28,17 @@ def fits(monkeypatch):
     """Every call of Candidate.fit, as (candidate, number of units with weight, their targets' fingerprint)."""
     calls, fit = [], Candidate.fit
 
-    def counted(self, probs, targets, weight, start=None):
+    def counted(self, probs, targets, weight, groups, start=None):
         calls.append((self, np.count_nonzero(weight), hash(targets[weight > 0].tobytes())))
-        return fit(self, probs, targets, weight, start)
+        return fit(self, probs, targets, weight, groups, start)
 
     monkeypatch.setattr(Candidate, "fit", counted)
     return calls
+
+
+def fitted(candidate, rows, mask):
+    """The candidate's pool of the rows of a mask."""
+    return candidate.fit(rows.probs[mask], rows.targets[mask], rows.weight[mask], rows.worth(np.flatnonzero(mask)))
 
 
 def inner_scores(rows, options, without):
@@ -43,7 +49,7 @@ def inner_scores(rows, options, without):
         for fold in remain:
             train = rows.scored & np.isin(rows.folds, [k for k in remain if k != fold])
             test = rows.scored & (rows.folds == fold)
-            pool = option.fit(rows.probs[train], rows.targets[train], rows.weight[train])
+            pool = fitted(option, rows, train)
             losses.append(rows.losses(pool.predict(rows.probs[test]), test))
             weights.append(rows.weight[test])
         scores.append(np.average(np.concatenate(losses), weights=np.concatenate(weights)))
@@ -58,7 +64,7 @@ def assert_blind(rows, other, method, limits=None):
         after = cross_fit(Fits(other(rows, rows.folds == fold), limits), method)
         np.testing.assert_array_equal(after.probs[rows.folds == fold], before.probs[rows.folds == fold])
         changed = (after.probs[rows.folds != fold] != before.probs[rows.folds != fold]).any()
-        assert changed or method in ("uniform", "best_single"), "these targets matter to other folds"
+        assert changed or method in ("uniform", "best_single", "auto"), "these targets matter to other folds"
 
 
 @pytest.mark.parametrize("method", _methods.names())
@@ -95,12 +101,12 @@ def test_units_that_do_not_count_are_predicted_and_never_learnt_from(method, mak
 
 @pytest.mark.parametrize("without", [{0}, {1, 2}])
 def test_shares_do_not_depend_on_the_folds_left_out(without, make_rows, other_targets):
-    rows = make_rows(n_groups=32, n_folds=4, families=FAMILIES)
+    rows = make_rows(n_groups=64, n_folds=4, families=FAMILIES, noise=UNEQUAL)
     options, without = _methods.candidates("auto", FAMILIES), frozenset(without)
-    before = Fits(rows).shares(options, without, average=True)
+    before = Fits(rows).shares("auto", options, without)
     left_out = np.isin(rows.folds, list(without))
-    np.testing.assert_array_equal(Fits(other_targets(rows, left_out)).shares(options, without, True), before)
-    assert (Fits(other_targets(rows, ~left_out)).shares(options, without, True) != before).any()
+    np.testing.assert_array_equal(Fits(other_targets(rows, left_out)).shares("auto", options, without), before)
+    assert (Fits(other_targets(rows, ~left_out)).shares("auto", options, without) != before).any()
 
 
 def test_a_fold_is_predicted_by_the_pool_of_the_others(make_rows):
@@ -108,7 +114,7 @@ def test_a_fold_is_predicted_by_the_pool_of_the_others(make_rows):
     nested = cross_fit(Fits(rows), "linear")
     for fold in rows.fold_numbers:
         train, held_out = rows.scored & (rows.folds != fold), rows.folds == fold
-        pool = BETTER.fit(rows.probs[train], rows.targets[train], rows.weight[train])
+        pool = fitted(BETTER, rows, train)
         np.testing.assert_array_equal(nested.probs[held_out], pool.predict(rows.probs[held_out]))
     assert nested.gap == max(pool.gap for pool in nested.pools.values()) < 1e-9
     assert nested.notes == ()
@@ -131,43 +137,18 @@ def test_each_candidate_is_fitted_once_without_each_set_of_folds(make_rows, fits
     assert told == [(n + 1, len(auto) * each) for n in range(len(auto) * each)]
 
 
-def test_shares_fall_with_the_inner_score_one_nat_of_all_patients_an_e_fold(make_rows):
-    rows = make_rows(n_groups=12, families=FAMILIES, weight=np.tile([1.0, 3.0], 12))
-    options = tuple(Candidate(name) for name in ("linear", "uniform", "average", "best_single"))
-    for without in ((), (1,)):
-        patients = 12 if without == () else 8
-        expected = np.exp(-patients * inner_scores(rows, options, without))
-        shares = Fits(rows).shares(options, frozenset(without), average=True)
-        np.testing.assert_allclose(shares, expected / expected.sum(), rtol=1e-9)
-        assert np.argmax(shares) == np.argmin(inner_scores(rows, options, without))
-
-
-def test_shares_of_equals_are_equal_and_better_ones_have_more(make_rows):
-    options = (BETTER, replace(BETTER, number=1), WORSE)
-    first, second, worst = Fits(make_rows(n_groups=18)).shares(options, frozenset(), average=True)
-    assert first == second > worst > 0
-    assert first + second + worst == pytest.approx(1, abs=1e-15)
-
-
 def test_the_best_alone_where_nothing_is_averaged(make_rows):
     rows, options = make_rows(), (WORSE, BETTER, Candidate("uniform"))
     best = np.argmin(inner_scores(rows, options, ()))
-    assert Fits(rows).shares(options, frozenset(), average=False).tolist() == np.eye(3)[best].tolist()
+    assert Fits(rows).shares("log_linear", options, frozenset()).tolist() == np.eye(3)[best].tolist()
     assert _pool.kind(Fits(rows).chosen("log_linear")) == "log_linear", "one pool, not an average of one"
 
 
-def test_tiny_shares_are_dropped(make_rows):
-    rows = make_rows(n_groups=300, per_group=1)
-    behind = np.diff(inner_scores(rows, (BETTER, WORSE), ()))[0]
-    assert np.exp(-300 * behind) < _nested.LEAST_SHARE
-    assert Fits(rows).shares((BETTER, WORSE), frozenset(), average=True).tolist() == [1, 0]
-
-
-@pytest.mark.parametrize(("average", "expected"), [(True, [1 / 3] * 3), (False, [1, 0, 0])])
-def test_with_one_fold_to_fit_on_nothing_is_chosen(average, expected, make_rows, fits):
+@pytest.mark.parametrize(("method", "expected"), [("auto", [0, 0, 1]), ("log_linear", [1, 0, 0])])
+def test_with_one_fold_to_fit_on_auto_is_the_plain_mean(method, expected, make_rows, fits):
     options = (WORSE, BETTER, Candidate("uniform"))
     ours = Fits(make_rows(n_folds=2))
-    assert ours.shares(options, frozenset({0}), average).tolist() == expected
+    assert ours.shares(method, options, frozenset({0})).tolist() == expected
     assert fits == []
 
 
@@ -177,25 +158,47 @@ def test_a_weight_of_two_is_a_unit_twice(make_rows):
     fields = ("probs", "targets", "folds", "groups")
     twice = replace(once, **{name: getattr(once, name)[again] for name in fields}, weight=np.ones(36))
     options = tuple(Candidate(name) for name in ("linear", "tempered", "greedy", "uniform"))
-    shares = [Fits(rows).shares(options, frozenset(), average=True) for rows in (once, twice)]
+    shares = [Fits(rows).shares("auto", options, frozenset()) for rows in (once, twice)]
     np.testing.assert_allclose(*shares, rtol=1e-6)
     probs = cross_fit(Fits(once), "tempered").probs[again]
     np.testing.assert_allclose(cross_fit(Fits(twice), "tempered").probs, probs, atol=1e-6)
 
 
-def test_the_average_is_the_candidates_by_their_shares(make_rows):
-    rows = make_rows(n_groups=12)
+def test_auto_is_the_average_of_its_candidates_by_their_shares(make_rows):
+    rows = make_rows(n_groups=60, noise=UNEQUAL)
     ours, options = Fits(rows), _methods.candidates("auto", rows.families)
-    shares = ours.shares(options, frozenset(), average=True)
+    shares = ours.shares("auto", options, frozenset())
     expected = sum(s * ours.pool(o).predict(rows.probs) for s, o in zip(shares, options, strict=True))
     np.testing.assert_allclose(ours.chosen("auto").predict(rows.probs), expected, atol=1e-15)
-    assert shares.sum() == pytest.approx(1, abs=1e-15)
+    assert np.count_nonzero(shares) > 1 and shares.sum() == pytest.approx(1, abs=1e-15)
+
+
+def test_shares_are_those_of_the_inner_predictions(make_rows):
+    rows = make_rows(n_groups=60, n_folds=4, noise=UNEQUAL, weight=np.tile([1.0, 3.0, 0.0], 40))
+    options = tuple(Candidate(name) for name in ("linear", "uniform", "average", "best_single"))
+    for without in (frozenset(), frozenset({1})):
+        remain = [k for k in rows.fold_numbers if k not in without]
+        units = np.concatenate([np.flatnonzero(rows.scored & (rows.folds == k)) for k in remain])
+        predicted = np.concatenate(
+            [
+                [
+                    fitted(o, rows, rows.scored & np.isin(rows.folds, [j for j in remain if j != k])).predict(
+                        rows.probs[rows.scored & (rows.folds == k)]
+                    )
+                    for o in options
+                ]
+                for k in remain
+            ],
+            axis=1,
+        )
+        expected = _weighing.average(rows, units, predicted, plain=1)
+        np.testing.assert_allclose(Fits(rows).shares("auto", options, without), expected, rtol=1e-6)
 
 
 def test_a_fold_without_scored_units_elsewhere_is_averaged_and_noted(make_rows):
     rows = make_rows(families=FAMILIES)
     rows = replace(rows, weight=(rows.folds == 0).astype(float))
-    nested = cross_fit(Fits(rows), "auto")
+    nested = cross_fit(Fits(rows), "log_linear")
     first = rows.folds == 0
     np.testing.assert_allclose(nested.probs[first], rows.probs[first].mean(1), atol=1e-15)
     assert (nested.probs[~first] != rows.probs[~first].mean(1)).any(), "the others learn from fold 0"
@@ -228,7 +231,8 @@ def test_screened_families_stay_with_their_members(make_rows, monkeypatch):
     candidate = _methods.candidates("two_level", rows.families)[0]
     ours = Fits(rows)
     heaviest = np.sort(np.argsort(-ours.pool(_nested.LINEAR).weights)[:3])
-    expected = candidate.only(heaviest).fit(rows.probs[:, heaviest], rows.targets, rows.weight)
+    groups = rows.worth(np.arange(len(rows.targets)))
+    expected = candidate.only(heaviest).fit(rows.probs[:, heaviest], rows.targets, rows.weight, groups)
     np.testing.assert_array_equal(ours.pool(candidate).inner[:, heaviest], expected.inner)
 
 
