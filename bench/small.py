@@ -23,6 +23,7 @@ from hms_ray.seeds import stream
 
 BASELINES = ("uniform", "best_single", "prior")  # the best of them is known in hindsight only
 AUTO, PLAIN = "auto", "uniform"
+MADE_UP = 1000, 18  # patients and members where no files are given
 ROUNDING = 1e-12  # what the plain mean differs from itself by
 
 
@@ -69,7 +70,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 def _members(options: argparse.Namespace) -> Members:
     if not options.oof:
-        return Members(*clustered(1000, 18, stream(0, "small")))
+        return Members(*clustered(*MADE_UP, stream(0, "small")))
     found = read(options.oof)
     scored = population(found.votes, options.min_votes)
     return Members(

@@ -460,9 +460,12 @@ def _summary(fitted: dict[str, Any]) -> Iterator[str]:
     mark = f"  {optimism('best')}" if flattered else ""
     votes = f" with >= {rows['min_votes']} votes" if rows["min_votes"] > 1 else ""
     yield f"{rows['units']} units{votes} of {rows['groups']} patients"
+    if corrected is not None:  # it leads: the search chose configurations on rows that they are scored on
+        added = corrected - fitted["kl_cross_fitted"]
+        lead = {key: None if (end := fitted["interval"][key]) is None else end + added for key in ("low", "high")}
+        yield f"selection-corrected     {_with_interval(lead | {'value': corrected})}{mark}"
+        yield f"                        {_correction(fitted['selection'])}"
     yield f"ensemble, cross-fitted  {_with_interval(fitted['interval'])}{mark}"
-    if corrected is not None:
-        yield f"selection-corrected score: {corrected:.5f} ({_correction(fitted['selection'])}){mark}"
     yield f"ensemble, in sample     {fitted['kl_in_sample']:.5f}  optimistic: weights fitted on the rows scored"
     best = others["best_single_trial"]
     its_mark = mark if best in flattered else ""

@@ -93,6 +93,19 @@ class Verdict:
     plain: OofTable | None
 
     @property
+    def correction(self) -> float | None:
+        """What is added to the cross-fitted score for the choice of configurations; None where it was not estimated."""
+        corrected = self.content["kl_selection_corrected"]
+        return None if corrected is None else max(0.0, corrected - self.block.ensemble)  # once it could be below 0
+
+    @property
+    def leading(self) -> Estimate:
+        """The score to believe: corrected for the choice of configurations where that is known, else cross-fitted."""
+        found, added = self.estimate, self.correction or 0.0
+        value = self.block.ensemble + added
+        return Estimate(value, found.error, *(found.low + added, found.high + added) if found.known else (None, None))
+
+    @property
     def best(self) -> Line:
         """The best single table, in hindsight."""
         return self.block.lines[0]

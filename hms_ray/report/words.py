@@ -194,38 +194,47 @@ def trial_epochs(study: Study, space: dict[str, Any] | None) -> str:
 
 def headline(verdict: Verdict) -> str:
     """Say what the ensemble is worth beside the best single table, and name whatever scores better than it."""
-    best, known = verdict.best, verdict.estimate.known
+    best, lead = verdict.best, verdict.leading
     table = "the only table" if verdict.content["candidates"] == 1 else "the best single table"
-    start = f"The ensemble scores {nats(verdict.block.ensemble)}"
-    start += f" (95\u00a0% interval {interval(verdict.estimate)})" if known else ""
+    start = f"The ensemble scores {nats(lead.value)}"
+    start += f" (95\u00a0% interval {interval(lead)})" if lead.known else ""
+    if verdict.correction:
+        start += (
+            f", {nats(verdict.correction)} of it for the choice of its configurations. Without that correction it is "
+        )
+    else:
+        start += ", "
     if best.margin == 0:
-        return f"{start}, exactly what {table} scores.{_better(verdict)}"
-    return f"{start}, {margin(best.margin)} than {table}: {_apart(best.difference)}.{_better(verdict)}"
+        return f"{start}exactly what {table} scores.{_better(verdict)}"
+    return f"{start}{margin(best.margin)} than {table}: {_apart(best.difference)}.{_better(verdict)}"
 
 
 def scores_side_by_side(finalists: list[Scored], verdict: Verdict) -> list[ScoreRow]:
-    """Set the score in sample, cross-fitted and corrected for the choice of configurations side by side."""
-    content, everyone = verdict.content, verdict.block.population
-    corrected = content["kl_selection_corrected"]
-    if corrected is not None:  # earlier versions took a negative optimism off
-        corrected = max(corrected, verdict.block.ensemble)
-    return [
-        ScoreRow(
-            "In sample",
-            content["kl_in_sample"],
-            None,
-            "Optimistic: weights fitted and scored on the same rows.",
-            everyone,
-        ),
-        ScoreRow(
-            "Cross-fitted",
-            verdict.block.ensemble,
-            verdict.estimate,
-            "Each fold is predicted by a pool that was fitted, its settings chosen, on the other folds alone.",
-            everyone,
-        ),
-        ScoreRow("Selection-corrected", corrected, None, _correction(finalists, verdict), everyone),
-    ]
+    """Set the score in sample, cross-fitted and corrected for the choice of configurations side by side; the one to
+    believe comes first."""
+    everyone, chosen = verdict.block.population, verdict.correction is not None
+    corrected = ScoreRow(
+        "Selection-corrected",
+        verdict.leading.value if chosen else None,
+        verdict.leading if chosen else None,
+        _correction(finalists, verdict),
+        everyone,
+    )
+    cross_fitted = ScoreRow(
+        "Cross-fitted",
+        verdict.block.ensemble,
+        None if chosen else verdict.estimate,
+        "Each fold is predicted by a pool that was fitted, its settings chosen, on the other folds alone.",
+        everyone,
+    )
+    in_sample = ScoreRow(
+        "In sample",
+        verdict.content["kl_in_sample"],
+        None,
+        "Optimistic: weights fitted and scored on the same rows.",
+        everyone,
+    )
+    return [corrected, cross_fitted, in_sample] if chosen else [cross_fitted, corrected, in_sample]
 
 
 def caveats(study: Study, finalists: list[Scored], verdict: Verdict) -> list[str]:

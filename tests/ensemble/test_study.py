@@ -315,10 +315,12 @@ def test_the_command_says_each_score_beside_its_population(make_study, tmp_path,
     assert main(["ensemble", "--study", str(folder.root), "--pool", "linear", *limits]) == 0
     said, result = capsys.readouterr().out, files.read_json(folder.ensemble)
     assert result["limits"] == asdict(Limits(members=2, per_family=2, tolerance=1e-5))
+    added = result["kl_selection_corrected"] - result["kl_cross_fitted"]
+    low, high = (result["interval"][key] + added for key in ("low", "high"))
     for sentence in (
         "60 units with >= 10 votes of 60 patients",
         f"ensemble, cross-fitted  {result['kl_cross_fitted']:.5f} ({result['interval']['low']:.5f} ",
-        f"selection-corrected score: {result['kl_selection_corrected']:.5f} (adds",
+        f"selection-corrected     {result['kl_selection_corrected']:.5f} ({low:.5f} {high:.5f})",
         "the estimated optimism of picking 3 of 6 configurations",
         f"ensemble, in sample     {result['kl_in_sample']:.5f}  optimistic",
         f"best single             {result['baselines']['best_single']:.5f}  cnn-000",
@@ -535,12 +537,9 @@ def test_an_optimism_below_0_is_chance_and_corrects_nothing(make_study, tmp_path
     result = fit_study(make_study(tmp_path, n_members=3, n_tried=3, selected_on=(1,)), pool="linear")
     assert result["selection"]["optimism"] == -0.01
     assert result["kl_selection_corrected"] == pytest.approx(result["kl_cross_fitted"], rel=1e-14)
-    [said] = [line for line in _summary(result) if line.startswith("selection-corrected")]
-    score = f"{result['kl_cross_fitted']:.5f}"
-    assert said == (
-        f"selection-corrected score: {score} (adds nothing: the estimated optimism of picking 3 of 6 configurations is "
-        "not above 0)"
-    )
+    _, corrected, said, *_ = _summary(result)
+    assert corrected.startswith(f"selection-corrected     {result['kl_cross_fitted']:.5f} ")
+    assert said.strip() == "adds nothing: the estimated optimism of picking 3 of 6 configurations is not above 0"
 
 
 @pytest.mark.parametrize("n_groups", [2, 4, 5])

@@ -39,7 +39,7 @@ def test_shares_fall_by_a_factor_e_with_each_nat_of_all_patients(rows, units):
 
 def test_the_plain_mean_keeps_the_squared_ratio_of_error_and_gain(rows, units):
     """The error from its definition: the spread of the patients' weighted sums around the mean gain."""
-    amounts = stream(0, "amounts").uniform(0.0, 0.6, 40)[rows.groups[units], None]
+    amounts = stream(0, "amounts").uniform(0.0, 0.75, 40)[rows.groups[units], None]
     predicted = np.stack([blends(rows, units, 0.5)[0], blends(rows, units, amounts)[0]])
     blend = np.exp(-40 * np.array([score(rows, units, each) for each in predicted]))
     blend /= blend.sum()

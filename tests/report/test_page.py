@@ -108,7 +108,8 @@ def test_figures_of_the_verdict_are_those_of_ensemble_json(complete, page, no_tr
         *(outside[name] for name in ("kl_cross_fitted", "best_single", "mean", "prior")),
     ):
         assert f"{figure:.5f}" in verdict
-    low, high = content["interval"]["low"], content["interval"]["high"]
+    added = content["kl_selection_corrected"] - content["kl_cross_fitted"]
+    low, high = (content["interval"][end] + added for end in ("low", "high"))
     assert f"95 % interval, by patient: {low:.5f} to {high:.5f}" in verdict
     for difference in base["differences"].values():
         assert "{value:+.5f} {low:+.5f} to {high:+.5f}".format(**difference) in verdict.replace("\u2212", "-")
@@ -121,7 +122,7 @@ def test_the_three_scores_stand_side_by_side_each_with_its_population(complete, 
     kept = complete.kept
     everyone = f"≥ 10 votes · {kept.sum()} units · {len(set(complete.groups[kept]))} patients"
     rows = [words_of(row) for row in re.findall(r"<tr.*?</tr>", scores, re.S)[1:]]
-    assert [row.strip().split(" 0.")[0] for row in rows] == ["In sample", "Cross-fitted", "Selection-corrected"]
+    assert [row.strip().split(" 0.")[0] for row in rows] == ["Selection-corrected", "Cross-fitted", "In sample"]
     assert all(everyone in row for row in rows)
 
 
@@ -178,7 +179,7 @@ def test_labels_are_questions_and_are_not_confused(fake, page, kind, classes):
     text = page(study, study.search())
     shown = words_of(section(text, "classes"))
     assert "Confusion of the most probable" not in shown and "most votes" not in shown and "Calibration" in shown
-    assert "KL" not in words_of(text) and "Cross-fitted log loss of the ensemble" in words_of(text)
+    assert "KL" not in words_of(text) and "Selection-corrected log loss of the ensemble" in words_of(text)
     kept, found = study.kept, OofTable.read(study.folder.ensemble_oof).probs
     for k, name in enumerate(classes):
         one = -np.log(np.where(study.targets[kept, k] == 1, found[kept, k], 1 - found[kept, k])).mean()
@@ -400,7 +401,9 @@ def test_what_fit_study_writes_passes_every_check(fake, page, no_trials, pool, k
     content = fit_study(study.folder, pool=pool)
     text = words_of(page(study, no_trials))
     assert "✗ failed" not in text and text.count("✓ holds") == 10
-    corrected = f"Selection-corrected {content['kl_selection_corrected']:.5f} Cross-fitted"
+    added = content["kl_selection_corrected"] - content["kl_cross_fitted"]
+    low, high = (content["interval"][end] + added for end in ("low", "high"))
+    corrected = f"Selection-corrected {content['kl_selection_corrected']:.5f} {low:.5f} to {high:.5f} Cross-fitted"
     assert (
         f"{corrected}, plus the estimated optimism of picking 3 of 4 configurations" in text and "Undefined" not in text
     )
@@ -489,7 +492,7 @@ def captions(text):
 def test_best_epochs_are_called_optimistic_wherever_their_scores_stand(flattered, page):
     text = page(flattered, flattered.search())
     hero = words_of(re.search(r'<div class="hero">.*?</p>\s*<p class="range">', text, re.S).group(0))
-    assert f"Cross-fitted KL of the ensemble {MARK}" in hero
+    assert f"Selection-corrected KL of the ensemble {MARK}" in hero
     scored = [caption for caption in captions(text) if re.search(r"KL|Columns|trials of", caption)]
     assert len(scored) >= 10
     assert [caption for caption in scored if MARK not in caption] == []
@@ -502,7 +505,7 @@ def test_best_epochs_are_called_optimistic_wherever_their_scores_stand(flattered
 
 def test_one_flattered_candidate_marks_the_ensemble(complete, page, no_trials):
     complete.add_ensemble(optimistic_epochs=["eeg-base"])
-    assert f"Cross-fitted KL of the ensemble {MARK}" in words_of(page(complete, no_trials))
+    assert f"Selection-corrected KL of the ensemble {MARK}" in words_of(page(complete, no_trials))
 
 
 def test_without_an_ensemble_the_tables_are_marked(fake, page, no_trials):

@@ -65,7 +65,10 @@ def test_headline_states_score_and_difference_with_intervals(complete):
     content = files.read_json(complete.folder.ensemble)
     sentence = words.headline(read(complete)[2])
     score, best = content["interval"], content["baselines"]["differences"]["best_single"]
-    assert f"{score['value']:.5f} (95\u00a0% interval {score['low']:.5f} to {score['high']:.5f}), " in sentence
+    added = content["kl_selection_corrected"] - score["value"]
+    value, low, high = (score[key] + added for key in ("value", "low", "high"))
+    start = f"The ensemble scores {value:.5f} (95\u00a0% interval {low:.5f} to {high:.5f}), {added:.5f} of it for the "
+    assert sentence.startswith(f"{start}choice of its configurations. Without that correction it is ")
     assert f"the difference is {best['value']:.5f} ({best['low']:.5f} to {best['high']:.5f})." in sentence
     assert "chance" not in sentence
 
@@ -122,8 +125,8 @@ def test_an_optimism_below_0_corrects_nothing(complete):
     selection = files.read_json(complete.folder.ensemble)["selection"] | {"optimism": -0.002}
     earlier = files.read_json(complete.folder.ensemble)["kl_cross_fitted"] - 0.001  # as earlier versions wrote it
     found, finalists, verdict = read(complete.add_ensemble(selection=selection, kl_selection_corrected=earlier))
-    row = words.scores_side_by_side(finalists, verdict)[2]
-    assert row.score == verdict.block.ensemble
+    row = words.scores_side_by_side(finalists, verdict)[0]
+    assert row.score == verdict.block.ensemble == verdict.leading.value
     assert "is not above 0 (\u22120.00200 nats on fold 0), and nothing is added" in row.meaning
     assert "is chance, and corrects nothing" in words.correction_sentence(found, verdict)
     assert "adds what that is estimated" not in " ".join(words.caveats(found, finalists, verdict))
@@ -133,11 +136,13 @@ def test_three_scores_side_by_side(complete):
     found, finalists, verdict = read(complete)
     content = files.read_json(complete.folder.ensemble)
     rows = words.scores_side_by_side(finalists, verdict)
-    keys = ("kl_in_sample", "kl_cross_fitted", "kl_selection_corrected")
-    assert [row.score for row in rows] == [content[key] for key in keys]
-    assert [row.interval is None for row in rows] == [True, False, True]
+    keys = ("kl_selection_corrected", "kl_cross_fitted", "kl_in_sample")
+    assert [row.score for row in rows] == pytest.approx([content[key] for key in keys], abs=1e-15)
+    assert [row.interval is None for row in rows] == [False, True, True]
+    added = content["kl_selection_corrected"] - content["kl_cross_fitted"]
+    assert rows[0].interval.low == pytest.approx(content["interval"]["low"] + added) and added > 0
     assert all(row.population == verdict.block.population for row in rows)
-    said, share = rows[2].meaning, content["selection"]["share"]
+    said, share = rows[0].meaning, content["selection"]["share"]
     assert "the estimated optimism of picking 3 of 12 configurations: +0.00345 nats on fold 0" in said
     assert words.percent(share) in said
     explained = words.correction_sentence(found, verdict)
@@ -147,7 +152,8 @@ def test_three_scores_side_by_side(complete):
 def uncorrected(study, **changes):
     found, finalists, verdict = read(study.add_ensemble(selection=None, kl_selection_corrected=None, **changes))
     assert words.correction_sentence(found, verdict) == ""
-    row = words.scores_side_by_side(finalists, verdict)[2]
+    first, row, _ = words.scores_side_by_side(finalists, verdict)
+    assert first.score == verdict.leading.value == verdict.block.ensemble, "the cross-fitted score leads"
     assert row.score is None
     return row.meaning
 
