@@ -19,7 +19,7 @@ OPTIONS = {
     "calibrated": {"ridge": (0.1, 10.0), "bias_ridge": (1.0, 10.0)},
     "two_level": {"ridge": (1.0,), "bias_ridge": (10.0,)},
 }
-CHOSEN_FROM = ("uniform", "prior", "log_linear", "calibrated", "two_level")  # what `auto` combines
+CHOSEN_FROM = ("uniform", "prior", "linear", "log_linear", "calibrated", "two_level")  # what `auto` combines
 
 
 @dataclass(frozen=True)
