@@ -26,7 +26,7 @@ demo: $(INSTALLED) $(DEMO_DATA)/train.csv
 	@echo "report: $(REPORT)"
 
 $(DEMO_DATA)/train.csv: | $(INSTALLED)
-	$(BIN)/hms-ray simulate $(DEMO_DATA) --eegs 240 --patients 60 --seed 0
+	$(BIN)/hms-ray simulate $(DEMO_DATA) --eegs 360 --patients 80 --seed 0
 
 install: $(INSTALLED)
 

@@ -12,7 +12,7 @@ from hms_ray.simulate.scene import CLASSES, Scene
 POPULATION = {
     "few": (0.04, 0.20, 0.16, 0.04, 0.06, 0.50),
     "wide": (0.46, 0.13, 0.06, 0.09, 0.07, 0.19),
-    "expert": (0.05, 0.24, 0.16, 0.09, 0.09, 0.37),
+    "expert": (0.05, 0.17, 0.12, 0.12, 0.12, 0.42),
 }
 SHARES = {"few": 0.22, "wide": 0.36, "expert": 0.42}  # of recordings; the real ones are .28, .43, .30
 VOTES = {"few": (1, 2), "wide": (3, 7), "expert": (10, 20)}
@@ -59,7 +59,7 @@ def truth(scene: Scene, presence: float = 1.0) -> np.ndarray:
     pattern = [scene.evolution, calm * sharp * lateral, calm * sharp * (1 - lateral)]
     pattern += [calm * (1 - sharp) * lateral, calm * (1 - sharp) * (1 - lateral), 0.0]
     other = np.eye(len(CLASSES))[-1]
-    return 0.88 * (seen * np.array(pattern) + (1 - seen) * other) + 0.12 * _SLIPS
+    return 0.82 * (seen * np.array(pattern) + (1 - seen) * other) + 0.18 * _SLIPS
 
 
 def vote(rng: np.random.Generator, panel: str, ideal: np.ndarray) -> np.ndarray:

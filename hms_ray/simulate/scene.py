@@ -80,4 +80,4 @@ def _evolution(rng: np.random.Generator, kind: str, rate_hz: float) -> float:
 def _visibility(rng: np.random.Generator, label: str, kind: str) -> float:
     if kind == "none":
         return 0.0
-    return float(rng.uniform(0.05, 0.4)) if label == "other" else float(rng.lognormal(np.log(2.0), 0.6))
+    return float(rng.uniform(0.05, 0.4)) if label == "other" else float(rng.lognormal(np.log(3.0), 0.5))
