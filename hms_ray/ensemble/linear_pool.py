@@ -59,20 +59,21 @@ def fit(
     probs: np.ndarray,
     targets: np.ndarray,
     sample_weight: np.ndarray | None = None,
-    start: np.ndarray | None = None,
+    start: Weighted | None = None,
 ) -> Pool:
     """Find the weights with the smallest mean KL(targets || pool).
 
     probs (N, M, ..., K) are clipped as the metric does; targets (N, ..., K) are shares; sample_weight (N,) defaults to
-    ones; start (M,): weights to begin at, such as those of a fit on nearly the same rows. Of several optima, as with
+    ones; start: a pool to begin at, such as that of nearly the same rows. Of several optima, as with
     identical members, the pool has one in which no member is a blend of others: the first of identical ones stays.
     Where too many steps pass without a gap below TOLERANCE the last weights are returned with their true gap, and
     `certified` is False.
     """
     pairs, shares = scored_pairs(targets, sample_weight)
+    begun = None if start is None else start.weights
     if len(shares) * probs.shape[1] < MANY:
-        return fit_terms(terms_at(probs, pairs), shares, start)
-    return _fit_few(probs, pairs, shares, start)
+        return fit_terms(terms_at(probs, pairs), shares, begun)
+    return _fit_few(probs, pairs, shares, begun)
 
 
 @on_one_thread

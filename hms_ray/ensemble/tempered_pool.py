@@ -43,7 +43,7 @@ def fit(
     probs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None, start: Pool | None = None
 ) -> Pool:
     """Fit the weights of the linear pool, then the exponent; arguments as there."""
-    blend = linear_pool.fit(probs, targets, sample_weight, None if start is None else start.weights)
+    blend = linear_pool.fit(probs, targets, sample_weight, start)
     pooled = blend.predict(probs)[:, None]
     sharpened = log_linear_pool.fit(pooled, targets, sample_weight, ridge=RIDGE, bias_ridge=np.inf)
     return Pool(blend.weights, float(sharpened.weights[0]), blend.gap)

@@ -11,6 +11,11 @@ from hms_ray.seeds import stream
 TASK = tasks.from_dict({"kind": "votes", "classes": list("abc")})
 
 
+def begin(weights):
+    """A pool of these weights, to begin at."""
+    return linear_pool.Pool(weights, None)
+
+
 def a_problem(seed, n_units, n_members, n_classes=3, spread=1.0):
     rng = stream(seed, "pool", n_units, n_members)
     targets = rng.dirichlet(np.full(n_classes, 0.4), n_units)
@@ -204,7 +209,7 @@ def test_a_gap_that_is_left_open_bounds_what_is_missing(seed, steps, monkeypatch
     probs, targets = a_problem(seed, 200, 12, spread=0.3)
     best = loss_of(linear_pool.fit(probs, targets).weights, probs, targets)
     monkeypatch.setattr(_mixture, "MAX_ITERATIONS", steps)
-    stopped = linear_pool.fit(probs, targets, start=np.eye(12)[seed])
+    stopped = linear_pool.fit(probs, targets, start=begin(np.eye(12)[seed]))
     missing = loss_of(stopped.weights, probs, targets) - best
     assert stopped.iterations == steps
     assert -1e-9 <= missing <= stopped.gap
@@ -276,7 +281,7 @@ def test_what_is_nearly_a_blend_does_not_break_the_certificate(noise):
 def test_a_warm_start_changes_the_way_and_not_the_goal(seed):
     probs, targets = a_problem(seed, 300, 15, spread=0.1)
     near = linear_pool.fit(probs[3:], targets[3:])
-    cold, warm = linear_pool.fit(probs, targets), linear_pool.fit(probs, targets, start=near.weights)
+    cold, warm = linear_pool.fit(probs, targets), linear_pool.fit(probs, targets, start=near)
     assert warm.certified
     assert warm.iterations < cold.iterations
     np.testing.assert_allclose(warm.weights, cold.weights, atol=1e-4)
@@ -286,7 +291,7 @@ def test_a_warm_start_changes_the_way_and_not_the_goal(seed):
 def test_members_without_weight_at_the_start_are_priced_in(member):
     probs, targets = a_problem(11, 100, 4)
     start = np.eye(4)[member]
-    pool = linear_pool.fit(probs, targets, start=start)
+    pool = linear_pool.fit(probs, targets, start=begin(start))
     assert pool.certified
     np.testing.assert_allclose(pool.weights, linear_pool.fit(probs, targets).weights, atol=1e-4)
     assert start.tolist() == np.eye(4)[member].tolist()
@@ -321,7 +326,7 @@ def test_fitted_few_at_a_time_it_is_the_same_pool(monkeypatch, shape):
     few = linear_pool.fit(probs, targets)
     assert few.certified and few.gap < 1e-9
     np.testing.assert_allclose(few.weights, at_once.weights, atol=1e-6)
-    begun = linear_pool.fit(probs, targets, start=np.eye(shape[1])[0])
+    begun = linear_pool.fit(probs, targets, start=begin(np.eye(shape[1])[0]))
     np.testing.assert_allclose(begun.weights, at_once.weights, atol=1e-6)
 
 
