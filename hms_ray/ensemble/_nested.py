@@ -177,4 +177,9 @@ def cross_fit(fits: Fits, method: str) -> CrossFit:
             pools[fold] = uniform_pool.fit(held_out, rows.targets)
             notes.append(f"fold {fold}: no scored unit lies in the other folds, so its members are weighted uniformly")
         pooled[rows.folds == fold] = pools[fold].predict(held_out)
+    if method == AUTO and len(np.unique(rows.folds[rows.scored])) == 2:
+        notes.append(
+            "of two folds one is left to fit on, in which nothing can be chosen: each fold is predicted by the plain "
+            "mean of the members, and the cross-fitted score is the plain mean's. Three folds or more let auto choose"
+        )
     return CrossFit(pooled, pools, tuple(notes))

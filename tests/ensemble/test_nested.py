@@ -205,6 +205,14 @@ def test_a_fold_without_scored_units_elsewhere_is_averaged_and_noted(make_rows):
     assert nested.notes == ("fold 0: no scored unit lies in the other folds, so its members are weighted uniformly",)
 
 
+def test_with_two_folds_auto_says_that_it_scores_the_plain_mean(make_rows):
+    rows = make_rows(n_groups=40, n_folds=2, noise=UNEQUAL)
+    nested = cross_fit(Fits(rows), "auto")
+    np.testing.assert_allclose(nested.probs, rows.probs.mean(1), atol=1e-15)
+    assert nested.notes[0].startswith("of two folds one is left to fit on, in which nothing can be chosen")
+    assert cross_fit(Fits(rows), "linear").notes == cross_fit(Fits(make_rows(n_folds=3)), "auto").notes == ()
+
+
 def test_one_fold_is_refused(make_rows):
     rows = replace(make_rows(), folds=np.full(48, 3))
     with pytest.raises(ConfigError, match="cross-fitting needs units of 2 folds or more; these are all of fold 3"):
