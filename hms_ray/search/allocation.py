@@ -1,0 +1,177 @@
+"""Which (configuration, fold) pairs are trained next: folds go where the ensemble is expected to gain most by them.
+
+Pure functions on arrays, with predictions and targets as in `racing`: targets (N, ..., K), probs (N, M, ..., K). All
+configurations train their folds in the same order, and each trains the first. Then follow rounds of one fold for each
+configuration that is kept. After a round, configurations that have finished r folds are compared on the units of these
+folds: one after the other leaves, the one first whose loss costs the linear pool least, until the cheapest one is worth
+more than the folds that it still lacks. Only a configuration with all folds can be a member of the ensemble, so that
+these folds are what it costs to keep it. Configurations with more folds are decided first; those that were dropped
+earlier are compared beside them again, and one returns if the others no longer make up for it.
+
+The cost of a fold is a share of `price`, the gain in nats that would justify to train all M x F pairs. A fold of one
+configuration of six is a larger part of a search than one of two hundred, and has to bring more.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hms_ray.ensemble import linear_pool
+from hms_ray.ensemble._terms import scored_terms
+from hms_ray.tasks import CLIP
+
+PRICE = 3e-3  # nats for all M x F pairs; chosen on subsets of 18 real models (see `bench/racing.py`)
+SHRINKAGE = 40  # units for each member: how strongly weights are pulled to equal ones while members are compared
+TRIED = 3  # members of smallest weight that are tried when one has to leave
+WIDE = 24  # of more members than this, a quarter of the surplus leaves in one step
+FEWEST = 10  # patients; with fewer, no gain is reliable and nobody leaves because of the price
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search trains next.
+
+    pairs: (configuration, position of its fold in the order) of the next round, those of largest weight first
+    kept: the configurations to train on all folds, as far as is known now; sorted
+    """
+
+    pairs: list[tuple[int, int]]
+    kept: list[int]
+
+
+def plan(
+    targets: np.ndarray,
+    probs: np.ndarray,
+    groups: np.ndarray,
+    folds: np.ndarray,
+    trained: np.ndarray,
+    *,
+    price: float = PRICE,
+    budget: float = 1.0,
+) -> Plan:
+    """Return the pairs of the next round; none: the search has ended.
+
+    groups (N,): the patients; folds (N,): the position of each unit's fold in the order of training, from 0
+    trained (M, F): which pairs have predictions. A configuration trains its folds in order. Predictions of other pairs
+    are not read and may be NaN.
+    budget: the share of all M x F pairs that may be trained. Only to complete one configuration it may be exceeded.
+
+    A round can be decided when no pair is being trained. Its pairs may be trained at the same time, in any order. Where
+    some are behind, because they returned or because a round was interrupted, the round is theirs: the others wait.
+    """
+    done = np.cumprod(trained, axis=1).sum(1)
+    left = int(budget * trained.size + 1e-9) - int(trained.sum())
+    if (done == 0).any():
+        behind = np.flatnonzero(done == 0).tolist()
+        return Plan([(member, 0) for member in behind[: max(left, 0)]], list(range(len(done))))
+    search = _Search(targets, probs, groups, folds, done, trained.shape[1], price / trained.size)
+    weights: dict[int, float] = {}  # of those kept
+    for fold in range(search.n_folds, 0, -1):
+        spare = left - search.missing(weights)
+        weights |= search.decide(np.flatnonzero(done == fold), sorted(weights), fold, spare)
+    wanted = [member for member in weights if done[member] < search.n_folds]
+    first = min((done[member] for member in wanted), default=0)
+    wanted = sorted((member for member in wanted if done[member] == first), key=lambda member: -weights[member])
+    return Plan([(member, int(first)) for member in wanted], sorted(weights))
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What is known; done (M,): the folds that each configuration has finished; cost: that of a fold, in nats."""
+
+    targets: np.ndarray
+    probs: np.ndarray
+    groups: np.ndarray
+    folds: np.ndarray
+    done: np.ndarray
+    n_folds: int
+    cost: float
+
+    def missing(self, members: "list[int] | dict[int, float]") -> int:
+        """Return how many folds these configurations still lack."""
+        return sum(self.n_folds - int(self.done[member]) for member in members)
+
+    def decide(self, free: np.ndarray, kept: list[int], fold: int, spare: int) -> dict[int, float]:
+        """Return which of the free configurations, all of which have finished `fold` folds, go on beside those kept.
+
+        With each comes its weight in their pool. spare: the folds that they may still train, all together.
+        """
+        if fold == self.n_folds:
+            return dict.fromkeys(free.tolist(), 0.0)
+        if not len(free):
+            return {}
+        most = max(spare // (self.n_folds - fold), 0 if kept else 1)
+        rows = self.folds < fold
+        targets, members = self.targets[rows], np.append(free, np.array(kept, dtype=int))
+        if not (targets > 0).any():  # nothing is scored: all are alike
+            return dict.fromkeys(free[:most].tolist(), 0.0)
+        scored = rows & (self.targets.reshape(len(rows), -1) > 0).any(1)
+        believed = len(np.unique(self.groups[scored])) >= FEWEST
+        terms, shares = scored_terms(self.probs[rows][:, members], targets)
+        cost = self.cost * (self.n_folds - fold) if believed else 0.0
+        chosen, weights = eliminate(terms, shares, len(targets), len(free), most, cost)
+        return dict(zip(free[chosen].tolist(), weights.tolist(), strict=True))
+
+
+def eliminate(
+    terms: np.ndarray, shares: np.ndarray, n_units: int, n_free: int, most: int, cost: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of the first n_free of the M members stay, at most `most`, and their weights in the shrunk pool.
+
+    terms (P, M), shares (P,): the scored (unit, class) pairs of n_units units; the members after the first n_free stay
+    in any case. Who leaves is chosen by pools whose weights are shrunk towards equal ones, since weights that few units
+    fit best choose badly. Whether it leaves is decided by what it brings to the best pool of those that are left:
+    less than `cost`. Of several members without which the pool is equally good the first leaves.
+    """
+    chosen, best = np.arange(terms.shape[1]), linear_pool.fit_terms(terms, shares).weights
+    weights = _shrunk(terms, shares, n_units)
+    at_once = n_free
+    while n_free > 0 and len(chosen) > 1:
+        at_once = min(at_once, max(1, (len(chosen) - WIDE) // 4))
+        now = terms[:, chosen]
+        leaving, fitted = _cheapest(now, shares, n_units, weights, n_free, at_once)
+        without = _best_without(now, shares, best, leaving)
+        brought = shares @ np.log((now @ best) / (np.delete(now, leaving, axis=1) @ without))
+        if n_free > most or brought + linear_pool.TOLERANCE < cost * at_once:
+            chosen, weights, best, n_free = np.delete(chosen, leaving), fitted, without, n_free - at_once
+        elif at_once > 1:
+            at_once = 1
+        else:
+            break
+    return chosen[:n_free], weights[:n_free]
+
+
+def _cheapest(
+    terms: np.ndarray, shares: np.ndarray, n_units: int, weights: np.ndarray, n_free: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the free members that cost the shrunk pool least, by position, and the weights of the others.
+
+    Of one, those of smallest weight are tried; several are those of smallest weight.
+    """
+    lightest = np.argsort(weights[:n_free], kind="stable")
+    tried = []
+    for leaving in [lightest[:count]] if count > 1 else lightest[:TRIED, None]:
+        others = np.delete(terms, leaving, axis=1)
+        fitted = _shrunk(others, shares, n_units, np.delete(weights, leaving))
+        tried.append((-shares @ np.log(others @ fitted), leaving.tolist(), fitted))
+    return np.array(min(tried, key=lambda found: found[:2])[1]), min(tried, key=lambda found: found[:2])[2]
+
+
+def _best_without(terms: np.ndarray, shares: np.ndarray, best: np.ndarray, leaving: np.ndarray) -> np.ndarray:
+    """Return the best weights of the members that are left; best (M,): those of all."""
+    rest = np.delete(best, leaving)
+    if not best[leaving].any():
+        return rest
+    start = rest + best[leaving].sum() / len(rest)
+    return linear_pool.fit_terms(np.delete(terms, leaving, axis=1), shares, start).weights
+
+
+def _shrunk(terms: np.ndarray, shares: np.ndarray, n_units: int, start: np.ndarray | None = None) -> np.ndarray:
+    """Fit weights (M,) to the pairs and, for each member, to SHRINKAGE made-up units that it alone predicts.
+
+    It is the mode under a Dirichlet prior: no member is without weight.
+    """
+    members = terms.shape[1]
+    alone = np.clip(np.eye(members), CLIP, 1 - CLIP)
+    counts = np.append(shares * n_units, np.full(members, float(SHRINKAGE)))
+    return linear_pool.fit_terms(np.concatenate([terms, alone]), counts / counts.sum(), start).weights
