@@ -3,145 +3,171 @@
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
-from bench._members import add_files, read
+from bench._members import add_files
+from bench._race_sets import Members, RaceSet, made_up_sets, real_sets
 from hms_ray.ensemble import linear_pool
-from hms_ray.oof import population
-from hms_ray.search import racing
+from hms_ray.ensemble._terms import scored_terms
+from hms_ray.search import allocation, racing
 from hms_ray.seeds import stream
-from hms_ray.tasks import CLIP
 
-STOP_RATES = (*(10.0**-k for k in range(15, 0, -2)), 1e-2, 0.3, 0.5)  # of `race: best`, to meet any share of folds
-
-
-@dataclass(frozen=True)
-class Members:
-    """Scored units of M finished configurations: targets (N, K), groups and folds (N,), probs (N, M, K)."""
-
-    targets: np.ndarray
-    groups: np.ndarray
-    folds: np.ndarray
-    probs: np.ndarray
-
-    @property
-    def every_fold(self) -> np.ndarray:
-        """The folds that there are."""
-        return np.unique(self.folds)
-
-    def rows(self, folds: Sequence[int]) -> "Members":
-        """Return the units of those folds."""
-        inside = np.isin(self.folds, folds)
-        return Members(self.targets[inside], self.groups[inside], self.folds[inside], self.probs[inside])
-
-    def ensemble(self, members: Sequence[int]) -> float:
-        """Return the score of the best pool of those members."""
-        probs = self.probs[:, members]
-        return float(racing.row_kl(self.targets, linear_pool.fit(probs, self.targets).predict(probs)).mean())
-
-    def best(self, members: Sequence[int]) -> tuple[float, int]:
-        """Return the score of the best of those members, and which it is."""
-        return min((self.scores[m], m) for m in members)
-
-    @cached_property
-    def scores(self) -> list[float]:
-        """Each member's own score."""
-        return [float(racing.row_kl(self.targets, member).mean()) for member in self.probs.swapaxes(0, 1)]
-
-
-Stops = Callable[[Members, int, list[int], int, int], bool]  # (units seen, candidate, kept, look, looks)
-Chooses = Callable[[Members, list[int]], list[int]]  # (units seen, kept) -> finalists
-
-
-@dataclass(frozen=True)
-class Policy:
-    """How a search spends its folds; `trial_folds` None: all of them, so that there are no finalists to choose."""
-
-    name: str
-    stops: Stops
-    trial_folds: int | None = None
-    chooses: Chooses | None = None
+QUANTILES = (0.0, -0.5, -1.0, -2.0)  # of the plain rule, from mild to strict
+FINALISTS = 8  # of the default before there was an allocation
+MIN_GAIN = 1e-4
 
 
 def run(arguments: list[str]) -> Iterator[str]:
-    """Yield a line for each rule: folds used, and the regret of the ensemble and of the best single model.
+    """Yield a line for each set, that of the largest mean regret first, their means, and some rules on the first set.
 
-    Beside each stands the ensemble regret of `race: best` whose stop rate is such that it uses the same folds: between
-    two rates of the frontier it is interpolated; nan where no rate uses so few.
+    Regret: what the ensemble of completed configurations has lost to that of all, on all rows, in nats. `plain rule`:
+    its mean regret at the same mean share of folds, interpolated between quantiles; where all of these use more folds
+    it is the regret of the strictest, marked with >. `oracle`: the least regret at this share, if all folds were known
+    after the first and as many of the best configurations as fit were completed. `old`: one fold of each, then 8.
     """
     options = _options(arguments)
-    members = _real(options.oof, options.min_votes) if options.oof else simulated(seed=0)
-    n_folds, n_units = len(members.every_fold), len(members.targets)
-    frontier = best_frontier(members, options.orders, options.seed)
-    yield f"{members.probs.shape[1]} models x {n_folds} folds, {n_units} units, {options.orders} random orders"
-    yield (
-        f"{'rule':40} {'folds used':>13} {'ensemble regret':>18} {'largest':>8} {'best-single regret':>18}"
-        "  `race: best` at equal folds"
-    )
-    for policy in _policies(options, n_folds):
-        outcome = replays(policy, members, options.orders, options.seed)
-        equal = np.interp(outcome[:, 0].mean(), *frontier.T, left=np.nan)
-        yield _line(policy.name, outcome) + f" {equal:9.5f}"
+    sets = (real_sets(options.oof, options.min_votes) if options.oof else []) + made_up_sets()
+    sets = [one for one in sets if options.sets in one.name]
+    rows = []
+    for one in sets:
+        rows.append(_compared(one, options))
+    rows.sort(key=lambda row: -row.regret)
+    yield f"{options.draws} draws of each set that can be drawn, {options.orders} random orders of each"
+    yield Row.header()
+    yield from (row.line() for row in rows)
+    yield Row.mean(rows).line()
+    yield from _rules_on(sets[0], options)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What searches of one set have used and lost: means over draws and orders."""
+
+    name: str
+    models: float
+    folds: float
+    regret: float
+    largest: float
+    plain: float
+    plain_is_least: bool
+    oracle: float
+    old_folds: float
+    old: float
+
+    @staticmethod
+    def header() -> str:
+        """Return the names of the columns."""
+        return (
+            f"{'set':34} {'models':>6} {'folds used':>10} {'regret':>8} {'largest':>8}"
+            f" {'plain rule':>11} {'oracle':>8} {'old folds':>9} {'regret':>8}"
+        )
+
+    def line(self) -> str:
+        """Return the row of the table."""
+        return (
+            f"{self.name:34} {self.models:6.0f} {self.folds:10.1%} {self.regret:8.5f} {self.largest:8.5f}"
+            f" {'>' if self.plain_is_least else ' ':>2}{self.plain:9.5f} {self.oracle:8.5f}"
+            f" {self.old_folds:9.1%} {self.old:8.5f}"
+        )
+
+    @classmethod
+    def mean(cls, rows: "list[Row]") -> "Row":
+        """Return the means over sets, and the largest regret of all."""
+
+        def over(field: str) -> float:
+            return float(np.mean([getattr(row, field) for row in rows]))
+
+        largest = max(row.largest for row in rows)
+        numbers = (over(field) for field in ("plain", "oracle", "old_folds", "old"))
+        plain, *others = numbers
+        return cls("mean of the sets", over("models"), over("folds"), over("regret"), largest, plain, False, *others)
+
+
+def _compared(one: RaceSet, options: argparse.Namespace) -> Row:
+    """Replay the allocation, the plain rule and the former default on the same draws and orders of a set."""
+    ours, old, oracles = [], [], []
+    plain: list[list[np.ndarray]] = [[] for _ in QUANTILES]
+    for number in range(1 if one.fixed else options.draws):
+        members = one.draw(stream(options.seed, "bench", "racing", one.name, number))
+        count, n_folds = members.probs.shape[1], len(members.every_fold)
+        orders = options.orders * (options.draws if one.fixed else 1)
+        allocate = partial(allocation_rule, price=options.price, budget=options.budget)
+        ours.append(replays(allocate, members, orders, options.seed))
+        old.append(replays(former_default, members, orders, options.seed))
+        for found, quantile in zip(plain, QUANTILES, strict=True):
+            found.append(replays(partial(plain_rule, quantile=quantile), members, orders, options.seed))
+        finalists = (ours[-1][:, 0].mean() * n_folds - 1) * count / (n_folds - 1)
+        oracles.append(np.interp(finalists, np.arange(1, count + 1), _oracle(members)))
+    outcome, before = np.concatenate(ours), np.concatenate(old).mean(0)
+    curve = np.array(sorted([*(tuple(np.concatenate(found).mean(0)[:2]) for found in plain), (1.0, 0.0)]))
+    used, regret = outcome[:, 0].mean(), outcome[:, 1]
+    at_equal = np.interp(used, *curve.T)
+    least = used < curve[0, 0]
+    return Row(
+        one.name, count, used, regret.mean(), regret.max(), at_equal, least, np.mean(oracles), before[0], before[1]
+    )  # fmt: skip
+
+
+def _oracle(members: Members) -> np.ndarray:
+    """Return the regret (M,) of 1 ... M members if those are chosen by all folds, by backward elimination."""
+    terms, shares = members.terms
+    chosen = np.flatnonzero(linear_pool.fit_terms(terms, shares).weights)
+    every, regrets = members.ensemble(chosen), np.zeros(terms.shape[1])
+    while len(chosen) > 1:
+        most = len(chosen) - 1
+        chosen = chosen[allocation.eliminate(terms[:, chosen], shares, len(members.targets), most + 1, most, 0)[0]]
+        regrets[most - 1] = members.ensemble(chosen) - every
+    return regrets
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench racing", description=__doc__)
     add_files(parser)
     parser.add_argument("--min-votes", type=int, default=10, help="the scored population of real files")
-    parser.add_argument("--orders", type=int, default=20, help="random orders of models and of folds")
+    parser.add_argument("--sets", default="", help="only sets whose name contains this")
+    parser.add_argument("--draws", type=int, default=3, help="resamplings of each set")
+    parser.add_argument("--orders", type=int, default=5, help="random orders of models and of folds for each draw")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--stop-rate", type=float, default=0.1)
-    parser.add_argument("--min-gain", type=float, default=1e-4)
-    parser.add_argument("--trial-folds", type=int, default=1)
-    parser.add_argument("--finalists", type=int, default=8)
+    parser.add_argument("--price", type=float, default=allocation.PRICE, help="nats for all pairs")
+    parser.add_argument("--budget", type=float, default=1.0, help="share of all pairs")
     return parser.parse_args(arguments)
 
 
-def _real(paths: list[Path], min_votes: int) -> Members:
-    found = read(paths)
-    scored = population(found.votes, min_votes)
-    return Members(found.targets[scored], found.group_ids[scored], found.folds[scored], found.probs[scored])
+def _rules_on(one: RaceSet, options: argparse.Namespace) -> Iterator[str]:
+    """Yield a line for each rule: folds used, and the regret of the ensemble and of the best single model."""
+    members = one.draw(stream(options.seed, "bench", "racing", one.name, 0))
+    shape = f"{members.probs.shape[1]} models x {len(members.every_fold)} folds, {len(members.targets)} units"
+    yield f"{one.name}: {shape}, {options.orders} random orders"
+    yield f"{'rule':40} {'folds used':>13} {'ensemble regret':>18} {'largest':>8} {'best-single regret':>18}"
+    for name, search in _rules(options).items():
+        yield _line(name, replays(search, members, options.orders, options.seed))
 
 
-def simulated(seed: int, n_patients: int = 400, n_members: int = 12, n_folds: int = 5) -> Members:
-    """Return members that err on patients and units, partly alike and partly each its own way; every third is poor."""
-    rng = stream(seed, "bench", "racing")
-    groups = np.repeat(np.arange(n_patients), rng.integers(1, 6, n_patients))
-    shape = (n_patients, n_members + 1, 6)
-    logits = rng.normal(0, 1.5, (n_patients, 1, 6))[groups] + rng.normal(0, 1.2, (len(groups), 1, 6))
-    alike = rng.normal(0, 0.6, (len(groups), 1, 6))
-    errors = alike + rng.normal(0, 0.4, shape)[groups] + rng.normal(0, 0.4, (len(groups), *shape[1:]))
-    size = np.where(np.arange(n_members + 1) % 3, rng.uniform(0.8, 1.2, n_members + 1), 2.5)
-    size[-1] = 0  # the last one is the truth
-    odds = np.exp(logits + size[:, None] * errors)
-    probs = odds / odds.sum(-1, keepdims=True)
-    return Members(rng.multinomial(10, probs[:, -1]) / 10, groups, groups % n_folds, probs[:, :-1])
+Search = Callable[[Members, Sequence[int], Sequence[int]], tuple[int, list[int]]]
+"""(members, order of configurations, order of folds) -> (pairs trained, configurations with all folds)"""
 
 
-def _policies(options: argparse.Namespace, n_folds: int) -> list[Policy]:
-    """Return the rules to compare; the last one is the policy that the options name."""
-    ours = partial(ensemble_rule, stop_rate=options.stop_rate, min_gain=options.min_gain)
-    chosen = partial(_chosen, count=options.finalists, min_gain=options.min_gain)
-    top = partial(_top, count=options.finalists)
-    others = [k for k in (1, 2, 3) if k < n_folds and k != options.trial_folds]
-    return [
-        Policy("train everything", _never),
-        Policy(f"best, stop_rate {options.stop_rate:g}", partial(best_rule, stop_rate=options.stop_rate)),
-        Policy("plain ensemble rule, z 0", partial(plain_rule, quantile=0)),
-        Policy("plain ensemble rule, z -1", partial(plain_rule, quantile=-1)),
-        Policy(f"best {options.finalists} models after {options.trial_folds}", _never, options.trial_folds, top),
-        Policy("ours, every fold a trial fold", ours),
-        *(
-            Policy(f"ours, trial_folds {k}, finalists {options.finalists}", ours, k, chosen)
-            for k in (*others, options.trial_folds)
-        ),
-    ]
+def _rules(options: argparse.Namespace) -> dict[str, Search]:
+    """Return the rules to compare; the last one is the allocation."""
+
+    def judged(rule: Callable[..., bool], looks: int | None = None, **given: float) -> Search:
+        return partial(depth_first, stops=partial(rule, **given), looks=looks)
+
+    return {
+        "train everything": partial(depth_first, stops=_never),
+        "race: best, stop_rate 0.1": judged(best_rule, stop_rate=0.1),
+        "race: ensemble, every fold a trial fold": judged(ensemble_rule, stop_rate=0.1, min_gain=MIN_GAIN),
+        "plain rule, quantile 0": partial(plain_rule, quantile=0),
+        "plain rule, quantile -1": partial(plain_rule, quantile=-1),
+        f"best {FINALISTS} models after 1": partial(depth_first, stops=_never, looks=1, chooses=_top),
+        f"trial_folds 1, finalists {FINALISTS}": former_default,
+        "allocation": partial(allocation_rule, price=options.price, budget=options.budget),
+    }
 
 
-def replays(policy: Policy, members: Members, orders: int, seed: int) -> np.ndarray:
+def replays(search: Search, members: Members, orders: int, seed: int) -> np.ndarray:
     """Return (share of folds used, ensemble regret, best-single regret) of each random order, (orders, 3).
 
     Each fold comes first as often as any other: chance in how often would be most of the difference between two seeds.
@@ -153,23 +179,95 @@ def replays(policy: Policy, members: Members, orders: int, seed: int) -> np.ndar
         rng = stream(seed, "bench", "racing", "order", number)
         models, folds, first = rng.permutation(n_members), rng.permutation(every_fold), number % len(every_fold)
         folds = [every_fold[first], *folds[folds != every_fold[first]]]
-        used, survivors = replay(policy, members, models.tolist(), folds)
+        used, survivors = search(members, models.tolist(), folds)
         regrets = members.ensemble(survivors) - ensemble, members.best(survivors)[0] - single
         found.append((used / (n_members * len(every_fold)), *regrets))
     return np.array(found)
 
 
-def replay(policy: Policy, members: Members, order: Sequence[int], folds: Sequence[int]) -> tuple[int, list[int]]:
-    """Search depth first, a trial after the other in that order; return the folds trained and who has all of them."""
-    looks = policy.trial_folds or len(folds)
+def allocation_rule(
+    members: Members, order: Sequence[int], folds: Sequence[int], price: float, budget: float
+) -> tuple[int, list[int]]:
+    """Train round by round what the allocation names."""
+    positions = np.argsort(np.argsort(members.every_fold))  # of each fold among all
+    positions[np.searchsorted(members.every_fold, folds)] = np.arange(len(folds))
+    fold = positions[np.searchsorted(members.every_fold, members.folds)]
+    trained, probs = np.zeros((len(order), len(folds)), dtype=bool), members.probs[:, list(order)]
+    while pairs := allocation.plan(
+        members.targets, probs, members.groups, fold, trained, price=price, budget=budget
+    ).pairs:
+        trained[tuple(zip(*pairs, strict=True))] = True
+    return int(trained.sum()), [order[m] for m in np.flatnonzero(trained.all(1))]
+
+
+Stops = Callable[[Members, int, list[int], int, int], bool]  # (units seen, candidate, kept, look, looks)
+Chooses = Callable[[Members, list[int]], list[int]]  # (units seen, kept) -> finalists
+
+
+def depth_first(
+    members: Members,
+    order: Sequence[int],
+    folds: Sequence[int],
+    stops: Stops,
+    looks: int | None = None,
+    chooses: Chooses | None = None,
+) -> tuple[int, list[int]]:
+    """Search a trial after the other in that order; `looks` folds each, None: all, and then those chosen the rest."""
+    looks = looks or len(folds)
     seen = [members.rows(folds[:look]) for look in range(1, looks + 1)]
     used, kept = 0, []
     for candidate in order:
-        stopped = next((k for k in range(1, looks) if policy.stops(seen[k - 1], candidate, kept, k, looks)), None)
+        stopped = next((k for k in range(1, looks) if stops(seen[k - 1], candidate, kept, k, looks)), None)
         used += stopped or looks
         kept += [] if stopped else [candidate]
-    finalists = policy.chooses(seen[-1], kept) if policy.chooses else kept
+    finalists = chooses(seen[-1], kept) if chooses else kept
     return used + len(finalists) * (len(folds) - looks), finalists
+
+
+def former_default(members: Members, order: Sequence[int], folds: Sequence[int]) -> tuple[int, list[int]]:
+    """Train one fold of each, and all folds of those that a shrunk pool chooses of them."""
+    return depth_first(members, order, folds, stops=_never, looks=1, chooses=_chosen)
+
+
+def plain_rule(members: Members, order: Sequence[int], folds: Sequence[int], quantile: float) -> tuple[int, list[int]]:
+    """Stop where the mean gain of moving weight to the candidate, plus so many standard errors, is below 0."""
+    looks = [_Look.of(members.rows(folds[:look])) for look in range(1, len(folds))]
+    used, kept = 0, []
+    for candidate in order:
+        stopped = next((k for k, look in enumerate(looks, 1) if kept and look.stops(candidate, kept, quantile)), None)
+        used += stopped or len(folds)
+        kept += [] if stopped else [candidate]
+    return used, kept
+
+
+@dataclass
+class _Look:
+    """The units of some folds, and the best pool of the configurations that were kept last.
+
+    terms (P, M), shares (P,): the (unit, class) pairs that count; units (P,)
+    """
+
+    groups: np.ndarray
+    terms: np.ndarray
+    shares: np.ndarray
+    units: np.ndarray
+    kept: list[int]
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, seen: Members) -> "_Look":
+        terms, shares = scored_terms(seen.probs, seen.targets)
+        return cls(seen.groups, terms, shares, np.nonzero(seen.targets > 0)[0], [], np.empty(0))
+
+    def stops(self, candidate: int, kept: list[int], quantile: float) -> bool:
+        """Say whether the plain rule stops a candidate beside those kept."""
+        if kept != self.kept:
+            start = np.append(self.weights, 1 / len(kept)) if len(kept) == len(self.kept) + 1 else None
+            pool = linear_pool.fit_terms(self.terms[:, kept], self.shares, start)
+            self.kept, self.weights = list(kept), pool.weights
+        gains = self.shares * self.terms[:, candidate] / (self.terms[:, self.kept] @ self.weights)
+        by_unit = np.bincount(self.units, gains, minlength=len(self.groups)) * len(self.groups) - 1
+        return by_unit.mean() + quantile * racing.clustered_error(by_unit, self.groups) < 0
 
 
 def ensemble_rule(
@@ -188,35 +286,20 @@ def best_rule(seen: Members, candidate: int, kept: list[int], look: int, looks: 
     return racing.judge_best(*given, look=look, looks=looks, stop_rate=stop_rate).stop
 
 
-def plain_rule(seen: Members, candidate: int, kept: list[int], look: int, looks: int, quantile: float) -> bool:
-    """Stop where the mean gain of moving weight to the candidate, plus so many standard errors, is below 0."""
-    if not kept:
-        return False
-    pooled = linear_pool.fit(seen.probs[:, kept], seen.targets).predict(seen.probs[:, kept])
-    gains = (seen.targets * seen.probs[:, candidate] / np.maximum(pooled, CLIP)).sum(-1) - 1
-    return gains.mean() + quantile * racing.clustered_error(gains, seen.groups) < 0
-
-
-def best_frontier(members: Members, orders: int, seed: int) -> np.ndarray:
-    """Return (share of folds used, mean ensemble regret) of `race: best` from mild to strict, by share, (rates + 1, 2).
-
-    The last row is the search that stops nobody.
-    """
-    rules = [Policy("best", partial(best_rule, stop_rate=rate)) for rate in STOP_RATES]
-    found = [replays(rule, members, orders, seed)[:, :2].mean(0) for rule in rules]
-    return np.array(sorted([*map(tuple, found), (1.0, 0.0)]))
-
-
 def _never(*_: object) -> bool:
     return False
 
 
-def _chosen(seen: Members, kept: list[int], count: int, min_gain: float) -> list[int]:
-    return [kept[i] for i in racing.choose(seen.targets, seen.probs[:, kept], count, min_gain)]
+def _chosen(seen: Members, kept: list[int]) -> list[int]:
+    terms, shares = seen.terms
+    columns = terms[:, kept]
+    return [
+        kept[m] for m in allocation.eliminate(columns, shares, len(seen.targets), len(kept), FINALISTS, MIN_GAIN)[0]
+    ]
 
 
-def _top(seen: Members, kept: list[int], count: int) -> list[int]:
-    return sorted(kept, key=lambda m: seen.scores[m])[:count]
+def _top(seen: Members, kept: list[int]) -> list[int]:
+    return sorted(kept, key=lambda m: seen.scores[m])[:FINALISTS]
 
 
 def _line(name: str, outcome: np.ndarray) -> str:

@@ -24,6 +24,7 @@ PRICE = 3e-3  # nats for all M x F pairs; chosen on subsets of 18 real models (s
 SHRINKAGE = 40  # units for each member: how strongly weights are pulled to equal ones while members are compared
 TRIED = 3  # members of smallest weight that are tried when one has to leave
 WIDE = 24  # of more members than this, a quarter of the surplus leaves in one step
+RETURN = 2  # times its cost is what a configuration must bring that was dropped while others went on
 FEWEST = 10  # patients; with fewer, no gain is reliable and nobody leaves because of the price
 
 
@@ -108,7 +109,7 @@ class _Search:
         scored = rows & (self.targets.reshape(len(rows), -1) > 0).any(1)
         believed = len(np.unique(self.groups[scored])) >= FEWEST
         terms, shares = scored_terms(self.probs[rows][:, members], targets)
-        cost = self.cost * (self.n_folds - fold) if believed else 0.0
+        cost = self.cost * (self.n_folds - fold) * (RETURN if kept else 1) if believed else 0.0
         chosen, weights = eliminate(terms, shares, len(targets), len(free), most, cost)
         return dict(zip(free[chosen].tolist(), weights.tolist(), strict=True))
 
