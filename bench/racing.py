@@ -112,12 +112,11 @@ def _compared(one: RaceSet, options: argparse.Namespace) -> Row:
 
 def _oracle(members: Members) -> np.ndarray:
     """Return the regret (M,) of 1 ... M members if those are chosen by all folds, by backward elimination."""
-    terms, shares = members.terms
-    chosen = np.flatnonzero(linear_pool.fit_terms(terms, shares).weights)
-    every, regrets = members.ensemble(chosen), np.zeros(terms.shape[1])
+    chosen = np.flatnonzero(linear_pool.fit_terms(*members.terms).weights)
+    every, regrets = members.ensemble(chosen), np.zeros(members.probs.shape[1])
     while len(chosen) > 1:
         most = len(chosen) - 1
-        chosen = chosen[allocation.eliminate(terms[:, chosen], shares, len(members.targets), most + 1, most, 0)[0]]
+        chosen = chosen[allocation.eliminate(_pairs(members, chosen), most + 1, most, 0)[0]]
         regrets[most - 1] = members.ensemble(chosen) - every
     return regrets
 
@@ -291,11 +290,15 @@ def _never(*_: object) -> bool:
 
 
 def _chosen(seen: Members, kept: list[int]) -> list[int]:
-    terms, shares = seen.terms
-    columns = terms[:, kept]
-    return [
-        kept[m] for m in allocation.eliminate(columns, shares, len(seen.targets), len(kept), FINALISTS, MIN_GAIN)[0]
-    ]
+    chosen = np.array(kept)
+    if len(kept) > allocation.WIDE:  # the old choice takes minutes on hundreds
+        chosen = chosen[allocation.eliminate(_pairs(seen, chosen), len(kept), allocation.WIDE, 0)[0]]
+    return chosen[racing.choose(seen.targets, seen.probs[:, chosen], FINALISTS, MIN_GAIN)].tolist()
+
+
+def _pairs(members: Members, chosen: np.ndarray) -> allocation.Seen:
+    terms, shares = members.terms
+    return allocation.Seen(terms[:, chosen], shares, np.nonzero(members.targets > 0)[0], members.groups)
 
 
 def _top(seen: Members, kept: list[int]) -> list[int]:

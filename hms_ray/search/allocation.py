@@ -18,14 +18,18 @@ import numpy as np
 
 from hms_ray.ensemble import linear_pool
 from hms_ray.ensemble._terms import scored_terms
+from hms_ray.search.racing import clustered_error
 from hms_ray.tasks import CLIP
 
-PRICE = 3e-3  # nats for all M x F pairs; chosen on subsets of 18 real models (see `bench/racing.py`)
+PRICE = 5e-3  # nats for all M x F pairs; chosen on subsets of 18 real models (see `bench/racing.py`)
 SHRINKAGE = 40  # units for each member: how strongly weights are pulled to equal ones while members are compared
 TRIED = 3  # members of smallest weight that are tried when one has to leave
 WIDE = 24  # of more members than this, a quarter of the surplus leaves in one step
 RETURN = 2  # times its cost is what a configuration must bring that was dropped while others went on
 FEWEST = 10  # patients; with fewer, no gain is reliable and nobody leaves because of the price
+
+NODES, CHANCES = np.polynomial.hermite_e.hermegauss(31)  # of a standard normal distribution
+CHANCES = CHANCES / CHANCES.sum()
 
 
 @dataclass(frozen=True)
@@ -110,36 +114,66 @@ class _Search:
         believed = len(np.unique(self.groups[scored])) >= FEWEST
         terms, shares = scored_terms(self.probs[rows][:, members], targets)
         cost = self.cost * (self.n_folds - fold) * (RETURN if kept else 1) if believed else 0.0
-        chosen, weights = eliminate(terms, shares, len(targets), len(free), most, cost)
+        units = np.nonzero(targets > 0)[0]
+        chosen, weights = eliminate(Seen(terms, shares, units, self.groups[rows]), len(free), most, cost)
         return dict(zip(free[chosen].tolist(), weights.tolist(), strict=True))
 
 
-def eliminate(
-    terms: np.ndarray, shares: np.ndarray, n_units: int, n_free: int, most: int, cost: float
-) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Seen:
+    """The P scored (unit, class) pairs of N units: terms (P, M), shares (P,), units (P,), groups (N,)."""
+
+    terms: np.ndarray
+    shares: np.ndarray
+    units: np.ndarray
+    groups: np.ndarray
+
+
+def eliminate(seen: Seen, n_free: int, most: int, cost: float) -> tuple[np.ndarray, np.ndarray]:
     """Return which of the first n_free of the M members stay, at most `most`, and their weights in the shrunk pool.
 
-    terms (P, M), shares (P,): the scored (unit, class) pairs of n_units units; the members after the first n_free stay
-    in any case. Who leaves is chosen by pools whose weights are shrunk towards equal ones, since weights that few units
-    fit best choose badly. Whether it leaves is decided by what it brings to the best pool of those that are left:
-    less than `cost`. Of several members without which the pool is equally good the first leaves.
+    The members after the first n_free stay in any case. Who leaves is chosen by pools whose weights are shrunk towards
+    equal ones, since weights that few units fit best choose badly. It leaves if the gain that is expected of it beside
+    those that are left is less than `cost`. Of several without which the pool is equally good the first leaves.
     """
+    terms, shares, n_units = seen.terms, seen.shares, len(seen.groups)
     chosen, best = np.arange(terms.shape[1]), linear_pool.fit_terms(terms, shares).weights
     weights = _shrunk(terms, shares, n_units)
     at_once = n_free
     while n_free > 0 and len(chosen) > 1:
-        at_once = min(at_once, max(1, (len(chosen) - WIDE) // 4))
+        at_once = min(at_once, n_free, max(1, (len(chosen) - WIDE) // 4))
         now = terms[:, chosen]
         leaving, fitted = _cheapest(now, shares, n_units, weights, n_free, at_once)
         without = _best_without(now, shares, best, leaving)
-        brought = shares @ np.log((now @ best) / (np.delete(now, leaving, axis=1) @ without))
-        if n_free > most or brought + linear_pool.TOLERANCE < cost * at_once:
+        others = np.delete(now, leaving, axis=1)
+        if n_free > most or (_expected_gains(seen, others, without, now[:, leaving]) < cost).all():
             chosen, weights, best, n_free = np.delete(chosen, leaving), fitted, without, n_free - at_once
         elif at_once > 1:
             at_once = 1
         else:
             break
     return chosen[:n_free], weights[:n_free]
+
+
+def _expected_gains(seen: Seen, others: np.ndarray, best: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Return the gain (C,) that is expected of each candidate (P, C) beside the best pool of the others (P, M).
+
+    With q the pool, the slope of the gain as weight moves to a candidate is s = sum y p / q - 1, and the gain is about
+    w s - w^2 h / 2 at the best weight w from 0 to 1, h the curvature in the direction that the others cannot follow.
+    The expectation is over a normal distribution of s around its value here with its standard error, which counts
+    patients: a member that brings nothing on these units may still bring something on others.
+    """
+    pooled, n_units = others @ best, len(seen.groups)
+    root = np.sqrt(seen.shares)[:, None]
+    active, relative = others[:, best > 0] / pooled[:, None], candidates / pooled[:, None]
+    apart = relative - active @ np.linalg.lstsq(active * root, relative * root, rcond=None)[0]
+    curvature = np.maximum(seen.shares @ apart**2, CLIP)
+    slopes = seen.shares @ relative - 1
+    by_unit = [np.bincount(seen.units, seen.shares * own, minlength=n_units) * n_units for own in apart.T]
+    errors = np.array([clustered_error(own, seen.groups) for own in by_unit])
+    drawn = slopes[:, None] + errors[:, None] * NODES
+    step = np.clip(drawn / curvature[:, None], 0, 1)
+    return (step * drawn - step**2 * curvature[:, None] / 2) @ CHANCES
 
 
 def _cheapest(
