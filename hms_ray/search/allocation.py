@@ -25,7 +25,6 @@ PRICE = 5e-3  # nats for all M x F pairs; chosen on subsets of 18 real models (s
 SHRINKAGE = 40  # units for each member: how strongly weights are pulled to equal ones while members are compared
 TRIED = 3  # members of smallest weight that are tried when one has to leave
 WIDE = 24  # of more members than this, a quarter of the surplus leaves in one step
-RETURN = 2  # times its cost is what a configuration must bring that was dropped while others went on
 FEWEST = 10  # patients; with fewer, no gain is reliable and nobody leaves because of the price
 
 NODES, CHANCES = np.polynomial.hermite_e.hermegauss(31)  # of a standard normal distribution
@@ -110,12 +109,11 @@ class _Search:
         targets, members = self.targets[rows], np.append(free, np.array(kept, dtype=int))
         if not (targets > 0).any():  # nothing is scored: all are alike
             return dict.fromkeys(free[:most].tolist(), 0.0)
-        scored = rows & (self.targets.reshape(len(rows), -1) > 0).any(1)
-        believed = len(np.unique(self.groups[scored])) >= FEWEST
+        units, groups = np.nonzero(targets > 0)[0], self.groups[rows]
         terms, shares = scored_terms(self.probs[rows][:, members], targets)
-        cost = self.cost * (self.n_folds - fold) * (RETURN if kept else 1) if believed else 0.0
-        units = np.nonzero(targets > 0)[0]
-        chosen, weights = eliminate(Seen(terms, shares, units, self.groups[rows]), len(free), most, cost)
+        reliable = len(np.unique(groups[units])) >= FEWEST
+        cost = self.cost * (self.n_folds - fold) if reliable else 0.0
+        chosen, weights = eliminate(Seen(terms, shares, units, groups), len(free), most, cost)
         return dict(zip(free[chosen].tolist(), weights.tolist(), strict=True))
 
 
