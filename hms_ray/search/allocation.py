@@ -1,17 +1,19 @@
 """Which (configuration, fold) pairs are trained next: folds go where the ensemble is expected to gain most by them.
 
-Pure functions on arrays, with predictions and targets as in `racing`: targets (N, ..., K), probs (N, M, ..., K). All
-configurations train their folds in the same order, and each trains the first. Then follow rounds of one fold for each
-configuration that is kept. After a round, configurations that have finished r folds are compared on the units of these
-folds: one after the other leaves, the one first whose loss costs the linear pool least, until the cheapest one is worth
-more than the folds that it still lacks. Only a configuration with all folds can be a member of the ensemble, so that
-these folds are what it costs to keep it. Configurations with more folds are decided first; those that were dropped
-earlier are compared beside them again, and one returns if the others no longer make up for it.
+Pure functions on arrays, with predictions and targets as in `racing`: targets (N, ..., K), probs (N, M, ..., K).
 
-The cost of a fold is a share of `price`, the gain in nats that would justify to train all M x F pairs. A fold of one
-configuration of six is a larger part of a search than one of two hundred, and has to bring more.
+All configurations train their folds in the same order, and all train the first fold. Rounds follow, in each of which
+every configuration that is kept trains one more fold. After a round, configurations that have finished r folds are
+compared on the units of these folds. They leave one by one, first the one without which the linear pool is best, until
+the expected gain of the next one is at least the cost of the folds that it lacks. Only a configuration with all folds
+can be a member of the ensemble, so that all of these folds count. Those with most folds are decided first. Those
+dropped earlier are then compared beside them again: one returns where the others no longer replace it.
+
+The cost of a fold is its share of `price`, the gain in nats that justifies training all M x F pairs. One fold of one
+configuration is a larger share of a search for six configurations than of one for two hundred, and must gain more.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +93,7 @@ class _Search:
     n_folds: int
     cost: float
 
-    def missing(self, members: "list[int] | dict[int, float]") -> int:
+    def missing(self, members: Iterable[int]) -> int:
         """Return how many folds these configurations still lack."""
         return sum(self.n_folds - int(self.done[member]) for member in members)
 
