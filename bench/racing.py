@@ -14,7 +14,7 @@ from hms_ray.ensemble._terms import scored_terms
 from hms_ray.search import allocation, racing
 from hms_ray.seeds import stream
 
-QUANTILES = (0.0, -0.5, -1.0, -2.0)  # of the plain rule, from mild to strict
+QUANTILES = (0.0, -0.5, -1.0, -2.0, -4.0)  # of the plain rule, from mild to strict
 FINALISTS = 8  # of the default before there was an allocation
 MIN_GAIN = 1e-4
 
@@ -129,7 +129,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--draws", type=int, default=3, help="resamplings of each set")
     parser.add_argument("--orders", type=int, default=5, help="random orders of models and of folds for each draw")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--price", type=float, default=allocation.PRICE, help="nats for all pairs")
+    parser.add_argument("--price", type=float, default=allocation.PRICE, help="nats for all folds after the first")
     parser.add_argument("--budget", type=float, default=1.0, help="share of all pairs")
     return parser.parse_args(arguments)
 

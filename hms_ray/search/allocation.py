@@ -9,8 +9,9 @@ the expected gain of the next one is at least the cost of the folds that it lack
 can be a member of the ensemble, so that all of these folds count. Those with most folds are decided first. Those
 dropped earlier are then compared beside them again: one returns where the others no longer replace it.
 
-The cost of a fold is its share of `price`, the gain in nats that justifies training all M x F pairs. One fold of one
-configuration is a larger share of a search for six configurations than of one for two hundred, and must gain more.
+The cost of a fold is its share of `price`, the gain in nats that justifies training all M x (F - 1) pairs after the
+first fold. One fold of one configuration is a larger share of a search for six configurations than of one for two
+hundred, and must gain more.
 """
 
 from collections.abc import Iterable
@@ -23,7 +24,7 @@ from hms_ray.ensemble._terms import scored_terms
 from hms_ray.search.racing import clustered_error
 from hms_ray.tasks import CLIP
 
-PRICE = 5e-3  # nats for all M x F pairs; chosen on subsets of 18 real models (see `bench/racing.py`)
+PRICE = 4e-3  # nats for all M x (F - 1) pairs after the first fold; chosen on subsets of 18 real models (see `bench/racing.py`)
 SHRINKAGE = 40  # units for each member: how strongly weights are pulled to equal ones while members are compared
 TRIED = 3  # members of smallest weight that are tried when one has to leave
 WIDE = 24  # of more members than this, a quarter of the surplus leaves in one step
@@ -70,12 +71,14 @@ def plan(
     if (done == 0).any():
         behind = np.flatnonzero(done == 0).tolist()
         return Plan([(member, 0) for member in behind[: max(left, 0)]], list(range(len(done))))
-    search = _Search(targets, probs, groups, folds, done, trained.shape[1], price / trained.size)
+    n_members, n_folds = trained.shape
+    cost = price / (n_members * max(n_folds - 1, 1))
+    search = _Search(targets, probs, groups, folds, done, n_folds, cost)
     weights: dict[int, float] = {}  # of those kept
-    for fold in range(search.n_folds, 0, -1):
+    for fold in range(n_folds, 0, -1):
         spare = left - search.missing(weights)
         weights |= search.decide(np.flatnonzero(done == fold), sorted(weights), fold, spare)
-    wanted = [member for member in weights if done[member] < search.n_folds]
+    wanted = [member for member in weights if done[member] < n_folds]
     first = min((done[member] for member in wanted), default=0)
     wanted = sorted((member for member in wanted if done[member] == first), key=lambda member: -weights[member])
     return Plan([(member, int(first)) for member in wanted], sorted(weights))
