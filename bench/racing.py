@@ -144,8 +144,8 @@ def _rules_on(one: RaceSet, options: argparse.Namespace) -> Iterator[str]:
         yield _line(name, replays(search, members, options.orders, options.seed))
 
 
+# (members, order of configurations, order of folds) -> (pairs trained, configurations with all folds)
 Search = Callable[[Members, Sequence[int], Sequence[int]], tuple[int, list[int]]]
-"""(members, order of configurations, order of folds) -> (pairs trained, configurations with all folds)"""
 
 
 def _rules(options: argparse.Namespace) -> dict[str, Search]:

@@ -24,7 +24,7 @@ from hms_ray.ensemble._terms import scored_terms
 from hms_ray.search.racing import clustered_error
 from hms_ray.tasks import CLIP
 
-PRICE = 4e-3  # nats for all M x (F - 1) pairs after the first fold; chosen on subsets of 18 real models (see `bench/racing.py`)
+PRICE = 4e-3  # nats for all pairs after the first fold; chosen on subsets of 18 real models, see `bench/_race_sets.py`
 SHRINKAGE = 40  # units for each member: how strongly weights are pulled to equal ones while members are compared
 TRIED = 3  # members of smallest weight that are tried when one has to leave
 WIDE = 24  # of more members than this, a quarter of the surplus leaves in one step
