@@ -19,12 +19,15 @@ from hms_ray.study_folder import StudyFolder, TrialFolder
 def correction(folder: StudyFolder, members: Stack, rows: Rows, rng: np.random.Generator) -> dict[str, Any] | None:
     """Estimate the optimism in the cross-fitted score that comes from choosing configurations; None: none was chosen.
 
-    Every trial that has predictions of all folds that chose is taken as a configuration that could have been chosen;
-    those that the race stopped before have none, so that the estimate is of the choice among the others.
+    The estimate is of the choice on the folds on which trials were chosen. Rounds have chosen on later folds too, of
+    which only those that they kept have predictions; there, nothing is estimated. Every trial that has predictions of
+    all folds that chose trials is taken as a configuration that could have been chosen; those that the race stopped
+    before have none, so that the estimate is of the choice among the others.
     """
-    tables = _tried(folder, members)
+    folds = _chosen_on(folder, members)
+    tables = _tried(folder, folds)
     kept = np.array([i for i, trial in enumerate(tables) if trial in members.trials], dtype=np.int64)
-    chosen_on = rows.scored & np.isin(rows.folds, members.selected_on)
+    chosen_on = rows.scored & np.isin(rows.folds, folds)
     if len(kept) in (0, len(tables)) or not chosen_on.any():
         return None
     probs = _compared(folder, tables, members.unit_ids[chosen_on])
@@ -51,11 +54,17 @@ def correction(folder: StudyFolder, members: Stack, rows: Rows, rng: np.random.G
     }
 
 
-def _tried(folder: StudyFolder, members: Stack) -> dict[str, list[OofTable]]:
+def _chosen_on(folder: StudyFolder, members: Stack) -> list[int]:
+    """Return the folds on which trials were chosen, as the tables of the members' single folds name them."""
+    tables = [path for trial in members.trials for path in folder.trial(trial).root.glob("folds/*/oof.parquet")]
+    return sorted({fold for path in tables for fold in files.read_metadata(path)["selected_on"]})
+
+
+def _tried(folder: StudyFolder, folds: Sequence[int]) -> dict[str, list[OofTable]]:
     """Return the tables of the folds that chose, after their last epoch, of each trial that has them all."""
     found = {}
     for root in sorted((folder.root / "trials").glob("*")):
-        paths = [folder.trial(root.name).fold(k).oof for k in members.selected_on]
+        paths = [folder.trial(root.name).fold(k).oof for k in folds]
         if paths and all(map(Path.is_file, paths)):
             found[root.name] = [OofTable.read(path) for path in paths]
     return found

@@ -15,7 +15,7 @@ from hms_ray.oof import OofTable
 from hms_ray.report import diagnostics, figures, metrics, pools, quality, tables, words
 from hms_ray.report.checks import run_checks
 from hms_ray.report.tables import Population, Scored, Study
-from hms_ray.report.verdict import Verdict, read_verdict
+from hms_ray.report.verdict import Verdict, read_verdict, selected_folds
 from hms_ray.study_folder import StudyFolder
 
 REPORTS = Path("reports")
@@ -229,15 +229,18 @@ def _history(trials: pd.DataFrame, name: str, study: Study, where: str) -> Marku
 
 def _trial_rows(space: dict[str, Any] | None, study: Study, finalists: list[Scored]) -> str:
     """Say which rows the trials of a space were scored on, as exactly as the study knows it."""
-    chosen_on = sorted({fold for f in finalists for fold in f.selected_on})
-    if not chosen_on and space:
-        return f"{study.search_rule} · {space['budget']['trial_folds']} of {study.folds['k']} folds"
+    same, chosen_on = study.min_votes == study.search_min_votes, selected_folds(finalists)
+    count = space["budget"]["trial_folds"] if space else len(chosen_on)
+    if space and (not chosen_on or (len(chosen_on) > count and not same)):
+        return f"{study.search_rule} · {count} of {study.folds['k']} folds"
     if not chosen_on:
         return study.search_rule
-    if study.min_votes != study.search_min_votes:
+    if not same:
         return f"{study.search_rule} · {words.fold_list(chosen_on)}"
     rows = finalists[0].rows
-    return f"{tables.population(rows[rows['fold'].isin(chosen_on)], study.min_votes)} · {words.fold_list(chosen_on)}"
+    scored = rows["fold"].unique()
+    tried_on = sorted(sorted(chosen_on, key=lambda fold: (fold not in scored, fold))[:count])  # rounds choose on others
+    return f"{tables.population(rows[rows['fold'].isin(tried_on)], study.min_votes)} · {words.fold_list(tried_on)}"
 
 
 def _looked_at(

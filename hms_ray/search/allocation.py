@@ -55,6 +55,7 @@ def plan(
     *,
     price: float = PRICE,
     budget: float = 1.0,
+    most: int | None = None,
 ) -> Plan:
     """Return the pairs of the next round; none: the search has ended.
 
@@ -62,6 +63,7 @@ def plan(
     trained (M, F): which pairs have predictions. A configuration trains its folds in order. Predictions of other pairs
     are not read and may be NaN.
     budget: the share of all M x F pairs that may be trained. Only to complete one configuration it may be exceeded.
+    most: how many configurations at most get all folds; None: any number
 
     A round can be decided when no pair is being trained. Its pairs may be trained at the same time, in any order. Where
     some are behind, because they returned or because a round was interrupted, the round is theirs: the others wait.
@@ -75,9 +77,10 @@ def plan(
     cost = price / (n_members * max(n_folds - 1, 1))
     search = _Search(targets, probs, groups, folds, done, n_folds, cost)
     weights: dict[int, float] = {}  # of those kept
+    most = n_members if most is None else most
     for fold in range(n_folds, 0, -1):
-        spare = left - search.missing(weights)
-        weights |= search.decide(np.flatnonzero(done == fold), sorted(weights), fold, spare)
+        spare, free = left - search.missing(weights), np.flatnonzero(done == fold)
+        weights |= search.decide(free, sorted(weights), fold, spare, most - len(weights))
     wanted = [member for member in weights if done[member] < n_folds]
     first = min((done[member] for member in wanted), default=0)
     wanted = sorted((member for member in wanted if done[member] == first), key=lambda member: -weights[member])
@@ -100,16 +103,18 @@ class _Search:
         """Return how many folds these configurations still lack."""
         return sum(self.n_folds - int(self.done[member]) for member in members)
 
-    def decide(self, free: np.ndarray, kept: list[int], fold: int, spare: int) -> dict[int, float]:
+    def decide(self, free: np.ndarray, kept: list[int], fold: int, spare: int, room: int) -> dict[int, float]:
         """Return which of the free configurations, all of which have finished `fold` folds, go on beside those kept.
 
-        With each comes its weight in their pool. spare: the folds that they may still train, all together.
+        With each comes its weight in their pool. spare: the folds that they may still train, all together; room: how
+        many of them may get all folds.
         """
-        if fold == self.n_folds:
+        lacking = self.n_folds - fold
+        if not lacking and len(free) <= room:
             return dict.fromkeys(free.tolist(), 0.0)
         if not len(free):
             return {}
-        most = max(spare // (self.n_folds - fold), 0 if kept else 1)
+        most = max(min(spare // lacking, room) if lacking else room, 0 if kept else 1)
         rows = self.folds < fold
         targets, members = self.targets[rows], np.append(free, np.array(kept, dtype=int))
         if not (targets > 0).any():  # nothing is scored: all are alike
@@ -117,7 +122,7 @@ class _Search:
         units, groups = np.nonzero(targets > 0)[0], self.groups[rows]
         terms, shares = scored_terms(self.probs[rows][:, members], targets)
         reliable = len(np.unique(groups[units])) >= FEWEST
-        cost = self.cost * (self.n_folds - fold) if reliable else 0.0
+        cost = self.cost * lacking if reliable else 0.0
         chosen, weights = eliminate(Seen(terms, shares, units, groups), len(free), most, cost)
         return dict(zip(free[chosen].tolist(), weights.tolist(), strict=True))
 

@@ -22,28 +22,28 @@ STATE = 4  # times the weights: what a checkpoint holds of network, average and 
 class Need:
     """Files of weights that a space has at most, all as large as those of its largest network.
 
-    each: bytes of a file; epochs: candidates of a fold; trials, trial_folds: whose weights are kept while it searches;
-    at_once: folds in training; kept: files that are left in the end
+    each: bytes of a file; epochs: candidates of a fold; trials, folds: whose weights are kept while it searches, so
+    many folds of each; at_once: folds in training; kept: files that are left in the end
     """
 
     space: str
     each: int
     epochs: int
     trials: int
-    trial_folds: int
+    folds: int
     at_once: int
     kept: int
 
     @property
     def files(self) -> int:
         """How many files there are at once."""
-        searching = self.trials * self.trial_folds * self.epochs
+        searching = self.trials * self.folds * self.epochs
         return max(searching, self.kept) + self.at_once * (self.epochs + STATE)
 
     def __str__(self) -> str:
         return (
             f"space {self.space} needs up to {in_words(self.files * self.each)}: {self.files} files of weights of "
-            f"{in_words(self.each)} ({self.trials} trials that may become finalists x {self.trial_folds} folds x "
+            f"{in_words(self.each)} ({self.trials} trials that may become finalists x {self.folds} folds x "
             f"{self.epochs} epochs that may be chosen, or {self.kept} files of finalists; {self.at_once} folds in "
             f"training x {self.epochs + STATE})"
         )
@@ -56,20 +56,30 @@ def need(space: Space, weight_bytes: Callable[[RunConfig], int], at_once: int, s
     trained
     """
     runs = [run for member in space.members for run in [*variants(member), *_schedules(member)]]
-    folds = runs[0].folds
-    finalists = min(space.budget.finalists, space.budget.trials) if searched else len(space.members)
-    # trials that ended are considered once all before them have, so that some wait
-    waiting = math.ceil(1.5 * at_once)
-    trials = min(space.budget.trials, shortlist.size(space.budget, space.race) + waiting) if searched else 0
+    finalists = shortlist.most_finalists(space.budget, space.race) if searched else len(space.members)
+    trials, folds = _kept_at_once(space, finalists, runs[0].folds, at_once) if searched else (0, 0)
     return Need(
         space=space.name,
         each=max(map(weight_bytes, runs)),
         epochs=max(run.epoch_candidates.count(run.epoch, run.epochs) for run in runs),
         trials=trials,
-        trial_folds=space.budget.trial_folds,
-        at_once=at_once + folds,  # those of a finalist wait for each other with all their epochs
-        kept=finalists * folds,
+        folds=folds,
+        at_once=at_once + runs[0].folds,  # those of a finalist wait for each other with all their epochs
+        kept=finalists * runs[0].folds,
     )
+
+
+def _kept_at_once(space: Space, finalists: int, folds: int, at_once: int) -> tuple[int, int]:
+    """Return of how many trials the weights are kept while they are searched, and of how many folds each.
+
+    While trials end, some wait to be considered until all before them have ended. In rounds there are fewer trials, with
+    up to all folds.
+    """
+    budget = space.budget
+    shortlisted = shortlist.size(finalists, space.race)
+    searching = min(budget.trials, shortlisted + math.ceil(1.5 * at_once)), budget.trial_folds
+    in_rounds = min(budget.trials, shortlisted), folds
+    return max(searching, in_rounds, key=math.prod) if space.race.rule == "ensemble" else searching
 
 
 def check(folder: StudyFolder, needs: Sequence[tuple[Need, float | None]]) -> None:
@@ -88,7 +98,7 @@ def check(folder: StudyFolder, needs: Sequence[tuple[Need, float | None]]) -> No
         if min(wanted, limit) > room:
             raise ConfigError(
                 f"{its}, and {in_words(room)} are free at {folder.root}. Free disk space, lower epoch_candidates.most, "
-                "budget.finalists or budget.trial_folds, or set budget.disk_gb to what the study may take"
+                "budget.finalists, race.folds or budget.trial_folds, or set budget.disk_gb to what the study may take"
             )
         before += its.kept * its.each
 

@@ -4,6 +4,7 @@ Everything is read from and written to the study folder: run again, it goes on w
 """
 
 import logging
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,17 +23,20 @@ from hms_ray.execution.session import session
 from hms_ray.oof import optimism
 from hms_ray.search import disk
 from hms_ray.search.board import Board
-from hms_ray.search.finals import Finals
+from hms_ray.search.finals import Finals, Folds
 from hms_ray.search.journal import Journal, one_driver
 from hms_ray.search.ledger import Ledger
 from hms_ray.search.referee import Referee
-from hms_ray.search.shortlist import Shortlist
+from hms_ray.search.rounds import Rounds
+from hms_ray.search.shortlist import Shortlist, most_finalists
 from hms_ray.search.space import Space
 from hms_ray.search.study import Study, open_study
 from hms_ray.search.trials import Trials
 from hms_ray.study_folder import StudyFolder
 
 log = logging.getLogger(__name__)
+
+USUAL = 0.4  # share of trials that get all folds where nothing bounds them, as replays of real models show
 
 
 def search(
@@ -107,31 +111,41 @@ def _search_space(study: Study, space: Space, place: Place) -> list[str]:
     journal, folds = Journal(study.folder, space), _trial_folds(study, space)
     shares = Shares(study.folder.gpu_memory)
     with _board(study, space, journal) as board:
-        ledger = Ledger(study, sorted({*folds, *study.chosen_on(space)}), board, space.budget.disk_gb)
-        referee = Referee(space.race, ledger, folds)
+        chosen_on = sorted({*folds, *study.chosen_on(space)})
+        ledger = Ledger(study, chosen_on, board, space.budget.disk_gb, _rounds_on(study, space))
+        referee = Referee(space.race, space.budget, ledger, folds)
         trials = Trials(study, journal, ledger, referee, place.trials_at_once, place.gpus(shares))
         trials.show()  # what earlier runs of this command have found
         with _interruptible(trials, board):
             while not trials.exhausted():  # a trial may come back that wants more memory when Tune has ended
                 place.run_trials(trials)
-        finalists = _finalists(journal, referee)
+        shortlist = Shortlist(journal, referee)
+        shortlist.update()
+        if space.race.rule == "ensemble":
+            _run_rounds(Rounds(journal, ledger, shortlist), place, shares)
+        finalists = shortlist.finalists()
         if not finalists:
             raise SearchAborted(
                 f"space {space.name}: none of its {space.budget.trials} trials could be trained; {trials.why()}"
             )
         ended = [journal.trial_id(t.number) for t in journal.trials() if t.state.is_finished()]
-        _drop_weights(ledger, [trial for trial in ended if trial not in finalists])
+        ledger.release([trial for trial in ended if trial not in finalists])
         runs = {trial: parse_run(journal.run(number)) for trial, number in finalists.items()}
         whole = _train_all_folds(ledger, runs, place, shares)
-        _drop_weights(ledger, list(finalists))
+        ledger.release(list(finalists))
         return whole
 
 
-def _drop_weights(ledger: Ledger, trials: Sequence[str]) -> None:
-    """Delete the weights of all trials but candidates of the ensemble: those with a table of all folds."""
-    for trial in trials:
-        if not ledger.study.folder.oof(trial).is_file():
-            ledger.drop_weights(trial)
+def _run_rounds(rounds: Rounds, place: Place, shares: Shares) -> None:
+    """Train round after round until no fold is expected to bring the ensemble what it costs."""
+    ledger = rounds.ledger
+    while pairs := rounds.next():
+        runs = rounds.runs()
+        ledger.board.finalists(rounds.folds())
+        source = Folds(runs, pairs.items(), ledger, max(map(shares.share, runs.values())), shares)
+        _run_folds(source, place)
+        if not source.short:  # else what had too little memory is tried again with more
+            rounds.close()
 
 
 def _train_base(study: Study, space: Space, place: Place) -> list[str]:
@@ -164,14 +178,18 @@ def _run_finals(ledger: Ledger, runs: Mapping[str, RunConfig], place: Place, sha
     """Run the folds that are missing, all with the share of a GPU that the largest of them needs."""
     finals = Finals(runs, ledger, max(map(shares.share, runs.values())), shares)
     ledger.board.finalists(finals.remaining())
-    with _interruptible(finals, ledger.board):
-        if finals.remaining():
-            place.run_folds(finals, finals.share)
+    _run_folds(finals, place)
     return finals
 
 
+def _run_folds(source: Folds, place: Place) -> None:
+    with _interruptible(source, source.ledger.board):
+        if source.remaining():
+            place.run_folds(source, source.share)
+
+
 @contextmanager
-def _interruptible(source: Trials | Finals, board: Board) -> Iterator[None]:
+def _interruptible(source: Trials | Folds, board: Board) -> Iterator[None]:
     """Make the first Ctrl-C let folds in flight end; the second stops at once, as does one elsewhere."""
 
     def first(*_: object) -> None:
@@ -202,7 +220,7 @@ def _board(study: Study, space: Space, journal: Journal) -> Board:
         f"{study.folder.name} · {space.name}",
         trials=budget.trials,
         trial_folds=folds,
-        finalist_folds=budget.finalists * (study.folds - folds),
+        finalist_folds=_expected_finalists(space) * (study.folds - folds),
         ended={state: states.count(state) for state in ("COMPLETE", "PRUNED", "FAIL")},
         trained=len(trials) * folds - saved,
         saved=saved,
@@ -214,11 +232,16 @@ def _trial_folds(study: Study, space: Space) -> list[int]:
     return study.scored_folds()[: space.budget.trial_folds]
 
 
-def _finalists(journal: Journal, referee: Referee) -> dict[str, int]:
-    """Return the trials to train on all folds and their numbers."""
-    shortlist = Shortlist(journal, referee)
-    shortlist.update()
-    return shortlist.finalists()
+def _rounds_on(study: Study, space: Space) -> list[int]:
+    """Return the folds on whose scores rounds choose: all but the last, which is trained when the last round is
+    planned."""
+    return study.scored_folds()[:-1] if space.race.rule == "ensemble" else []
+
+
+def _expected_finalists(space: Space) -> int:
+    """Guess how many trials will get all folds, before there are any."""
+    most = most_finalists(space.budget, space.race)
+    return min(most, math.ceil(USUAL * space.budget.trials)) if space.race.rule == "ensemble" else most
 
 
 def _found(study: Study, space: Space) -> bool:
@@ -228,8 +251,10 @@ def _found(study: Study, space: Space) -> bool:
     journal = Journal(study.folder, space)
     if len(journal.trials()) < space.budget.trials or journal.unfinished():
         return False
-    referee = Referee(space.race, Ledger(study, (), _silent()), _trial_folds(study, space))
-    return _whole(study, list(_finalists(journal, referee)))
+    ledger = Ledger(study, (), _silent())
+    shortlist = Shortlist(journal, Referee(space.race, space.budget, ledger, _trial_folds(study, space)))
+    shortlist.update()
+    return not Rounds(journal, ledger, shortlist).pending() and _whole(study, list(shortlist.finalists()))
 
 
 def _whole(study: Study, trials: Sequence[str]) -> bool:

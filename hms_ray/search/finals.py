@@ -1,7 +1,7 @@
 """The folds that chosen configurations still lack."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from hms_ray.config import RunConfig
 from hms_ray.execution.mailbox import FoldDone, FoldFailed, FoldPredicted, Message, Work
@@ -9,28 +9,30 @@ from hms_ray.execution.packing import Shares
 from hms_ray.search.ledger import Ledger
 
 
-class Finals:
-    """The source of those folds: each is a work of its own, so that they spread over all replicas.
+class Folds:
+    """The source of some folds of some trials: each is a work of its own, so that they spread over all replicas.
 
-    Once a trial has all its folds, the epoch of each is known; of folds of which it is not the last, the units that are
-    not scored are predicted after it, again each fold as a work of its own.
-
-    share: what each takes of a GPU; shares: learns what they need of it; short: whether it was too little for a fold
+    pairs: trials and their folds; share: what each takes of a GPU; shares: learns what they need of it
+    short: whether it was too little for a fold
     """
 
-    def __init__(self, runs: Mapping[str, RunConfig], ledger: Ledger, share: float, shares: Shares) -> None:
+    def __init__(
+        self,
+        runs: Mapping[str, RunConfig],
+        pairs: Iterable[tuple[str, int]],
+        ledger: Ledger,
+        share: float,
+        shares: Shares,
+    ) -> None:
         self.runs, self.ledger, self.share, self.shares = runs, ledger, share, shares
         self.interrupted, self.short = False, False
-        self.left = deque((trial, fold) for trial in runs for fold in ledger.without_weights(trial))
-        self.unpredicted: deque[tuple[str, int, int]] = deque()
+        self.left = deque(pairs)
         self.in_flight = 0
-        for trial in runs:
-            self._settle(trial)
 
     @property
     def folds(self) -> int:
         """How many folds are to be trained or predicted, as far as that is known."""
-        return len(self.left) + len(self.unpredicted)
+        return len(self.left)
 
     def interrupt(self) -> None:
         """Let the folds in flight end, and begin no others."""
@@ -53,27 +55,63 @@ class Finals:
         if self.interrupted or not self.folds:
             return None
         self.ledger.check_disk()
-        study = self.ledger.study
-        if self.unpredicted:  # first, since weights that are not chosen then make room
-            trial, fold, epoch = self.unpredicted.popleft()
-            job = study.prediction_job(trial, self.runs[trial], fold, epoch)
-        else:
-            trial, fold = self.left.popleft()
-            job = study.job(trial, self.runs[trial], fold)
+        work = self._work()
         self.in_flight += 1
-        return Work(trial, (job,), self.share)
+        return work
 
     def handle(self, message: Message) -> None:
         """Write what a worker sent."""
         self.ledger.handle(message)
         if isinstance(message, FoldDone):
-            self._settle(message.trial)
             self.shares.learn(self.runs[message.trial], self.share, message.result)
-        if isinstance(message, FoldPredicted) and not self.ledger.unpredicted(message.trial):
-            self.ledger.finish(message.trial)
         if isinstance(message, FoldFailed) and message.of_memory and self.share < 1:
             self.shares.halve(self.runs[message.trial], self.share)
             self.short = True
+
+    def goes_on(self, trial: str, fold: int) -> bool:
+        """There is nothing to go on with: each fold is a work of its own."""
+        return False
+
+    def ended(self, work: Work) -> None:
+        """A fold that was not finished shows in the ledger."""
+        self.in_flight -= 1
+
+    def _work(self) -> Work:
+        trial, fold = self.left.popleft()
+        return Work(trial, (self.ledger.study.job(trial, self.runs[trial], fold),), self.share)
+
+
+class Finals(Folds):
+    """The source of all folds that trials lack.
+
+    Once a trial has all its folds, the epoch of each is known; of folds of which it is not the last, the units that are
+    not scored are predicted after it, again each fold as a work of its own.
+    """
+
+    def __init__(self, runs: Mapping[str, RunConfig], ledger: Ledger, share: float, shares: Shares) -> None:
+        pairs = [(trial, fold) for trial in runs for fold in ledger.without_weights(trial)]
+        super().__init__(runs, pairs, ledger, share, shares)
+        self.unpredicted: deque[tuple[str, int, int]] = deque()
+        for trial in runs:
+            self._settle(trial)
+
+    @property
+    def folds(self) -> int:
+        return len(self.left) + len(self.unpredicted)
+
+    def handle(self, message: Message) -> None:
+        """Write what a worker sent, and finish a trial that has all its predictions."""
+        super().handle(message)
+        if isinstance(message, FoldDone):
+            self._settle(message.trial)
+        if isinstance(message, FoldPredicted) and not self.ledger.unpredicted(message.trial):
+            self.ledger.finish(message.trial)
+
+    def _work(self) -> Work:
+        if not self.unpredicted:
+            return super()._work()
+        trial, fold, epoch = self.unpredicted.popleft()  # first, since weights that are not chosen then make room
+        return Work(trial, (self.ledger.study.prediction_job(trial, self.runs[trial], fold, epoch),), self.share)
 
     def _settle(self, trial: str) -> None:
         """Of a trial that has all its folds, have predicted what is missing, or finish it at once."""
@@ -83,11 +121,3 @@ class Finals:
             self.unpredicted.extend((trial, fold, epoch) for fold, epoch in missing.items())
         else:
             self.ledger.finish(trial)
-
-    def goes_on(self, trial: str, fold: int) -> bool:
-        """There is nothing to go on with: each fold is a work of its own."""
-        return False
-
-    def ended(self, work: Work) -> None:
-        """A fold that was not finished shows in the ledger."""
-        self.in_flight -= 1

@@ -11,7 +11,7 @@ import math
 import os
 import platform
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
@@ -196,10 +196,34 @@ class Journal:
         """The numbers of complete trials that can no longer become finalists."""
         return self.study.user_attrs.get("out", [])  # a journal has none before the first
 
-    def put_out(self, numbers: Iterable[int]) -> None:
-        """Record trials that can no longer become finalists."""
+    @property
+    def considered(self) -> int:
+        """How many of the first trials had been considered when trials last went out."""
+        return self.study.user_attrs.get("considered", 0)
+
+    def put_out(self, numbers: Iterable[int], considered: int) -> None:
+        """Record trials that can no longer become finalists, and how many of the first trials were considered."""
         with self.lock:
-            self.study.set_user_attr("out", sorted({*self.out, *numbers}))
+            self._set({"out": sorted({*self.out, *numbers}), "considered": considered})
+
+    @property
+    def rounds(self) -> list[dict[str, Any]]:
+        """The rounds so far: `pairs`, each a trial's number and a fold, and `kept`, who is to get all folds."""
+        return self.study.user_attrs.get("rounds", [])
+
+    def put_round(
+        self, pairs: Sequence[tuple[int, int]], kept: Sequence[int], out: Iterable[int], considered: int
+    ) -> None:
+        """Record a round before it is trained, and the trials that go out with it; arguments as above."""
+        with self.lock:
+            rounds = [*self.rounds, {"pairs": [list(pair) for pair in pairs], "kept": list(kept)}]
+            self._set({"rounds": rounds, "out": sorted({*self.out, *out}), "considered": considered})
+
+    def _set(self, attrs: Mapping[str, Any]) -> None:
+        """Write attributes of the space's study at once."""
+        with self.file.together():
+            for name, content in attrs.items():
+                self.study.set_user_attr(name, content)
 
     def _end(self, number: int, state: TrialState, value: float | None, **attrs: Any) -> None:
         """Write attributes and state at once; ValueError for a trial that has ended, and for a value that is NaN."""

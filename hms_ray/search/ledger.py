@@ -45,12 +45,21 @@ class Scored:
 class Ledger:
     """The one writer of trials/ and oof/.
 
-    selected_on: the folds on whose scores configurations are chosen
+    selected_on: the folds on whose scores trials are chosen; the table of each fold says so
     disk_gb: how large the study may grow; None: without limit
+    rounds_on: the folds on whose scores rounds choose; the table of all folds says so as well
     """
 
-    def __init__(self, study: Study, selected_on: Sequence[int], board: Board, disk_gb: float | None = None) -> None:
+    def __init__(
+        self,
+        study: Study,
+        selected_on: Sequence[int],
+        board: Board,
+        disk_gb: float | None = None,
+        rounds_on: Sequence[int] = (),
+    ) -> None:
         self.study, self.selected_on, self.board = study, tuple(selected_on), board
+        self.rounds_on = tuple(rounds_on)
         self.curves: dict[str, pd.DataFrame] = {}
         self.failures: dict[str, FoldFailed] = {}
         self.halted: dict[str, int] = {}
@@ -172,6 +181,13 @@ class Ledger:
         for fold in range(self.study.folds):
             self.study.folder.trial(trial).fold(fold).drop_weights()
 
+    def release(self, trials: Sequence[str]) -> None:
+        """Delete the weights of all these trials but of candidates of the ensemble: those with a table of all
+        folds."""
+        for trial in trials:
+            if not self.study.folder.oof(trial).is_file():
+                self.drop_weights(trial)
+
     def check_disk(self) -> None:
         """Refuse to go on when the study has outgrown its budget.
 
@@ -194,7 +210,8 @@ class Ledger:
             name: np.concatenate([getattr(table, name) for table in tables])
             for name in ("unit_ids", "group_ids", "folds", "votes", "targets", "probs")
         }
-        chosen = {"selected_on": self.selected_on, "epoch_rule": self.study.epoch, "epochs": tuple(epochs.values())}
+        selected_on = tuple(sorted({*self.selected_on, *self.rounds_on}))
+        chosen = {"selected_on": selected_on, "epoch_rule": self.study.epoch, "epochs": tuple(epochs.values())}
         OofTable(**(vars(tables[0]) | whole | chosen)).write(self.study.folder.oof(trial))
         self.board.note(f"{trial} all folds: {self._worded(trial, folds)}")
 

@@ -3,16 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from hms_ray import epoch_choice
 from hms_ray.config import RunConfig
 from hms_ray.ensemble import linear_pool
-from hms_ray.search import pace, racing
+from hms_ray.search import allocation, pace, racing
+from hms_ray.search.allocation import Plan
 from hms_ray.search.ledger import Ledger, Scored
 from hms_ray.search.racing import Verdict
-from hms_ray.search.settings import Race
+from hms_ray.search.settings import Budget, Race
 
 GO_ON = Verdict(stop=False, gain=math.nan, error=math.nan, upper=math.nan, reason="nothing to be judged by")
 
@@ -24,8 +26,9 @@ class Referee:
     that were not stopped: all of them have all these folds.
     """
 
-    def __init__(self, race: Race, ledger: Ledger, folds: Sequence[int]) -> None:
-        self.race, self.ledger, self.folds = race, ledger, tuple(folds)
+    def __init__(self, race: Race, budget: Budget, ledger: Ledger, folds: Sequence[int]) -> None:
+        self.race, self.budget, self.ledger, self.folds = race, budget, ledger, tuple(folds)
+        self.min_gain = allocation.PRICE / budget.trials if race.min_gain is None else race.min_gain
 
     def verdict(self, trial: str, done: Sequence[int], kept: Sequence[str]) -> Verdict:
         """Decide whether a trial that has finished the folds `done`, but not all, goes on."""
@@ -38,7 +41,7 @@ class Referee:
             rows = self._scored(incumbent, done).probs
             return racing.judge_best(own.targets, own.groups, own.probs, rows, **look)
         others = self._stacked(kept, done)
-        return racing.judge_ensemble(own.targets, own.groups, own.probs, others, **look, min_gain=self.race.min_gain)
+        return racing.judge_ensemble(own.targets, own.groups, own.probs, others, **look, min_gain=self.min_gain)
 
     def limits(self, run: RunConfig, fold: int, kept: Sequence[str]) -> tuple[float, ...]:
         """Return the score above which a fold of this run is stopped, epoch by epoch; empty: it never is."""
@@ -68,12 +71,22 @@ class Referee:
             return 0.0
         return racing.gain(own.targets, own.probs, self._stacked(kept, folds))
 
-    def choose(self, trials: Sequence[str], count: int, min_gain: float) -> list[str]:
-        """Return at most `count` of the trials, those whose ensemble is best; each brings `min_gain` to it at least."""
-        targets = self._scored(trials[0], self.folds).targets
-        if not len(targets):
-            return list(trials[:count])
-        return [trials[i] for i in racing.choose(targets, self._stacked(trials, self.folds), count, min_gain)]
+    def plan(self, trials: Sequence[str], spent: int) -> Plan:
+        """Return which of the trials train their next fold, and which are to get all folds, by position.
+
+        Folds are positions in the order in which the study trains them. spent: the folds that other trials take.
+        """
+        price, most = self.min_gain * len(trials), self.budget.finalists
+        return self._planned(trials, price=price, budget=self._share(len(trials), spent), most=most)
+
+    def foremost(self, trials: Sequence[str], count: int) -> list[int]:
+        """Return the positions of the `count` trials that the ensemble needs most, whatever their folds cost."""
+        return self._planned(trials, price=0.0, most=count).kept
+
+    def trained(self, trial: str) -> int:
+        """Return how many folds a trial has finished."""
+        folds = range(self.ledger.study.folds)
+        return len(folds) - len(self.ledger.missing(trial, folds))
 
     def ensemble(self, trials: Sequence[str]) -> tuple[float, int, int, int]:
         """Return the score of the best pool of trials, its members, and the units and patients that it is scored on."""
@@ -82,6 +95,27 @@ class Referee:
         pool = linear_pool.fit(probs, task.outcomes(own.targets))
         score = task.score(own.targets, task.from_outcomes(pool.predict(probs)))
         return score, int((pool.weights > 0).sum()), len(own.targets), len(np.unique(own.groups))
+
+    def _share(self, trials: int, spent: int) -> float:
+        """Return the share of the folds of so many trials that `race.folds` allows."""
+        if self.race.folds is None:
+            return 1.0
+        folds = self.ledger.study.folds
+        allowed = int(self.race.folds * self.budget.trials * folds + 1e-9)
+        return (allowed - spent) / (trials * folds)
+
+    def _planned(self, trials: Sequence[str], **terms: Any) -> Plan:
+        """Plan by all folds that the trials have finished, each at the epoch that the folds of its trial choose."""
+        order = np.array(self.ledger.study.scored_folds())
+        trained = np.array([~np.isin(order, self.ledger.missing(trial, order)) for trial in trials])
+        done = np.cumprod(trained, axis=1).sum(1)
+        found = [self._scored(trial, order[:count].tolist()) for trial, count in zip(trials, done, strict=True)]
+        longest = found[int(done.argmax())]
+        probs = np.full((len(longest.targets), len(trials), *longest.probs.shape[1:]), np.nan)
+        for member, its in enumerate(found):  # all have the rows of their folds in the same order
+            probs[: len(its.probs), member] = its.probs
+        positions = np.argsort(order)[longest.folds]
+        return allocation.plan(longest.targets, probs, longest.groups, positions, trained, **terms)
 
     def _curves(self, trials: Sequence[str], fold: int) -> list[pace.Curve]:
         """Return the curves of trials that have finished a fold."""

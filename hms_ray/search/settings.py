@@ -12,7 +12,12 @@ class Budget(Params):
 
     trials: int = Field(16, ge=1, le=100_000, description="configurations that are tried")
     trial_folds: int = Field(1, ge=1, description="folds that a trial trains unless it is stopped; finalists train all")
-    finalists: int = Field(8, ge=1, description="how many trials at most get all their folds")
+    finalists: int | None = Field(
+        None,
+        ge=1,
+        description="how many trials at most get all their folds; none: as many as the ensemble needs, and 8 for the "
+        "other rules",
+    )
     fold_minutes: float | None = Field(None, gt=0, description="a fold that takes longer fails its trial; none: no end")
     disk_gb: float | None = Field(
         None, gt=0, description="how large the study folder may grow; none: what its weights need at most must be free"
@@ -21,13 +26,30 @@ class Budget(Params):
 
 
 class Race(Params):
-    """Which trials are stopped before they have trained all their folds."""
+    """Which trials are stopped before they have trained all their folds, and which get all folds."""
 
     rule: Literal["ensemble", "best", "none"] = Field(
-        "ensemble", description="stop what cannot improve the ensemble, what cannot be the best model, or nothing"
+        "ensemble",
+        description="ensemble: a trial goes on while it may improve the ensemble; best: while it may be the best "
+        "model; none: no trial is stopped",
     )
-    stop_rate: float = Field(0.1, gt=0, le=0.5, description="chance of stopping a trial that is worth min_gain")
-    min_gain: float = Field(1e-4, ge=0, lt=1, description="what a trial must bring to the score of the ensemble")
+    stop_rate: float = Field(
+        0.1, gt=0, le=0.5, description="between trial_folds: the chance of stopping a trial that must not be stopped"
+    )
+    min_gain: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="nats that all the folds which a trial lacks after its first must bring to the score of the "
+        "ensemble; none: 0.004 divided by the number of trials",
+    )
+    folds: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of trials x folds that may be trained, for rule ensemble; none: as many as the ensemble "
+        "needs",
+    )
     inside_folds: bool = Field(True, description="also stop inside a fold, by the curves of the others")
 
     @model_validator(mode="before")
@@ -35,6 +57,12 @@ class Race(Params):
     def _by_name(cls, value: Any) -> Any:
         """`race: best` is short for `race: {rule: best}`."""
         return {"rule": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _folds_of_the_ensemble(self) -> "Race":
+        if self.folds is not None and self.rule != "ensemble":
+            raise ValueError(f"folds is for rule ensemble; rule {self.rule} trains budget.finalists on all folds")
+        return self
 
 
 class Sampler(Params):

@@ -191,7 +191,7 @@ def _load_union(name: str, content: dict[str, Any], overrides: tuple[str, ...]) 
     found += [f"spaces: {item} stands twice" for item in sorted({n for n in names if names.count(n) > 1})]
     settings, faulty = _settings({key: content.get(key) or {} for key in SETTINGS})
     first = spaces[0]
-    found += [*faulty, *unshared(spaces), *_fold_faults(first.run, settings)]
+    found += [*faulty, *unshared(spaces), *_fold_faults(first.run.folds, settings)]
     raise_all(found, ConfigError, f"space {name}")
     search = {MEMBER: {"choice": [item.name for item in spaces]}}
     search |= {f"{item.name}.{path}": value for item in spaces for path, value in item.search.items()}
@@ -253,7 +253,7 @@ def parse(name: str, content: Mapping[str, Any]) -> Space:
     run, base_faults = try_run(base)
     found += [f"base.{fault}" for fault in base_faults] + [f for f in range_faults if f not in base_faults]
     parsed, faulty = _settings(sections)
-    found += [*faulty, *(_fold_faults(run, parsed) if run else ())]
+    found += [*faulty, *(_fold_faults(run.folds, parsed) if run else ())]
     found += [f"smoke.{fault}" for fault in (smoke_run(base, smoke)[1] if run else ())]
     raise_all(dict.fromkeys(found), ConfigError, f"space {name}")
     return Space(check_id(name), str(content.get("description", "")), base, ranges, search, smoke, **parsed)
@@ -267,19 +267,21 @@ def small(space: Space, overrides: Sequence[str] = ()) -> Space:
     fixed = [override.partition("=")[0] for override in overrides]
     own = {key: getattr(space.budget, key) for key in Budget.model_fields if f"budget.{key}" in fixed}
     budget = Budget(**{"trials": 2, "trial_folds": 1, "finalists": 2} | own)
+    race = space.race if "race.folds" in fixed else space.race.model_copy(update={"folds": None})
     if isinstance(space, Union):
         names = [member.name for member in space.spaces]
         own = {name: [o.removeprefix(f"{name}.") for o in _for_member(overrides, name, names)] for name in names}
         members = tuple(small(member, own[member.name]) for member in space.spaces)
         search = {path: value for path, value in space.search.items() if path == MEMBER or _is_of(path, members)}
-        return replace(space, base=members[0].base, search=search, spaces=members, budget=budget, sampler=Sampler())
+        return replace(
+            space, base=members[0].base, search=search, spaces=members, budget=budget, race=race, sampler=Sampler()
+        )
     content, found = smoke_run(space.run.content, space.smoke, fixed)
-    if budget.trial_folds > content["folds"]:
-        found.append(f"budget.trial_folds: must not exceed folds ({content['folds']}), but got {budget.trial_folds}")
+    found += _fold_faults(content["folds"], {"budget": budget, "race": race})
     raise_all(found, ConfigError, f"space {space.name}, as --smoke runs it")
     ranges = tuple(item for item in space.ranges if fits(item, content, space.smoke))
     search = {item.path: space.search[item.path] for item in ranges}
-    return replace(space, base=content, ranges=ranges, search=search, budget=budget, sampler=Sampler())
+    return replace(space, base=content, ranges=ranges, search=search, budget=budget, race=race, sampler=Sampler())
 
 
 def _is_of(path: str, members: Sequence[Space]) -> bool:
@@ -297,10 +299,16 @@ def _settings(sections: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return parsed, found
 
 
-def _fold_faults(run: RunConfig, settings: Mapping[str, Any]) -> list[str]:
-    """Say whether a trial is to train more folds than a run has; settings that could not be read are not judged."""
+def _fold_faults(folds: int, settings: Mapping[str, Any]) -> list[str]:
+    """Say whether a trial is to train more folds than a run has, or than all trials may; settings that could not be
+    read are not judged."""
     wanted = settings["budget"].trial_folds if "budget" in settings else 1
-    return [f"budget.trial_folds: must not exceed folds ({run.folds}), but got {wanted}"] if wanted > run.folds else []
+    share = settings["race"].folds if "race" in settings else None
+    if wanted > folds:
+        return [f"budget.trial_folds: must not exceed folds ({folds}), but got {wanted}"]
+    if share is not None and share * folds < wanted:
+        return [f"race.folds: must not be below budget.trial_folds / folds ({wanted} / {folds}), but got {share:g}"]
+    return []
 
 
 def _short(section: str) -> type:

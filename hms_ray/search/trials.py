@@ -4,7 +4,7 @@ import math
 import re
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ class Trials:
         self.lock = threading.RLock()
         self.shortlist = Shortlist(journal, referee)
         self.shortlist.update()
-        self._drop([journal.trial_id(number) for number in journal.out])  # a kill may have come before
+        ledger.release([journal.trial_id(number) for number in journal.out])  # a kill may have come before
 
     def interrupt(self) -> None:
         """Let the folds in flight end, and begin no others."""
@@ -133,7 +133,7 @@ class Trials:
         """
         with self.lock:
             self._end(work.trial)
-            self._drop(self.shortlist.update())
+            self.ledger.release(self.shortlist.update())
 
     def why(self) -> str:
         """Return the last failure's cause."""
@@ -180,7 +180,7 @@ class Trials:
             self.ledger.board.failed(trial, None, "; ".join(faults))
             self._fail(number, trial, "; ".join(faults))
             return None
-        self._check_disk()
+        self.shortlist.make_room()
         self.numbers[trial], self.runs[trial] = number, run
         missing = self.ledger.missing(trial, self.folds)
         began = len(missing) < len(self.folds)
@@ -286,20 +286,6 @@ class Trials:
         best = min(complete, key=lambda t: (t.user_attrs["score"], t.number))
         self.ledger.board.best(self.journal.trial_id(best.number), best.user_attrs["score"])
         self.ledger.board.ensemble(*self.referee.ensemble([self.journal.trial_id(t.number) for t in complete]))
-
-    def _check_disk(self) -> None:
-        """Where room is short, give up the runners-up; then refuse to go on."""
-        try:
-            self.ledger.check_disk()
-        except SearchAborted:
-            self._drop(self.shortlist.reduce())
-            self.ledger.check_disk()
-
-    def _drop(self, trials: Sequence[str]) -> None:
-        """Delete the weights of trials that can no longer be finalists, unless they are of an earlier choice."""
-        for trial in trials:
-            if not self.study.folder.oof(trial).is_file():
-                self.ledger.drop_weights(trial)
 
     def _check_failures(self) -> None:
         """Abort when the newest trials that have ended all failed alike: what is wrong is not the configuration."""

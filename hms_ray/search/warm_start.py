@@ -69,15 +69,15 @@ def selected_on(space: Space, groups: np.ndarray, folds: np.ndarray) -> tuple[in
 
 
 def _chosen_on(study: StudyFolder) -> set[int]:
-    """Return the folds that the tables of a study's complete trials name."""
+    """Return the folds that the tables of a study's complete trials name: those on which the best of them are best."""
     trials = [f"{name}-{trial.number:04d}" for name, trial in _complete(study)]
     return {fold for trial in trials for path in _tables(study, trial) for fold in _selected_on(path)}
 
 
 def _tables(study: StudyFolder, trial: str) -> list[Path]:
-    """Return a trial's out-of-fold table, or those of its folds while it has none."""
-    whole = study.oof(trial)
-    return [whole] if whole.is_file() else sorted(study.trial(trial).root.glob("folds/*/oof.parquet"))
+    """Return the tables of a trial's folds; where they are gone that of all folds, which names folds of rounds too."""
+    whole, folds = study.oof(trial), sorted(study.trial(trial).root.glob("folds/*/oof.parquet"))
+    return folds or ([whole] if whole.is_file() else [])
 
 
 def _selected_on(table: Path) -> list[int]:

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.search import pace, racing
+from hms_ray.search import allocation, pace, racing
 from hms_ray.search.board import Board
 from hms_ray.search.ledger import Ledger
 from hms_ray.search.referee import Referee
-from hms_ray.search.settings import Race
+from hms_ray.search.settings import Budget, Race
 
 FOLDS = (0, 1)
 LRS = {"toy-0000": 0.01, "toy-0001": 0.03, "toy-0002": 0.1}
@@ -29,7 +29,7 @@ def raced(toy):
     return SimpleNamespace(
         ledger=ledger,
         run=toy.run,
-        referee=lambda rule="ensemble", **more: Referee(Race(rule=rule, **more), ledger, FOLDS),
+        referee=lambda rule="ensemble", **more: Referee(Race(rule=rule, **more), Budget(), ledger, FOLDS),
     )
 
 
@@ -44,7 +44,9 @@ def test_a_verdict_is_that_of_the_rule_on_the_folds_done(raced, rule):
     look = {"look": 1, "looks": 2, "stop_rate": 0.2}
     if rule == "ensemble":
         others = stacked(raced.ledger, kept, [0])
-        expected = racing.judge_ensemble(own.targets, own.groups, own.probs, others, **look, min_gain=1e-4)
+        expected = racing.judge_ensemble(
+            own.targets, own.groups, own.probs, others, **look, min_gain=allocation.PRICE / 16
+        )
     else:
         best = min(kept, key=lambda trial: raced.ledger.score(trial, [0]))
         rival = raced.ledger.scored(best, [0]).probs
@@ -88,11 +90,10 @@ def test_an_estimate_of_a_fold_stopped_inside_projects_its_end(raced):
     assert found == pytest.approx(np.average(ends, weights=units), rel=1e-9)
 
 
-def test_finalists_gain_and_ensemble_are_over_all_trial_folds(raced):
+def test_gain_and_ensemble_are_over_all_trial_folds(raced):
     kept = list(LRS)
     targets, probs = raced.ledger.scored(kept[0], FOLDS).targets, stacked(raced.ledger, kept, FOLDS)
     referee = raced.referee(min_gain=0.0)
-    assert referee.choose(kept, 2, min_gain=0.0) == [kept[i] for i in racing.choose(targets, probs, 2)]
     assert referee.gain(kept[2], FOLDS, kept[:2]) == racing.gain(targets, probs[:, 2], probs[:, :2])
     score, members, units, patients = referee.ensemble(kept)
     assert score <= min(raced.ledger.score(trial, FOLDS) for trial in kept) + 1e-9

@@ -41,7 +41,12 @@ def source(toy, space, at_once=1, gpus=0.0):
     """What the driver makes of a study, anew as after a restart."""
     ledger = Ledger(toy.study, FOLDS, Board("test", trials=0, trial_folds=0), space.budget.disk_gb)
     return Trials(
-        toy.study, Journal(toy.folder, space), ledger, Referee(space.race, ledger, FOLDS), lambda wanted: at_once, gpus
+        toy.study,
+        Journal(toy.folder, space),
+        ledger,
+        Referee(space.race, space.budget, ledger, FOLDS),
+        lambda wanted: at_once,
+        gpus,
     )
 
 
