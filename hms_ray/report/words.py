@@ -344,15 +344,22 @@ def _selection(finalists: list[Scored], verdict: Verdict) -> list[str]:
     return [
         f"{chosen} of {len(finalists)} configurations were chosen by their score on {fold_list(folds)}, which "
         f"{'is' if len(folds) == 1 else 'are'} part of the cross-fitted population ({share}): "
-        f"there the score is optimistic.{_remedies(verdict)}"
+        f"there the score is optimistic.{_remedies(verdict, folds)}"
     ]
 
 
-def _remedies(verdict: Verdict) -> str:
-    corrected = " The selection-corrected score adds what that is estimated to be worth."
-    outside = " The figures outside selection leave these rows out."
-    found = verdict.content["selection"]
-    return (corrected if found and found["optimism"] > 0 else "") + (outside if verdict.outside else "")
+def _remedies(verdict: Verdict, chosen_on: list[int]) -> str:
+    found, said = verdict.content["selection"], ""
+    if found and found["optimism"] > 0:
+        said = " The selection-corrected score adds what that is estimated to be worth"
+        later = [fold for fold in chosen_on if fold not in found["folds"]]
+        said += f" on {fold_list(found['folds'])}" if later else ""
+        said += (
+            f"; on {fold_list(later)} it cannot be estimated, since only those kept were trained there."
+            if later
+            else "."
+        )
+    return said + (" The figures outside selection leave these rows out." if verdict.outside else "")
 
 
 def _left_out(study: Study, verdict: Verdict) -> list[str]:

@@ -122,7 +122,7 @@ class Board:
         self._log(logging.INFO, f"ensemble so far: {_ensemble(self.tally)}")
 
     def finalists(self, folds: int) -> None:
-        """The trials are over; so many folds of chosen configurations follow."""
+        """The trials, or a round, are over; so many folds of chosen configurations follow, as far as is known."""
         with self.lock:
             self.tally.finalists(folds)
 

@@ -72,8 +72,8 @@ def need(space: Space, weight_bytes: Callable[[RunConfig], int], at_once: int, s
 def _kept_at_once(space: Space, finalists: int, folds: int, at_once: int) -> tuple[int, int]:
     """Return of how many trials the weights are kept while they are searched, and of how many folds each.
 
-    While trials end, some wait to be considered until all before them have ended. In rounds there are fewer trials, with
-    up to all folds.
+    While trials end, some wait to be considered until all before them have ended. In rounds there are fewer trials, and
+    each has up to all folds.
     """
     budget = space.budget
     shortlisted = shortlist.size(finalists, space.race)

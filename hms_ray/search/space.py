@@ -306,7 +306,7 @@ def _fold_faults(folds: int, settings: Mapping[str, Any]) -> list[str]:
     share = settings["race"].folds if "race" in settings else None
     if wanted > folds:
         return [f"budget.trial_folds: must not exceed folds ({folds}), but got {wanted}"]
-    if share is not None and share * folds < wanted:
+    if share is not None and share * folds < wanted - 1e-9:
         return [f"race.folds: must not be below budget.trial_folds / folds ({wanted} / {folds}), but got {share:g}"]
     return []
 

@@ -46,7 +46,7 @@ class Tally:
 
     trials: the budget; 0 where only chosen configurations are trained
     trial_folds: folds of a trial that nothing stops
-    finalist_folds: folds that finalists will train
+    finalist_folds: folds that are expected to follow those of the trials
     ended, trained, saved: trials by state, and folds, of earlier runs of the same search
     clock: seconds that never go back
     optimism: what flatters every score of the study, beside which it stands; "": nothing
@@ -113,7 +113,7 @@ class Tally:
         self.over.add(trial)
 
     def finalists(self, folds: int) -> None:
-        """The trials are over; so many folds of chosen configurations follow."""
+        """The trials, or a round, are over; so many folds of chosen configurations follow, as far as is known."""
         self.finalist_folds, self.before_finalists = folds, self.work()
 
     def work(self) -> float:

@@ -94,6 +94,19 @@ def test_trials_that_were_stopped_before_their_last_fold_do_not_count(make_study
     assert correction(folder)["configurations"] == 7, "fold 1 chose nobody, so that nobody needs it"
 
 
+def test_of_later_folds_on_which_rounds_have_chosen_nothing_is_estimated(make_study, tmp_path):
+    """Trials were chosen on fold 0; only those that went on were trained on fold 2."""
+    folder = make_study(tmp_path, n_members=3, n_tried=5, selected_on=(0,))
+    before = correction(folder)
+    for m in range(3):
+        table = OofTable.read(folder.oof(f"cnn-{m:04}"))
+        replace(table, selected_on=(0, 2)).write(folder.oof(f"cnn-{m:04}"))
+    for m in range(4, 8):
+        folder.trial(f"cnn-{m:04}").fold(2).oof.unlink()
+    assert correction(folder) == before
+    assert (before["configurations"], before["kept"], before["folds"]) == (8, 3, [0])
+
+
 def test_members_from_elsewhere_are_not_among_the_kept(make_study, tmp_path):
     folder = make_study(tmp_path, n_members=3, n_tried=5, selected_on=CHOSE)
     table = OofTable.read(folder.oof("cnn-0001"))

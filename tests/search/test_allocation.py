@@ -97,6 +97,21 @@ def test_one_configuration_is_completed_whatever_the_budget():
     assert len(complete(trained)) == 1
 
 
+@pytest.mark.parametrize("most", [1, 2, 5, 6, 9])
+def test_no_more_than_the_most_are_completed(most):
+    trained, _ = play(*simulate([0.9] * 6), price=0, most=most)
+    assert len(complete(trained)) == min(6, most)
+    assert trained.sum() >= 6 + 4 * min(6, most)
+
+
+def test_of_those_with_all_folds_the_most_are_kept():
+    targets, probs, groups, folds = simulate([4.0, 0.5, 0.5, 4.0])
+    trained = np.ones((4, 5), dtype=bool)
+    assert allocation.plan(targets, probs, groups, folds, trained) == allocation.Plan([], [0, 1, 2, 3])
+    assert allocation.plan(targets, probs, groups, folds, trained, most=2) == allocation.Plan([], [1, 2])
+    assert len(allocation.plan(targets[:0], probs[:0], groups[:0], folds[:0], trained, most=2).kept) == 2
+
+
 def test_a_higher_price_trains_less():
     shares = [play(*simulate([0.5, 0.6, 0.8, 1.0, 1.2, 1.5]), price=price)[0].mean() for price in (0, 1e-2, 1e-1, 10)]
     assert shares[0] == 1

@@ -56,6 +56,20 @@ def play(folder, trials, reopen=False, space=None):
     return runs
 
 
+def test_a_round_is_recorded_with_those_that_go_out(tmp_path):
+    folder, space = StudyFolder(tmp_path), a_space()
+    play(folder, 4, space=space)
+    journal = Journal(folder, space)
+    assert (journal.rounds, journal.out, journal.considered) == ([], [], 0)
+    journal.put_out([3], 4)
+    journal.put_round([(2, 1), (0, 1)], [0, 2], [1], 4)
+    again = Journal(folder, space)
+    assert again.rounds == [{"pairs": [[2, 1], [0, 1]], "kept": [0, 2]}]
+    assert (again.out, again.considered) == ([1, 3], 4)
+    again.put_round([(0, 2)], [0], [], 4)
+    assert [len(one["pairs"]) for one in Journal(folder, space).rounds] == [2, 1]
+
+
 def test_the_first_trial_is_the_base_run(tmp_path):
     space = a_space()
     number, run = Journal(StudyFolder(tmp_path), space).propose(8)

@@ -29,7 +29,9 @@ def raced(toy):
     return SimpleNamespace(
         ledger=ledger,
         run=toy.run,
-        referee=lambda rule="ensemble", **more: Referee(Race(rule=rule, **more), Budget(), ledger, FOLDS),
+        referee=lambda rule="ensemble", budget=Budget(), **more: Referee(  # noqa: B008
+            Race(rule=rule, **more), budget, ledger, FOLDS
+        ),
     )
 
 
@@ -88,6 +90,39 @@ def test_an_estimate_of_a_fold_stopped_inside_projects_its_end(raced):
     units = np.array([len(raced.ledger.scored(kept[0], [fold]).targets) for fold in FOLDS])
     found = raced.referee().estimate("toy-0003", raced.run, 1, kept)
     assert found == pytest.approx(np.average(ends, weights=units), rel=1e-9)
+
+
+def planned(raced, trials, **terms):
+    """Plan by hand; the trials have finished folds in the study's order."""
+    done = [2 if trial in LRS else 1 for trial in trials]
+    longest = raced.ledger.scored("toy-0000", FOLDS)
+    probs = np.full((len(longest.targets), len(trials), longest.probs.shape[1]), np.nan)
+    for i, (trial, count) in enumerate(zip(trials, done, strict=True)):
+        its = raced.ledger.scored(trial, FOLDS[:count]).probs
+        probs[: len(its), i] = its
+    trained = np.arange(3) < np.array(done)[:, None]
+    return allocation.plan(longest.targets, probs, longest.groups, longest.folds, trained, **terms)
+
+
+def test_a_plan_is_by_all_folds_that_trials_have_finished(raced):
+    trials = [*LRS, "toy-0003"]
+    found = raced.referee().plan(trials, 0)
+    assert found == planned(raced, trials, price=allocation.PRICE * 4 / 16, budget=1.0, most=None)
+    assert found.pairs == [(3, 1)] and found.kept == [0, 1, 2, 3], "six patients drop nobody"
+    capped = raced.referee(budget=Budget(finalists=2)).plan(trials, 0)
+    assert capped == planned(raced, trials, price=0, most=2) and len(capped.kept) == 2
+    assert raced.referee().foremost(trials, 2) == capped.kept
+
+
+@pytest.mark.parametrize(("spent", "kept"), [(0, 4), (36 - 7 - 4, 3), (99, 1)])
+def test_a_plan_keeps_to_the_share_of_folds(raced, spent, kept):
+    """Of 12 trials with 3 folds; these four have 7 of them, and lack 5."""
+    referee = raced.referee(folds=1.0, budget=Budget(trials=12))
+    assert len(referee.plan([*LRS, "toy-0003"], spent).kept) == kept
+
+
+def test_folds_that_a_trial_has_finished_are_counted(raced):
+    assert [raced.referee().trained(trial) for trial in (*LRS, "toy-0003")] == [2, 2, 2, 1]
 
 
 def test_gain_and_ensemble_are_over_all_trial_folds(raced):

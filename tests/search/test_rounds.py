@@ -194,7 +194,9 @@ def test_where_no_finalist_can_be_trained_the_search_stops_and_goes_on_later(sea
     finalists = Search(toy, space, tmp_path / "undisturbed")()
     with monkeypatch.context() as patch:
         failing(patch, *((trial, 1) for trial in finalists))
-        with pytest.raises(SearchAborted, match=r"space round: fold 1 of round-\d+ could not be .*: no room for it; fold"):
+        with pytest.raises(
+            SearchAborted, match=r"space round: fold 1 of round-\d+ could not be .*: no room for it; fold"
+        ):
             search()
     assert len(search.journal.out) == 1
     assert search() == finalists

@@ -125,7 +125,7 @@ def test_no_more_than_the_shortlist_is_kept_and_no_finalist_was_ever_out(race):
 
 
 def test_of_the_best_trials_it_keeps_exactly_those_that_the_whole_choice_takes():
-    found, _, journal = searched(Race(rule="best"), range(TRIALS))
+    found, *_ = searched(Race(rule="best"), range(TRIALS))
     complete = [n for n in range(TRIALS) if n not in FAILED]
     assert sorted(found.values()) == sorted(sorted(complete, key=lambda n: SCORES[n])[:FINALISTS])
 

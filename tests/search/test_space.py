@@ -181,6 +181,49 @@ def test_a_trial_cannot_train_more_folds_than_there_are():
     refused(r"budget.trial_folds: must not exceed folds \(3\), but got 4", budget={"trial_folds": 4})
 
 
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"race": {"folds": 0}}, "race.folds: Input should be greater than 0, but got 0"),
+        ({"race": {"folds": 1.5}}, "race.folds: Input should be less than or equal to 1, but got 1.5"),
+        ({"race": {"folds": 0.3}}, "race.folds: must not be below budget.trial_folds / folds (1 / 3), but got 0.3"),
+        (
+            {"race": {"folds": 0.5}, "budget": {"trial_folds": 2}},
+            "race.folds: must not be below budget.trial_folds / folds (2 / 3), but got 0.5",
+        ),
+        (
+            {"race": {"rule": "best", "folds": 0.5}},
+            "race: folds is for rule ensemble; rule best trains budget.finalists on all folds, "
+            "but got {'rule': 'best', 'folds': 0.5}",
+        ),
+        ({"race": {"min_gain": -1}}, "race.min_gain: Input should be greater than or equal to 0, but got -1"),
+        ({"race": {"min_gain": 1.0}}, "race.min_gain: Input should be less than 1, but got 1.0"),
+        ({"budget": {"finalists": 0}}, "budget.finalists: Input should be greater than or equal to 1, but got 0"),
+    ],
+)
+def test_what_rounds_may_spend_is_checked(sections, said):
+    with pytest.raises(ConfigError) as error:
+        made(**sections)
+    assert str(error.value) == f"space toy: {said}"
+
+
+def test_how_much_rounds_spend_has_defaults_and_older_spaces_keep_theirs():
+    assert (made().budget.finalists, made().budget.trial_folds) == (None, 1)
+    assert (made().race.min_gain, made().race.folds) == (None, None)
+    older = made(budget={"trial_folds": 2, "finalists": 5}, race={"min_gain": 1e-4})
+    assert (older.budget.finalists, older.budget.trial_folds, older.race.min_gain) == (5, 2, 1e-4)
+    assert made(race={"folds": 1 / 3}).race.folds == 1 / 3, "the first fold of all and the rest of one"
+
+
+def test_a_smoke_run_has_no_share_of_folds_unless_the_user_sets_one():
+    item = made(race={"folds": 0.4, "min_gain": 0.01})
+    assert (space.small(item).race.folds, space.small(item).race.min_gain) == (None, 0.01)
+    with pytest.raises(
+        ConfigError, match=r"as --smoke runs it: race.folds: must not be below .* \(1 / 2\), but got 0.4"
+    ):
+        space.small(item, ["race.folds=0.4"])
+
+
 @pytest.mark.parametrize("gpus", [1.5, 2, -1])
 def test_a_worker_takes_at_most_one_gpu(gpus):
     refused(r"resources.gpus: Input should be (less|greater) than or equal to", resources={"gpus": gpus})
