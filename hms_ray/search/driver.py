@@ -119,8 +119,8 @@ def _search_space(study: Study, space: Space, place: Place) -> list[str]:
         with _interruptible(trials, board):
             while not trials.exhausted():  # a trial may come back that wants more memory when Tune has ended
                 place.run_trials(trials)
-        shortlist = Shortlist(journal, referee)
-        shortlist.update()
+        shortlist = trials.shortlist
+        ledger.release(shortlist.update())
         if space.race.rule == "ensemble":
             _run_rounds(Rounds(journal, ledger, shortlist), place, shares)
         finalists = shortlist.finalists()
@@ -233,8 +233,7 @@ def _trial_folds(study: Study, space: Space) -> list[int]:
 
 
 def _rounds_on(study: Study, space: Space) -> list[int]:
-    """Return the folds on whose scores rounds choose: all but the last, which is trained when the last round is
-    planned."""
+    """Return the folds on whose scores rounds choose: all but the last, after which nothing is chosen."""
     return study.scored_folds()[:-1] if space.race.rule == "ensemble" else []
 
 

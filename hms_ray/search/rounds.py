@@ -4,6 +4,8 @@ Rule `ensemble` alone has rounds. A round is recorded before it is trained, and 
 driver that was killed finishes the recorded round and then plans as it would have done.
 """
 
+import logging
+
 from hms_ray.config import RunConfig, parse_run
 from hms_ray.errors import SearchAborted
 from hms_ray.search.allocation import Plan
@@ -64,14 +66,14 @@ class Rounds:
         failed = self.pending()
         if not failed:
             return
-        sentences = [
-            f"fold {fold} of {trial} could not be trained: {self._cause(trial)}" for trial, fold in failed.items()
-        ]
+        causes = {
+            trial: f"fold {fold} of {trial} could not be trained: {self._cause(trial)}" for trial, fold in failed.items()
+        }
         numbers = [number for number, _ in self._last()["pairs"] if self.journal.trial_id(number) in failed]
         if {*self._last()["kept"]} <= {*numbers, *self.journal.out}:
-            raise SearchAborted(f"space {self.journal.space.name}: {'; '.join(sentences)}")
-        for sentence in sentences:
-            self.ledger.board.note(f"no finalist any more: {sentence}")
+            raise SearchAborted(f"space {self.journal.space.name}: {'; '.join(causes.values())}")
+        for trial, cause in causes.items():
+            self.ledger.board.note(f"{trial} cannot become a finalist: {cause}", logging.WARNING)
         self.ledger.release(self.shortlist.put_out(numbers))
 
     def _open(self, plan: Plan) -> None:

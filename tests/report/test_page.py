@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -143,6 +144,17 @@ def test_limits_are_said_to_hold_for_every_method(complete, page, no_trials):
     complete.add_ensemble(limits={"members": 3, "per_family": None, "seconds": None, "costs": None, "tolerance": None})
     table = words_of(section(page(complete, no_trials), "pools"))
     assert "Limits: at most 3 members with weight. They hold for every method here" in table
+
+
+@pytest.mark.parametrize("selected_on", [(0,), (0, 1, 2, 3)])
+def test_trials_were_scored_on_their_own_folds_whatever_rounds_chose_on(complete, page, selected_on):
+    for trial in complete.folder.oof_ids():
+        table = OofTable.read(complete.folder.oof(trial))
+        replace(table, selected_on=selected_on if table.selected_on else ()).write(complete.folder.oof(trial))
+    inside = complete.kept & (complete.folds == 0)
+    rows = f"≥ 10 votes · {inside.sum()} units · {len(set(complete.groups[inside]))} patients · fold 0"
+    said = words_of(section(page(complete, complete.search()), "search"))
+    assert rows in said and "folds 0" not in said
 
 
 def test_every_score_stands_beside_its_population(complete, page):

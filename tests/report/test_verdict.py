@@ -1,5 +1,7 @@
 """The verdict: margins, differences with their errors, sentences and caveats."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -174,6 +176,17 @@ def test_selection_is_owned_up_to(complete):
     assert "The selection-corrected score adds" in caveat and "The figures outside selection leave" in caveat
     assert selected_folds(finalists) == [0]
     assert words.outside_sentence(finalists, verdict).startswith("On folds 1, 2, 3, 4 no configuration was chosen")
+
+
+def test_folds_on_which_rounds_chose_are_told_apart_from_those_that_the_correction_is_of(complete):
+    found, finalists, verdict = read(complete)
+    finalists = [replace(finalist, selected_on=(0, 1, 3)) for finalist in finalists]
+    caveat = words.caveats(found, finalists, verdict)[1]
+    assert "were chosen by their score on folds 0, 1, 3, which are part of" in caveat
+    assert (
+        "adds what that is estimated to be worth on fold 0; on folds 1, 3 it cannot be estimated, since only those "
+        "kept were trained there. The figures outside" in caveat
+    )
 
 
 def test_all_folds_selected_on_leaves_nothing_outside(complete, fake):

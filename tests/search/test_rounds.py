@@ -9,6 +9,7 @@ from hms_ray.errors import SearchAborted, TrialFailed
 from hms_ray.execution import worker
 from hms_ray.oof import OofTable
 from hms_ray.search import allocation, driver
+from hms_ray.search.board import Board
 from hms_ray.search.journal import Journal
 from hms_ray.search.ledger import Ledger
 from hms_ray.search.settings import Budget, Race
@@ -89,6 +90,29 @@ def test_rounds_end_with_the_finalists_whose_tables_say_what_chose_them(search):
     first = OofTable.read(search.folder.trial(finalists[0]).fold(2).oof)
     assert first.selected_on == (0,), "trials were chosen on their first fold"
     assert all(bool(search.weights(number)) == (number in numbers) for number in range(TRIALS))
+
+
+def test_the_board_is_told_what_those_that_are_kept_still_lack(search, monkeypatch):
+    told, real = [], Board.finalists
+    monkeypatch.setattr(Board, "finalists", lambda board, folds: told.append(folds) or real(board, folds))
+    search()
+    assert told[:2] == [2 * 2, 2 * 1]
+
+
+@pytest.mark.parametrize(
+    ("budget", "race", "finalists"),
+    [
+        ({"trials": 40}, {}, 16),
+        ({"trials": 40, "finalists": 5}, {}, 5),
+        ({"trials": 40}, {"folds": 0.35}, 14),
+        ({"trials": 40}, {"rule": "best"}, 8),
+        ({"trials": 2}, {}, 1),
+    ],
+)
+def test_before_the_rounds_their_usual_share_is_forecast(toy, budget, race, finalists):
+    space = spaced(toy, Budget(**budget), **race)
+    board = driver._board(toy.study, space, Journal(toy.folder, space))
+    assert board.tally.finalist_folds == finalists * (FOLDS - 1)
 
 
 def test_a_finished_search_trains_and_records_nothing(search):
@@ -183,7 +207,7 @@ def test_a_fold_that_fails_takes_its_trial_out(toy, space, search, tmp_path, mon
     with caplog.at_level("INFO"):
         finalists = search()
     assert len(finalists) == 2 and other in finalists and lost not in finalists
-    assert f"no finalist any more: fold 2 of {lost} could not be trained: no room for it" in caplog.text
+    assert f"{lost} cannot become a finalist: fold 2 of {lost} could not be trained: no room for it" in caplog.text
     assert int(lost[-4:]) in search.journal.out and not search.weights(int(lost[-4:]))
     assert [one["pairs"] for one in search.journal.rounds][2:], "another one takes its place, from its second fold on"
     count = len(tried)
