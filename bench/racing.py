@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from bench import _backward
 from bench._members import add_files
 from bench._race_sets import Members, RaceSet, made_up_sets, real_sets
 from hms_ray.ensemble import linear_pool
@@ -293,7 +294,7 @@ def _chosen(seen: Members, kept: list[int]) -> list[int]:
     chosen = np.array(kept)
     if len(kept) > allocation.WIDE:  # the old choice takes minutes on hundreds
         chosen = chosen[allocation.eliminate(_pairs(seen, chosen), len(kept), allocation.WIDE, 0)[0]]
-    return chosen[racing.choose(seen.targets, seen.probs[:, chosen], FINALISTS, MIN_GAIN)].tolist()
+    return chosen[_backward.choose(seen.targets, seen.probs[:, chosen], FINALISTS, MIN_GAIN)].tolist()
 
 
 def _pairs(members: Members, chosen: np.ndarray) -> allocation.Seen:

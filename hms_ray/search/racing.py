@@ -1,4 +1,4 @@
-"""Who is stopped between folds, who gets all folds, and what a configuration brings to the ensemble.
+"""Who is stopped between folds, and what a configuration brings to the ensemble.
 
 Pure functions on the task's outcomes of scored units: targets (N, ..., K) are shares, predictions are (N, ..., K) of a
 candidate and (N, M, ..., K) of the members kept; between lies an axis for the questions that are asked of a unit, if
@@ -14,9 +14,6 @@ from scipy.stats import t as student
 from hms_ray.ensemble import linear_pool
 from hms_ray.ensemble._terms import scored_terms
 from hms_ray.tasks import CLIP
-
-SHRINKAGE = 40  # units: how many of them the belief in equal weights counts for, for each member
-SHORTLIST = 3  # members of smallest weight that are tried when one has to go
 
 
 @dataclass(frozen=True)
@@ -96,25 +93,6 @@ def judge_best(
     upper = gain + quantile * error
     found = f"{gain:+.5f}, at most {upper:+.5f} (standard error {error:.5f}; {seen})"
     return Verdict(upper < 0, gain, error, upper, f"against the best model its gain is {found}")
-
-
-def choose(targets: np.ndarray, probs: np.ndarray, count: int, min_gain: float = 0.0) -> list[int]:
-    """Return which of M members (N, M, ..., K), at most `count`, to train on all folds for the best ensemble of them.
-
-    Backward elimination: the member goes without which the pool of the rest is best, as long as there are more than
-    `count` or the cheapest one brings less than `min_gain`. Weights that few units fit best choose badly, so members
-    are compared by pools shrunk towards equal weights. Deterministic: of equals the first goes.
-    """
-    chosen, weights = np.arange(probs.shape[1]), _shrunk(targets, probs)
-    while len(chosen) > 1:
-        gone, its_weights = _cheapest(targets, probs[:, chosen], weights)
-        fewer = np.delete(chosen, gone)
-        if len(chosen) <= count:
-            brought = gain(targets, probs[:, chosen[gone]], probs[:, fewer])
-            if brought + linear_pool.TOLERANCE >= min_gain:
-                break
-        chosen, weights = fewer, its_weights
-    return chosen.tolist()
 
 
 def gain(targets: np.ndarray, candidate: np.ndarray, kept: np.ndarray) -> float:
@@ -204,28 +182,6 @@ def _quantile(groups: np.ndarray, look: int, looks: int, stop_rate: float) -> fl
     sizes = np.unique(groups, return_counts=True)[1]
     worth = sizes.sum() ** 2 / (sizes @ sizes)
     return float(student.isf(stop_rate / (looks - 1), worth - 1)) if worth >= 2 else None
-
-
-def _cheapest(targets: np.ndarray, probs: np.ndarray, weights: np.ndarray) -> tuple[int, np.ndarray]:
-    """Return the member that costs the shrunk pool least, by position, and the others' weights without it."""
-    tried = []
-    for member in np.argsort(weights, kind="stable")[:SHORTLIST]:
-        others = np.delete(probs, member, axis=1)
-        fitted = _shrunk(targets, others)
-        tried.append((row_kl(targets, linear_pool.pool(others, fitted)).mean(), int(member), fitted))
-    return min(tried, key=lambda found: found[0])[1:]
-
-
-def _shrunk(targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Fit pool weights (M,) to the units and, for each member, to SHRINKAGE made-up ones that it alone foresees.
-
-    To the log-likelihood this adds SHRINKAGE sum_m log w_m: a Dirichlet prior, so that no member is without weight.
-    """
-    members, *outcomes = probs.shape[1:]
-    alone = np.broadcast_to(_aligned(np.eye(members), probs), (members, *probs.shape[1:]))
-    certain = np.broadcast_to(np.eye(outcomes[-1])[0], (members, *outcomes))
-    counts = np.append(np.ones(len(targets)), np.full(members, float(SHRINKAGE)))
-    return linear_pool.fit(np.concatenate([probs, alone]), np.concatenate([targets, certain]), counts).weights
 
 
 def _aligned(values: np.ndarray, probs: np.ndarray) -> np.ndarray:

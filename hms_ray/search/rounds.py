@@ -67,7 +67,8 @@ class Rounds:
         if not failed:
             return
         causes = {
-            trial: f"fold {fold} of {trial} could not be trained: {self._cause(trial)}" for trial, fold in failed.items()
+            trial: f"fold {fold} of {trial} could not be trained: {self._cause(trial)}"
+            for trial, fold in failed.items()
         }
         numbers = [number for number, _ in self._last()["pairs"] if self.journal.trial_id(number) in failed]
         if {*self._last()["kept"]} <= {*numbers, *self.journal.out}:

@@ -1,6 +1,4 @@
-"""Racing: verdicts are calibrated where the truth is known, and the chosen members are the best ones."""
-
-from itertools import combinations
+"""Racing: verdicts are calibrated where the truth is known."""
 
 import numpy as np
 import pytest
@@ -194,46 +192,6 @@ def test_the_error_counts_patients_not_their_copies():
     assert racing.clustered_error(np.repeat(values, 7), np.repeat(groups, 7)) == pytest.approx(error)
 
 
-def test_the_chosen_are_the_best_of_all_choices():
-    targets, _, probs = simulate(np.random.default_rng(1), 500, [1.0, 1.5, 0.8, 3.0, 1.2, 0.9, 2.0])
-    for count in (2, 3, 4):
-        best = min(combinations(range(7), count), key=lambda c: pooled_loss(targets, probs[:, c]))
-        assert racing.choose(targets, probs, count) == list(best)
-
-
-def test_copies_and_members_that_bring_nothing_are_left_out():
-    targets, _, probs = simulate(np.random.default_rng(1), 200, [1, 1, 8])
-    copies = probs[:, [0, 1, 0, 1, 2]]
-    assert sorted(m % 2 for m in racing.choose(targets, copies, 2)) == [0, 1]
-    assert racing.choose(targets, copies, 5) == [0, 1, 2, 3, 4]
-    worth = racing.choose(targets, copies, 5, min_gain=0.01)
-    assert sorted(m % 2 for m in worth) == [0, 1]
-    assert 4 not in worth
-    assert len(racing.choose(targets, copies, 5, min_gain=100)) == 1
-
-
-def test_on_few_units_shrinking_chooses_better_than_fitted_weights(monkeypatch):
-    """Four good and four slightly worse members, judged on 15 patients: what the choice loses on many others."""
-    noise = [1, 1, 1, 1, 1.3, 1.3, 1.3, 1.3]
-    targets, _, probs = simulate(np.random.default_rng(0), 2000, noise)
-
-    def mean_loss():
-        choices = []
-        for seed in range(25):
-            few, _, its_probs = simulate(np.random.default_rng([9, seed]), 15, noise)
-            choices.append(racing.choose(few, its_probs, 4))
-        return np.mean([pooled_loss(targets, probs[:, choice]) for choice in choices])
-
-    shrunk = mean_loss()
-    monkeypatch.setattr(racing, "SHRINKAGE", 1e-9)
-    assert shrunk < mean_loss()
-
-
-def test_the_same_members_are_chosen_twice(scene):
-    targets, _, probs = scene
-    assert racing.choose(targets, probs, 2) == racing.choose(targets.copy(), probs.copy(), 2)
-
-
 def several_questions(rng, n_patients=120, labels=3, noise=(1, 1, 0.4)):
     """Patients of two units, of which three yes-or-no questions are asked: outcomes (N, 3, 2), members (N, M, 3, 2)."""
     groups = np.repeat(np.arange(n_patients), 2)
@@ -261,4 +219,4 @@ def test_questions_asked_of_a_unit_race_as_classes_do():
     hopeless = racing.judge_ensemble(targets, groups, rng.permutation(probs[:, 0]), probs, **ASK, min_gain=1e-3)
     assert hopeless.stop
     assert racing.judge_best(targets, groups, probs[:, 0], probs[:, 2], **ASK).stop
-    assert 2 in racing.choose(targets, probs, 2) and racing.gain(targets, probs[:, 2], probs[:, :0]) > 0
+    assert racing.gain(targets, probs[:, 2], probs[:, :0]) > 0
