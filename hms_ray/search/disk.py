@@ -58,13 +58,15 @@ def need(space: Space, weight_bytes: Callable[[RunConfig], int], at_once: int, s
     runs = [run for member in space.members for run in [*variants(member), *_schedules(member)]]
     finalists = shortlist.most_finalists(space.budget, space.race) if searched else len(space.members)
     trials, folds = _kept_at_once(space, finalists, runs[0].folds, at_once) if searched else (0, 0)
+    if not searched or space.race.rule != "ensemble":
+        at_once += runs[0].folds  # those of a finalist wait for each other with all their epochs
     return Need(
         space=space.name,
         each=max(map(weight_bytes, runs)),
         epochs=max(run.epoch_candidates.count(run.epoch, run.epochs) for run in runs),
         trials=trials,
         folds=folds,
-        at_once=at_once + runs[0].folds,  # those of a finalist wait for each other with all their epochs
+        at_once=at_once,
         kept=finalists * runs[0].folds,
     )
 

@@ -32,12 +32,13 @@ def test_the_largest_network_and_the_longest_schedule_count(toy):
     assert found.each == weight_bytes(wide.run) > weight_bytes(toy.space.run)
     assert found.epochs == 6, "every epoch of both stages is a candidate here"
     assert (found.trials, found.folds, found.kept) == (12, 3, 24)
-    assert found.files == 12 * 3 * 6 + (2 + 3) * (6 + disk.STATE)
+    assert found.files == 12 * 3 * 6 + 2 * (6 + disk.STATE)
 
 
 def test_a_choice_of_the_best_keeps_no_runners_up_and_a_base_run_no_trials(toy):
     space, weight_bytes = sized(toy), toy.study.rehearsals.weight_bytes
-    assert disk.need(replace(space, race=Race(rule="best")), weight_bytes, 1).trials == 8 + 2
+    best = disk.need(replace(space, race=Race(rule="best")), weight_bytes, 1)
+    assert (best.trials, best.folds, best.at_once) == (8 + 2, 1, 1 + 3), "folds of a finalist wait for each other"
     base = disk.need(space, weight_bytes, 1, searched=False)
     assert (base.trials, base.kept) == (0, 3)
 

@@ -228,6 +228,11 @@ def test_the_folds_that_chose_it_are_those_of_the_other_study(other):
     table(other, other.oof("toy-0001"), "toy-0001", (1, 2))
     table(other, other.oof("toy-base"), "toy-base", ())
     assert warm_start.selected_on(space, *PATIENTS) == (1, 2)
+    table(other, other.trial("toy-0001").fold(2).oof, "toy-0001", (2,))
+    table(other, other.oof("toy-0001"), "toy-0001", (0, 1, 2))
+    assert warm_start.selected_on(space, *PATIENTS) == (1, 2), (
+        "on fold 0 a round chose, of trials that are best on others"
+    )
 
 
 def test_other_folds_are_spoiled_by_their_patients_and_other_patients_spoil_none(other):
