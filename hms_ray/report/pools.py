@@ -132,8 +132,12 @@ def _bound(content: dict[str, Any], population: object) -> Markup:
 
 
 def _no_bound(content: dict[str, Any]) -> Markup:
-    reason = WITHOUT_BOUND.get(content["pool"], WITHOUT_BOUND["calibrated"])
-    return Markup("There is no certificate for this method: {}").format(reason)
+    kind = content["fitted"]["kind"]
+    reason = WITHOUT_BOUND.get(kind, WITHOUT_BOUND["calibrated"])  # of an average, those without a bound are such
+    said = Markup("There is no certificate for this method: {}").format(reason)
+    if content["pool"] == "auto" and kind == "uniform":
+        said += Markup(" No other pool was better than the plain mean by more than its standard error over patients.")
+    return said
 
 
 def _unbroken(gap: float) -> Markup:

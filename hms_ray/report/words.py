@@ -19,6 +19,7 @@ MINUS = "\u2212"
 FEW_PATIENTS = 30
 NO_INTERVAL = "too few patients for an interval"
 EPOCHS = {"cross_fitted": "chosen on the other folds", "last": "the last", "best": "the best of each\u00a0‡"}
+ROUNDING = 1e-12  # what two ways to the same score differ by
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,10 @@ def nats(value: float | None) -> str:
 
 
 def signed(value: float | None) -> str:
-    """A difference with its sign; one of exactly 0 has none."""
-    return nats(value) if not value or math.isnan(value) else f"{value:+.5f}".replace("-", MINUS)
+    """A difference with its sign; one of 0, but for rounding, has none."""
+    if value is not None and abs(value) < ROUNDING:
+        return nats(0.0)
+    return nats(value) if value is None or math.isnan(value) else f"{value:+.5f}".replace("-", MINUS)
 
 
 def interval(estimate: Estimate) -> str:

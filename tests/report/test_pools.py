@@ -45,11 +45,17 @@ def test_a_convex_pool_names_what_its_gap_bounds(kind, phrase):
     assert f"The largest gap of a cross-fitting fit is {GAP}." in sentence
 
 
-@pytest.mark.parametrize("pool", ["calibrated", "greedy", "uniform", "best_single"])
+@pytest.mark.parametrize("pool", ["calibrated", "greedy", "uniform", "best_single", "prior"])
 def test_other_methods_say_that_they_have_no_certificate(pool):
-    kind = pool if pool == "calibrated" else "linear"
-    sentence = said(content(kind, None, pool))
-    assert sentence.startswith("There is no certificate for this method: ") and "gap" not in sentence
+    sentence = said(content(pool, None))
+    assert sentence == f"There is no certificate for this method: {pools.WITHOUT_BOUND[pool]}"
+
+
+def test_where_auto_is_the_plain_mean_it_says_so_and_why():
+    sentence = said(content("uniform", None, "auto"))
+    assert (
+        "the weights are equal, and nothing is fitted. No other pool was better than the plain mean by more" in sentence
+    )
 
 
 def test_an_average_is_certified_in_its_convex_parts_only():

@@ -142,3 +142,10 @@ def test_a_class_that_is_told_without_a_recording_has_a_caveat_and_others_have_n
     assert added.startswith("N can be told without any recording.")
     assert "place in the table (1.000), age (0.909)." in added
     assert not any("without any recording" in caveat for caveat in before)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(-4e-17, "0.00000"), (0.0, "0.00000"), (1e-4, "+0.00010"), (-0.5, "\u22120.50000")]
+)
+def test_a_difference_of_rounding_has_no_sign(value, text):
+    assert words.signed(value) == text
