@@ -3,14 +3,29 @@
 import argparse
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from hms_ray.oof import OofTable, Stack, stack
+from hms_ray.oof import OofTable, Stack, population, stack
 from hms_ray.oof_foreign import import_foreign
 from hms_ray.seeds import stream
 from hms_ray.study_folder import StudyFolder
+
+
+@dataclass(frozen=True)
+class Members:
+    """Scored units of M members: probs (N, M, K), targets (N, K), groups (N,), the patients."""
+
+    probs: np.ndarray
+    targets: np.ndarray
+    groups: np.ndarray
+
+    def of(self, patients: np.ndarray) -> "Members":
+        """Return the units of these patients."""
+        inside = np.isin(self.groups, patients)
+        return Members(self.probs[inside], self.targets[inside], self.groups[inside])
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +41,14 @@ def read(paths: list[Path]) -> Stack:
         folder = StudyFolder(Path(root) / "bench")
         import_foreign(paths, folder)
         return stack([OofTable.read(folder.oof(trial)) for trial in folder.oof_ids()])
+
+
+def read_scored(paths: list[Path], min_votes: int) -> Members:
+    """Read the units of foreign files that have so many votes."""
+    found = read(paths)
+    scored = population(found.votes, min_votes)
+    groups = np.unique(found.group_ids[scored], return_inverse=True)[1]
+    return Members(found.probs[scored], found.targets[scored], groups)
 
 
 def simulated(n_units: int, n_members: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,29 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench._members import add_files, clustered, read
+from bench._members import Members, add_files, clustered, read_scored
 from hms_ray import ensemble, tasks
 from hms_ray.ensemble import _bootstrap
-from hms_ray.oof import population
 from hms_ray.seeds import stream
 
 MEMBERS, FRESH = 5, 4000
 TASK = tasks.default([str(k) for k in range(6)])
 NORMAL = 1.96  # standard errors on either side of 95 %
-
-
-@dataclass(frozen=True)
-class Members:
-    """Members (N, M, K), targets (N, K) and patients (N,)."""
-
-    probs: np.ndarray
-    targets: np.ndarray
-    groups: np.ndarray
-
-    def of(self, patients: np.ndarray) -> "Members":
-        """Return the units of these patients."""
-        inside = np.isin(self.groups, patients)
-        return Members(self.probs[inside], self.targets[inside], self.groups[inside])
 
 
 @dataclass(frozen=True)
@@ -72,7 +57,7 @@ def run(arguments: list[str]) -> Iterator[str]:
             found.append(measure(study, fresh, options.pool, number))
         yield f"  {patients:5} made-up patients, {options.studies} studies: {_line(found)}"
     for min_votes in options.min_votes if options.oof else ():
-        members = _real(options, min_votes)
+        members = read_scored(options.oof, min_votes)
         patients, found = np.unique(members.groups), []
         for number in range(options.halves):
             drawn = stream(0, "coverage", "halves", number).permutation(patients)
@@ -90,13 +75,6 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--min-votes", type=int, nargs="+", default=[10], help="populations of real files")
     parser.add_argument("--pool", default="auto")
     return parser.parse_args(arguments)
-
-
-def _real(options: argparse.Namespace, min_votes: int) -> Members:
-    found = read(options.oof)
-    scored = population(found.votes, min_votes)
-    groups = np.unique(found.group_ids[scored], return_inverse=True)[1]
-    return Members(found.probs[scored], found.targets[scored], groups)
 
 
 def measure(study: Members, others: Members, pool: str, seed: int) -> Study:

@@ -7,33 +7,22 @@ standard error over these.
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
-from bench._members import add_files, clustered, read
+from bench._members import Members, add_files, clustered, read_scored
 from hms_ray import tasks
 from hms_ray.ensemble import _bootstrap
 from hms_ray.ensemble._inputs import make_rows
 from hms_ray.ensemble._methods import methods_for
 from hms_ray.ensemble._nested import Fits
 from hms_ray.ensemble._threads import on_one_thread
-from hms_ray.oof import population
 from hms_ray.seeds import stream
 
 BASELINES = ("uniform", "best_single", "prior")  # the best of them is known in hindsight only
 AUTO, PLAIN = "auto", "uniform"
 MADE_UP = 1000, 18  # patients and members where no files are given
 ROUNDING = 1e-12  # what the plain mean differs from itself by
-
-
-@dataclass(frozen=True)
-class Members:
-    """Scored units of M members: probs (N, M, K), targets (N, K), groups (N,)."""
-
-    probs: np.ndarray
-    targets: np.ndarray
-    groups: np.ndarray
 
 
 def run(arguments: list[str]) -> Iterator[str]:
@@ -71,11 +60,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 def _members(options: argparse.Namespace) -> Members:
     if not options.oof:
         return Members(*clustered(*MADE_UP, stream(0, "small")))
-    found = read(options.oof)
-    scored = population(found.votes, options.min_votes)
-    return Members(
-        found.probs[scored], found.targets[scored], np.unique(found.group_ids[scored], return_inverse=True)[1]
-    )
+    return read_scored(options.oof, options.min_votes)
 
 
 def _line(members: Members, n_drawn: int, n_members: int, pools: list[str], options: argparse.Namespace) -> str:

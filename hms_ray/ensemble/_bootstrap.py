@@ -73,6 +73,11 @@ def by_group(values: np.ndarray, groups: np.ndarray, weight: np.ndarray) -> tupl
     return sums, np.bincount(codes, weight)
 
 
+def worth(sizes: np.ndarray) -> float:
+    """Return how many groups of equal size know as much as those of these sizes (G,): Kish's effective number."""
+    return float(sizes.sum() ** 2 / (sizes @ sizes))
+
+
 def standard_errors(sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return the standard error (C,) of each column's mean, by group; `by_group` gives sums and sizes."""
     return _errors(np.ones((1, len(sizes))), sums, sizes, (sums.sum(0) / sizes.sum())[None])[0]

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from hms_ray.ensemble import _bootstrap
 from hms_ray.ensemble._terms import CLIP
 from hms_ray.tasks import Task
 
@@ -55,9 +56,9 @@ class Rows:
         return len(np.unique(self.groups[self.scored]))
 
     def worth(self, units: np.ndarray) -> float:
-        """Return how many groups of equal weight know as much as those of these units (Kish's effective size)."""
+        """Return how many groups of equal weight know as much as those of these units."""
         sizes = np.bincount(np.unique(self.groups[units], return_inverse=True)[1], self.weight[units])
-        return float(sizes.sum() ** 2 / (sizes @ sizes))
+        return _bootstrap.worth(sizes)
 
     def outside(self, folds: frozenset[int]) -> np.ndarray:
         """Return the mask (N,) of the scored units of other folds."""

@@ -177,6 +177,11 @@ def hessian_part(n_units: int) -> int:
     return max(1, n_units // HESSIAN_UNITS)
 
 
+def thinned(share: np.ndarray, part: int) -> np.ndarray:
+    """Return the share of every n-th unit, which stands for those between; the sum stays."""
+    return share[::part] * (share.sum() / share[::part].sum())
+
+
 def curvature(
     features: np.ndarray, predicted: np.ndarray, share: np.ndarray, chosen: np.ndarray | None = None, part: int = 1
 ) -> np.ndarray:
@@ -186,8 +191,7 @@ def curvature(
     part: of every n-th unit, which stands for those between
     """
     if part > 1:
-        some, total = share[::part], share.sum()
-        features, predicted, share = features[..., ::part], predicted[..., ::part], some * (total / some.sum())
+        features, predicted, share = features[..., ::part], predicted[..., ::part], thinned(share, part)
     questions, outcomes, n_features, n_units = features.shape
     every = chosen is None or len(chosen) == n_features
     n_features, n_bias = n_features if every else len(chosen), questions * outcomes

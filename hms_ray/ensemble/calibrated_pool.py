@@ -150,8 +150,7 @@ class _Problem:
         features = np.empty((*blend.shape[:2], members.shape[2] + 1, blend.shape[2]))
         np.multiply(members, (x[-1] / blend)[:, :, None], out=features[:, :, :-1])
         features[:, :, -1] = np.log(blend)
-        share = self.share[::part] * (self.share.sum() / self.share[::part].sum())
-        second = regression.curvature(features, predicted[..., ::part], share)
+        second = regression.curvature(features, predicted[..., ::part], regression.thinned(self.share, part))
         model = regression.Model(wanted, second + np.diag(self.penalty.ridge[wanted]))
         direction = model.step(x, gradient, n_bias)
         return float(gradient @ direction), direction

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from hms_ray.ensemble import linear_pool
+from hms_ray.ensemble import _bootstrap, linear_pool
 from hms_ray.ensemble._terms import scored_terms
 from hms_ray.tasks import CLIP
 
@@ -179,8 +179,7 @@ def _quantile(groups: np.ndarray, look: int, looks: int, stop_rate: float) -> fl
     """
     assert 0 < look < looks, f"look {look} of {looks} has nothing left to save"
     assert 0 < stop_rate <= 0.5, f"a stop rate of {stop_rate} promises nothing"
-    sizes = np.unique(groups, return_counts=True)[1]
-    worth = sizes.sum() ** 2 / (sizes @ sizes)
+    worth = _bootstrap.worth(np.unique(groups, return_counts=True)[1])
     return float(student.isf(stop_rate / (looks - 1), worth - 1)) if worth >= 2 else None
 
 

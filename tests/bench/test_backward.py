@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from hms_ray.ensemble import linear_pool
+from tests.unlike_members import pooled_loss, simulate
 
 
 @pytest.fixture
@@ -13,37 +13,15 @@ def backward(bench_named):
     return bench_named("_backward")
 
 
-def softmax(logits):
-    odds = np.exp(logits)
-    return odds / odds.sum(-1, keepdims=True)
-
-
-def simulate(rng, n_patients, noise, n_classes=4):
-    """Patients of 1 to 11 units; members that err alike, by patient, and by unit, as large as `noise` (M,) says."""
-    groups = np.repeat(np.arange(n_patients), rng.integers(1, 12, n_patients))
-    n_units, members = len(groups), len(noise)
-    logits = rng.normal(0, 1.5, (n_patients, n_classes))[groups] + rng.normal(0, 1, (n_units, n_classes))
-    errors = rng.normal(0, 0.7, (n_patients, members, n_classes))[groups]
-    errors += rng.normal(0, 0.6, (n_units, members, n_classes))
-    alike = rng.normal(0, 0.5, (n_units, 1, n_classes))
-    probs = softmax(logits[:, None] + alike + errors * np.asarray(noise)[:, None])
-    return rng.multinomial(12, softmax(logits)) / 12, probs
-
-
-def pooled_loss(targets, probs):
-    pooled = linear_pool.fit(probs, targets).predict(probs)
-    return -(targets * np.log(pooled)).sum(-1).mean()
-
-
 def test_the_chosen_are_the_best_of_all_choices(backward):
-    targets, probs = simulate(np.random.default_rng(1), 500, [1.0, 1.5, 0.8, 3.0, 1.2, 0.9, 2.0])
+    targets, _, probs = simulate(np.random.default_rng(1), 500, [1.0, 1.5, 0.8, 3.0, 1.2, 0.9, 2.0])
     for count in (2, 3, 4):
         best = min(combinations(range(7), count), key=lambda c: pooled_loss(targets, probs[:, c]))
         assert backward.choose(targets, probs, count) == list(best)
 
 
 def test_copies_and_members_that_bring_nothing_are_left_out(backward):
-    targets, probs = simulate(np.random.default_rng(1), 200, [1, 1, 8])
+    targets, _, probs = simulate(np.random.default_rng(1), 200, [1, 1, 8])
     copies = probs[:, [0, 1, 0, 1, 2]]
     assert sorted(m % 2 for m in backward.choose(targets, copies, 2)) == [0, 1]
     assert backward.choose(targets, copies, 5) == [0, 1, 2, 3, 4]
@@ -56,12 +34,12 @@ def test_copies_and_members_that_bring_nothing_are_left_out(backward):
 def test_on_few_units_shrinking_chooses_better_than_fitted_weights(backward, monkeypatch):
     """Four good and four slightly worse members, judged on 15 patients: what the choice loses on many others."""
     noise = [1, 1, 1, 1, 1.3, 1.3, 1.3, 1.3]
-    targets, probs = simulate(np.random.default_rng(0), 2000, noise)
+    targets, _, probs = simulate(np.random.default_rng(0), 2000, noise)
 
     def mean_loss():
         choices = []
         for seed in range(25):
-            few, its_probs = simulate(np.random.default_rng([9, seed]), 15, noise)
+            few, _, its_probs = simulate(np.random.default_rng([9, seed]), 15, noise)
             choices.append(backward.choose(few, its_probs, 4))
         return np.mean([pooled_loss(targets, probs[:, choice]) for choice in choices])
 
@@ -71,5 +49,5 @@ def test_on_few_units_shrinking_chooses_better_than_fitted_weights(backward, mon
 
 
 def test_the_same_members_are_chosen_twice(backward):
-    targets, probs = simulate(np.random.default_rng(1), 200, [1.0, 1.5, 0.8])
+    targets, _, probs = simulate(np.random.default_rng(1), 200, [1.0, 1.5, 0.8])
     assert backward.choose(targets, probs, 2) == backward.choose(targets.copy(), probs.copy(), 2)
