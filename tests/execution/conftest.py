@@ -42,6 +42,8 @@ def cluster() -> Iterator[None]:
 def _scripted() -> Callable[[], None]:
     """Return what replaces the training in a worker: one fold takes job.run["seconds"], or does what it says there.
 
+    Folds with job.run["meet"] end when two have begun that are told to meet in that folder.
+
     The one row of its curve tells which device it had, when, and which devices its team had.
     """
 
@@ -83,6 +85,7 @@ def _scripted() -> Callable[[], None]:
             import os
             import signal
             import time
+            from pathlib import Path
             from types import SimpleNamespace
 
             import numpy as np
@@ -103,6 +106,10 @@ def _scripted() -> Callable[[], None]:
                         os.kill(os.getpid(), signal.SIGKILL)
                     case "fill the disk":
                         raise OSError(errno.ENOSPC, "No space left on device")
+                if meet := job.run.get("meet"):
+                    Path(meet, job.trial).touch()
+                    while len(os.listdir(meet)) < 2:
+                        time.sleep(0.02)
                 time.sleep(job.run.get("seconds", 0.1))
                 row |= {"begun": begun, "ended": time.time()}
                 row |= {"share": ray.get_runtime_context().get_assigned_resources().get("GPU", 0)}

@@ -16,8 +16,8 @@ from hms_ray.execution.tune_trials import run_trials
 
 ON_CPU, ON_GPU = Request(cpus=1, gpus=0), Request(cpus=1, gpus=1)
 HANGS, DIES, FILLS = {"seconds": 600}, {"does": "die"}, {"does": "fill the disk"}
-FOLD_S = 3.0
-TOO_LONG = "the fold had not ended after 0.05 minutes (budget.fold_minutes)"
+FOLD_S = 6.0  # a slow machine may need some of it until both folds have begun
+TOO_LONG = "the fold had not ended after 0.1 minutes (budget.fold_minutes)"
 LOST = "its worker was lost 3 times"
 
 
@@ -42,9 +42,10 @@ def test_folds_that_cannot_be_trained_fail_alone_and_a_full_disk_ends_the_run(
 
     Then the disk of a worker is full: that is no fold's failure, and what the source makes of it reaches the caller.
     """
-    longer = {"seconds": 1.0}
-    first = [work(name, longer, fold, {}, gpus=1.0) for name, fold in failing.items()]
-    first += [work("well", longer, {}, gpus=1.0)]
+    (tmp_path / "meet").mkdir()
+    together = {"meet": str(tmp_path / "meet")}
+    first = [work(name, together, fold, {}, gpus=1.0) for name, fold in failing.items()]
+    first += [work("well", together, {}, gpus=1.0)]
     last = [work("fills", {}, FILLS, gpus=1.0), *(work(f"trial-{n}", {}, gpus=1.0) for n in range(50))]
     source = script(first)
     take, handle = source.next, source.handle
