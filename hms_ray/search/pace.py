@@ -122,23 +122,3 @@ def estimate(own: np.ndarray, others: np.ndarray, units: np.ndarray | None = Non
         return float(score)
     folds = others.mean(0)
     return float(score - np.average(folds[:done], weights=units[:done]) + np.average(folds, weights=units))
-
-
-def completed(scores: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Return the score (T,) over all folds of trials that have finished different folds.
-
-    scores (T, F): NaN where a fold is not trained; units (F,): how many units a fold scores. Scores are taken to be a
-    trial's effect plus a fold's, fitted by least squares to all that is known; a trial's own scores stay, and those of
-    other folds are filled in. A fold that no trial has finished does not count; a trial without any is NaN.
-    """
-    known = np.isfinite(scores) & (np.asarray(units) > 0)
-    used = known.any(0)
-    trial, fold = np.nonzero(known)
-    n_trials, n_folds = scores.shape
-    design = np.zeros((len(trial), n_trials + n_folds))
-    rows = np.arange(len(trial))
-    design[rows, trial] = design[rows, n_trials + fold] = np.sqrt(np.asarray(units)[fold])
-    effects = np.linalg.lstsq(design, scores[known] * np.sqrt(np.asarray(units)[fold]), rcond=None)[0]
-    fitted = effects[:n_trials, None] + effects[n_trials:]
-    filled = np.where(known, scores, fitted)[:, used]
-    return np.where(known.any(1), filled @ np.asarray(units)[used] / np.asarray(units)[used].sum(), np.nan)

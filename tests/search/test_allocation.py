@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hms_ray.search import allocation, pace
+from hms_ray.search import allocation
 
 
 def softmax(logits):
@@ -176,17 +176,3 @@ def test_hundreds_of_near_copies_are_decided_soon():
     targets, probs, groups, folds = simulate([0.6, 0.7])
     trained, _ = play(targets, near_copies(probs, 0, 78), groups, folds)
     assert trained.mean() < 0.4
-
-
-def test_scores_are_completed_without_the_effects_of_folds():
-    trials, folds = np.array([0.1, 0.3, 0.2, 0.5]), np.array([0.0, 0.4, -0.1])
-    scores, units = trials[:, None] + folds, np.array([10, 20, 30])
-    full = scores @ units / units.sum()
-    scores[0, 1:] = scores[1, 2] = scores[3, 0] = np.nan
-    np.testing.assert_allclose(pace.completed(scores, units), full)
-
-
-def test_scores_of_one_fold_keep_their_order_and_an_untrained_trial_has_none():
-    scores = np.array([[0.4, np.nan], [0.2, 0.3], [np.nan, np.nan]])
-    found = pace.completed(scores, np.array([1, 1]))
-    np.testing.assert_allclose(found, [0.45, 0.25, np.nan])

@@ -1,0 +1,187 @@
+"""What a trial should be told: the score of how many folds, and after which epoch.
+
+A trial is worth what it delivers: its score on all folds, each at the epoch that the other folds choose. Optuna is told
+less. This bench asks how well less orders configurations, on finished tables and on a study of which all trials have
+all folds, and what that costs a search that may train so many folds: one fold of each of many configurations, or more
+folds of fewer.
+
+What orders is never on the rows that it is compared with: scores of some folds are set beside those of the other folds.
+"""
+
+import argparse
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import optuna
+from scipy.stats import spearmanr
+
+from bench import _race_sets
+from bench._members import add_files
+from hms_ray import epoch_choice, files
+from hms_ray.search import racing
+from hms_ray.seeds import stream
+
+PARAMS = 6  # of the made-up search
+GOOD = 4  # configurations that a search hands on
+
+
+def run(arguments: list[str]) -> Iterator[str]:
+    """Yield the three tables: folds on finished tables, epochs in a study, and searches at equal folds."""
+    options = _options(arguments)
+    sets = (_race_sets.real_sets(options.oof, options.min_votes) if options.oof else []) + _race_sets.made_up_sets()
+    yield "rank correlation of the score on k folds with the score on the others, mean over choices of folds"
+    yield f"{'set':34} {'configurations':>14} {'1 fold':>7} {'2 folds':>8} {'fold / config':>13}"
+    noises = []
+    for one in sets:
+        if not one.fixed or one is sets[0]:
+            members = one.draw(stream(options.seed, "bench", "objective", one.name))
+            scores = fold_scores(members)
+            noises.append(noise(scores))
+            found = [f"{order_of(scores, k):{width}.2f}" for k, width in ((1, 7), (2, 8))]
+            yield f"{one.name:34} {len(scores):14} {' '.join(found)} {noises[-1]:13.2f}"
+    if options.study:
+        curves, units = read_curves(options.study)
+        noises.append(noise(curves[:, :, -1]))
+        yield from _epochs(curves, units)
+    yield from _searches(sorted({min(noises), float(np.median(noises)), max(noises)}), options)
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench objective", description=__doc__)
+    add_files(parser)
+    parser.add_argument("--min-votes", type=int, default=10, help="the scored population of real files")
+    parser.add_argument("--study", type=Path, help="a study folder of which all trials have all folds")
+    parser.add_argument("--folds-to-train", type=int, default=40, help="what a made-up search may train")
+    parser.add_argument("--searches", type=int, default=100, help="of each kind")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(arguments)
+
+
+def fold_scores(members: _race_sets.Members) -> np.ndarray:
+    """Return the score (M, F) of each configuration on each fold."""
+    loss = np.stack([racing.row_kl(members.targets, one) for one in members.probs.swapaxes(0, 1)])
+    return np.stack([loss[:, members.folds == fold].mean(1) for fold in members.every_fold], axis=1)
+
+
+def order_of(scores: np.ndarray, k: int) -> float:
+    """Return the mean rank correlation of the mean of k folds that follow each other with that of all others."""
+    n_folds = scores.shape[1]
+    if k >= n_folds:
+        return float("nan")
+    found = []
+    for first in range(n_folds):
+        seen = np.isin(np.arange(n_folds), (first + np.arange(k)) % n_folds)
+        found.append(spearmanr(scores[:, seen].mean(1), scores[:, ~seen].mean(1)).statistic)
+    return float(np.mean(found))
+
+
+def noise(scores: np.ndarray) -> float:
+    """Return the standard deviation of a fold's score beside the effects of configuration and fold, over that of
+    configurations, by the analysis of variance of scores (M, F)."""
+    n_trials, n_folds = scores.shape
+    apart = scores - scores.mean(1, keepdims=True) - scores.mean(0) + scores.mean()
+    within = (apart**2).sum() / ((n_trials - 1) * (n_folds - 1))
+    between = scores.mean(1).var(ddof=1) - within / n_folds
+    return float(np.sqrt(within / between)) if between > 0 else float("inf")
+
+
+def read_curves(study: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the held-out score (T, F, E) after each epoch, and the scored units (F,).
+
+    Trials of fewer folds, and those whose schedule is not the most frequent, are left out.
+    """
+    found = []
+    for path in sorted(study.glob("trials/*/epochs.parquet")):
+        table = files.read_table(path).pivot(index="fold", columns="epoch", values="score")
+        found.append(table.to_numpy())
+    shapes = [curves.shape for curves in found if np.isfinite(curves).all()]
+    usual = max(sorted(set(shapes)), key=shapes.count)
+    curves = np.stack([its for its in found if its.shape == usual and np.isfinite(its).all()])
+    votes = files.read_table(next(study.glob("oof/*.parquet")))[["fold", "votes"]]
+    scored = votes[votes["votes"] >= files.read_json(study / "study.json")["score"]["min_votes"]]
+    return curves, scored.groupby("fold").size().to_numpy()
+
+
+def _epochs(curves: np.ndarray, units: np.ndarray) -> Iterator[str]:
+    """Yield how epochs of one fold order configurations, and what they deliver by the number of candidate epochs."""
+    n_trials, n_folds, n_epochs = curves.shape
+    yield f"a study: {n_trials} configurations, {n_folds} folds, {n_epochs} epochs, {units.sum()} scored units"
+    last = epoch_choice.Candidates().count("cross_fitted", n_epochs)
+    told = {
+        "the last epoch": curves[:, :, -1],
+        "the best of all epochs": curves.min(2),
+        f"the best of the last {last}": curves[:, :, -last:].min(2),
+        f"the mean of the last {last}": curves[:, :, -last:].mean(2),
+    }
+    yield f"rank correlation with what the other folds deliver   {'1 fold':>7} {'2 folds':>8}"
+    for name, scores in told.items():
+        one, two = (delivered_order(curves, scores, units, k) for k in (1, 2))
+        yield f"  {name:50} {one:7.2f} {two:8.2f}"
+    whole = deliver(curves, units, 1)
+    yield f"delivered score, mean over configurations: the last epoch {whole.mean():.5f}"
+    for most in range(2, n_epochs + 1):
+        apart = deliver(curves, units, most) - whole
+        error = apart.std(ddof=1) / np.sqrt(n_trials)
+        yield f"  chosen on the other folds among the last {most:2}: {apart.mean():+.5f} +- {error:.5f}"
+
+
+def deliver(curves: np.ndarray, units: np.ndarray, most: int) -> np.ndarray:
+    """Return what configurations deliver (T,): each fold at the epoch, of the last `most`, that the others choose."""
+    candidates = epoch_choice.Candidates(share=1, most=most)
+    found = []
+    for scores in curves:
+        epochs = np.array(epoch_choice.choose("cross_fitted", candidates, scores, units))
+        found.append(np.average(scores[np.arange(len(scores)), epochs - 1], weights=units))
+    return np.array(found)
+
+
+def delivered_order(curves: np.ndarray, told: np.ndarray, units: np.ndarray, k: int) -> float:
+    """Return the mean rank correlation of what k folds tell (T, F) with what the others deliver."""
+    n_folds, most = curves.shape[1], epoch_choice.Candidates().count("cross_fitted", curves.shape[2])
+    found = []
+    for first in range(n_folds):
+        seen = np.isin(np.arange(n_folds), (first + np.arange(k)) % n_folds)
+        others = deliver(curves[:, ~seen], units[~seen], most)
+        found.append(spearmanr(told[:, seen].mean(1), others).statistic)
+    return float(np.mean(found))
+
+
+def _searches(noises: Sequence[float], options: argparse.Namespace) -> Iterator[str]:
+    """Yield what searches of equal folds find, by the noise of a fold's score."""
+    count, n_folds = options.searches, options.folds_to_train
+    yield (
+        f"made-up searches of {n_folds} folds by TPE, {count} of each: true score of the best and of the best {GOOD}, "
+        "in standard deviations of random configurations"
+    )
+    yield f"{'fold / config':>13}  {'folds each':>10} {'trials':>6} {'best':>14} {f'best {GOOD}':>14}"
+    for level in noises:
+        for folds in (1, 2, 5):
+            found = np.array([search(level, folds, n_folds // folds, seed) for seed in range(count)])
+            means, errors = found.mean(0), found.std(0, ddof=1) / np.sqrt(count)
+            cells = [f"{mean:6.2f} +-{error:5.2f}" for mean, error in zip(means, errors, strict=True)]
+            yield f"{level:13.2f}  {folds:10} {n_folds // folds:6} {' '.join(cells)}"
+
+
+def search(level: float, folds: int, trials: int, seed: int) -> tuple[float, float]:
+    """Search a quadratic bowl in PARAMS dimensions with that noise of a fold, and return the true score of the trial
+    that looks best, and the mean of the GOOD that do."""
+    rng = stream(seed, "bench", "objective", "bowl")
+    centre, widths = rng.random(PARAMS), rng.gamma(1, 1, PARAMS)  # some parameters matter little
+    uniform = ((rng.random((10_000, PARAMS)) - centre) ** 2) @ widths
+    mean, scale = uniform.mean(), uniform.std()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed)  # as ours
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=sampler)
+    true, seen = [], []
+    for _ in range(trials):
+        trial = study.ask()
+        params = np.array([trial.suggest_float(f"x{i}", 0, 1) for i in range(PARAMS)])
+        true.append(((params - centre) ** 2 @ widths - mean) / scale)
+        seen.append(true[-1] + level / np.sqrt(folds) * rng.normal())
+        study.tell(trial, seen[-1])
+    ranked = np.array(true)[np.argsort(seen, kind="stable")]
+    return float(ranked[0]), float(ranked[:GOOD].mean())
