@@ -10,7 +10,7 @@ What orders is never on the rows that it is compared with: scores of some folds 
 
 import argparse
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from hms_ray.search import racing
 from hms_ray.seeds import stream
 
 PARAMS = 6  # of the made-up search
+NOISES = 0.3, 0.6, 1.0, 2.0, 3.0  # of a fold, over the spread of configurations
 GOOD = 4  # configurations that a search hands on
 
 
@@ -33,19 +34,16 @@ def run(arguments: list[str]) -> Iterator[str]:
     sets = (_race_sets.real_sets(options.oof, options.min_votes) if options.oof else []) + _race_sets.made_up_sets()
     yield "rank correlation of the score on k folds with the score on the others, mean over choices of folds"
     yield f"{'set':34} {'configurations':>14} {'1 fold':>7} {'2 folds':>8} {'fold / config':>13}"
-    noises = []
     for one in sets:
         if not one.fixed or one is sets[0]:
             members = one.draw(stream(options.seed, "bench", "objective", one.name))
             scores = fold_scores(members)
-            noises.append(noise(scores))
             found = [f"{order_of(scores, k):{width}.2f}" for k, width in ((1, 7), (2, 8))]
-            yield f"{one.name:34} {len(scores):14} {' '.join(found)} {noises[-1]:13.2f}"
+            yield f"{one.name:34} {len(scores):14} {' '.join(found)} {noise(scores):13.2f}"
     if options.study:
         curves, units = read_curves(options.study)
-        noises.append(noise(curves[:, :, -1]))
         yield from _epochs(curves, units)
-    yield from _searches(sorted({min(noises), float(np.median(noises)), max(noises)}), options)
+    yield from _searches(options)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -108,47 +106,57 @@ def _epochs(curves: np.ndarray, units: np.ndarray) -> Iterator[str]:
     """Yield how epochs of one fold order configurations, and what they deliver by the number of candidate epochs."""
     n_trials, n_folds, n_epochs = curves.shape
     yield f"a study: {n_trials} configurations, {n_folds} folds, {n_epochs} epochs, {units.sum()} scored units"
-    last = epoch_choice.Candidates().count("cross_fitted", n_epochs)
+    yield f"the last epoch's score: fold / config {noise(curves[:, :, -1]):.2f}"
+    third = -(-n_epochs // 3)
     told = {
         "the last epoch": curves[:, :, -1],
         "the best of all epochs": curves.min(2),
-        f"the best of the last {last}": curves[:, :, -last:].min(2),
-        f"the mean of the last {last}": curves[:, :, -last:].mean(2),
+        f"the best of the last {third}": curves[:, :, -third:].min(2),
+        f"the mean of the last {third}": curves[:, :, -third:].mean(2),
     }
     yield f"rank correlation with what the other folds deliver   {'1 fold':>7} {'2 folds':>8}"
     for name, scores in told.items():
         one, two = (delivered_order(curves, scores, units, k) for k in (1, 2))
         yield f"  {name:50} {one:7.2f} {two:8.2f}"
-    whole = deliver(curves, units, 1)
-    yield f"delivered score, mean over configurations: the last epoch {whole.mean():.5f}"
-    for most in range(2, n_epochs + 1):
-        apart = deliver(curves, units, most) - whole
+    last = np.average(curves[:, :, -1], axis=1, weights=units)
+    yield f"delivered score, mean over configurations: the last epoch {last.mean():.5f}"
+    chosen = {
+        f"the best on the other folds, of the last {third}": deliver_plainly(curves, units, third),
+        "ours: better on the other folds by more than its error": deliver(curves, units),
+        f"the best of the last {third} in hindsight": np.average(curves[:, :, -third:].min(2), axis=1, weights=units),
+    }
+    for name, scores in chosen.items():
+        apart = scores - last
         error = apart.std(ddof=1) / np.sqrt(n_trials)
-        yield f"  chosen on the other folds among the last {most:2}: {apart.mean():+.5f} +- {error:.5f}"
+        yield f"  {name:55} {apart.mean():+.5f} +- {error:.5f}, worst {apart.max():+.5f}"
 
 
-def deliver(curves: np.ndarray, units: np.ndarray, most: int) -> np.ndarray:
-    """Return what configurations deliver (T,): each fold at the epoch, of the last `most`, that the others choose."""
-    candidates = epoch_choice.Candidates(share=1, most=most)
+def deliver(curves: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """Return what configurations deliver (T,): each fold at the epoch that the others choose, by the default rule."""
     found = []
     for scores in curves:
-        epochs = np.array(epoch_choice.choose("cross_fitted", candidates, scores, units))
+        epochs = np.array(epoch_choice.choose("cross_fitted", epoch_choice.Candidates(), scores, units))
         found.append(np.average(scores[np.arange(len(scores)), epochs - 1], weights=units))
     return np.array(found)
 
 
+def deliver_plainly(curves: np.ndarray, units: np.ndarray, count: int) -> np.ndarray:
+    """Return the same (T,) where each fold has the epoch of the last `count` with the best mean of the other folds."""
+    others = (units.sum() * np.average(curves, axis=1, weights=units)[:, None] - units[:, None] * curves)[:, :, -count:]
+    chosen = np.take_along_axis(curves[:, :, -count:], others.argmin(2)[:, :, None], axis=2)[:, :, 0]
+    return np.average(chosen, axis=1, weights=units)
+
+
 def delivered_order(curves: np.ndarray, told: np.ndarray, units: np.ndarray, k: int) -> float:
     """Return the mean rank correlation of what k folds tell (T, F) with what the others deliver."""
-    n_folds, most = curves.shape[1], epoch_choice.Candidates().count("cross_fitted", curves.shape[2])
-    found = []
+    n_folds, found = curves.shape[1], []
     for first in range(n_folds):
         seen = np.isin(np.arange(n_folds), (first + np.arange(k)) % n_folds)
-        others = deliver(curves[:, ~seen], units[~seen], most)
-        found.append(spearmanr(told[:, seen].mean(1), others).statistic)
+        found.append(spearmanr(told[:, seen].mean(1), deliver(curves[:, ~seen], units[~seen])).statistic)
     return float(np.mean(found))
 
 
-def _searches(noises: Sequence[float], options: argparse.Namespace) -> Iterator[str]:
+def _searches(options: argparse.Namespace) -> Iterator[str]:
     """Yield what searches of equal folds find, by the noise of a fold's score."""
     count, n_folds = options.searches, options.folds_to_train
     yield (
@@ -156,7 +164,7 @@ def _searches(noises: Sequence[float], options: argparse.Namespace) -> Iterator[
         "in standard deviations of random configurations"
     )
     yield f"{'fold / config':>13}  {'folds each':>10} {'trials':>6} {'best':>14} {f'best {GOOD}':>14}"
-    for level in noises:
+    for level in NOISES:
         for folds in (1, 2, 5):
             found = np.array([search(level, folds, n_folds // folds, seed) for seed in range(count)])
             means, errors = found.mean(0), found.std(0, ddof=1) / np.sqrt(count)

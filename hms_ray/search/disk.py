@@ -22,14 +22,13 @@ STATE = 4  # times the weights: what a checkpoint holds of network, average and 
 class Need:
     """Files of weights that a space has at most, all as large as those of its largest network.
 
-    each: bytes of a file; epochs: candidates of a fold; trials, folds: whose weights are kept while it searches, so
-    many folds of each; at_once: folds in training; kept: files that are left in the end
+    each: bytes of a file; epochs: candidates of a fold; folds: of trials that may become finalists, while it searches;
+    at_once: folds in training; kept: files that are left in the end
     """
 
     space: str
     each: int
     epochs: int
-    trials: int
     folds: int
     at_once: int
     kept: int
@@ -37,15 +36,14 @@ class Need:
     @property
     def files(self) -> int:
         """How many files there are at once."""
-        searching = self.trials * self.folds * self.epochs
-        return max(searching, self.kept) + self.at_once * (self.epochs + STATE)
+        return max(self.folds * self.epochs, self.kept) + self.at_once * (self.epochs + STATE)
 
     def __str__(self) -> str:
         return (
             f"space {self.space} needs up to {in_words(self.files * self.each)}: {self.files} files of weights of "
-            f"{in_words(self.each)} ({self.trials} trials that may become finalists x {self.folds} folds x "
-            f"{self.epochs} epochs that may be chosen, or {self.kept} files of finalists; {self.at_once} folds in "
-            f"training x {self.epochs + STATE})"
+            f"{in_words(self.each)} ({self.folds} folds of trials that may become finalists x {self.epochs} epochs "
+            f"that may be chosen, or {self.kept} files of finalists; {self.at_once} folds in training x "
+            f"{self.epochs + STATE})"
         )
 
 
@@ -57,31 +55,37 @@ def need(space: Space, weight_bytes: Callable[[RunConfig], int], at_once: int, s
     """
     runs = [run for member in space.members for run in [*variants(member), *_schedules(member)]]
     finalists = shortlist.most_finalists(space.budget, space.race) if searched else len(space.members)
-    trials, folds = _kept_at_once(space, finalists, runs[0].folds, at_once) if searched else (0, 0)
+    epochs = max(run.epoch_candidates.files(run.epoch, run.epochs) for run in runs)
+    folds = _folds_at_once(space, finalists, runs[0].folds, epochs, at_once) if searched else 0
     if not searched or space.race.rule != "ensemble":
         at_once += runs[0].folds  # those of a finalist wait for each other with all their epochs
     return Need(
         space=space.name,
         each=max(map(weight_bytes, runs)),
-        epochs=max(run.epoch_candidates.count(run.epoch, run.epochs) for run in runs),
-        trials=trials,
+        epochs=epochs,
         folds=folds,
         at_once=at_once,
         kept=finalists * runs[0].folds,
     )
 
 
-def _kept_at_once(space: Space, finalists: int, folds: int, at_once: int) -> tuple[int, int]:
-    """Return of how many trials the weights are kept while they are searched, and of how many folds each.
+def _folds_at_once(space: Space, finalists: int, folds: int, epochs: int, at_once: int) -> int:
+    """Return of how many folds the weights are kept while a space is searched, of trials that may become finalists.
 
     While trials end, some wait to be considered until all before them have ended. In rounds there are fewer trials, and
-    each has up to all folds.
+    each has up to all folds but one: with the last its epochs are known, and one file of each fold is left.
     """
     budget = space.budget
     shortlisted = shortlist.size(finalists, space.race)
-    searching = min(budget.trials, shortlisted + math.ceil(1.5 * at_once)), budget.trial_folds
-    in_rounds = min(budget.trials, shortlisted), folds
-    return max(searching, in_rounds, key=math.prod) if space.race.rule == "ensemble" else searching
+    searching = min(budget.trials, shortlisted + math.ceil(1.5 * at_once)) * budget.trial_folds
+    if space.race.rule != "ensemble":
+        return searching
+    members = min(budget.trials, shortlisted)
+    in_rounds = members * (folds - 1 if epochs > 1 else folds)
+    if space.race.folds is not None:  # those that are no members have trained their first
+        allowed = max(math.floor(space.race.folds * budget.trials * folds + 1e-9), budget.trials + folds - 1)
+        in_rounds = min(in_rounds, allowed - (budget.trials - members))
+    return max(searching, in_rounds)
 
 
 def check(folder: StudyFolder, needs: Sequence[tuple[Need, float | None]]) -> None:

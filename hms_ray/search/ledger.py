@@ -86,6 +86,7 @@ class Ledger:
                 self.study.folder.trial(trial).fold(fold).write_weights(epoch, content)
             case FoldDone(trial, result):
                 self._write(trial, message)
+                self._drop_unchosen(trial)
                 skipped = sum(row["skipped_steps"] for row in result.epochs)
                 note = f"; {skipped} steps skipped: their gradients were infinite in float16" if skipped else ""
                 self.board.fold_done(trial, result.fold, self._worded(trial, [result.fold]) + note)
@@ -170,11 +171,9 @@ class Ledger:
         return newest <= table.stat().st_mtime_ns
 
     def finish(self, trial: str) -> None:
-        """Write the out-of-fold table of a trial that has all its folds, and delete the weights of epochs that were not
-        chosen; every unit is predicted (see `unpredicted`)."""
+        """Write the out-of-fold table of a trial that has all its folds, in which every unit is predicted."""
         self._write_oof(trial)
-        for fold, epoch in enumerate(oof.epochs_of(self.study.folder.oof(trial))):
-            self.study.folder.trial(trial).fold(fold).drop_weights(but=epoch)
+        self._drop_unchosen(trial)  # a kill may have come before it was done
 
     def drop_weights(self, trial: str) -> None:
         """Delete the weights of a trial that is no candidate of the ensemble; its predictions stay."""
@@ -221,6 +220,12 @@ class Ledger:
         write_fold(self.study.folder.trial(trial).fold(done.fold), table, done.result.probs)
         self._scored.cache_clear()
 
+    def _drop_unchosen(self, trial: str) -> None:
+        """Delete the weights of epochs that were not chosen, once a trial has all folds and they are known."""
+        if not self.missing(trial, range(self.study.folds)):
+            for fold, epoch in self._chosen(trial).items():
+                self.study.folder.trial(trial).fold(fold).drop_weights(but=epoch)
+
     def _complete(self, trial: str, fold: int, epoch: int, probs: np.ndarray) -> None:
         """Write the predictions of the units that are not scored after an epoch, (n, K)."""
         path = self.study.folder.trial(trial).fold(fold).by_epoch
@@ -248,9 +253,8 @@ class Ledger:
 
     def _kept(self, trial: str, fold: int) -> list[int]:
         """Return the epochs of a finished fold whose weights are to be there: the chosen one, or all that may be."""
-        table = self.study.folder.oof(trial)
-        if table.is_file():
-            return [oof.epochs_of(table)[fold]]
+        if not self.missing(trial, range(self.study.folds)):
+            return [self._chosen(trial)[fold]]
         curve = self.curve(trial, fold)
         return epoch_choice.reachable(self.study.epoch, self.study.candidates, curve, len(curve))
 

@@ -80,4 +80,7 @@ def _evolution(rng: np.random.Generator, kind: str, rate_hz: float) -> float:
 def _visibility(rng: np.random.Generator, label: str, kind: str) -> float:
     if kind == "none":
         return 0.0
-    return float(rng.uniform(0.05, 0.4)) if label == "other" else float(rng.lognormal(np.log(3.0), 0.5))
+    if label == "other":
+        return float(rng.uniform(0.05, 0.4))
+    usual = 5.0 if kind == "rhythmic" else 3.0  # slow waves are large, and the background is slow as well
+    return float(rng.lognormal(np.log(usual), 0.5))

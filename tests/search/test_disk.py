@@ -30,37 +30,39 @@ def test_the_largest_network_and_the_longest_schedule_count(toy):
     ranges = {"model": {"choice": [toy.space.base["model"], WIDE]}, "stages.0.epochs": {"int": [1, 5]}}
     found = disk.need(sized(toy, **ranges), weight_bytes, at_once=2)
     assert found.each == weight_bytes(wide.run) > weight_bytes(toy.space.run)
-    assert found.epochs == 6, "every epoch of both stages is a candidate here"
-    assert (found.trials, found.folds, found.kept) == (12, 3, 24)
-    assert found.files == 12 * 3 * 6 + 2 * (6 + disk.STATE)
+    assert found.epochs == 3, "of the 6 epochs that both stages may have; the base run has 2"
+    assert (found.folds, found.kept) == (12 * 2, 24), "of a trial with all 3 folds one epoch is left"
+    assert found.files == 12 * 2 * 3 + 2 * (3 + disk.STATE)
 
 
 def test_a_choice_of_the_best_keeps_no_runners_up_and_a_base_run_no_trials(toy):
     space, weight_bytes = sized(toy), toy.study.rehearsals.weight_bytes
     best = disk.need(replace(space, race=Race(rule="best")), weight_bytes, 1)
-    assert (best.trials, best.folds, best.at_once) == (8 + 2, 1, 1 + 3), "folds of a finalist wait for each other"
+    assert (best.folds, best.at_once) == (8 + 2, 1 + 3), "folds of a finalist wait for each other"
     base = disk.need(space, weight_bytes, 1, searched=False)
-    assert (base.trials, base.kept) == (0, 3)
+    assert (base.folds, base.kept) == (0, 3)
 
 
 @pytest.mark.parametrize(
-    ("budget", "race", "trials", "folds", "kept"),
+    ("budget", "race", "folds", "kept"),
     [
-        ({}, {}, 40, 3, 40 * 3),
-        ({}, {"folds": 0.5}, 20 + 10, 3, 20 * 3),
-        ({"finalists": 6}, {"folds": 0.5}, 6 + 4, 3, 6 * 3),
-        ({"trials": 3, "finalists": 8}, {}, 3, 3, 3 * 3),
+        ({}, {}, 40 * 2, 40 * 3),
+        ({}, {"folds": 0.5}, 60 - 10, 20 * 3),  # 60 may be trained, of which 10 trials have one that lost its weights
+        ({}, {"folds": 0.9}, 40 * 2, 36 * 3),
+        ({"finalists": 6}, {"folds": 0.5}, (6 + 4) * 2, 6 * 3),
+        ({"trials": 3, "finalists": 8}, {}, 3 * 2, 3 * 3),
+        ({"trials": 3}, {"folds": 0.1}, 3 * 1 + 2, 1 * 3),  # one is completed whatever the share
     ],
 )
-def test_without_a_cap_all_trials_may_get_all_folds(toy, budget, race, trials, folds, kept):
+def test_without_a_cap_all_trials_may_get_all_folds(toy, budget, race, folds, kept):
     space = replace(sized(toy, Budget(**{"trials": 40} | budget)), race=Race(**race))
     found = disk.need(space, toy.study.rehearsals.weight_bytes, at_once=2)
-    assert (found.trials, found.folds, found.kept) == (trials, folds, kept)
+    assert (found.folds, found.kept) == (folds, kept)
 
 
 def test_many_trials_that_wait_for_earlier_ones_count(toy):
     found = disk.need(sized(toy), toy.study.rehearsals.weight_bytes, at_once=24)
-    assert (found.trials, found.folds) == (40, 1), "more than 12 trials with 3 folds each"
+    assert found.folds == 40, "more than 12 trials with 2 folds each"
 
 
 def test_networks_that_were_rehearsed_are_not_built_again(toy, tmp_path, monkeypatch):
@@ -79,14 +81,14 @@ def room(monkeypatch, count):
 
 
 def test_too_little_room_is_said_with_the_arithmetic(toy, monkeypatch):
-    its = disk.Need("modern", 350 * 10**6, epochs=7, trials=20, folds=1, at_once=6, kept=60)
+    its = disk.Need("modern", 350 * 10**6, epochs=7, folds=20, at_once=6, kept=60)
     room(monkeypatch, 30 * 10**9)
     with pytest.raises(ConfigError) as caught:
         disk.check(toy.folder, [(its, None)])
     assert str(caught.value) == (
-        f"space modern needs up to 72.1 GB: 206 files of weights of 350.0 MB (20 trials that may become finalists x "
-        f"1 folds x 7 epochs that may be chosen, or 60 files of finalists; 6 folds in training x 11), and 30.0 GB are "
-        f"free at {toy.folder.root}. Free disk space, lower epoch_candidates.most, budget.finalists, "
+        f"space modern needs up to 72.1 GB: 206 files of weights of 350.0 MB (20 folds of trials that may become "
+        "finalists x 7 epochs that may be chosen, or 60 files of finalists; 6 folds in training x 11), and 30.0 GB "
+        f"are free at {toy.folder.root}. Free disk space, lower epoch_candidates.most, budget.finalists, "
         "race.folds or budget.trial_folds, or set budget.disk_gb to what the study may take"
     )
     disk.check(toy.folder, [(its, 29.0)])
@@ -97,7 +99,7 @@ def test_too_little_room_is_said_with_the_arithmetic(toy, monkeypatch):
 
 
 def test_what_an_earlier_space_leaves_takes_room_and_what_is_there_counts(toy, monkeypatch):
-    its = disk.Need("a", 10**6, epochs=2, trials=3, folds=1, at_once=1, kept=4)
+    its = disk.Need("a", 10**6, epochs=2, folds=3, at_once=1, kept=4)
     room(monkeypatch, 16 * 10**6 - 1)
     with pytest.raises(ConfigError, match="space a needs"):
         disk.check(toy.folder, [(its, None), (its, None)])

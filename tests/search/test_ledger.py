@@ -163,15 +163,26 @@ def test_a_study_from_before_only_scored_units_were_predicted_lacks_nothing(trai
     trained.ledger.finish(TRIAL)
 
 
-def test_weights_that_no_choice_can_reach_are_deleted_once_all_folds_have_a_table(trained):
+def test_weights_of_epochs_that_are_not_chosen_are_deleted_once_a_trial_has_all_folds(toy):
+    ledger, root = Ledger(toy.study, (), BOARD), toy.folder.trial(TRIAL).root
+
     def kept():
-        root = trained.folder.trial(TRIAL).root
         return {k: sorted(int(path.stem) for path in root.glob(f"folds/{k}/weights/*")) for k in range(3)}
 
-    assert kept() == {k: [1, 2] for k in range(3)}, "while a fold is missing, any epoch may be chosen"
-    finish(trained)
-    assert kept() == {k: [best_of_others(trained, k, (0, 1, 2))] for k in range(3)}
+    toy.results = {fold: toy.train(toy.study, toy.space, fold, ledger) for fold in (2, 0)}
+    assert kept() == {0: [1, 2], 1: [], 2: [1, 2]}, "while a fold is missing, any epoch may be chosen"
+    toy.results[1] = toy.train(toy.study, toy.space, 1, ledger)
+    assert kept() == {k: [best_of_others(toy, k, (0, 1, 2))] for k in range(3)}, "before there is a table"
+    assert ledger.without_weights(TRIAL) == []
+
+
+def test_what_a_kill_left_of_epochs_that_are_not_chosen_goes_with_the_table(trained):
+    folder = trained.folder.trial(TRIAL).fold(0)
+    chosen = best_of_others(trained, 0, (0, 1, 2))
+    folder.write_weights(3 - chosen, b"left by a kill")
     assert trained.ledger.without_weights(TRIAL) == []
+    finish(trained)
+    assert [path.stem for path in (folder.root / "weights").iterdir()] == [str(chosen)]
 
 
 @pytest.mark.parametrize("rule", ["cross_fitted", "last", "best"])
