@@ -44,7 +44,9 @@ class Sections(Params):
     optim: OptimParams = Field(default_factory=OptimParams)
     stages: list[Stage] = Field(min_length=1)
     epoch: Rule = Field(
-        "cross_fitted", description="a fold's epoch: best on the other folds, the last, or best (then scores flatter)"
+        "cross_fitted",
+        description="a fold's epoch: the last unless another is surely better on the other folds, always the last, "
+        "or best (then scores flatter)",
     )
     epoch_candidates: Candidates = Field(default_factory=Candidates)
     score: Score = Field(default_factory=Score)
