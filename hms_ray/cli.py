@@ -486,7 +486,8 @@ def _summary(fitted: dict[str, Any]) -> Iterator[str]:
 
 def _correction(selection: dict[str, Any]) -> str:
     """Say what the selection-corrected score adds to the cross-fitted one."""
-    picking = f"picking {selection['kept']} of {selection['configurations']} configurations"
+    folds = f"{'fold' if len(selection['folds']) == 1 else 'folds'} {', '.join(map(str, selection['folds']))}"
+    picking = f"picking {selection['kept']} of {selection['configurations']} configurations on {folds}"
     if selection["optimism"] > 0:
         return f"adds the estimated optimism of {picking}"
     return f"adds nothing: the estimated optimism of {picking} is not above 0"

@@ -321,7 +321,7 @@ def test_the_command_says_each_score_beside_its_population(make_study, tmp_path,
         "60 units with >= 10 votes of 60 patients",
         f"ensemble, cross-fitted  {result['kl_cross_fitted']:.5f} ({result['interval']['low']:.5f} ",
         f"selection-corrected     {result['kl_selection_corrected']:.5f} ({low:.5f} {high:.5f})",
-        "the estimated optimism of picking 3 of 6 configurations",
+        "the estimated optimism of picking 3 of 6 configurations on fold 1",
         f"ensemble, in sample     {result['kl_in_sample']:.5f}  optimistic",
         f"best single             {result['baselines']['best_single']:.5f}  cnn-000",
         f"members with weight     {len(result['members'])} of 3",
@@ -539,7 +539,8 @@ def test_an_optimism_below_0_is_chance_and_corrects_nothing(make_study, tmp_path
     assert result["kl_selection_corrected"] == pytest.approx(result["kl_cross_fitted"], rel=1e-14)
     _, corrected, said, *_ = _summary(result)
     assert corrected.startswith(f"selection-corrected     {result['kl_cross_fitted']:.5f} ")
-    assert said.strip() == "adds nothing: the estimated optimism of picking 3 of 6 configurations is not above 0"
+    picking = "picking 3 of 6 configurations on fold 1"
+    assert said.strip() == f"adds nothing: the estimated optimism of {picking} is not above 0"
 
 
 @pytest.mark.parametrize("n_groups", [2, 4, 5])
