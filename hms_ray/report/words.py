@@ -190,9 +190,9 @@ def trial_epochs(study: Study, space: dict[str, Any] | None) -> str:
         return ""
     if study.epoch != "cross_fitted":
         return optimism(study.epoch) or "scored after the last epoch"
-    if space["budget"]["trial_folds"] == 1:
-        return "scored after the last epoch: no other fold of a trial can choose one"
-    return "each fold scored after the epoch chosen on the other folds of its trial"
+    if space["budget"]["trial_folds"] < 3:
+        return "scored after the last epoch: to choose another takes two other folds of the trial"
+    return "each fold scored after its last epoch, or one that is surely better on the trial's other folds"
 
 
 def headline(verdict: Verdict) -> str:

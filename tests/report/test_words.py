@@ -91,8 +91,13 @@ def test_a_trial_without_a_score_says_why(trial, expected):
 @pytest.mark.parametrize(
     ("rule", "folds", "said"),
     [
-        ("cross_fitted", 1, "scored after the last epoch: no other fold of a trial can choose one"),
-        ("cross_fitted", 3, "each fold scored after the epoch chosen on the other folds of its trial"),
+        ("cross_fitted", 1, "scored after the last epoch: to choose another takes two other folds of the trial"),
+        ("cross_fitted", 2, "scored after the last epoch: to choose another takes two other folds of the trial"),
+        (
+            "cross_fitted",
+            3,
+            "each fold scored after its last epoch, or one that is surely better on the trial's other folds",
+        ),
         ("last", 1, "scored after the last epoch"),
         ("last", 3, "scored after the last epoch"),
         ("best", 3, "optimistic: best epochs, chosen on the rows scored"),
