@@ -153,8 +153,11 @@ class Ledger:
         are, were dropped."""
         folder = self.study.folder.trial(trial)
         finished = finished_folds(self.study.folder, trial, self.study.folds)
-        kept = {k: map(folder.fold(k).weights, self._kept(trial, k)) for k in finished}
-        return [k for k in range(self.study.folds) if k not in kept or not all(path.is_file() for path in kept[k])]
+        known = len(finished) == self.study.folds or self.study.folder.oof(trial).is_file()
+        chosen = self._chosen(trial) if known else {}
+        kept = {k: [chosen[k]] if known else self._reachable(trial, k) for k in finished}
+        there = [k for k in finished if all(folder.fold(k).weights(epoch).is_file() for epoch in kept[k])]
+        return [k for k in range(self.study.folds) if k not in there]
 
     def unpredicted(self, trial: str) -> dict[int, int]:
         """Return the folds of a trial with all its folds in which not every unit is predicted after the epoch that was
@@ -221,8 +224,11 @@ class Ledger:
         self._scored.cache_clear()
 
     def _drop_unchosen(self, trial: str) -> None:
-        """Delete the weights of epochs that were not chosen, once a trial has all folds and they are known."""
-        if not self.missing(trial, range(self.study.folds)):
+        """Delete the weights of epochs that were not chosen, once a trial has all folds and they are known.
+
+        Not while a fold lacks the chosen ones: it may be in training for them, and its checkpoint would go as well.
+        """
+        if not self.without_weights(trial):
             for fold, epoch in self._chosen(trial).items():
                 self.study.folder.trial(trial).fold(fold).drop_weights(but=epoch)
 
@@ -251,10 +257,8 @@ class Ledger:
         epochs = epoch_choice.choose(self.study.epoch, self.study.candidates, curves, units)
         return dict(zip(folds, epochs, strict=True))
 
-    def _kept(self, trial: str, fold: int) -> list[int]:
-        """Return the epochs of a finished fold whose weights are to be there: the chosen one, or all that may be."""
-        if not self.missing(trial, range(self.study.folds)):
-            return [self._chosen(trial)[fold]]
+    def _reachable(self, trial: str, fold: int) -> list[int]:
+        """Return the epochs of a finished fold that may be chosen."""
         curve = self.curve(trial, fold)
         return epoch_choice.reachable(self.study.epoch, self.study.candidates, curve, len(curve))
 

@@ -176,6 +176,17 @@ def test_weights_of_epochs_that_are_not_chosen_are_deleted_once_a_trial_has_all_
     assert ledger.without_weights(TRIAL) == []
 
 
+def test_a_fold_in_training_keeps_its_checkpoint_while_another_ends(trained):
+    """Two folds of a whole trial lack their weights and are trained again side by side."""
+    for fold in (0, 1):
+        trained.folder.trial(TRIAL).fold(fold).drop_weights()
+    checkpoint_of_1 = trained.folder.trial(TRIAL).fold(1).checkpoint
+    files.write_bytes(checkpoint_of_1, b"in training")
+    trained.train(trained.study, trained.space, 0, trained.ledger)
+    assert checkpoint_of_1.is_file()
+    assert trained.ledger.without_weights(TRIAL) == [1]
+
+
 def test_what_a_kill_left_of_epochs_that_are_not_chosen_goes_with_the_table(trained):
     folder = trained.folder.trial(TRIAL).fold(0)
     chosen = best_of_others(trained, 0, (0, 1, 2))
