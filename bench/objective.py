@@ -20,6 +20,7 @@ from scipy.stats import spearmanr
 from bench import _race_sets
 from bench._members import add_files
 from hms_ray import epoch_choice, files
+from hms_ray.errors import ConfigError
 from hms_ray.search import racing
 from hms_ray.seeds import stream
 
@@ -65,14 +66,15 @@ def fold_scores(members: _race_sets.Members) -> np.ndarray:
 
 def order_of(scores: np.ndarray, k: int) -> float:
     """Return the mean rank correlation of the mean of k folds that follow each other with that of all others."""
-    n_folds = scores.shape[1]
-    if k >= n_folds:
+    if k >= scores.shape[1]:
         return float("nan")
-    found = []
-    for first in range(n_folds):
-        seen = np.isin(np.arange(n_folds), (first + np.arange(k)) % n_folds)
-        found.append(spearmanr(scores[:, seen].mean(1), scores[:, ~seen].mean(1)).statistic)
-    return float(np.mean(found))
+    pairs = [(scores[:, seen].mean(1), scores[:, ~seen].mean(1)) for seen in _neighbours(scores.shape[1], k)]
+    return float(np.mean([spearmanr(*pair).statistic for pair in pairs]))
+
+
+def _neighbours(n_folds: int, k: int) -> list[np.ndarray]:
+    """Return the masks (F,) of k folds that follow each other."""
+    return [np.isin(np.arange(n_folds), (first + np.arange(k)) % n_folds) for first in range(n_folds)]
 
 
 def noise(scores: np.ndarray) -> float:
@@ -89,25 +91,35 @@ def read_curves(study: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the held-out score (T, F, E) after each epoch, and the scored units (F,).
 
     Trials of fewer folds, and those whose schedule is not the most frequent, are left out.
+
+    Raises:
+        ConfigError: no trial has all folds.
     """
-    found = []
+    found, units = [], np.empty(0)
+    for path in sorted(study.glob("oof/*.parquet"))[:1]:
+        votes = files.read_table(path)[["fold", "votes"]]
+        scored = votes[votes["votes"] >= files.read_json(study / "study.json")["score"]["min_votes"]]
+        units = scored.groupby("fold").size().to_numpy()
     for path in sorted(study.glob("trials/*/epochs.parquet")):
-        table = files.read_table(path).pivot(index="fold", columns="epoch", values="score")
-        found.append(table.to_numpy())
-    shapes = [curves.shape for curves in found if np.isfinite(curves).all()]
+        curves = files.read_table(path).pivot(index="fold", columns="epoch", values="score").to_numpy()
+        if len(curves) == len(units) and np.isfinite(curves).all():
+            found.append(curves)
+    if not found:
+        raise ConfigError(
+            f"{study}: no trial has all its folds. `hms-ray search` makes such a study with --set race.rule=none, and "
+            "budget.trial_folds and budget.finalists as many as its folds and trials"
+        )
+    shapes = [curves.shape for curves in found]
     usual = max(sorted(set(shapes)), key=shapes.count)
-    curves = np.stack([its for its in found if its.shape == usual and np.isfinite(its).all()])
-    votes = files.read_table(next(study.glob("oof/*.parquet")))[["fold", "votes"]]
-    scored = votes[votes["votes"] >= files.read_json(study / "study.json")["score"]["min_votes"]]
-    return curves, scored.groupby("fold").size().to_numpy()
+    return np.stack([curves for curves in found if curves.shape == usual]), units
 
 
 def _epochs(curves: np.ndarray, units: np.ndarray) -> Iterator[str]:
-    """Yield how epochs of one fold order configurations, and what they deliver by the number of candidate epochs."""
+    """Yield how epochs of one fold order configurations, and what they deliver by the rule that chooses one."""
     n_trials, n_folds, n_epochs = curves.shape
     yield f"a study: {n_trials} configurations, {n_folds} folds, {n_epochs} epochs, {units.sum()} scored units"
     yield f"the last epoch's score: fold / config {noise(curves[:, :, -1]):.2f}"
-    third = -(-n_epochs // 3)
+    third = len(epoch_choice.Candidates().epochs("best", n_epochs))
     told = {
         "the last epoch": curves[:, :, -1],
         "the best of all epochs": curves.min(2),
@@ -149,10 +161,10 @@ def deliver_plainly(curves: np.ndarray, units: np.ndarray, count: int) -> np.nda
 
 def delivered_order(curves: np.ndarray, told: np.ndarray, units: np.ndarray, k: int) -> float:
     """Return the mean rank correlation of what k folds tell (T, F) with what the others deliver."""
-    n_folds, found = curves.shape[1], []
-    for first in range(n_folds):
-        seen = np.isin(np.arange(n_folds), (first + np.arange(k)) % n_folds)
-        found.append(spearmanr(told[:, seen].mean(1), deliver(curves[:, ~seen], units[~seen])).statistic)
+    found = [
+        spearmanr(told[:, seen].mean(1), deliver(curves[:, ~seen], units[~seen])).statistic
+        for seen in _neighbours(curves.shape[1], k)
+    ]
     return float(np.mean(found))
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from hms_ray import files
+from hms_ray.errors import ConfigError
 
 
 @pytest.fixture
@@ -54,6 +55,8 @@ def test_a_study_is_told_epoch_by_epoch(objective, tmp_path):
     votes = pd.DataFrame({"fold": [0, 0, 1, 2, 2], "votes": [12, 3, 12, 12, 10]})
     files.write_table(tmp_path / "oof/t-0.parquet", votes)
     files.write_json(tmp_path / "study.json", {"score": {"min_votes": 10}})
+    for trial in range(9):  # as a race leaves them: most trials have one fold
+        files.write_table(tmp_path / f"trials/s-{trial}/epochs.parquet", rows[:6].assign(score=0.0))
     curves, units = objective.read_curves(tmp_path)
     assert curves.shape == (6, 3, 6) and units.tolist() == [1, 1, 2]
     lines = list(objective.run(["--oof", "--study", str(tmp_path), "--searches", "2", "--folds-to-train", "12"]))
@@ -61,3 +64,8 @@ def test_a_study_is_told_epoch_by_epoch(objective, tmp_path):
     assert ranks.split()[-2:] == ["1.00", "1.00"]
     [ours] = [line for line in lines if line.startswith("  ours: better")]
     assert ours.split()[-1] == "+0.00000", "curves fall to their end"
+
+
+def test_a_study_whose_trials_lack_folds_is_refused_in_one_sentence(objective, tmp_path):
+    with pytest.raises(ConfigError, match=r"no trial has all its folds\. `hms-ray search` makes such a study with"):
+        objective.read_curves(tmp_path)
