@@ -454,6 +454,7 @@ def _fit(folder: StudyFolder, min_votes: int | None, pool: str = "auto", limits:
 def _summary(fitted: dict[str, Any]) -> Iterator[str]:
     """Yield what a reader has to know of an ensemble, each score beside its population and its interval."""
     from hms_ray.oof import optimism
+    from hms_ray.report.words import fold_list
 
     rows, others, corrected = fitted["population"], fitted["baselines"], fitted["kl_selection_corrected"]
     flattered = fitted["optimistic_epochs"]
@@ -479,23 +480,20 @@ def _summary(fitted: dict[str, Any]) -> Iterator[str]:
     yield f"members with weight     {len(fitted['members'])} of {fitted['candidates']}"
     yield from _methods(fitted["methods"], mark)
     if outside := fitted["outside_selection"]:
-        where = f"{outside['units']} units of {_folds(outside['folds'])}"
+        where = f"{outside['units']} units of {fold_list(outside['folds'])}"
         yield f"no configuration was chosen on {where}: there, cross-fitted {outside['kl_cross_fitted']:.5f}{mark}"
     yield from (f"note: {note}" for note in fitted["notes"])
 
 
 def _correction(selection: dict[str, Any]) -> str:
     """Say what the selection-corrected score adds to the cross-fitted one."""
+    from hms_ray.report.words import fold_list
+
     picking = f"picking {selection['kept']} of {selection['configurations']} configurations"
-    picking += f" on {_folds(selection['folds'])}"
+    picking += f" on {fold_list(selection['folds'])}"
     if selection["optimism"] > 0:
         return f"adds the estimated optimism of {picking}"
     return f"adds nothing: the estimated optimism of {picking} is not above 0"
-
-
-def _folds(folds: list[int]) -> str:
-    """Name some folds."""
-    return f"{'fold' if len(folds) == 1 else 'folds'} {', '.join(map(str, folds))}"
 
 
 def _beside_the_plain(fitted: dict[str, Any]) -> Iterator[str]:

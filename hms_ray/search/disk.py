@@ -83,7 +83,7 @@ def _folds_at_once(space: Space, finalists: int, folds: int, epochs: int, at_onc
     members = min(budget.trials, shortlisted)
     in_rounds = members * (folds - 1 if epochs > 1 else folds)
     if space.race.folds is not None:  # those that are no members have trained their first
-        allowed = max(math.floor(space.race.folds * budget.trials * folds + 1e-9), budget.trials + folds - 1)
+        allowed = max(space.race.allowed(budget.trials, folds), budget.trials + folds - 1)  # one is completed anyway
         in_rounds = min(in_rounds, allowed - (budget.trials - members))
     return max(searching, in_rounds)
 

@@ -101,8 +101,7 @@ class Referee:
         if self.race.folds is None:
             return 1.0
         folds = self.ledger.study.folds
-        allowed = int(self.race.folds * self.budget.trials * folds + 1e-9)
-        return (allowed - spent) / (trials * folds)
+        return (self.race.allowed(self.budget.trials, folds) - spent) / (trials * folds)
 
     def _planned(self, trials: Sequence[str], **terms: Any) -> Plan:
         """Plan by all folds that the trials have finished, each at the epoch that the folds of its trial choose."""

@@ -52,6 +52,10 @@ class Race(Params):
     )
     inside_folds: bool = Field(True, description="also stop inside a fold, by the curves of the others")
 
+    def allowed(self, trials: int, folds: int) -> int:
+        """Return how many folds of so many trials may be trained, by `folds`, of which each trial has so many."""
+        return trials * folds if self.folds is None else int(self.folds * trials * folds + 1e-9)
+
     @model_validator(mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:
