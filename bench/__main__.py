@@ -5,8 +5,8 @@ import pkgutil
 import sys
 
 import bench
-from hms_ray.errors import UserError
-from hms_ray.lookup import unknown
+from hms_ray.core.errors import UserError
+from hms_ray.core.hints import unknown
 
 
 def names() -> list[str]:

@@ -1,12 +1,12 @@
 """The choice of finalists before there was an allocation: a fixed number, by backward elimination.
 
-Arguments are as in `hms_ray.search.racing`, of one question a unit.
+Arguments are as in `hms_ray.search.pruning.ensemble_gain`, of one question a unit.
 """
 
 import numpy as np
 
-from hms_ray.ensemble import linear_pool
-from hms_ray.search import racing
+from hms_ray.ensemble.pools import linear
+from hms_ray.search.pruning import ensemble_gain
 
 SHRINKAGE = 40  # units: how many of them the belief in equal weights counts for, for each member
 SHORTLIST = 3  # members of smallest weight that are tried when one has to go
@@ -23,8 +23,8 @@ def choose(targets: np.ndarray, probs: np.ndarray, count: int, min_gain: float =
         gone, its_weights = _cheapest(targets, probs[:, chosen], weights)
         fewer = np.delete(chosen, gone)
         if len(chosen) <= count:
-            brought = racing.gain(targets, probs[:, chosen[gone]], probs[:, fewer])
-            if brought + linear_pool.TOLERANCE >= min_gain:
+            brought = ensemble_gain.gain(targets, probs[:, chosen[gone]], probs[:, fewer])
+            if brought + linear.TOLERANCE >= min_gain:
                 break
         chosen, weights = fewer, its_weights
     return chosen.tolist()
@@ -36,7 +36,7 @@ def _cheapest(targets: np.ndarray, probs: np.ndarray, weights: np.ndarray) -> tu
     for member in np.argsort(weights, kind="stable")[:SHORTLIST]:
         others = np.delete(probs, member, axis=1)
         fitted = _shrunk(targets, others)
-        tried.append((racing.row_kl(targets, linear_pool.pool(others, fitted)).mean(), int(member), fitted))
+        tried.append((ensemble_gain.row_kl(targets, linear.pool(others, fitted)).mean(), int(member), fitted))
     return min(tried, key=lambda found: found[0])[1:]
 
 
@@ -46,4 +46,4 @@ def _shrunk(targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
     alone = np.broadcast_to(np.eye(members)[:, :, None], (members, members, outcomes))
     certain = np.broadcast_to(np.eye(outcomes)[0], (members, outcomes))
     counts = np.append(np.ones(len(targets)), np.full(members, float(SHRINKAGE)))
-    return linear_pool.fit(np.concatenate([probs, alone]), np.concatenate([targets, certain]), counts).weights
+    return linear.fit(np.concatenate([probs, alone]), np.concatenate([targets, certain]), counts).weights

@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from hms_ray import crossval, seeds
-from hms_ray.crossval import Labels
+from hms_ray.core import seeds
+from hms_ray.core.recordings import SPECTROGRAM
 from hms_ray.datasets import Dataset, first_step
-from hms_ray.jobs import FoldJob
-from hms_ray.recordings import SPECTROGRAM
-from hms_ray.search import space
-from hms_ray.search.space import Space
-from hms_ray.search.study import open_study
-from hms_ray.study_folder import StudyFolder
+from hms_ray.search.open_study import open_study
+from hms_ray.search.space import space
+from hms_ray.search.space.space import Space
+from hms_ray.study.folder import StudyFolder
+from hms_ray.training import crossval
+from hms_ray.training.crossval import Labels
+from hms_ray.training.jobs import FoldJob
 
 ARCH = "mobilenetv3_small_050"
 LR, WARMUP, MIXUP = 1e-3, 0.25, 0.5

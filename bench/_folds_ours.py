@@ -12,10 +12,10 @@ import pandas as pd
 
 from bench import _folds
 from bench._folds import Setting
-from hms_ray.execution.mailbox import FoldBegun, FoldDone, Message
+from hms_ray.execution.events import FoldBegun, FoldDone, Message
 from hms_ray.search import driver
-from hms_ray.search.finals import Finals
-from hms_ray.study_folder import StudyFolder
+from hms_ray.search.finalists.remaining_folds import Finals
+from hms_ray.study.folder import StudyFolder
 
 
 def main(setting: Setting, optim: Mapping[str, Any], in_process: bool) -> dict[str, Any]:

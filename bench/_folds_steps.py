@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from bench import _folds
-from hms_ray import crossval
-from hms_ray.allocator import keep_freed
-from hms_ray.config import parse_run
+from hms_ray.core.allocator import keep_freed
+from hms_ray.training import crossval
 from hms_ray.training.batches import TrainingData
+from hms_ray.training.distributed import Replica
 from hms_ray.training.learner import Learner
-from hms_ray.training.team import Replica
+from hms_ray.training.run_config import parse_run
 
 LAYOUTS = ("hms_ray.training.learner.memory_format", "hms_ray.store.inputs.memory_format")
 

@@ -11,8 +11,8 @@ import torch
 from bench import _notebook
 from bench._place import Place
 from bench._words import differs, per_second, ratio
+from hms_ray.core.recordings import EEG
 from hms_ray.features import _filterbank, _montage, eeg_cwt, eeg_spectrogram, raw_eeg
-from hms_ray.recordings import EEG
 
 COMPARED = 4  # windows whose numbers are compared with SciPy's
 SCALOGRAM = eeg_cwt.Params(arrange="channels")  # of the first of them

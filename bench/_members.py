@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hms_ray.oof import OofTable, Stack, population, stack
-from hms_ray.oof_foreign import import_foreign
-from hms_ray.seeds import stream
-from hms_ray.study_folder import StudyFolder
+from hms_ray.core.seeds import stream
+from hms_ray.oof_import import import_foreign
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.oof import OofTable, Stack, population, stack
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import torch
 from scipy import signal
 from torch.utils.data import Dataset
 
+from hms_ray.core.recordings import EEG, SPECTROGRAM
 from hms_ray.features import eeg_cwt
-from hms_ray.recordings import EEG, SPECTROGRAM
 
 ELECTRODES = list(EEG.channels[:-1])
 CHAINS = (

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from hms_ray.ensemble._terms import clipped, scored_terms
+from hms_ray.ensemble.terms import clipped, scored_terms
 from hms_ray.tasks import CLIP
 
 NELDER_MEAD_ITERATIONS = 3600  # SciPy's default for 18 members

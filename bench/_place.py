@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from bench._timing import side_by_side
-from hms_ray import lookup
+from hms_ray import registry
+from hms_ray.core.params import Params
 from hms_ray.datasets import Dataset, hms
 from hms_ray.features._feature import FeatureRef
-from hms_ray.params import Params
 from hms_ray.store.inputs import Inputs, open_inputs
 from hms_ray.store.prepare import InputParams, prepare
 
@@ -76,7 +76,7 @@ def _one_eeg_each(table: pd.DataFrame) -> pd.DataFrame:
 
 def feature_ref(name: str) -> FeatureRef:
     """Return the feature of that name with its defaults."""
-    params: Params = lookup.load("features", name).Params()
+    params: Params = registry.load("features", name).Params()
     return FeatureRef(name, params)
 
 

@@ -18,9 +18,9 @@ import torch
 from bench._place import Place, environment, feature_ref, silent
 from bench._timing import side_by_side
 from bench._words import per_second, ratio
-from hms_ray import lookup
+from hms_ray import registry
+from hms_ray.core.recordings import KINDS
 from hms_ray.datasets import Dataset, cut, hms
-from hms_ray.recordings import KINDS
 from hms_ray.store import workers
 from hms_ray.store.prepare import InputParams, prepare, prepare_all
 
@@ -82,7 +82,7 @@ class _Ways:
         return sum(result > 0 for result in workers.Threads().imap(work, self.dataset.files(self.kind)))
 
     def _compute(self, name: str) -> int:
-        module, windows = lookup.load("features", self.feature), self.dataset.windows[self.kind]
+        module, windows = registry.load("features", self.feature), self.dataset.windows[self.kind]
         recording, starts = self.dataset.read(self.kind, name), windows.middle_s[windows.names == name]
         batch = torch.from_numpy(np.stack([cut(recording, KINDS[self.kind], start) for start in starts]))
         with torch.inference_mode():

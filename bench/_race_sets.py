@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from bench._members import jittered, read, softmax
-from hms_ray.ensemble import linear_pool
-from hms_ray.ensemble._terms import scored_terms
-from hms_ray.oof import population
-from hms_ray.search import racing
-from hms_ray.seeds import stream
+from hms_ray.core.seeds import stream
+from hms_ray.ensemble.pools import linear
+from hms_ray.ensemble.terms import scored_terms
+from hms_ray.search.pruning import ensemble_gain
+from hms_ray.study.oof import population
 
 FAMILIES = {"multitaper": range(4), "raw EEG image": range(4, 10), "STFT": range(10, 18)}  # of the 18 real models
 
@@ -44,7 +44,7 @@ class Members:
         """Return the score of the best pool of those members."""
         terms, shares = self.terms
         terms = terms[:, list(members)]
-        return float(-shares @ np.log(terms @ linear_pool.fit_terms(terms, shares).weights))
+        return float(-shares @ np.log(terms @ linear.fit_terms(terms, shares).weights))
 
     def best(self, members: Sequence[int]) -> tuple[float, int]:
         """Return the score of the best of those members, and which it is."""
@@ -58,7 +58,7 @@ class Members:
     @cached_property
     def scores(self) -> list[float]:
         """Each member's own score."""
-        return [float(racing.row_kl(self.targets, member).mean()) for member in self.probs.swapaxes(0, 1)]
+        return [float(ensemble_gain.row_kl(self.targets, member).mean()) for member in self.probs.swapaxes(0, 1)]
 
     def of(self, members: Sequence[int]) -> "Members":
         """Return those members alone."""

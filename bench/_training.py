@@ -15,27 +15,27 @@ from torch.utils.data import DataLoader
 from bench import _notebook
 from bench._place import Place
 from bench._words import per_second, ratio
-from hms_ray import lookup
+from hms_ray import registry
 from hms_ray.augment._compose import Batch, apply_all
+from hms_ray.core.params import Params
+from hms_ray.core.recordings import SPECTROGRAM
 from hms_ray.datasets import Dataset, first_step
-from hms_ray.epoch_choice import EVERY
 from hms_ray.models import timm_image
-from hms_ray.params import Params
-from hms_ray.recordings import SPECTROGRAM
 from hms_ray.store.inputs import memory_format
+from hms_ray.study.epoch_selection import EVERY
 from hms_ray.tasks import Task
 from hms_ray.training import optim
 from hms_ray.training.batches import Epochs, TrainingData
+from hms_ray.training.distributed import Replica
 from hms_ray.training.learner import Learner
 from hms_ray.training.loop import Recipe
 from hms_ray.training.precision import autocast, of_device
 from hms_ray.training.stages import Stage
-from hms_ray.training.team import Replica
 
 ARCH = "mobilenetv3_small_050"
 STAGE = Stage(epochs=1000, lr=1e-3)
 AUGMENT = tuple(
-    (lookup.load("augment", name), lookup.load("augment", name).Params(p=0.5))
+    (registry.load("augment", name), registry.load("augment", name).Params(p=0.5))
     for name in ("mirror_sides", "xy_mask", "mixup")
 )
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from bench._members import Members, add_files, clustered, read_scored
 from hms_ray import ensemble, tasks
-from hms_ray.ensemble import _bootstrap
-from hms_ray.seeds import stream
+from hms_ray.core.seeds import stream
+from hms_ray.ensemble import bootstrap
 
 MEMBERS, FRESH = 5, 4000
 TASK = tasks.default([str(k) for k in range(6)])
@@ -82,15 +82,15 @@ def measure(study: Members, others: Members, pool: str, seed: int) -> Study:
     fitted = ensemble.fit(study.probs, study.targets, study.groups, pool=pool, seed=seed)
     losses = _losses(study, fitted.oof_)
     rng = stream(seed, "coverage", "difference")
-    _, apart = _bootstrap.estimates(losses, study.groups, np.ones(len(losses)), rng)
+    _, apart = bootstrap.estimates(losses, study.groups, np.ones(len(losses)), rng)
     true = _losses(others, fitted.predict(others.probs))
-    sums, sizes = _bootstrap.by_group(true, others.groups, np.ones(len(true)))
+    sums, sizes = bootstrap.by_group(true, others.groups, np.ones(len(true)))
     return Study(
         said=np.array([fitted.kl_cross_fitted_, apart.value]),
         low=np.array([fitted.interval_[0], apart.low]),
         high=np.array([fitted.interval_[1], apart.high]),
         truth=true.mean(0),
-        error=_bootstrap.standard_errors(sums, sizes),
+        error=bootstrap.standard_errors(sums, sizes),
         in_sample=fitted.kl_in_sample_,
     )
 

@@ -14,10 +14,10 @@ import numpy as np
 from bench import _peers
 from bench._members import add_files, jittered, read, simulated
 from bench._timing import side_by_side
-from hms_ray.ensemble import greedy_pool, linear_pool, log_linear_pool
-from hms_ray.ensemble._terms import scored_terms
+from hms_ray.ensemble.pools import greedy, linear, log_linear
+from hms_ray.ensemble.terms import scored_terms
 
-RIDGE = {"ridge": log_linear_pool.RIDGE, "bias_ridge": log_linear_pool.BIAS_RIDGE}
+RIDGE = {"ridge": log_linear.RIDGE, "bias_ridge": log_linear.BIAS_RIDGE}
 AUTOGLUON_STEPS = 25
 
 Problem = tuple[np.ndarray, np.ndarray]
@@ -70,12 +70,12 @@ def _linear(probs: np.ndarray, targets: np.ndarray, repetitions: int) -> Iterato
 
 def _linear_methods() -> dict[str, Callable[..., np.ndarray]]:
     methods = {
-        "linear pool": lambda *problem: linear_pool.fit(*problem).weights,
+        "linear pool": lambda *problem: linear.fit(*problem).weights,
         "SLSQP": _peers.slsqp,
         "SLSQP, terms": _peers.slsqp_terms,
         "Nelder-Mead": _peers.nelder_mead,
-        "greedy 25": lambda *problem: greedy_pool.fit(*problem).weights,
-        "greedy 100": lambda *problem: greedy_pool.fit(*problem, steps=100).weights,
+        "greedy 25": lambda *problem: greedy.fit(*problem).weights,
+        "greedy 100": lambda *problem: greedy.fit(*problem, steps=100).weights,
     }
     if importlib.util.find_spec("autogluon"):
         methods[f"AutoGluon {AUTOGLUON_STEPS}"] = partial(_peers.autogluon, steps=AUTOGLUON_STEPS)
@@ -86,7 +86,7 @@ def _log_linear(probs: np.ndarray, targets: np.ndarray, repetitions: int) -> Ite
     methods = {"log-linear": _log_linear_pool, "L-BFGS-B": partial(_peers.lbfgsb, **RIDGE)}
     timed = side_by_side(_bound(methods, probs, targets), repetitions)
     loss, ours = _peers.log_linear_objective(probs, targets, **RIDGE), timed["log-linear"][0]
-    gap = log_linear_pool.fit(probs, targets, **RIDGE).gap
+    gap = log_linear.fit(probs, targets, **RIDGE).gap
     yield f"log-linear: {probs.shape[1]} members x {len(probs)} units, gap {gap:.1e}"
     yield f"  {'method':13} {'seconds':>9} {'ratio':>8} {'objective':>14}"
     for name, (seconds, x) in timed.items():
@@ -94,7 +94,7 @@ def _log_linear(probs: np.ndarray, targets: np.ndarray, repetitions: int) -> Ite
 
 
 def _log_linear_pool(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    pool = log_linear_pool.fit(probs, targets, **RIDGE)
+    pool = log_linear.fit(probs, targets, **RIDGE)
     return np.concatenate([pool.weights, pool.bias])
 
 

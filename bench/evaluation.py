@@ -15,18 +15,18 @@ import torch
 
 from bench._words import ratio
 from hms_ray import tasks
+from hms_ray.core.seeds import stream
+from hms_ray.core.specs import InputSpec
 from hms_ray.datasets import Examples
-from hms_ray.epoch_choice import Candidates
 from hms_ray.models import timm_image
-from hms_ray.seeds import stream
-from hms_ray.specs import InputSpec
 from hms_ray.store.inputs import Prepared
+from hms_ray.study.epoch_selection import Candidates
 from hms_ray.training import optim
 from hms_ray.training.batches import TrainingData
+from hms_ray.training.distributed import Replica
 from hms_ray.training.learner import Learner
 from hms_ray.training.loop import Recipe
 from hms_ray.training.stages import Stage
-from hms_ray.training.team import Replica
 
 ARCH, CLASSES, GOAL = "mobilenetv3_small_050", tuple("abcdef"), "at most 0.45"
 MANY, FEW = 12, 4  # votes of units that are scored, and of others

@@ -8,7 +8,7 @@ pipeline  training against the bare steps of the network on one batch
 memory    the peak of preparing so many recordings, and four times as many
 
 Timings of two threads mean nothing while others use the processor: threads wait for each other. What trains keeps the
-memory that it frees (`hms_ray.allocator`), here nobody does, unless both MALLOC_MMAP_THRESHOLD_ and
+memory that it frees (`hms_ray.core.allocator`), here nobody does, unless both MALLOC_MMAP_THRESHOLD_ and
 MALLOC_TRIM_THRESHOLD_ are 1073741824: then all do.
 """
 
@@ -19,8 +19,8 @@ from pathlib import Path
 
 from bench import _mel, _preparing, _reading, _training
 from bench._place import Place, environment
-from hms_ray import lookup
-from hms_ray.errors import ConfigError
+from hms_ray.core import hints
+from hms_ray.core.errors import ConfigError
 from hms_ray.simulate import simulate
 from hms_ray.store.workers import torch_threads
 
@@ -68,5 +68,5 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     options.part = options.part.split(",")
     for part in options.part:
         if part not in PARTS:
-            raise ConfigError(lookup.unknown("part", part, PARTS))
+            raise ConfigError(hints.unknown("part", part, PARTS))
     return options

@@ -29,8 +29,8 @@ from bench._folds_steps import Child, ChildFailed, How, child, together
 from bench._place import environment, linked
 from bench._timing import side_by_side
 from bench._words import ratio
-from hms_ray import lookup
-from hms_ray.errors import ConfigError
+from hms_ray.core import hints
+from hms_ray.core.errors import ConfigError
 from hms_ray.simulate import simulate
 
 GOAL = "at least 2.5"
@@ -220,5 +220,5 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     options.part = options.part.split(",")
     for part in options.part:
         if part not in PARTS:
-            raise ConfigError(lookup.unknown("part", part, PARTS))
+            raise ConfigError(hints.unknown("part", part, PARTS))
     return options

@@ -13,11 +13,11 @@ from typing import Any
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 
-from hms_ray import seeds
-from hms_ray.search import samplers
-from hms_ray.search.journal import Journal, one_driver
-from hms_ray.search.space import Space, parse
-from hms_ray.study_folder import StudyFolder
+from hms_ray.core import seeds
+from hms_ray.search.optuna import samplers
+from hms_ray.search.optuna.journal import Journal, one_driver
+from hms_ray.search.space.space import Space, parse
+from hms_ray.study.folder import StudyFolder
 
 BASE = {
     "data": {"name": "hms"},

@@ -9,8 +9,8 @@ import numpy as np
 
 from bench._members import simulated, softmax
 from hms_ray import ensemble
-from hms_ray.progress import Progress
-from hms_ray.seeds import stream
+from hms_ray.core.progress import Progress
+from hms_ray.core.seeds import stream
 
 BLOCK = 20
 

@@ -19,10 +19,11 @@ from scipy.stats import spearmanr
 
 from bench import _race_sets
 from bench._members import add_files
-from hms_ray import epoch_choice, files
-from hms_ray.errors import ConfigError
-from hms_ray.search import racing
-from hms_ray.seeds import stream
+from hms_ray.core import files
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.seeds import stream
+from hms_ray.search.pruning import ensemble_gain
+from hms_ray.study import epoch_selection
 
 PARAMS = 6  # of the made-up search
 NOISES = 0.3, 0.6, 1.0, 2.0, 3.0  # of a fold, over the spread of configurations
@@ -60,7 +61,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 def fold_scores(members: _race_sets.Members) -> np.ndarray:
     """Return the score (M, F) of each configuration on each fold."""
-    loss = np.stack([racing.row_kl(members.targets, one) for one in members.probs.swapaxes(0, 1)])
+    loss = np.stack([ensemble_gain.row_kl(members.targets, one) for one in members.probs.swapaxes(0, 1)])
     return np.stack([loss[:, members.folds == fold].mean(1) for fold in members.every_fold], axis=1)
 
 
@@ -119,7 +120,7 @@ def _epochs(curves: np.ndarray, units: np.ndarray) -> Iterator[str]:
     n_trials, n_folds, n_epochs = curves.shape
     yield f"a study: {n_trials} configurations, {n_folds} folds, {n_epochs} epochs, {units.sum()} scored units"
     yield f"the last epoch's score: fold / config {noise(curves[:, :, -1]):.2f}"
-    third = len(epoch_choice.Candidates().epochs("best", n_epochs))
+    third = len(epoch_selection.Candidates().epochs("best", n_epochs))
     told = {
         "the last epoch": curves[:, :, -1],
         "the best of all epochs": curves.min(2),
@@ -147,7 +148,7 @@ def deliver(curves: np.ndarray, units: np.ndarray) -> np.ndarray:
     """Return what configurations deliver (T,): each fold at the epoch that the others choose, by the default rule."""
     found = []
     for scores in curves:
-        epochs = np.array(epoch_choice.choose("cross_fitted", epoch_choice.Candidates(), scores, units))
+        epochs = np.array(epoch_selection.choose("cross_fitted", epoch_selection.Candidates(), scores, units))
         found.append(np.average(scores[np.arange(len(scores)), epochs - 1], weights=units))
     return np.array(found)
 

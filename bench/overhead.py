@@ -20,16 +20,17 @@ import torch
 from ray import train, tune
 from ray.train.torch import TorchTrainer
 
-from hms_ray.crossval import Labels, train_job
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
 from hms_ray.execution.session import session
-from hms_ray.jobs import FoldJob
-from hms_ray.search import driver, space
-from hms_ray.search.settings import Budget, Race
-from hms_ray.search.space import Space
-from hms_ray.search.study import open_study
-from hms_ray.study_folder import StudyFolder
-from hms_ray.training.team import Replica
+from hms_ray.search import driver
+from hms_ray.search.open_study import open_study
+from hms_ray.search.space import space
+from hms_ray.search.space.settings import Budget, Race
+from hms_ray.search.space.space import Space
+from hms_ray.study.folder import StudyFolder
+from hms_ray.training.crossval import Labels, train_job
+from hms_ray.training.distributed import Replica
+from hms_ray.training.jobs import FoldJob
 
 
 def run(arguments: list[str]) -> Iterator[str]:

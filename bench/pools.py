@@ -8,9 +8,9 @@ import numpy as np
 
 from bench._members import add_files, read
 from hms_ray import ensemble
-from hms_ray.ensemble._methods import methods_for
-from hms_ray.errors import ConfigError
-from hms_ray.oof import population
+from hms_ray.core.errors import ConfigError
+from hms_ray.ensemble.methods import methods_for
+from hms_ray.study.oof import population
 
 HEADER = f"{'pool':12} {'in sample':>9} {'cross-fitted':>12} {'95 % interval':>18} {'gap':>8} {'seconds':>8}  members"
 

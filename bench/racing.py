@@ -10,10 +10,11 @@ import numpy as np
 from bench import _backward
 from bench._members import add_files
 from bench._race_sets import Members, RaceSet, made_up_sets, real_sets
-from hms_ray.ensemble import linear_pool
-from hms_ray.ensemble._terms import scored_terms
-from hms_ray.search import allocation, racing
-from hms_ray.seeds import stream
+from hms_ray.core.seeds import stream
+from hms_ray.ensemble.pools import linear
+from hms_ray.ensemble.terms import scored_terms
+from hms_ray.search.finalists import allocation
+from hms_ray.search.pruning import ensemble_gain
 
 QUANTILES = (0.0, -0.5, -1.0, -2.0, -4.0)  # of the plain rule, from mild to strict
 FINALISTS = 8  # of the default before there was an allocation
@@ -113,7 +114,7 @@ def _compared(one: RaceSet, options: argparse.Namespace) -> Row:
 
 def _oracle(members: Members) -> np.ndarray:
     """Return the regret (M,) of 1 ... M members if those are chosen by all folds, by backward elimination."""
-    chosen = np.flatnonzero(linear_pool.fit_terms(*members.terms).weights)
+    chosen = np.flatnonzero(linear.fit_terms(*members.terms).weights)
     every, regrets = members.ensemble(chosen), np.zeros(members.probs.shape[1])
     while len(chosen) > 1:
         most = len(chosen) - 1
@@ -263,11 +264,11 @@ class _Look:
         """Say whether the plain rule stops a candidate beside those kept."""
         if kept != self.kept:
             start = np.append(self.weights, 1 / len(kept)) if len(kept) == len(self.kept) + 1 else None
-            pool = linear_pool.fit_terms(self.terms[:, kept], self.shares, start)
+            pool = linear.fit_terms(self.terms[:, kept], self.shares, start)
             self.kept, self.weights = list(kept), pool.weights
         gains = self.shares * self.terms[:, candidate] / (self.terms[:, self.kept] @ self.weights)
         by_unit = np.bincount(self.units, gains, minlength=len(self.groups)) * len(self.groups) - 1
-        return by_unit.mean() + quantile * racing.clustered_error(by_unit, self.groups) < 0
+        return by_unit.mean() + quantile * ensemble_gain.clustered_error(by_unit, self.groups) < 0
 
 
 def ensemble_rule(
@@ -275,7 +276,7 @@ def ensemble_rule(
 ) -> bool:
     """Stop what cannot bring min_gain to the ensemble of the kept."""
     given = seen.targets, seen.groups, seen.probs[:, candidate], seen.probs[:, kept]
-    return racing.judge_ensemble(*given, look=look, looks=looks, stop_rate=stop_rate, min_gain=min_gain).stop
+    return ensemble_gain.judge_ensemble(*given, look=look, looks=looks, stop_rate=stop_rate, min_gain=min_gain).stop
 
 
 def best_rule(seen: Members, candidate: int, kept: list[int], look: int, looks: int, stop_rate: float) -> bool:
@@ -283,7 +284,7 @@ def best_rule(seen: Members, candidate: int, kept: list[int], look: int, looks: 
     if not kept:
         return False
     given = seen.targets, seen.groups, seen.probs[:, candidate], seen.probs[:, seen.best(kept)[1]]
-    return racing.judge_best(*given, look=look, looks=looks, stop_rate=stop_rate).stop
+    return ensemble_gain.judge_best(*given, look=look, looks=looks, stop_rate=stop_rate).stop
 
 
 def _never(*_: object) -> bool:

@@ -12,12 +12,12 @@ import numpy as np
 
 from bench._members import Members, add_files, clustered, read_scored
 from hms_ray import tasks
-from hms_ray.ensemble import _bootstrap
-from hms_ray.ensemble._inputs import make_rows
-from hms_ray.ensemble._methods import methods_for
-from hms_ray.ensemble._nested import Fits
-from hms_ray.ensemble._threads import on_one_thread
-from hms_ray.seeds import stream
+from hms_ray.core.seeds import stream
+from hms_ray.ensemble import bootstrap
+from hms_ray.ensemble.inputs import make_rows
+from hms_ray.ensemble.methods import methods_for
+from hms_ray.ensemble.nested import Fits
+from hms_ray.ensemble.threads import on_one_thread
 
 BASELINES = ("uniform", "best_single", "prior")  # the best of them is known in hindsight only
 AUTO, PLAIN = "auto", "uniform"
@@ -95,5 +95,5 @@ def draw(
     score = rows.task.row_scores
     plain = score(targets, others.mean(1))
     apart = np.stack([score(targets, fits.chosen(pool).predict(others)) - plain for pool in pools], axis=1)
-    sums, sizes = _bootstrap.by_group(apart, members.groups[~inside], np.ones(len(apart)))
-    return int(inside.sum()), apart.mean(0), float(_bootstrap.standard_errors(sums, sizes)[0])
+    sums, sizes = bootstrap.by_group(apart, members.groups[~inside], np.ones(len(apart)))
+    return int(inside.sum()), apart.mean(0), float(bootstrap.standard_errors(sums, sizes)[0])

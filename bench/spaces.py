@@ -12,14 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from hms_ray import files
-from hms_ray.crossval import build_model
-from hms_ray.oof import OofTable
-from hms_ray.search import driver, space
-from hms_ray.search.space import Space
+from hms_ray.core import files
+from hms_ray.search import driver
+from hms_ray.search.space import space
+from hms_ray.search.space.space import Space
 from hms_ray.simulate import simulate
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.oof import OofTable
 from hms_ray.tasks import Task
+from hms_ray.training.crossval import build_model
 
 BASELINE = "basic_cnn"
 NAMES = (BASELINE, "effnet", "resnet", "mit", "ast", "modern", "raw_image", "cwt", "eeg_1d", "speech")

@@ -25,7 +25,7 @@ from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bench._words import mb, ratio
-from hms_ray.errors import DataError
+from hms_ray.core.errors import DataError
 from hms_ray.execution import store_copies
 from hms_ray.store import wire
 from hms_ray.store.share import StoreRef

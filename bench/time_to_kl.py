@@ -19,13 +19,14 @@ import pandas as pd
 import torch
 
 from hms_ray import ensemble
-from hms_ray.errors import ConfigError
-from hms_ray.oof import OofTable, stack
-from hms_ray.prepare import prepare
-from hms_ray.search import driver, space
-from hms_ray.search.settings import Race
-from hms_ray.search.space import Space
-from hms_ray.study_folder import StudyFolder
+from hms_ray.core.errors import ConfigError
+from hms_ray.search import driver
+from hms_ray.search.prepare import prepare
+from hms_ray.search.space import space
+from hms_ray.search.space.settings import Race
+from hms_ray.search.space.space import Space
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.oof import OofTable, stack
 
 
 @dataclass(frozen=True)

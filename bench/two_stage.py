@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from hms_ray import crossval, folds
-from hms_ray.config import RunConfig, parse_run
+from hms_ray.core.errors import ConfigError
 from hms_ray.datasets import Dataset
-from hms_ray.errors import ConfigError
-from hms_ray.search import space
-from hms_ray.search.study import load_dataset
-from hms_ray.training.team import Replica
+from hms_ray.search.open_study import load_dataset
+from hms_ray.search.space import space
+from hms_ray.study import folds
+from hms_ray.training import crossval
+from hms_ray.training.distributed import Replica
+from hms_ray.training.run_config import RunConfig, parse_run
 
 
 def run(arguments: list[str]) -> Iterator[str]:

@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 import yaml
 
-from hms_ray import lookup
-from hms_ray.errors import ConfigError
-from hms_ray.search import space_files
+from hms_ray import registry
+from hms_ray.core import hints
+from hms_ray.core.errors import ConfigError
+from hms_ray.search.space import locate
 
 PACKAGE = Path(__file__).parent
-POOL = "_pool"
-FOLDERS = {"models": "models", "features": "features", "augmentations": "augment", "datasets": "datasets"}
+CALLED = {"augmentations": "augment"}  # a kind, where the registry calls it otherwise
 SECTIONS = {
     "stages": "a stage of training: which units, for how long, at which rate; a run has a list of them",
     "optim": "optimiser, batch size and averaging of weights, the same in all stages",
@@ -62,12 +62,12 @@ def entries(kind: str) -> list[Entry]:
 def names(kind: str) -> list[str]:
     """Return the names of a kind's entries, in alphabetical order."""
     if kind == "spaces":
-        return sorted(space_files.known())
+        return sorted(locate.known())
     if kind == "sections":
         return sorted(SECTIONS)
     if kind == "pools":
-        return ["auto", *(name.removesuffix(POOL) for name in _files("ensemble") if name.endswith(POOL))]
-    return _files(FOLDERS[kind])
+        return ["auto", *_files(kind)]
+    return _files(CALLED.get(kind, kind))
 
 
 def listing(kinds: typing.Sequence[str] = KINDS) -> Iterator[str]:
@@ -87,7 +87,7 @@ def description(name: str) -> Iterator[str]:
     """
     found = [Entry(kind, name, _line(kind, name)) for kind in KINDS if name in names(kind)]
     if not found:
-        hint = lookup.hint(name, [other for kind in KINDS for other in names(kind)])
+        hint = hints.hint(name, [other for kind in KINDS for other in names(kind)])
         raise ConfigError(f"nothing is named {name!r}; `hms-ray list` shows what there is{hint}")
     for number, entry in enumerate(found):
         yield from [""] * (number > 0)
@@ -117,17 +117,17 @@ def _details(entry: Entry) -> Iterator[str]:
         kind = _section(entry.name)
         yield from _table(parameters(kind, f"{entry.name}.{'0.' * (entry.name == 'stages')}"))
     else:
-        module = lookup.load(FOLDERS[entry.kind], entry.name)
+        module = registry.load(CALLED.get(entry.kind, entry.kind), entry.name)
         yield from _more(module)
         yield f"  in a space: {USED[entry.kind].format(entry.name)}"
         yield from _table(parameters(module.Params))
 
 
 def _space(name: str) -> Iterator[str]:
-    from hms_ray.search import space  # imports the network libraries
+    from hms_ray.search.space import space  # imports the network libraries
 
     found = space.load(name)
-    yield f"  file: {space_files.known()[name]}"
+    yield f"  file: {locate.known()[name]}"
     if isinstance(found, space.Union):
         yield "  a union; a trial is of one of these spaces and has its ranges (`hms-ray describe SPACE`):"
         yield from (f"    {member.name}: {len(member.ranges)} ranges" for member in found.members)
@@ -144,7 +144,7 @@ def _pool(name: str) -> Iterator[str]:
     yield f"  hms-ray ensemble --study DIR --pool {name}"
     if name == "auto":
         return
-    module = lookup.load("ensemble", f"{name}{POOL}")
+    module = registry.load("pools", name)
     yield from _more(module)
     options = [
         (option.name, "number", _spelled(option.default), "", "of `fit`")
@@ -155,9 +155,9 @@ def _pool(name: str) -> Iterator[str]:
 
 
 def _section(name: str) -> type[Any]:
-    from hms_ray.config import Sections
-    from hms_ray.params import nested
-    from hms_ray.search.settings import SETTINGS
+    from hms_ray.core.params import nested
+    from hms_ray.search.space.settings import SETTINGS
+    from hms_ray.training.run_config import Sections
 
     return (
         SETTINGS[name] if name in SETTINGS else next(kind for _, kind in nested(Sections.model_fields[name].annotation))
@@ -167,17 +167,20 @@ def _section(name: str) -> type[Any]:
 def _line(kind: str, name: str) -> str:
     """Return what is said of an entry in one line."""
     if kind == "spaces":
-        return _first_sentence(space_files.known()[name])
+        return _first_sentence(locate.known()[name])
     if kind == "sections":
         return SECTIONS[name]
     if (kind, name) == ("pools", "auto"):
         return "Several of these, combined by their nested score."
-    folder, file = ("ensemble", f"{name}{POOL}") if kind == "pools" else (FOLDERS[kind], name)
-    return _first_line(PACKAGE / folder / f"{file}.py")
+    return _first_line(_folder(CALLED.get(kind, kind)) / f"{name}.py")
 
 
-def _files(folder: str) -> list[str]:
-    return sorted(path.stem for path in (PACKAGE / folder).glob("*.py") if not path.name.startswith("_"))
+def _folder(kind: str) -> Path:
+    return PACKAGE.joinpath(*registry.PACKAGES.get(kind, kind).split("."))
+
+
+def _files(kind: str) -> list[str]:
+    return sorted(path.stem for path in _folder(kind).glob("*.py") if not path.name.startswith("_"))
 
 
 def _first_line(path: Path) -> str:

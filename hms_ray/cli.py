@@ -15,9 +15,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from hms_ray import __version__, catalogue, lookup
-from hms_ray.errors import ConfigError, HmsRayError, UserError
-from hms_ray.study_folder import StudyFolder
+from hms_ray import __version__, catalogue, registry
+from hms_ray.core import hints
+from hms_ray.core.errors import ConfigError, HmsRayError, UserError
+from hms_ray.study.folder import StudyFolder
 
 SET = "a dotted path of the base run, of another section, or of a union's member: stages.0.epochs=2; may repeat"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -109,7 +110,7 @@ def _check_words(parser: argparse.ArgumentParser, verbs: dict[str, _Parser], wor
         return
     verb, *others = words
     if verb not in verbs:
-        parser.error(lookup.unknown("verb", verb, verbs))
+        parser.error(hints.unknown("verb", verb, verbs))
     known = verbs[verb].known
     found = []
     for word in others:
@@ -118,7 +119,7 @@ def _check_words(parser: argparse.ArgumentParser, verbs: dict[str, _Parser], wor
             break
         if not re.match(r"--?[a-z]", word) or any(option.startswith(name) for option in known):
             continue
-        hint = lookup.hint(f"--{name.lstrip('-')}", known) or f"; it has {', '.join(known)}"
+        hint = hints.hint(f"--{name.lstrip('-')}", known) or f"; it has {', '.join(known)}"
         found.append(f"{verb} has no option {name}{hint}")
     if found:
         verbs[verb].error("; ".join(found))
@@ -262,10 +263,10 @@ def _add_fit(verb: argparse.ArgumentParser) -> None:
 
 
 def _simulate(arguments: argparse.Namespace) -> None:
-    from hms_ray.progress import Progress
+    from hms_ray.core.progress import Progress
 
     more = {} if arguments.eegs is None else {"recordings": arguments.eegs}
-    dataset = lookup.load("datasets", arguments.dataset)
+    dataset = registry.load("datasets", arguments.dataset)
     dataset.simulated(arguments.out, arguments.patients, arguments.seed, Progress("simulate"), **more)
     print(arguments.out)
 
@@ -274,8 +275,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
     _check_first(arguments)
     from hms_ray.execution.prepare_tasks import RayTasks
     from hms_ray.execution.session import session
-    from hms_ray.prepare import prepare
-    from hms_ray.search import space
+    from hms_ray.search.prepare import prepare
+    from hms_ray.search.space import space
 
     spaces = [space.load(name) for name in arguments.space or ["demo"]]
     data = _data(arguments, spaces[0].run.data.name)
@@ -302,18 +303,18 @@ def _check_first(arguments: argparse.Namespace, overrides: Sequence[str] = (), s
 
     simulated: the data will be simulated where none is named
     """
-    from hms_ray.search import space_files
+    from hms_ray.search.space import locate
 
     for override in overrides:
         if "=" not in override:
             raise ConfigError(f"--set {override!r}: must be key=value, e.g. stages.0.epochs=2")
-    paths = [space_files.find(name) for name in arguments.space or ["demo"]]
-    named, dataset = _named(arguments), space_files.dataset(paths[0])
+    paths = [locate.find(name) for name in arguments.space or ["demo"]]
+    named, dataset = _named(arguments), locate.dataset(paths[0])
     fetched = named and ("://" in named or "@" in named or named == "kaggle")
-    known = dataset in lookup.names("datasets") and not any(override.startswith("data") for override in overrides)
+    known = dataset in registry.names("datasets") and not any(override.startswith("data") for override in overrides)
     if fetched or not known or (simulated and not arguments.data):
         return
-    module = lookup.load("datasets", str(dataset))
+    module = registry.load("datasets", str(dataset))
     if named and not Path(named).is_dir():
         module.load(Path(named), module.Params())  # says what `--data` names
     if not named and hasattr(module, "NO_DATA"):
@@ -329,7 +330,8 @@ def _run(arguments: argparse.Namespace, work: str) -> None:
         if number is not None and number < least:
             raise ConfigError(f"{place}: {option} must be {least} or more, but got {number}")
     _check_first(arguments, arguments.set, arguments.smoke)
-    from hms_ray.search import driver, space
+    from hms_ray.search import driver
+    from hms_ray.search.space import space
 
     overrides = list(arguments.set)
     overrides += [f"folds={arguments.folds}"] if arguments.folds is not None else []
@@ -365,7 +367,7 @@ def _ensemble(arguments: argparse.Namespace) -> None:
 
 
 def _import(arguments: argparse.Namespace, folder: StudyFolder) -> None:
-    from hms_ray.oof_foreign import import_foreign, parse_columns
+    from hms_ray.oof_import import import_foreign, parse_columns
 
     import_foreign(
         arguments.oof,
@@ -391,7 +393,7 @@ def _study(arguments: argparse.Namespace) -> StudyFolder:
 
 def _predict(arguments: argparse.Namespace) -> None:
     folder = _study(arguments)
-    from hms_ray.predict import predict
+    from hms_ray.inference.predict import predict
 
     rows = predict(folder, _named(arguments), arguments.out)
     print(f"{arguments.out}: {rows} rows")
@@ -400,7 +402,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 def _list(arguments: argparse.Namespace) -> None:
     unknown = [kind for kind in arguments.kinds if kind not in catalogue.KINDS]
     if unknown:
-        raise ConfigError(lookup.unknown("kind", unknown[0], catalogue.KINDS))
+        raise ConfigError(hints.unknown("kind", unknown[0], catalogue.KINDS))
     _print(catalogue.listing(arguments.kinds or catalogue.KINDS))
 
 
@@ -422,7 +424,7 @@ def _data(arguments: argparse.Namespace, dataset: str) -> Path:
     """Return the folder of the data, fetched where the dataset knows how."""
     from hms_ray.store.share import cache_root
 
-    return lookup.load("datasets", dataset).locate(_named(arguments), cache_root())
+    return registry.load("datasets", dataset).locate(_named(arguments), cache_root())
 
 
 def _named(arguments: argparse.Namespace) -> str | None:
@@ -432,19 +434,19 @@ def _named(arguments: argparse.Namespace) -> str | None:
 
 def _smoke_data(dataset: str) -> Path:
     """Simulate a set once that is small, but large enough to learn from, and keep it in the cache."""
-    from hms_ray.progress import Progress
+    from hms_ray.core.progress import Progress
     from hms_ray.store.share import cache_root
 
     patients, seed = 60, 0
     out = cache_root() / "simulated" / f"{__version__}-{dataset}-{patients}-{seed}"
     if not (out / "train.csv").is_file():
-        lookup.load("datasets", dataset).simulated(out, patients, seed, Progress("simulate"))
+        registry.load("datasets", dataset).simulated(out, patients, seed, Progress("simulate"))
     return out
 
 
 def _fit(folder: StudyFolder, min_votes: int | None, pool: str = "auto", limits: Any = None) -> None:
+    from hms_ray.core.progress import Progress
     from hms_ray.ensemble import fit_study
-    from hms_ray.progress import Progress
 
     fitted = fit_study(folder, min_votes, pool, limits, Progress("ensemble"))
     for line in _summary(fitted):
@@ -453,8 +455,8 @@ def _fit(folder: StudyFolder, min_votes: int | None, pool: str = "auto", limits:
 
 def _summary(fitted: dict[str, Any]) -> Iterator[str]:
     """Yield what a reader has to know of an ensemble, each score beside its population and its interval."""
-    from hms_ray.oof import optimism
     from hms_ray.report.words import fold_list
+    from hms_ray.study.oof import optimism
 
     rows, others, corrected = fitted["population"], fitted["baselines"], fitted["kl_selection_corrected"]
     flattered = fitted["optimistic_epochs"]
@@ -528,7 +530,7 @@ def _with_interval(estimate: dict[str, float | None], sign: str = "") -> str:
 
 def _write_report(folder: StudyFolder, out: Path | None) -> Path:
     from hms_ray.report.page import write_report
-    from hms_ray.search.trials_table import trials_table
+    from hms_ray.study.trials_table import trials_table
 
     return write_report(folder, trials_table(folder), out)
 

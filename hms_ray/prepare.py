@@ -1,30 +1,8 @@
-"""`hms-ray prepare`: read the data once and keep what the runs of a space read."""
+"""`python -m hms_ray.prepare`: the same as `python -m hms_ray prepare`."""
 
+import runpy
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-
-from hms_ray import files
-from hms_ray.config import RunConfig
-from hms_ray.crossval import prepare_runs
-from hms_ray.search.space import Space
-from hms_ray.search.study import load_dataset, variants
-from hms_ray.store.workers import Workers
-
-
-def prepare(spaces: Sequence[Space], root: Path, workers: Workers | None = None) -> list[Path]:
-    """Prepare what every base run reads, and each choice of a feature; return the stores' folders."""
-    by_data: dict[str, list[RunConfig]] = {}
-    for space in spaces:
-        by_data.setdefault(files.fingerprint(space.run.data.dump()), []).extend(variants(space))
-    stores = {}
-    for runs in by_data.values():  # spaces of the same rows read each recording once
-        for made in prepare_runs(load_dataset(root, runs[0]), runs, workers):
-            stores |= dict.fromkeys(store.path for store in made)
-    return list(stores)
-
 
 if __name__ == "__main__":
-    from hms_ray.cli import main
-
-    sys.exit(main(["prepare", *sys.argv[1:]]))
+    sys.argv.insert(1, "prepare")
+    runpy.run_module("hms_ray", run_name="__main__", alter_sys=True)

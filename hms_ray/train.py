@@ -1,8 +1,8 @@
-"""`python -m hms_ray.train`: the base run of a space on all folds, without a search."""
+"""`python -m hms_ray.train`: the same as `python -m hms_ray train`."""
 
+import runpy
 import sys
 
 if __name__ == "__main__":
-    from hms_ray.cli import main
-
-    sys.exit(main(["train", *sys.argv[1:]]))
+    sys.argv.insert(1, "train")
+    runpy.run_module("hms_ray", run_name="__main__", alter_sys=True)

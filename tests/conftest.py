@@ -97,7 +97,7 @@ def hms_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _made_up_recordings(kinds: Sequence[str], rows: int, seed: int = 0) -> "dict[str, torch.Tensor]":
     import torch  # after the environment is set
 
-    from hms_ray import recordings
+    from hms_ray.core import recordings
 
     rng, batch = np.random.default_rng(seed), {}
     for name in kinds:

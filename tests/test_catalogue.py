@@ -9,28 +9,31 @@ import pytest
 import yaml
 from pydantic import Field
 
-from hms_ray import catalogue, lookup
-from hms_ray.errors import ConfigError
-from hms_ray.params import Params, places
+from hms_ray import catalogue, registry
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import Params, places
 
 
-@pytest.mark.parametrize(("kind", "folder"), list(catalogue.FOLDERS.items()))
+@pytest.mark.parametrize(
+    ("kind", "folder"),
+    [("models", "models"), ("features", "features"), ("augmentations", "augment"), ("datasets", "datasets")],
+)
 def test_a_kind_has_the_entries_of_its_registry(kind: str, folder: str) -> None:
-    assert catalogue.names(kind) == lookup.names(folder)
+    assert catalogue.names(kind) == registry.names(folder)
     assert all(entry.line and "\n" not in entry.line for entry in catalogue.entries(kind))
 
 
 def test_pools_and_spaces_are_those_that_a_command_takes(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hms_ray.ensemble import _methods
+    from hms_ray.ensemble import methods
 
     monkeypatch.chdir(repository)
-    assert catalogue.names("pools") == _methods.names()
+    assert catalogue.names("pools") == methods.names()
     assert catalogue.names("spaces") == sorted(path.stem for path in (repository / "search_spaces").glob("*.yaml"))
 
 
 def test_the_sections_described_are_those_that_spaces_have() -> None:
-    from hms_ray.config import Sections
-    from hms_ray.search.settings import SETTINGS
+    from hms_ray.search.space.settings import SETTINGS
+    from hms_ray.training.run_config import Sections
 
     of_run = {path.partition(".")[0] for path in places(Sections) if "." in path}
     assert set(catalogue.SECTIONS) == of_run | set(SETTINGS)

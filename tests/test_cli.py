@@ -14,9 +14,9 @@ import yaml
 
 from hms_ray import __version__, cli
 from hms_ray.cli import main
+from hms_ray.core.errors import SearchAborted
 from hms_ray.ensemble import Limits
-from hms_ray.errors import SearchAborted
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
 
 BASE = {
     "data": {"name": "hms"},
@@ -214,8 +214,8 @@ def test_a_folder_next_to_the_data_is_told_where_it_is(here, capsys, hms_folder)
 
 
 def test_a_study_of_other_data_or_folds_is_refused(here, capsys, hms_folder, make_hms_folder):
-    from hms_ray.search.space import load
-    from hms_ray.search.study import open_study
+    from hms_ray.search.open_study import open_study
+    from hms_ray.search.space.space import load
 
     folder = StudyFolder(here / "study")
     open_study(folder, [load("toy")], hms_folder).begin([load("toy")])
@@ -292,7 +292,7 @@ def test_prepare_takes_the_demo_space_where_none_is_named(monkeypatch, capsys):
     Path("x").mkdir()
     asked = []
     monkeypatch.setattr(
-        "hms_ray.prepare.prepare", lambda spaces, root, workers: asked.extend(s.name for s in spaces) or []
+        "hms_ray.search.prepare.prepare", lambda spaces, root, workers: asked.extend(s.name for s in spaces) or []
     )
     assert main(["prepare", "--data", "x"]) == 0
     assert main(["prepare", "--data", "x", "--space", "toy", "--space", "demo"]) == 0

@@ -12,38 +12,34 @@ import pytest
 PACKAGE = "hms_ray"
 # Lowest floor first. A room may import rooms of lower floors; rooms of one floor only where no circle arises.
 FLOORS = (
-    ("__init__", "errors"),
-    ("lookup", "specs", "seeds", "files", "params", "plain_yaml", "progress", "recordings", "allocator", "sizes"),
-    ("sources", "study_folder", "epoch_choice"),
+    ("__init__", "core"),
+    ("registry",),
     ("tasks",),
-    ("simulate",),
-    ("datasets", "oof", "oof_foreign"),
-    ("encoders",),
-    ("features", "folds"),
+    ("simulate", "augment", "encoders", "datasets"),
+    ("features", "models"),
     ("store",),
-    ("jobs",),
-    ("ensemble",),
-    ("augment", "models"),
+    ("study",),
     ("training",),
-    ("config",),
-    ("weights",),
-    ("crossval",),
-    ("rehearsal",),
     ("execution",),
+    ("ensemble", "oof_import"),
     ("search",),
-    ("report", "bundle", "predict", "prepare", "train", "doctor", "catalogue"),
-    ("cli",),
+    ("inference", "report"),
+    ("catalogue",),
+    ("cli", "train", "predict", "prepare"),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-GROUND = {room for rooms in FLOORS[:3] for room in rooms}
+GROUND = {"__init__", "core", "registry"}
 # Rooms that see less than their floor allows.
 NARROW = {
     "simulate": GROUND,
-    "ensemble": GROUND | {"oof", "tasks"},
+    "study": GROUND | {"tasks"},
+    "ensemble": GROUND | {"study", "tasks"},
+    "oof_import": GROUND | {"study", "tasks"},
+    "report": GROUND | {"study", "tasks", "store", "ensemble"},
 }
 # Library -> the only rooms that import it, and library -> rooms that never do.
-ONLY_IN = {"ray": {"execution", "search", "doctor"}, "transformers": {"encoders", "models"}}
-NEVER_IN = {"torch": GROUND | {"simulate", "oof", "oof_foreign", "folds", "ensemble", "report", "catalogue"}}
+ONLY_IN = {"ray": {"execution", "search"}, "transformers": {"encoders", "models"}}
+NEVER_IN = {"torch": GROUND | {"simulate", "study", "oof_import", "ensemble", "report", "catalogue"}}
 
 Import = tuple[str, bool]  # (dotted name, is it for the type checker only)
 
@@ -163,12 +159,12 @@ def test_the_house_has_no_breach(repository: Path) -> None:
         ("tasks/votes.py", "from ..search import driver", "tasks imports search, which is above it"),
         ("tasks/__init__.py", "from .. import search", "tasks imports search, which is above it"),
         ("tasks/votes.py", "def f():\n    import hms_ray.cli", "tasks imports cli, which is above it"),
-        ("ensemble/greedy.py", "from hms_ray import folds", "ensemble imports folds; it may see only"),
+        ("ensemble/greedy.py", "from hms_ray import store", "ensemble imports store; it may see only"),
         ("simulate/scalp.py", "from hms_ray import tasks", "simulate imports tasks; it may see only"),
         ("__init__.py", "from hms_ray.cli import main", "__init__ imports cli, which is above it"),
         ("kitchen.py", "", "unknown room 'kitchen'; give it a floor"),
         ("cli.py", "from hms_ray import kitchen", "imports unknown room 'kitchen'"),
-        ("crossval.py", "import ray.tune", "imports ray, which belongs to doctor, execution, search"),
+        ("training/loop.py", "import ray.tune", "imports ray, which belongs to execution, search"),
         ("features/store.py", "import transformers", "imports transformers, which belongs to encoders, models"),
         ("report/page.py", "from torch import nn", "imports torch, which report does without"),
         ("ensemble/greedy.py", "def f():\n    import torch", "imports torch, which ensemble does without"),
@@ -184,13 +180,13 @@ def test_a_breach_is_named(tmp_path: Path, file: str, text: str, sentence: str) 
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("search/driver.py", "import ray\nimport torch\nfrom hms_ray import crossval, files"),
+        ("search/driver.py", "import ray\nimport torch\nfrom hms_ray import execution, registry"),
         (
             "ensemble/blend.py",
-            "from hms_ray.oof import OofTable\nfrom . import _nested\nfrom .. import files",
+            "from hms_ray.study.oof import OofTable\nfrom . import nested\nfrom .. import core",
         ),
         ("report/page.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
-        ("crossval.py", "if __name__ == '__main__':\n    from hms_ray.cli import console"),
+        ("training/loop.py", "if __name__ == '__main__':\n    from hms_ray.cli import console"),
         ("search/__main__.py", "from hms_ray.cli import console"),
         ("search/__init__.py", "from hms_ray import __version__"),
     ],
@@ -207,9 +203,9 @@ def test_type_checking_does_not_excuse_a_floor(tmp_path: Path) -> None:
 
 
 def test_a_circle_on_one_floor_is_named(tmp_path: Path) -> None:
-    files = {"bundle.py": "from hms_ray import predict", "predict.py": "from hms_ray import report"}
-    files["report/page.py"] = "from hms_ray import bundle"
-    expected = ["circle: bundle <-> predict", "circle: bundle <-> report", "circle: predict <-> report"]
+    files = {"augment/a.py": "from hms_ray import encoders", "encoders/b.py": "from hms_ray import datasets"}
+    files["datasets/c.py"] = "from hms_ray import augment"
+    expected = ["circle: augment <-> datasets", "circle: augment <-> encoders", "circle: datasets <-> encoders"]
     assert breaches(_tree(tmp_path, files)) == expected
 
 
@@ -220,7 +216,7 @@ def test_a_circle_on_one_floor_is_named(tmp_path: Path) -> None:
         ("ensemble", "ray"),
         ("report", "torch"),
         ("report", "ray"),
-        ("predict", "ray"),
+        ("inference", "ray"),
         ("catalogue", "torch"),
     ],
 )
@@ -263,12 +259,12 @@ def test_the_command_line_begins_without_the_libraries() -> None:
     assert not _loaded_by(("hms_ray.cli",)) & (LIGHT | {"numpy", "pandas", "pyarrow", "scipy", "pydantic"})
 
 
-@pytest.mark.parametrize("module", ["report.page", "search.trials_table", "search.records"])
+@pytest.mark.parametrize("module", ["report.page", "study.trials_table", "study.journal_records"])
 def test_a_report_is_written_without_what_trains_and_searches(module: str) -> None:
     assert not _loaded_by((f"hms_ray.{module}",)) & LIGHT
 
 
-@pytest.mark.parametrize("module", ["mailbox", "controller"])
+@pytest.mark.parametrize("module", ["events", "controller"])
 def test_processes_that_only_hand_on_do_without_torch(module: str) -> None:
     assert "torch" not in _loaded_by((f"hms_ray.execution.{module}",))
 

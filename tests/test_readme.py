@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hms_ray import cli
-from hms_ray.search import space
+from hms_ray.search.space import space
 
 
 @pytest.fixture(scope="module")

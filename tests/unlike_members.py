@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hms_ray.ensemble import linear_pool
+from hms_ray.ensemble.pools import linear
 
 
 def _softmax(logits):
@@ -24,5 +24,5 @@ def simulate(rng, n_patients, noise, n_classes=4):
 
 def pooled_loss(targets, probs):
     """What the best linear pool of these members scores on these units, but for the targets' entropy."""
-    pooled = linear_pool.fit(probs, targets).predict(probs)
+    pooled = linear.fit(probs, targets).predict(probs)
     return -(targets * np.log(pooled)).sum(-1).mean()

@@ -7,9 +7,9 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from hms_ray.errors import ConfigError
-from hms_ray.params import Params
-from hms_ray.specs import InputSpec
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import Params
+from hms_ray.core.specs import InputSpec
 
 
 @dataclass(frozen=True)

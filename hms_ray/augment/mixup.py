@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 
 from hms_ray.augment._compose import Batch, put, select
-from hms_ray.params import Params as Strict
+from hms_ray.core.params import Params as Strict
 
 
 class Params(Strict):

@@ -11,8 +11,8 @@ import torch
 from pydantic import Field, model_validator
 
 from hms_ray.augment._compose import Batch, need, need_signal
-from hms_ray.params import Params as Strict
-from hms_ray.specs import InputSpec
+from hms_ray.core.params import Params as Strict
+from hms_ray.core.specs import InputSpec
 
 CLEAR = 0.5  # the share of its strongest class from which on a row belongs to that class
 

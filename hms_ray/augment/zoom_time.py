@@ -5,8 +5,8 @@ import torch
 from pydantic import Field
 
 from hms_ray.augment._compose import Batch, change_some, need_signal, need_unfolded
-from hms_ray.params import Params as Strict
-from hms_ray.specs import InputSpec
+from hms_ray.core.params import Params as Strict
+from hms_ray.core.specs import InputSpec
 
 
 class Params(Strict):

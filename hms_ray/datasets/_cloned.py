@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from hms_ray import files
-from hms_ray.errors import ConfigError, without_secrets
+from hms_ray.core import files
+from hms_ray.core.errors import ConfigError, without_secrets
 
 log = logging.getLogger(__name__)
 COUNTED = re.compile(r"Receiving objects: +\d+% \((\d+)/(\d+)\)")

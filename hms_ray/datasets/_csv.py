@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from hms_ray.errors import DataError
+from hms_ray.core.errors import DataError
 
 
 def read(path: Path, columns: Sequence[str], **how: Any) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hms_ray.errors import DataError
+from hms_ray.core.errors import DataError
 
 
 def missing_tables(root: Path, tables: Sequence[str], rule: str) -> list[str]:

@@ -5,7 +5,7 @@ https://github.com/Kaggle/kagglehub
 
 from pathlib import Path
 
-from hms_ray.errors import ConfigError, without_secrets
+from hms_ray.core.errors import ConfigError, without_secrets
 
 COMPETITION = "hms-harmful-brain-activity-classification"
 RULES = f"https://www.kaggle.com/competitions/{COMPETITION}/rules"

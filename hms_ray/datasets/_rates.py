@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hms_ray.recordings import RecordingKind
+from hms_ray.core.recordings import RecordingKind
 
 MAINS_HZ = (50.0, 60.0)
 RATES_HZ = (100, 125, 128, 250, 256, 400, 500, 512)  # at which EEGs are recorded, beside 200

@@ -7,8 +7,8 @@ import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
-from hms_ray.errors import DataError
-from hms_ray.recordings import RecordingKind
+from hms_ray.core.errors import DataError
+from hms_ray.core.recordings import RecordingKind
 
 RATES_HZ = (100, 1_000_000)
 

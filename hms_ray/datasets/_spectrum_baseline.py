@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from scipy import signal
 
+from hms_ray.core.recordings import KINDS
 from hms_ray.datasets._table import Dataset
-from hms_ray.recordings import KINDS
 
 DESCRIPTION = (
     "logistic regression (C = 0.003, not tuned) on the averaged log-spectrum (mean, deviation and 90th percentile of "

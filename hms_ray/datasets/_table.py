@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from hms_ray import files, recordings
+from hms_ray.core import files, recordings
+from hms_ray.core.errors import ConfigError, DataError
 from hms_ray.datasets import _shortcuts
-from hms_ray.errors import ConfigError, DataError
 from hms_ray.tasks import Task
 
 

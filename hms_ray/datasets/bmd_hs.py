@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from hms_ray import files
-from hms_ray import recordings as kinds
+from hms_ray.core import files
+from hms_ray.core import recordings as kinds
+from hms_ray.core.errors import ConfigError, DataError, raise_all
+from hms_ray.core.params import Params as Strict
+from hms_ray.core.progress import Progress
 from hms_ray.datasets import _cloned, _csv, _sound, _spectrum_baseline, _table
 from hms_ray.datasets import _folder as _folder_of
-from hms_ray.errors import ConfigError, DataError, raise_all
-from hms_ray.params import Params as Strict
-from hms_ray.progress import Progress
 from hms_ray.tasks import Task, binary, multilabel
 
 REPOSITORY, LICENCE = "https://github.com/sani002/BMD-HS-Dataset", "CC BY-NC-ND 4.0"

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from hms_ray import files, recordings
+from hms_ray.core import files, recordings
+from hms_ray.core.errors import ConfigError, DataError, without_secrets
+from hms_ray.core.params import Params as Strict
 from hms_ray.datasets import _cloned, _csv, _kaggle, _rates, _table
 from hms_ray.datasets import _folder as _folder_of
-from hms_ray.errors import ConfigError, DataError, without_secrets
-from hms_ray.params import Params as Strict
 from hms_ray.tasks import votes
 
 CLASSES = ("seizure", "lpd", "gpd", "lrda", "grda", "other")

@@ -2,7 +2,7 @@
 
 A model that has such weights has a parameter `pretrained`, a function `source(params)` that says where they are, and
 takes them in `build(spec, n_outputs, params, weights)`; a feature in `compute(recordings, params, weights)`. Whoever
-searches fetches them once (`hms_ray.weights`). `where` is the section of a run that messages name.
+searches fetches them once (`hms_ray.training.published_weights`). `where` is the section of a run that messages name.
 """
 
 import threading
@@ -27,9 +27,9 @@ from pydantic import Field, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from hms_ray import files
-from hms_ray.errors import ConfigError
-from hms_ray.params import Params as Strict
+from hms_ray.core import files
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import Params as Strict
 
 HUB = "hf-hub:"  # how timm spells it, too
 SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"

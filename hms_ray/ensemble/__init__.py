@@ -10,21 +10,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hms_ray.ensemble._estimator import Ensemble, fit
-    from hms_ray.ensemble._members import Limits
-    from hms_ray.ensemble._methods import check as check_pool
-    from hms_ray.ensemble._study import fit_study
+    from hms_ray.ensemble.estimator import Ensemble, fit
+    from hms_ray.ensemble.members import Limits
+    from hms_ray.ensemble.methods import check as check_pool
+    from hms_ray.ensemble.study_fit import fit_study
 
 __all__ = ["TOLERANCE", "Ensemble", "Limits", "check_pool", "fit", "fit_study"]
 
 TOLERANCE = 1e-9  # nats: a fit whose duality gap is below this is certified
 
 _PLACES = {
-    "Ensemble": ("_estimator", "Ensemble"),
-    "fit": ("_estimator", "fit"),
-    "Limits": ("_members", "Limits"),
-    "check_pool": ("_methods", "check"),
-    "fit_study": ("_study", "fit_study"),
+    "Ensemble": ("estimator", "Ensemble"),
+    "fit": ("estimator", "fit"),
+    "Limits": ("members", "Limits"),
+    "check_pool": ("methods", "check"),
+    "fit_study": ("study_fit", "fit_study"),
 }
 
 

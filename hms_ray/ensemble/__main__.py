@@ -1,8 +1,8 @@
-"""`python -m hms_ray.ensemble`."""
+"""`python -m hms_ray.ensemble`: the same as `python -m hms_ray ensemble`."""
 
+import runpy
 import sys
 
-from hms_ray.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main(["ensemble", *sys.argv[1:]]))
+    sys.argv.insert(1, "ensemble")
+    runpy.run_module("hms_ray", run_name="__main__", alter_sys=True)

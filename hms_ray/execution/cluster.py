@@ -8,7 +8,7 @@ from typing import Protocol
 
 import ray
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
 from hms_ray.execution.resources import Node, Request, Wanted, count_folds, fitted, folds_at_once, having, needing
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hms_ray.execution.mailbox import (
+from hms_ray.execution.events import (
     OVERDUE,
     EpochWeights,
     FoldBegun,

@@ -8,7 +8,7 @@ import ray
 import ray.train
 from ray.train.backend import Backend, BackendConfig
 
-from hms_ray.execution.mailbox import ReplicasLost
+from hms_ray.execution.events import ReplicasLost
 
 
 class Losses(ray.train.UserCallback):

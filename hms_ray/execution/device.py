@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from hms_ray.errors import ConfigError, TrialFailed
+from hms_ray.core.errors import ConfigError, TrialFailed
 
 VARIABLE = "HMS_RAY_DEVICE"
 

@@ -19,7 +19,7 @@ from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.logger import LoggerCallback
 
-from hms_ray.errors import ConfigError, raise_all, without_secrets
+from hms_ray.core.errors import ConfigError, raise_all, without_secrets
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from hms_ray import files
-from hms_ray.config import RunConfig
-from hms_ray.errors import DataError
-from hms_ray.jobs import FoldResult, FoldStopped
-from hms_ray.params import Params
+from hms_ray.core import files
+from hms_ray.core.errors import DataError
+from hms_ray.core.params import Params
+from hms_ray.training.jobs import FoldResult, FoldStopped
+from hms_ray.training.run_config import RunConfig
 
 log = logging.getLogger(__name__)
 MOST = 8  # folds on one GPU

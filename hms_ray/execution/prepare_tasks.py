@@ -8,8 +8,8 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hms_ray.allocator import keep_freed
-from hms_ray.errors import UserError
+from hms_ray.core.allocator import keep_freed
+from hms_ray.core.errors import UserError
 from hms_ray.store.workers import AHEAD, Threads
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
 
 GB = 10**9
 ROUND_OFF = 1e-9  # three shares of 0.1 are more than 0.3 in floating point

@@ -10,7 +10,7 @@ import ray
 from ray._private import ray_constants
 from ray._private.utils import read_ray_address
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
 from hms_ray.execution.autoscaler import Autoscaler
 from hms_ray.execution.cluster import Cluster, living_nodes
 from hms_ray.execution.device import VARIABLE, rehearsed

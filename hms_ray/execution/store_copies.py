@@ -19,8 +19,8 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util import get_node_ip_address
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hms_ray.errors import DataError, TrialFailed, UserError
-from hms_ray.sizes import in_words
+from hms_ray.core.errors import DataError, TrialFailed, UserError
+from hms_ray.core.sizes import in_words
 from hms_ray.store import copies, wire
 from hms_ray.store.copies import Chunk, Holder, HolderLost, Take, copy_store
 from hms_ray.store.share import StoreRef

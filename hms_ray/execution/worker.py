@@ -9,10 +9,8 @@ from typing import Any, Protocol
 import ray
 import torch
 
-from hms_ray.config import parse_run
-from hms_ray.crossval import Labels, predict_job, train_job
-from hms_ray.errors import HmsRayError, TrialFailed
-from hms_ray.execution.mailbox import (
+from hms_ray.core.errors import HmsRayError, TrialFailed
+from hms_ray.execution.events import (
     EpochDone,
     EpochTaught,
     EpochWeights,
@@ -27,11 +25,13 @@ from hms_ray.execution.mailbox import (
     Work,
 )
 from hms_ray.execution.store_copies import bring
-from hms_ray.jobs import FoldJob, FoldStopped, PredictionJob
 from hms_ray.store.copies import NoRoom
 from hms_ray.store.share import StoreRef
+from hms_ray.training.crossval import Labels, predict_job, train_job
+from hms_ray.training.distributed import Replica
 from hms_ray.training.history import discard
-from hms_ray.training.team import Replica
+from hms_ray.training.jobs import FoldJob, FoldStopped, PredictionJob
+from hms_ray.training.run_config import parse_run
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS)  # faults of a disk, no configuration's
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from hms_ray import lookup
+from hms_ray import registry
+from hms_ray.core.params import Params
+from hms_ray.core.specs import InputSpec
 from hms_ray.encoders.pretrained import State
-from hms_ray.params import Params
-from hms_ray.specs import InputSpec
 
 Recordings = Mapping[str, torch.Tensor]
 """A batch of windows by kind: (B, channels, steps) float32, NaN where there is a gap."""
@@ -33,7 +33,7 @@ class FeatureRef:
     @property
     def module(self) -> ModuleType:
         """The file that implements it."""
-        return lookup.load("features", self.name)
+        return registry.load("features", self.name)
 
     @property
     def spec(self) -> InputSpec:

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from scipy import signal
 from scipy.fft import next_fast_len
 
-from hms_ray.params import Params as Strict
-from hms_ray.recordings import HEART_SOUND
+from hms_ray.core.params import Params as Strict
+from hms_ray.core.recordings import HEART_SOUND
 
 ORDER = 2
 PAD = 2000  # steps of real sound, or of odd extension, at either end, in which the filter settles

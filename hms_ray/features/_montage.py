@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from hms_ray.recordings import EEG, LEFT, MIDLINE, RIGHT
+from hms_ray.core.recordings import EEG, LEFT, MIDLINE, RIGHT
 
 Banana = Literal["banana_16", "banana_18"]
 Montage = Literal[Banana, "half_chains", "referential", "average"]

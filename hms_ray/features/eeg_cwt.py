@@ -12,12 +12,12 @@ import torch
 from pydantic import Field, model_validator
 from scipy.fft import next_fast_len
 
+from hms_ray.core.params import Params as Strict
+from hms_ray.core.recordings import EEG
+from hms_ray.core.specs import InputSpec, Panels
 from hms_ray.features import _montage
 from hms_ray.features._feature import Recordings
 from hms_ray.features._pieces import in_pieces
-from hms_ray.params import Params as Strict
-from hms_ray.recordings import EEG
-from hms_ray.specs import InputSpec, Panels
 
 REACH = 4.0  # deviations of the longest wavelet's Gaussian that are reflected at either end
 NEGLIGIBLE = 1e-9  # gain below which a wavelet does not reach a frequency

@@ -13,13 +13,13 @@ from typing import Literal
 import torch
 from pydantic import Field, model_validator
 
+from hms_ray.core.params import Params as Strict
+from hms_ray.core.recordings import EEG, PANELS
+from hms_ray.core.specs import InputSpec
+from hms_ray.core.specs import Panels as PanelAxis
 from hms_ray.features import _filterbank, _montage
 from hms_ray.features._feature import Recordings
 from hms_ray.features._pieces import in_pieces
-from hms_ray.params import Params as Strict
-from hms_ray.recordings import EEG, PANELS
-from hms_ray.specs import InputSpec
-from hms_ray.specs import Panels as PanelAxis
 
 AMIN, TOP_DB = 1e-10, 80.0  # librosa's: the smallest power, and how far below the largest a picture reaches
 DARKEST = (40 - TOP_DB) / 40

@@ -7,10 +7,10 @@ first; one that has a gap is left out of that pixel, and a pixel without any is 
 
 import torch
 
+from hms_ray.core.recordings import SPECTROGRAM
+from hms_ray.core.specs import InputSpec
 from hms_ray.features import kaggle_spectrogram
 from hms_ray.features._feature import Recordings
-from hms_ray.recordings import SPECTROGRAM
-from hms_ray.specs import InputSpec
 
 STATISTICS = ("min", "max", "mean", "range")
 

@@ -2,9 +2,9 @@
 
 import torch
 
+from hms_ray.core.specs import InputSpec
 from hms_ray.features import heart_spectrogram
 from hms_ray.features._feature import Recordings
-from hms_ray.specs import InputSpec
 
 
 class Params(heart_spectrogram.Params):

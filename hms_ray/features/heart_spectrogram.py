@@ -9,13 +9,13 @@ from typing import Literal
 import torch
 from pydantic import Field, model_validator
 
+from hms_ray.core.params import Params as Strict
+from hms_ray.core.recordings import HEART_SOUND
+from hms_ray.core.specs import InputSpec
 from hms_ray.features import _filterbank, _heart
 from hms_ray.features._bins import fill_gaps
 from hms_ray.features._feature import Recordings
 from hms_ray.features._pieces import in_pieces
-from hms_ray.params import Params as Strict
-from hms_ray.recordings import HEART_SOUND
-from hms_ray.specs import InputSpec
 
 ROWS = 4  # at a time
 LINEAR_HZ = 1000.0  # up to here Slaney's mel scale is linear, as the bank has it

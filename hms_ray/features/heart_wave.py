@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from pydantic import Field, model_validator
 
+from hms_ray.core.recordings import HEART_SOUND
+from hms_ray.core.specs import InputSpec
 from hms_ray.features import _heart
 from hms_ray.features._feature import Recordings
 from hms_ray.features._pieces import in_pieces
-from hms_ray.recordings import HEART_SOUND
-from hms_ray.specs import InputSpec
 
 ROWS = 4  # at a time
 

@@ -12,12 +12,12 @@ from typing import Literal
 import torch
 from pydantic import Field, ValidationInfo, field_validator
 
+from hms_ray.core.params import Params as Strict
+from hms_ray.core.recordings import BINS_HZ, PANELS, SPECTROGRAM
+from hms_ray.core.specs import InputSpec
+from hms_ray.core.specs import Panels as PanelAxis
 from hms_ray.features._bins import fill_gaps, pad_bins
 from hms_ray.features._feature import Recordings
-from hms_ray.params import Params as Strict
-from hms_ray.recordings import BINS_HZ, PANELS, SPECTROGRAM
-from hms_ray.specs import InputSpec
-from hms_ray.specs import Panels as PanelAxis
 
 LOWEST, HIGHEST = -4.0, 8.0  # of the log power
 POWER_RANGE = (math.exp(LOWEST), math.exp(HIGHEST))

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field, PlainSerializer, PlainValidator, field_validator
 
-from hms_ray import lookup
+from hms_ray import registry
+from hms_ray.core.params import Params as Strict
+from hms_ray.core.specs import InputSpec
 from hms_ray.features._bins import pad_bins
 from hms_ray.features._feature import FeatureRef, Recordings
-from hms_ray.params import Params as Strict
-from hms_ray.specs import InputSpec
 
 MOST = 4
 DEFAULT = ({"name": "kaggle_spectrogram"}, {"name": "eeg_spectrogram"})
@@ -29,7 +29,7 @@ class _Name(Strict):
     @field_validator("name")
     @classmethod
     def _exists(cls, name: str) -> str:
-        known = [other for other in lookup.names("features") if other != "panels"]
+        known = [other for other in registry.names("features") if other != "panels"]
         if name not in known:
             raise ValueError(f"must be one of {', '.join(known)}")
         return name
@@ -42,7 +42,7 @@ def _part(value: Any) -> FeatureRef:
     if not isinstance(value, Mapping):
         raise ValueError("must be a mapping: the name of a feature and its parameters")
     name = _Name.model_validate({key: value[key] for key in ("name",) if key in value}).name
-    kind = lookup.load("features", name).Params
+    kind = registry.load("features", name).Params
     return FeatureRef(name, kind.model_validate({key: value[key] for key in value if key != "name"}))
 
 

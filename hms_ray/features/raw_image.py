@@ -6,9 +6,9 @@ Step t of a channel is at row t % rows and column t // rows of its panel; time k
 import torch
 from pydantic import Field, model_validator
 
+from hms_ray.core.specs import InputSpec, Panels
 from hms_ray.features import raw_eeg
 from hms_ray.features._feature import Recordings
-from hms_ray.specs import InputSpec, Panels
 
 
 class Params(raw_eeg.Params):

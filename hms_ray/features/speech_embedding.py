@@ -10,14 +10,14 @@ from typing import Literal
 import torch
 from pydantic import Field, model_validator
 
+from hms_ray.core.recordings import HEART_SOUND
+from hms_ray.core.seeds import MAX_SEED
+from hms_ray.core.specs import InputSpec
 from hms_ray.encoders import speech
 from hms_ray.encoders.pretrained import Source
 from hms_ray.features import _heart, heart_wave
 from hms_ray.features._feature import Recordings, Weights
 from hms_ray.features._pieces import in_pieces
-from hms_ray.recordings import HEART_SOUND
-from hms_ray.seeds import MAX_SEED
-from hms_ray.specs import InputSpec
 
 ROWS = 1  # at a time: 20 s are a thousand frames
 BUILDING = Lock()  # one thread builds an encoder, the others wait for it

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from hms_ray.specs import InputSpec
+from hms_ray.core.specs import InputSpec
 
 SPATIAL = 2  # filters on the scalp for each one in time: the paper's D
 MAX_NORM = 1.0

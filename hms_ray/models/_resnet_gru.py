@@ -10,8 +10,8 @@ from timm.layers import DropPath
 from torch import nn
 from torch.nn import functional as F
 
+from hms_ray.core.specs import InputSpec
 from hms_ray.models._strides import strides
-from hms_ray.specs import InputSpec
 
 KERNELS = 3, 5, 7, 9  # of the stem, side by side
 KERNEL = 7  # of the blocks

@@ -13,8 +13,8 @@ from timm.layers import DropPath
 from torch import nn
 from torch.nn import functional as F
 
+from hms_ray.core.specs import InputSpec
 from hms_ray.models._strides import strides
-from hms_ray.specs import InputSpec
 
 STEPS = 320  # at most so many for attention, whose cost grows with their square
 HEADS = 4

@@ -4,9 +4,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from hms_ray.core.params import Params as Strict
+from hms_ray.core.specs import InputSpec
 from hms_ray.models._heads import Classifier
-from hms_ray.params import Params as Strict
-from hms_ray.specs import InputSpec
 
 LAYOUT = "image"
 SHARES = (0.1, 0.5, 0.9)  # the percentiles

@@ -6,9 +6,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from hms_ray.core.params import Params as Strict
+from hms_ray.core.specs import InputSpec
 from hms_ray.models._heads import Classifier
-from hms_ray.params import Params as Strict
-from hms_ray.specs import InputSpec
 
 LAYOUT = "image"
 

@@ -8,10 +8,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from hms_ray import lookup
-from hms_ray.errors import ConfigError
-from hms_ray.params import Params as Strict
-from hms_ray.specs import InputSpec
+from hms_ray.core import hints
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import Params as Strict
+from hms_ray.core.specs import InputSpec
 
 LAYOUT = "wave"
 NEEDS = "braindecode"
@@ -30,10 +30,10 @@ class Params(Strict):
     def _known(self) -> "Params":
         networks = _networks()
         if self.arch not in networks:
-            raise ValueError(lookup.unknown("network of braindecode", self.arch, networks))
+            raise ValueError(hints.unknown("network of braindecode", self.arch, networks))
         known = inspect.signature(networks[self.arch]).parameters.keys() - GIVEN
         if unknown := sorted(self.options.keys() - known):
-            raise ValueError(lookup.unknown(f"option of {self.arch}", unknown[0], sorted(known)))
+            raise ValueError(hints.unknown(f"option of {self.arch}", unknown[0], sorted(known)))
         return self
 
 

@@ -5,12 +5,12 @@ from typing import Literal
 from pydantic import Field, model_validator
 from torch import nn
 
+from hms_ray.core.params import Params as Strict
+from hms_ray.core.specs import InputSpec
 from hms_ray.models._eegnet import EegNet
 from hms_ray.models._heads import Classifier
 from hms_ray.models._resnet_gru import ResnetGru
 from hms_ray.models._squeezeformer import Squeezeformer
-from hms_ray.params import Params as Strict
-from hms_ray.specs import InputSpec
 
 LAYOUT = "wave"
 SIZES = {"resnet_gru": (96, 8), "squeezeformer": (128, 4), "eegnet": (16, 1)}  # width and depth

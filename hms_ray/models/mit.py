@@ -8,12 +8,12 @@ from timm.models import adapt_input_conv
 from torch import nn
 from transformers import SegformerConfig, SegformerModel
 
+from hms_ray.core.specs import InputSpec
 from hms_ray.encoders import pretrained
 from hms_ray.encoders.pretrained import Pretrained, Source, State, called
 from hms_ray.models._heads import WITH_THE_LAST, Classifier
 from hms_ray.models._pictures import Resize, Size
 from hms_ray.models._transformers import published
-from hms_ray.specs import InputSpec
 
 LAYOUT = "image"
 NARROW, WIDE = (32, 64, 160, 256), (64, 128, 320, 512)

@@ -9,13 +9,13 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.specs import InputSpec
 from hms_ray.encoders import speech
 from hms_ray.encoders.pretrained import Source, State
-from hms_ray.errors import ConfigError
 from hms_ray.models._frames import Pool
 from hms_ray.models._heads import Classifier
 from hms_ray.models._speech import Speech, Train
-from hms_ray.specs import InputSpec
 
 LAYOUT = "wave"
 

@@ -10,14 +10,14 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.specs import InputSpec
 from hms_ray.encoders import pretrained
 from hms_ray.encoders.leftover import besides, some, unexpected_by_timm
 from hms_ray.encoders.pretrained import HUB, Pretrained, Source, State, called, fetched, misfit
-from hms_ray.errors import ConfigError
 from hms_ray.models._heads import Patterns
 from hms_ray.models._pictures import Fused, Resized, Size
 from hms_ray.models._pooling import generalise
-from hms_ray.specs import InputSpec
 
 LAYOUT = "image"
 SILENT_S = 15.0  # that a host may be silent before it counts as unreachable

@@ -1,8 +1,8 @@
-"""`python -m hms_ray.report`."""
+"""`python -m hms_ray.report`: the same as `python -m hms_ray report`."""
 
+import runpy
 import sys
 
-from hms_ray.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main(["report", *sys.argv[1:]]))
+    sys.argv.insert(1, "report")
+    runpy.run_module("hms_ray", run_name="__main__", alter_sys=True)

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from hms_ray.report import diagnostics, pools, tables, words
+from hms_ray.report.summary import Estimate, Verdict
 from hms_ray.report.tables import Scored, Study
-from hms_ray.report.verdict import Estimate, Verdict
 
 TOLERANCE = 1e-9
 METRICS = ("units", "log_loss", "accuracy", "macro_f1", "micro_f1", "macro_auroc", "calibration_error")

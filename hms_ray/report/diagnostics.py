@@ -6,8 +6,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from hms_ray.oof import OofTable
 from hms_ray.report.tables import Population, in_population
+from hms_ray.study.oof import OofTable
 from hms_ray.tasks import Metrics, Task, calibration_bins
 
 

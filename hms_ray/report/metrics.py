@@ -3,12 +3,12 @@
 import math
 from dataclasses import dataclass
 
-from hms_ray.oof import OofTable
 from hms_ray.report import diagnostics, words
 from hms_ray.report.diagnostics import Predictions
+from hms_ray.report.summary import Verdict
 from hms_ray.report.tables import Population, Scored, Study
-from hms_ray.report.verdict import Verdict
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.oof import OofTable
 from hms_ray.tasks import Metrics
 
 MOST_COMPARED = 10  # tables by metric; the finalists' own table has them all

@@ -10,13 +10,14 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from hms_ray import __version__, files
-from hms_ray.oof import OofTable
+from hms_ray import __version__
+from hms_ray.core import files
 from hms_ray.report import diagnostics, figures, metrics, pools, quality, tables, words
 from hms_ray.report.checks import run_checks
+from hms_ray.report.summary import Verdict, read_verdict, selected_folds
 from hms_ray.report.tables import Population, Scored, Study
-from hms_ray.report.verdict import Verdict, read_verdict, selected_folds
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.oof import OofTable
 
 REPORTS = Path("reports")
 OPEN_TRIALS = 25  # longer tables start folded

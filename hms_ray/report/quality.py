@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from hms_ray import lookup, params, recordings
-from hms_ray.errors import ConfigError
+from hms_ray import registry
+from hms_ray.core import params, recordings
+from hms_ray.core.errors import ConfigError
 from hms_ray.report.tables import Scored, Study, count, rule, those
 from hms_ray.store.quality import MEASURES, QualityParams, trust
 
@@ -224,7 +225,7 @@ def _kinds(study: Study, config: Mapping[str, Any]) -> set[str]:
     if len(measured) == 1:
         return measured
     section = dict(config.get("feature") or {})
-    feature = lookup.load("features", str(section.pop("name", "")))
+    feature = registry.load("features", str(section.pop("name", "")))
     kinds = set(feature.spec(params.parse(feature.Params, section, "feature")).kinds)
     if not kinds <= measured:
         raise ConfigError(f"the quality of {', '.join(sorted(kinds - measured))} was not measured")

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hms_ray import files, tasks
-from hms_ray.errors import ConfigError, DataError
-from hms_ray.oof import OofTable, optimism
-from hms_ray.plain_yaml import load_yaml
+from hms_ray import tasks
+from hms_ray.core import files
+from hms_ray.core.errors import ConfigError, DataError
+from hms_ray.core.plain_yaml import load_yaml
 from hms_ray.store.quality import MEASURES
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.oof import OofTable, optimism
 
 ENSEMBLE_KEYS = (  # what this report reads and earlier versions did not write
     *(

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from hms_ray.oof import optimism
+from hms_ray.report.summary import Estimate, Line, Verdict, selected_folds
 from hms_ray.report.tables import Population, Scored, Study
-from hms_ray.report.verdict import Estimate, Line, Verdict, selected_folds
+from hms_ray.study.oof import optimism
 from hms_ray.tasks import Task
 
 NOTHING = "\u2013"  # an en dash

@@ -1,8 +1,8 @@
-"""`python -m hms_ray.search`."""
+"""`python -m hms_ray.search`: the same as `python -m hms_ray search`."""
 
+import runpy
 import sys
 
-from hms_ray.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main(["search", *sys.argv[1:]]))
+    sys.argv.insert(1, "search")
+    runpy.run_module("hms_ray", run_name="__main__", alter_sys=True)

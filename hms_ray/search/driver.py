@@ -13,26 +13,26 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from hms_ray.config import RunConfig, parse_run
-from hms_ray.errors import SearchAborted
+from hms_ray.core.errors import SearchAborted
 from hms_ray.execution.cluster import Cluster
+from hms_ray.execution.executor import Here, OnCluster, Place
 from hms_ray.execution.packing import Shares
-from hms_ray.execution.place import Here, OnCluster, Place
 from hms_ray.execution.prepare_tasks import RayTasks
 from hms_ray.execution.session import session
-from hms_ray.oof import optimism
-from hms_ray.search import disk
-from hms_ray.search.board import Board
-from hms_ray.search.finals import Finals, Folds
-from hms_ray.search.journal import Journal, one_driver
-from hms_ray.search.ledger import Ledger
-from hms_ray.search.referee import Referee
-from hms_ray.search.rounds import Rounds
-from hms_ray.search.shortlist import Shortlist, most_finalists
-from hms_ray.search.space import Space
-from hms_ray.search.study import Study, open_study
-from hms_ray.search.trials import Trials
-from hms_ray.study_folder import StudyFolder
+from hms_ray.search import disk_budget
+from hms_ray.search.console import Board
+from hms_ray.search.finalists.remaining_folds import Finals, Folds
+from hms_ray.search.finalists.rounds import Rounds
+from hms_ray.search.finalists.shortlist import Shortlist, most_finalists
+from hms_ray.search.open_study import Study, open_study
+from hms_ray.search.optuna.journal import Journal, one_driver
+from hms_ray.search.pruning.pruner import Referee
+from hms_ray.search.queue import Trials
+from hms_ray.search.space.space import Space
+from hms_ray.search.trial_store import Ledger
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.oof import optimism
+from hms_ray.training.run_config import RunConfig, parse_run
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +89,8 @@ def _opened(
             places = {space.name: _place(study, space, cluster, in_process) for space in spaces}
             if not nothing_left:
                 at_once = {s.name: max(1, places[s.name].trials_at_once(s.budget.trials)) for s in spaces}
-                needs = [disk.need(s, study.rehearsals.weight_bytes, at_once[s.name], searched) for s in spaces]
-                disk.check(folder, list(zip(needs, [space.budget.disk_gb for space in spaces], strict=True)))
+                needs = [disk_budget.need(s, study.rehearsals.weight_bytes, at_once[s.name], searched) for s in spaces]
+                disk_budget.check(folder, list(zip(needs, [space.budget.disk_gb for space in spaces], strict=True)))
                 study.prepare(spaces, None if in_process else RayTasks())
             study.begin(spaces)
             study.write_baseline()

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from hms_ray import seeds
-from hms_ray.errors import ConfigError, raise_all
+from hms_ray.core import seeds
+from hms_ray.core.errors import ConfigError, raise_all
 from hms_ray.simulate import _target, folder, plan
 from hms_ray.simulate.heart_folder import simulate_hearts
 

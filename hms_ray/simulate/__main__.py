@@ -1,8 +1,8 @@
-"""`python -m hms_ray.simulate`."""
+"""`python -m hms_ray.simulate`: the same as `python -m hms_ray simulate`."""
 
+import runpy
 import sys
 
-from hms_ray.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main(["simulate", *sys.argv[1:]]))
+    sys.argv.insert(1, "simulate")
+    runpy.run_module("hms_ray", run_name="__main__", alter_sys=True)

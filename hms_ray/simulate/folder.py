@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hms_ray import files, seeds
+from hms_ray.core import files, seeds
 from hms_ray.simulate import artefacts, panel, plan, recording, scene, spectrogram
 from hms_ray.simulate._scalp import CHANNELS
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy.io import wavfile
 
-from hms_ray import files, seeds
-from hms_ray.errors import ConfigError, raise_all
+from hms_ray.core import files, seeds
+from hms_ray.core.errors import ConfigError, raise_all
 from hms_ray.simulate import _target, heart_sound
 from hms_ray.simulate.heart_sound import DISEASES, POSITIONS, POSTURES
 

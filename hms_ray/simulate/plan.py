@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hms_ray import seeds
+from hms_ray.core import seeds
 from hms_ray.simulate import panel
 from hms_ray.simulate.scene import CLASSES
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from hms_ray import recordings
+from hms_ray.core import recordings
+from hms_ray.core.errors import DataError
 from hms_ray.datasets import Dataset, cut, first_step
-from hms_ray.errors import DataError
 from hms_ray.features._feature import FeatureRef
 from hms_ray.store._writer import Piece
 from hms_ray.store.quality import measure

@@ -22,9 +22,9 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from hms_ray import files
-from hms_ray.errors import ConfigError, DataError
-from hms_ray.sizes import in_words
+from hms_ray.core import files
+from hms_ray.core.errors import ConfigError, DataError
+from hms_ray.core.sizes import in_words
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"

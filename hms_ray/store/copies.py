@@ -19,9 +19,9 @@ from typing import Protocol
 
 import numpy as np
 
-from hms_ray import files
-from hms_ray.errors import DataError
-from hms_ray.sizes import in_words
+from hms_ray.core import files
+from hms_ray.core.errors import DataError
+from hms_ray.core.sizes import in_words
 from hms_ray.store._writer import MANIFEST, is_whole
 from hms_ray.store.share import made_once
 

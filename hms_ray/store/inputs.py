@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hms_ray import files, recordings
+from hms_ray.core import files, recordings
+from hms_ray.core.specs import InputSpec
 from hms_ray.datasets import Examples, Windows, first_step
 from hms_ray.features._feature import FeatureRef
-from hms_ray.specs import InputSpec
 from hms_ray.store.prepare import InputParams
 from hms_ray.store.share import StoreRef
 

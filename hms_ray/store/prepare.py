@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
-from hms_ray import files, recordings, sources
+from hms_ray.core import files, provenance, recordings
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import Params
 from hms_ray.datasets import Dataset, Windows, first_step
-from hms_ray.errors import ConfigError
 from hms_ray.features._feature import FeatureRef
-from hms_ray.params import Params
 from hms_ray.store._work import Output, ReadOnce, check_start
 from hms_ray.store._writer import Plan, Writer, is_whole, writer
 from hms_ray.store.share import StoreRef
@@ -161,13 +161,13 @@ def _stores(dataset: Dataset, feature: FeatureRef, params: InputParams) -> dict[
     """
     if params.compute == "prepared":
         encoder = ("encoders",) if hasattr(feature.module, "source") else ()
-        code = sources.files_of_code((*CODE, "features", *encoder))
+        code = provenance.files_of_code((*CODE, "features", *encoder))
         kinds = feature.spec.kinds
         data = [dataset.name, *map(_windows_mark, (dataset.windows[kind] for kind in kinds))]
         data += map(dataset.recordings_fingerprint, kinds)
         mark = files.fingerprint(VERSION, params.dtype, data, feature.dump(), feature.origin, code)
         return {StoreRef.of(f"{feature.name}-{mark}"): feature.spec.kinds}
-    stores, made_by = {}, sources.files_of_code(CODE)
+    stores, made_by = {}, provenance.files_of_code(CODE)
     for kind in feature.spec.kinds:
         mark = files.fingerprint(
             VERSION, params.dtype, dataset.name, kind, dataset.recordings_fingerprint(kind), made_by

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from hms_ray.params import Params
+from hms_ray.core.params import Params
 
 if TYPE_CHECKING:
+    from hms_ray.core.recordings import RecordingKind
     from hms_ray.datasets import Examples, Windows
-    from hms_ray.recordings import RecordingKind
 
 MEASURES = ("nan", "flat", "outliers", "missing")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import fsspec
 
-from hms_ray.errors import ConfigError, DataError, without_secrets
+from hms_ray.core.errors import ConfigError, DataError, without_secrets
 from hms_ray.store._writer import MANIFEST, is_whole
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hms_ray import lookup
+from hms_ray import registry
 from hms_ray.tasks._base import CLIP, Task
 from hms_ray.tasks._metrics import Metrics, calibration_bins
 
@@ -14,7 +14,7 @@ DEFAULT = "votes"  # the task of who does not say
 
 def from_dict(content: dict[str, Any]) -> Task:
     """Rebuild the task that `Task.to_dict` described."""
-    return lookup.load("tasks", content["kind"]).Task(tuple(content["classes"]))
+    return registry.load("tasks", content["kind"]).Task(tuple(content["classes"]))
 
 
 def default(classes: Sequence[str]) -> Task:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from scipy.special import entr, rel_entr
 
-from hms_ray.errors import ConfigError, DataError
+from hms_ray.core.errors import ConfigError, DataError
 from hms_ray.tasks import _metrics
 from hms_ray.tasks._metrics import Metrics
 

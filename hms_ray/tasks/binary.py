@@ -1,6 +1,6 @@
 """Yes or no: one label, the positive class."""
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
 from hms_ray.tasks import multilabel
 
 

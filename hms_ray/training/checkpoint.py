@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
-from hms_ray import files
-from hms_ray.errors import DataError
+from hms_ray.core import files
+from hms_ray.core.errors import DataError
 
 log = logging.getLogger(__name__)
 DIGEST_BYTES = 16  # of files.fingerprint

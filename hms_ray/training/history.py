@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from hms_ray import epoch_choice, files
+from hms_ray.core import files
+from hms_ray.study import epoch_selection
 from hms_ray.training import checkpoint
 
 
@@ -42,7 +43,7 @@ class History:
     """
 
     def __init__(
-        self, saved: Path, rule: epoch_choice.Rule, candidates: epoch_choice.Candidates, total: int, mark: str
+        self, saved: Path, rule: epoch_selection.Rule, candidates: epoch_selection.Candidates, total: int, mark: str
     ) -> None:
         self.saved, self.rule, self.candidates, self.total, self.mark = saved, rule, candidates, total, mark
         self.curve: list[dict[str, Any]] = []
@@ -56,7 +57,7 @@ class History:
     @property
     def as_ended(self) -> np.ndarray:
         """The score that the fold would have, had it ended after each epoch (epochs,)."""
-        return epoch_choice.as_ended(self.rule, self.candidates, self._scores(self.curve), self.total)
+        return epoch_selection.as_ended(self.rule, self.candidates, self._scores(self.curve), self.total)
 
     def weights(self) -> dict[int, Path]:
         """Return the file of each epoch that may be chosen."""
@@ -90,7 +91,7 @@ class History:
         return probs, {name: self.curve[epoch - 1][name] for name in ("score", "watched")}
 
     def _weights(self, curve: list[dict[str, Any]]) -> dict[int, Path]:
-        epochs = epoch_choice.reachable(self.rule, self.candidates, self._scores(curve), self.total)
+        epochs = epoch_selection.reachable(self.rule, self.candidates, self._scores(curve), self.total)
         return {epoch: self._file(epoch) for epoch in epochs}
 
     @staticmethod

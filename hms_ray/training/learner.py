@@ -11,18 +11,18 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from hms_ray import seeds
 from hms_ray.augment._compose import Batch, apply_all
-from hms_ray.errors import TrialFailed, UserError
+from hms_ray.core import seeds
+from hms_ray.core.errors import TrialFailed, UserError
 from hms_ray.models._heads import fit_side
 from hms_ray.store.inputs import memory_format
 from hms_ray.training import checkpoint, memory, optim, precision
 from hms_ray.training.batches import Epochs, TrainingData
+from hms_ray.training.distributed import Replica
+from hms_ray.training.early_stopping import Networks, Watching, set_aside
 from hms_ray.training.evaluate import predict
-from hms_ray.training.gradient import Gradient, Loss
+from hms_ray.training.microbatch import Gradient, Loss
 from hms_ray.training.stages import Stage, chain
-from hms_ray.training.team import Replica
-from hms_ray.training.watch import Networks, Watching, set_aside
 
 if TYPE_CHECKING:
     from hms_ray.training.loop import Recipe

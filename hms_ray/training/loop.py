@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from hms_ray import files, seeds
-from hms_ray.epoch_choice import Candidates, Rule
-from hms_ray.errors import TrialFailed
-from hms_ray.jobs import FoldResult, FoldStopped
-from hms_ray.params import Params
-from hms_ray.training import memory, optim, pseudo
+from hms_ray.core import files, seeds
+from hms_ray.core.errors import TrialFailed
+from hms_ray.core.params import Params
+from hms_ray.study.epoch_selection import Candidates, Rule
+from hms_ray.training import memory, optim, pseudo_labels
 from hms_ray.training.batches import TrainingData
+from hms_ray.training.distributed import Replica
 from hms_ray.training.history import History
+from hms_ray.training.jobs import FoldResult, FoldStopped
 from hms_ray.training.learner import Learner
 from hms_ray.training.stages import Stage, chain
-from hms_ray.training.team import Replica
 
 log = logging.getLogger(__name__)
 
@@ -138,12 +138,12 @@ def _targets(recipe: Recipe, number: int, learner: Learner, saved: Path, on_taug
     targets = stage.targets(data.task, data.targets, data.votes)
     if stage.pseudo is None:
         return targets
-    dealt = pseudo.deal(data, learner.rows, stage.pseudo.parts, recipe.seed)
-    theirs, taught = pseudo.for_teachers(data, dealt), np.full_like(targets, np.nan)
+    dealt = pseudo_labels.deal(data, learner.rows, stage.pseudo.parts, recipe.seed)
+    theirs, taught = pseudo_labels.for_teachers(data, dealt), np.full_like(targets, np.nan)
     for part in range(stage.pseudo.parts):
         held_out, probs = _teach(recipe, number, part, theirs, learner.replica, saved, on_taught)
         taught[held_out] = probs
-    return pseudo.mixed(targets, taught, data.votes, stage.pseudo)
+    return pseudo_labels.mixed(targets, taught, data.votes, stage.pseudo)
 
 
 def _teach(

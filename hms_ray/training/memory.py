@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import torch
 
-from hms_ray.allocator import keep_freed
-from hms_ray.errors import TrialFailed
+from hms_ray.core.allocator import keep_freed
+from hms_ray.core.errors import TrialFailed
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

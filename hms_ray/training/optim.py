@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from timm.optim import create_optimizer_v2, list_optimizers, param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler.scheduler import Scheduler
 
-from hms_ray.params import Params as Strict
+from hms_ray.core.params import Params as Strict
 from hms_ray.training.precision import Precision
 from hms_ray.training.stages import Stage
 

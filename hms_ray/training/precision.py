@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from hms_ray.training.team import Replica
+from hms_ray.training.distributed import Replica
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from hms_ray.errors import TrialFailed
-from hms_ray.params import Params as Strict
+from hms_ray.core.errors import TrialFailed
+from hms_ray.core.params import Params as Strict
 from hms_ray.tasks import Task
 
 WEIGHTS = {

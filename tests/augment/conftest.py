@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hms_ray.augment._compose import Batch
-from hms_ray.specs import InputSpec, Panels
+from hms_ray.core.specs import InputSpec, Panels
 
 PANELS = ("LL", "LP", "RL", "RP")
 

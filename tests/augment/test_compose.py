@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray import seeds
 from hms_ray.augment import flip_frequency, mirror_sides, mixup, time_reverse, xy_mask, zoom_time
 from hms_ray.augment._compose import Batch, apply_all, change_some, need, put
-from hms_ray.errors import ConfigError
+from hms_ray.core import seeds
+from hms_ray.core.errors import ConfigError
 from hms_ray.features import raw_image
 
 RECIPE = ((mirror_sides, mirror_sides.Params()), (xy_mask, xy_mask.Params()), (mixup, mixup.Params()))

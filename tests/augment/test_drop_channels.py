@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray import lookup, seeds
+from hms_ray import registry
 from hms_ray.augment import drop_channels
 from hms_ray.augment._compose import Batch
-from hms_ray.errors import ConfigError
+from hms_ray.core import seeds
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
+from hms_ray.core.recordings import EEG
+from hms_ray.core.specs import InputSpec, Panels
 from hms_ray.features._feature import FeatureRef
-from hms_ray.params import parse
-from hms_ray.recordings import EEG
-from hms_ray.specs import InputSpec, Panels
 
 
 def _lost(batch: Batch, axis: int, count: int) -> np.ndarray:
@@ -75,7 +76,7 @@ def test_a_dropped_panel_is_as_one_without_signal(
     name: str, params: dict[str, object], made_up_recordings: Callable[..., dict[str, torch.Tensor]]
 ) -> None:
     """One meaning of "no signal": the augmentation makes what loose electrodes and empty regions become."""
-    feature = FeatureRef(name, parse(lookup.load("features", name).Params, params, "feature"))
+    feature = FeatureRef(name, parse(registry.load("features", name).Params, params, "feature"))
     recordings = {kind: values[:1] for kind, values in made_up_recordings(feature.spec.kinds, 2).items()}
     if "eeg" in recordings:
         for i, electrode in enumerate(LATERAL):

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hms_ray import seeds
 from hms_ray.augment import flip_frequency
 from hms_ray.augment._compose import Batch
-from hms_ray.errors import ConfigError
-from hms_ray.specs import InputSpec, Panels
+from hms_ray.core import seeds
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.specs import InputSpec, Panels
 
 
 def test_each_panel_along_f_is_reversed_in_its_place() -> None:

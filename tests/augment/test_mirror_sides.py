@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hms_ray import seeds
 from hms_ray.augment import mirror_sides
 from hms_ray.augment._compose import Batch
-from hms_ray.errors import ConfigError
-from hms_ray.specs import InputSpec, Panels
+from hms_ray.core import seeds
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.specs import InputSpec, Panels
 
 ALWAYS = mirror_sides.Params(p=1)
 

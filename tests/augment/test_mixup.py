@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray import seeds
 from hms_ray.augment import mixup
 from hms_ray.augment._compose import Batch
+from hms_ray.core import seeds
 
 ALWAYS = mixup.Params(p=1, alpha=0.4)
 

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from hms_ray import seeds
 from hms_ray.augment import narrow_band
 from hms_ray.augment._compose import Batch
-from hms_ray.errors import ConfigError
-from hms_ray.params import parse
-from hms_ray.specs import InputSpec
+from hms_ray.core import seeds
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
+from hms_ray.core.specs import InputSpec
 
 RATE = 200.0
 SECONDS = 10

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray import seeds
 from hms_ray.augment import permute_chains
 from hms_ray.augment._compose import Batch
-from hms_ray.errors import ConfigError
+from hms_ray.core import seeds
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.specs import InputSpec, Panels
 from hms_ray.features import _montage
-from hms_ray.specs import InputSpec, Panels
 
 REGIONS = ("LL", "LP", "RP", "RL")
 PAIRS = (*(f"{chain}{i}" for chain in REGIONS for i in range(1, 5)), "ZC1", "ZC2")

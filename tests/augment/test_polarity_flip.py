@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from hms_ray import seeds
 from hms_ray.augment import polarity_flip
 from hms_ray.augment._compose import Batch
-from hms_ray.errors import ConfigError
+from hms_ray.core import seeds
+from hms_ray.core.errors import ConfigError
 
 
 def test_about_p_of_the_rows_are_negated_whole(make_batch: Callable[..., Batch]) -> None:

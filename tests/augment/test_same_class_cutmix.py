@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray import seeds
 from hms_ray.augment import same_class_cutmix
 from hms_ray.augment._compose import Batch
-from hms_ray.errors import ConfigError
-from hms_ray.params import parse
-from hms_ray.specs import InputSpec
+from hms_ray.core import seeds
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
+from hms_ray.core.specs import InputSpec
 
 ALWAYS = same_class_cutmix.Params(p=1)
 SPECS = {

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hms_ray import seeds
 from hms_ray.augment import zoom_time
 from hms_ray.augment._compose import Batch
-from hms_ray.specs import InputSpec
+from hms_ray.core import seeds
+from hms_ray.core.specs import InputSpec
 
 
 def _zoomed(line: torch.Tensor, factor: float, spans: tuple[int, ...] = ()) -> torch.Tensor:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
 
 PERCENTILE = re.compile(r"99\.9 % differ by at most ([0-9.e+-]+), all by at most ([0-9.e+-]+)")
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray import crossval
-from hms_ray.config import parse_run
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
 from hms_ray.store.inputs import memory_format
+from hms_ray.training import crossval
+from hms_ray.training.run_config import parse_run
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import pytest
 
-from hms_ray.search.journal import Journal
-from hms_ray.search.trials_table import trials_table
-from hms_ray.study_folder import StudyFolder
+from hms_ray.search.optuna.journal import Journal
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.trials_table import trials_table
 
 
 @pytest.fixture

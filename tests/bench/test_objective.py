@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray import files
-from hms_ray.errors import ConfigError
+from hms_ray.core import files
+from hms_ray.core.errors import ConfigError
 
 
 @pytest.fixture

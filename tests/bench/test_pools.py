@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
 
 CLASSES = ["seizure", "lpd", "gpd", "lrda", "grda", "other"]
 

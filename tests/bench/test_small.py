@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hms_ray.seeds import stream
+from hms_ray.core.seeds import stream
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bench import spaces
-from hms_ray.search import space
+from hms_ray.search.space import space
 
 
 def test_it_names_every_space_of_the_union(repository: Path, monkeypatch) -> None:

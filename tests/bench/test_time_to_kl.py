@@ -6,7 +6,7 @@ import yaml
 
 from bench import time_to_kl
 from bench.time_to_kl import Course
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
 
 SPACE = {
     "base": {

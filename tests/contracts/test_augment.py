@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray import lookup, seeds
+from hms_ray import registry
 from hms_ray.augment._compose import Batch
-from hms_ray.errors import ConfigError
-from hms_ray.params import Params, parse
-from hms_ray.specs import InputSpec, Panels
+from hms_ray.core import seeds
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import Params, parse
+from hms_ray.core.specs import InputSpec, Panels
 
 REGIONS = ("LL", "LP", "RL", "RP")
 PAIRS = tuple(f"{chain}{i}" for chain in REGIONS for i in range(1, 5))
@@ -30,7 +31,7 @@ SPECS = {
     "embedding": InputSpec("embedding", (3, 4, 64), 0.2),
     "two waves": InputSpec("wave", (4, 200), 200.0, Panels("C", REGIONS), spans=(140, 60)),
 }
-NAMES = lookup.names("augment")
+NAMES = registry.names("augment")
 
 
 def _batch(spec: InputSpec, rows: int = 32) -> Batch:
@@ -42,7 +43,7 @@ def _batch(spec: InputSpec, rows: int = 32) -> Batch:
 
 
 def _apply(name: str, batch: Batch, seed: int = 0, **params: float) -> Batch:
-    module = lookup.load("augment", name)
+    module = registry.load("augment", name)
     return module.apply(batch, seeds.stream(seed, "augment"), module.Params(**params))
 
 
@@ -56,7 +57,7 @@ def _refusal(name: str, spec: InputSpec, p: float) -> str | None:
 
 TAKEN = [pytest.param(n, s, id=f"{n}-{k}") for n in NAMES for k, s in SPECS.items() if _refusal(n, s, 1) is None]
 REFUSED = [pytest.param(n, s, id=f"{n}-{k}") for n in NAMES for k, s in SPECS.items() if _refusal(n, s, 1) is not None]
-VARIANTS = [case for case in TAKEN if hasattr(lookup.load("augment", case.values[0]), "variant")]
+VARIANTS = [case for case in TAKEN if hasattr(registry.load("augment", case.values[0]), "variant")]
 each = pytest.mark.parametrize("name", NAMES)
 each_taken = pytest.mark.parametrize(("name", "spec"), TAKEN)
 each_refused = pytest.mark.parametrize(("name", "spec"), REFUSED)
@@ -155,7 +156,7 @@ def test_channels_last_changes_nothing_but_the_layout_in_memory(name: str, spec:
 
 @each_variant
 def test_a_variant_changes_every_row_and_twice_is_the_original(name: str, spec: InputSpec) -> None:
-    module, batch = lookup.load("augment", name), _batch(spec)
+    module, batch = registry.load("augment", name), _batch(spec)
     once = module.variant(batch.x, spec)
     assert once.dtype == batch.x.dtype and (once != batch.x).flatten(1).any(1).all()
     assert torch.equal(module.variant(once, spec), batch.x)
@@ -165,7 +166,7 @@ def test_a_variant_changes_every_row_and_twice_is_the_original(name: str, spec: 
 @each_variant
 def test_a_variant_is_what_is_applied_to_the_chosen_rows(name: str, spec: InputSpec) -> None:
     batch = _batch(spec)
-    variant = lookup.load("augment", name).variant(batch.x, spec)
+    variant = registry.load("augment", name).variant(batch.x, spec)
     assert torch.equal(_apply(name, batch, p=1).x, variant)
     some = _apply(name, batch, p=0.5).x
     kept, changed = ((some == x).flatten(1).all(1) for x in (batch.x, variant))
@@ -174,7 +175,7 @@ def test_a_variant_is_what_is_applied_to_the_chosen_rows(name: str, spec: InputS
 
 @each_refused
 def test_a_variant_refuses_what_its_augmentation_refuses(name: str, spec: InputSpec) -> None:
-    module = lookup.load("augment", name)
+    module = registry.load("augment", name)
     if hasattr(module, "variant"):
         with pytest.raises(ConfigError) as error:
             module.variant(_batch(spec).x, spec)
@@ -183,7 +184,7 @@ def test_a_variant_refuses_what_its_augmentation_refuses(name: str, spec: InputS
 
 @each
 def test_parameters_are_strict_bounded_and_told(name: str) -> None:
-    module = lookup.load("augment", name)
+    module = registry.load("augment", name)
     assert issubclass(module.Params, Params) and module.Params.model_config["extra"] == "forbid"
     with pytest.raises(ConfigError, match=f"augment.{name}.no_such_key: unknown key"):
         parse(module.Params, {"no_such_key": 1}, f"augment.{name}")
@@ -195,7 +196,7 @@ def test_parameters_are_strict_bounded_and_told(name: str) -> None:
 
 @each
 def test_it_says_what_it_is(name: str) -> None:
-    module = lookup.load("augment", name)
+    module = registry.load("augment", name)
     assert inspect.getdoc(module) and inspect.getdoc(module.apply) and inspect.getdoc(module.Params)
     assert list(inspect.signature(module.apply).parameters) == ["batch", "rng", "params"]
     if hasattr(module, "variant"):

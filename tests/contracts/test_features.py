@@ -8,11 +8,12 @@ from typing import Literal, get_args, get_origin
 import pytest
 import torch
 
-from hms_ray import lookup, recordings
-from hms_ray.errors import ConfigError
+from hms_ray import registry
+from hms_ray.core import recordings
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import Params, parse
+from hms_ray.core.specs import InputSpec
 from hms_ray.features._feature import FeatureRef
-from hms_ray.params import Params, parse
-from hms_ray.specs import InputSpec
 
 MakeRecordings = Callable[..., dict[str, torch.Tensor]]
 MOST = 64  # combinations of choices that are tried of a feature
@@ -23,7 +24,7 @@ SMALL = {"speech_embedding": {"arch": "wav2vec2-tiny", "pretrained": False, "sec
 def _each_choice(name: str) -> list[Params]:
     """The parameters with every combination of the fields that are a choice; combinations that are refused are left
     out."""
-    kind, small = lookup.load("features", name).Params, SMALL.get(name, {})
+    kind, small = registry.load("features", name).Params, SMALL.get(name, {})
     fields = {key: field.annotation for key, field in kind.model_fields.items() if key not in small}
     choices = {key: get_args(of) for key, of in fields.items() if get_origin(of) is Literal}
     every = itertools.product(*choices.values())
@@ -38,23 +39,23 @@ def _each_choice(name: str) -> list[Params]:
     return found
 
 
-NAMES = lookup.names("features")
+NAMES = registry.names("features")
 EACH = [(name, params) for name in NAMES for params in _each_choice(name)]
 each_choice = pytest.mark.parametrize(("name", "params"), EACH, ids=[f"{name}-{params}" for name, params in EACH])
 each = pytest.mark.parametrize("name", NAMES)
 
 
 def _small(name: str) -> Params:
-    return lookup.load("features", name).Params(**SMALL.get(name, {}))
+    return registry.load("features", name).Params(**SMALL.get(name, {}))
 
 
 def _compute(name: str, batch: dict[str, torch.Tensor], params: Params) -> torch.Tensor:
-    return lookup.load("features", name).compute(batch, params)
+    return registry.load("features", name).compute(batch, params)
 
 
 @each_choice
 def test_examples_are_as_the_spec_says(name: str, params: Params, made_up_recordings: MakeRecordings) -> None:
-    spec = lookup.load("features", name).spec(params)
+    spec = registry.load("features", name).spec(params)
     assert isinstance(spec, InputSpec) and spec.rate_hz > 0 and spec.kinds and set(spec.kinds) <= set(recordings.KINDS)
     if spec.panels is not None:
         assert spec.shape[spec.axis(spec.panels.axis)] % len(spec.panels.names) == 0
@@ -69,7 +70,7 @@ def test_examples_are_as_the_spec_says(name: str, params: Params, made_up_record
 
 @each
 def test_a_row_is_computed_alike_in_any_batch(name: str, made_up_recordings: MakeRecordings) -> None:
-    module = lookup.load("features", name)
+    module = registry.load("features", name)
     params = _small(name)
     batch = made_up_recordings(module.spec(params).kinds, 3)
     whole = _compute(name, batch, params)
@@ -80,7 +81,7 @@ def test_a_row_is_computed_alike_in_any_batch(name: str, made_up_recordings: Mak
 
 @each
 def test_the_recordings_given_are_not_written_to(name: str, made_up_recordings: MakeRecordings) -> None:
-    module = lookup.load("features", name)
+    module = registry.load("features", name)
     batch = made_up_recordings(module.spec(_small(name)).kinds, 3)
     before = {kind: values.clone() for kind, values in batch.items()}
     _compute(name, batch, _small(name))
@@ -89,7 +90,7 @@ def test_the_recordings_given_are_not_written_to(name: str, made_up_recordings: 
 
 @each
 def test_parameters_are_strict_and_told(name: str) -> None:
-    kind = lookup.load("features", name).Params
+    kind = registry.load("features", name).Params
     assert issubclass(kind, Params) and kind.model_config["extra"] == "forbid"
     with pytest.raises(ConfigError, match=r"feature\.no_such_key: unknown key"):
         parse(kind, {"no_such_key": 1}, "feature")
@@ -98,7 +99,7 @@ def test_parameters_are_strict_and_told(name: str) -> None:
 
 @each
 def test_it_says_what_it_is(name: str) -> None:
-    module = lookup.load("features", name)
+    module = registry.load("features", name)
     assert all(inspect.getdoc(thing) for thing in (module, module.Params, module.spec, module.compute))
     given = ["weights"] if "pretrained" in module.Params.model_fields else []
     assert list(inspect.signature(module.compute).parameters) == ["recordings", "params", *given]
@@ -106,7 +107,7 @@ def test_it_says_what_it_is(name: str) -> None:
 
 @each
 def test_published_weights_have_a_place(name: str) -> None:
-    module = lookup.load("features", name)
+    module = registry.load("features", name)
     if "pretrained" not in module.Params.model_fields:
         assert not hasattr(module, "source") and FeatureRef(name, module.Params()).origin is None
         return

@@ -9,12 +9,12 @@ import pytest
 import torch
 from timm.models import group_parameters
 
-from hms_ray import lookup
-from hms_ray.errors import ConfigError
+from hms_ray import registry
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import Params, parse
+from hms_ray.core.specs import AXES, InputSpec
 from hms_ray.features import kaggle_spectrogram
 from hms_ray.models._heads import fit_side, takes_side
-from hms_ray.params import Params, parse
-from hms_ray.specs import AXES, InputSpec
 from hms_ray.training import checkpoint
 
 SPECS = {
@@ -29,13 +29,13 @@ BESIDE = ("age", "gender")
 SPECS = {layout: [*specs, replace(specs[0], side=BESIDE)] for layout, specs in SPECS.items()}
 # where the default has a hundred million parameters
 SMALL = {"speech_encoder": {"arch": "wavlm-tiny", "train": "all"}, "ast": {"depth": 2}}
-NAMES = lookup.names("models")
-EACH = [(name, spec) for name in NAMES for spec in SPECS[lookup.load("models", name).LAYOUT]]
+NAMES = registry.names("models")
+EACH = [(name, spec) for name in NAMES for spec in SPECS[registry.load("models", name).LAYOUT]]
 
 
 def _marks(name: str) -> list[pytest.MarkDecorator]:
     """Skip a model whose package is not installed."""
-    needs = getattr(lookup.load("models", name), "NEEDS", None)
+    needs = getattr(registry.load("models", name), "NEEDS", None)
     return [pytest.mark.skipif(needs is not None and find_spec(needs) is None, reason=f"{needs} is not installed")]
 
 
@@ -51,7 +51,7 @@ each = pytest.mark.parametrize("name", [pytest.param(name, marks=_marks(name)) f
 
 def _build(name: str, spec: InputSpec, outputs: int = 6, seed: int = 0) -> torch.nn.Module:
     """The model by default, or a smaller one, without weights from elsewhere."""
-    module = lookup.load("models", name)
+    module = registry.load("models", name)
     untrained = {"pretrained": False} if "pretrained" in module.Params.model_fields else {}
     torch.manual_seed(seed)
     model = module.build(spec, outputs, module.Params(**untrained, **SMALL.get(name, {})))
@@ -120,7 +120,7 @@ def test_weights_come_back_from_a_file(name: str, spec: InputSpec, tmp_path: Pat
 
 @each
 def test_parameters_are_strict_and_told(name: str) -> None:
-    module = lookup.load("models", name)
+    module = registry.load("models", name)
     assert issubclass(module.Params, Params) and module.Params.model_config["extra"] == "forbid"
     with pytest.raises(ConfigError, match=r"model\.no_such_key: unknown key"):
         parse(module.Params, {"no_such_key": 1}, "model")
@@ -129,7 +129,7 @@ def test_parameters_are_strict_and_told(name: str) -> None:
 
 @each
 def test_it_says_what_it_is(name: str) -> None:
-    module = lookup.load("models", name)
+    module = registry.load("models", name)
     assert module.LAYOUT in AXES
     assert inspect.getdoc(module) and inspect.getdoc(module.build) and inspect.getdoc(module.Params)
     given = ["weights"] if "pretrained" in module.Params.model_fields else []
@@ -138,7 +138,7 @@ def test_it_says_what_it_is(name: str) -> None:
 
 @each
 def test_published_weights_have_a_place(name: str) -> None:
-    module = lookup.load("models", name)
+    module = registry.load("models", name)
     if "pretrained" not in module.Params.model_fields:
         pytest.skip("it has no published weights")
     assert module.source(module.Params(pretrained=False)) is None

@@ -6,17 +6,17 @@ import json
 import numpy as np
 import pytest
 
-from hms_ray import lookup, tasks
-from hms_ray.ensemble import _pool
-from hms_ray.seeds import stream
+from hms_ray import registry, tasks
+from hms_ray.core.seeds import stream
+from hms_ray.ensemble.pools import _base
 from hms_ray.tasks import Task
 
 TASKS = {kind: tasks.from_dict({"kind": kind, "classes": list("abcd")}) for kind in ("votes", "multilabel")}
 TASKS["binary"] = tasks.from_dict({"kind": "binary", "classes": ["a"]})
 
-DEAF = ("prior_pool",)  # predicts alike whatever the members say, which have no weight
+DEAF = ("prior",)  # predicts alike whatever the members say, which have no weight
 
-pytestmark = pytest.mark.parametrize("name", [n for n in lookup.names("ensemble") if n.endswith(_pool.SUFFIX)])
+pytestmark = pytest.mark.parametrize("name", registry.names("pools"))
 each_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
 
@@ -32,9 +32,9 @@ def draw(task: Task, seed: int, n_units: int = 40, n_members: int = 5) -> tuple[
 
 def fit(
     name: str, probs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None, families: str = ""
-) -> _pool.Pool:
+) -> _base.Pool:
     """Fit a pool; of families, for a method that asks for them, there are two by turns unless `families` names them."""
-    method = lookup.load("ensemble", name).fit
+    method = registry.load("pools", name).fit
     families = families or ("ab" * probs.shape[1])[: probs.shape[1]]
     extra = {"families": list(families)} if "families" in inspect.signature(method).parameters else {}
     return method(probs, targets, sample_weight, **extra)
@@ -71,10 +71,10 @@ def test_it_is_no_worse_than_the_worst_member(name: str, task: Task) -> None:
 def test_json_takes_it_and_gives_it_back(name: str, task: Task) -> None:
     probs, targets = draw(task, 3)
     pool = fit(name, probs, targets)
-    content = json.loads(json.dumps(_pool.to_dict(pool), allow_nan=False))
-    again = _pool.from_dict(content)
+    content = json.loads(json.dumps(_base.to_dict(pool), allow_nan=False))
+    again = _base.from_dict(content)
     assert type(again) is type(pool) and again.gap == pool.gap
-    assert _pool.to_dict(again) == content
+    assert _base.to_dict(again) == content
     np.testing.assert_array_equal(again.weights, pool.weights)
     np.testing.assert_array_equal(again.predict(probs), pool.predict(probs))
 
@@ -84,7 +84,7 @@ def test_two_fits_agree_to_the_last_bit(name: str, task: Task) -> None:
     probs, targets = draw(task, 4)
     probs[:, 3] = probs[:, 1]
     first, second = (fit(name, probs.copy(), targets.copy()) for _ in range(2))
-    assert json.dumps(_pool.to_dict(first)) == json.dumps(_pool.to_dict(second))
+    assert json.dumps(_base.to_dict(first)) == json.dumps(_base.to_dict(second))
     np.testing.assert_array_equal(first.predict(probs), second.predict(probs))
 
 
@@ -124,12 +124,12 @@ def test_members_without_weight_can_be_left_out_and_put_back(name: str, task: Ta
     probs[:, 4] = targets[:, ..., ::-1]  # a member so wrong that nearly every method leaves it out
     pool = fit(name, probs, targets)
     used = np.flatnonzero(pool.weights)
-    narrow = _pool.restricted(pool, used)
+    narrow = _base.restricted(pool, used)
     np.testing.assert_allclose(narrow.predict(probs[:, used]), pool.predict(probs), rtol=1e-12)
-    wide = _pool.spread(narrow, used, 6)
+    wide = _base.spread(narrow, used, 6)
     np.testing.assert_array_equal(wide.weights, pool.weights)
     np.testing.assert_allclose(wide.predict(probs), pool.predict(probs), rtol=1e-12)
-    moved = _pool.spread(pool, np.array([7, 0, 3, 1, 2, 5]), 8)
+    moved = _base.spread(pool, np.array([7, 0, 3, 1, 2, 5]), 8)
     shuffled = np.full((40, 8, *probs.shape[2:]), 0.5)
     shuffled[:, [7, 0, 3, 1, 2, 5]] = probs
     np.testing.assert_allclose(moved.predict(shuffled), pool.predict(probs), rtol=1e-12)
@@ -189,6 +189,6 @@ def test_single_precision_will_do(name: str, task: Task) -> None:
 
 
 def test_it_says_what_it_is(name: str) -> None:
-    module = lookup.load("ensemble", name)
+    module = registry.load("pools", name)
     assert inspect.getdoc(module) and inspect.getdoc(module.fit) and inspect.getdoc(module.Pool)
     assert list(inspect.signature(module.fit).parameters)[:4] == ["probs", "targets", "sample_weight", "start"]

@@ -10,11 +10,11 @@ import pytest
 from optuna.trial import TrialState
 
 from hms_ray import tasks
-from hms_ray.config import try_run
-from hms_ray.errors import ConfigError
-from hms_ray.rehearsal import Rehearsals
-from hms_ray.search.samplers import Proposer
-from hms_ray.search.space import Union, load
+from hms_ray.core.errors import ConfigError
+from hms_ray.search.optuna.samplers import Proposer
+from hms_ray.search.space.space import Union, load
+from hms_ray.training.dry_run import Rehearsals
+from hms_ray.training.run_config import try_run
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray import lookup, tasks
-from hms_ray.errors import ConfigError, DataError
+from hms_ray import registry, tasks
+from hms_ray.core.errors import ConfigError, DataError
 from hms_ray.tasks import CLIP, Task
 
 N = 200
 
 
-@pytest.fixture(params=lookup.names("tasks"))
+@pytest.fixture(params=registry.names("tasks"))
 def task(request: pytest.FixtureRequest) -> Task:
     """Each task, with three classes where it takes three, else with one."""
     try:

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import soundfile
 
+from hms_ray.core.errors import ConfigError, DataError
+from hms_ray.core.recordings import HEART_SOUND
 from hms_ray.datasets import bmd_hs
-from hms_ray.errors import ConfigError, DataError
 from hms_ray.features import heart_bands
 from hms_ray.features._feature import FeatureRef
-from hms_ray.recordings import HEART_SOUND
 from hms_ray.simulate import simulate_hearts
 from hms_ray.store.prepare import InputParams, _stores, check
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hms_ray.core.errors import ConfigError
 from hms_ray.datasets import _cloned, bmd_hs, hms
-from hms_ray.errors import ConfigError
 from hms_ray.simulate import simulate_hearts
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

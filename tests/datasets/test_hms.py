@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray import files
+from hms_ray.core import files
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.recordings import EEG, SPECTROGRAM
 from hms_ray.datasets import hms
-from hms_ray.errors import ConfigError
-from hms_ray.recordings import EEG, SPECTROGRAM
 
 FIRST = "4294950000"  # patient 0's first EEG: 12 votes for seizure in all four windows
 SECOND = "4294949999"  # its second: 1 seizure and 1 other, in the third window 1 lpd and 1 other

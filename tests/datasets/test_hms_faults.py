@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from hms_ray import lookup, recordings
+from hms_ray import registry
+from hms_ray.core import recordings
+from hms_ray.core.errors import DataError
 from hms_ray.datasets import hms
-from hms_ray.errors import DataError
 from hms_ray.features._feature import FeatureRef
 from hms_ray.store import prepare as preparing
 from hms_ray.store.inputs import open_inputs
@@ -133,7 +134,7 @@ both_places = pytest.mark.parametrize("compute", ["prepared", "batch"])
 
 def _prepare(folder: Path, kind: str, compute: str = "prepared", rows: str = "eeg") -> None:
     """Prepare the simplest feature of that kind of recordings."""
-    module = lookup.load("features", FEATURES[kind])
+    module = registry.load("features", FEATURES[kind])
     dataset = hms.load(folder, hms.Params(rows=rows))
     quiet = lambda label: lambda done, total: None  # noqa: E731
     preparing.prepare(dataset, FeatureRef(FEATURES[kind], module.Params()), InputParams(compute=compute), quiet)
@@ -299,7 +300,7 @@ def _overwrite(folder: Path, kind: str, change: Callable[[np.ndarray], None]) ->
 
 def _example(folder: Path, kind: str, compute: str, dtype: str) -> np.ndarray:
     """The example that training sees of the unit of `NAMES[kind]`."""
-    module = lookup.load("features", FEATURES[kind])
+    module = registry.load("features", FEATURES[kind])
     dataset, feature = hms.load(folder, hms.Params(rows="eeg")), FeatureRef(FEATURES[kind], module.Params())
     params = InputParams(compute=compute, dtype=dtype)
     stores = preparing.prepare(dataset, feature, params, lambda label: lambda done, total: None)

@@ -8,15 +8,17 @@ import pandas as pd
 import pytest
 import torch
 
-from hms_ray import folds, lookup, recordings
+from hms_ray import registry
+from hms_ray.core import recordings
 from hms_ray.datasets import hms
 from hms_ray.features import kaggle_spectrogram, raw_eeg
 from hms_ray.features._feature import FeatureRef
 from hms_ray.store.inputs import open_inputs
 from hms_ray.store.prepare import InputParams, prepare
 from hms_ray.store.quality import measure
+from hms_ray.study import folds
 
-FEATURES = {name: lookup.load("features", name) for name in lookup.names("features")}
+FEATURES = {name: registry.load("features", name) for name in registry.names("features")}
 OURS = [name for name, of in FEATURES.items() if set(of.spec(of.Params()).kinds) <= set(hms.HmsDataset.KINDS)]
 
 
@@ -92,7 +94,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def test_every_feature_is_made_of_the_real_sample(real_data: Path, cache: None, name: str) -> None:
     dataset = hms.load(real_data / "hms_sample", hms.Params(rows="eeg"))
     assert len(dataset.units) == 3
-    module = lookup.load("features", name)
+    module = registry.load("features", name)
     feature, found = FeatureRef(name, module.Params()), []
     for params in (InputParams(), InputParams(compute="batch", dtype="float32")):
         stores = prepare(dataset, feature, params, lambda label: lambda done, total: None)

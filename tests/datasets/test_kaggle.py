@@ -7,8 +7,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import requests
 
+from hms_ray.core.errors import ConfigError
 from hms_ray.datasets import _kaggle
-from hms_ray.errors import ConfigError
 
 
 class UnauthenticatedError(Exception):

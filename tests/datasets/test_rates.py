@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
-from hms_ray import files
+from hms_ray.core import files
+from hms_ray.core.recordings import EEG
 from hms_ray.datasets import _rates
-from hms_ray.recordings import EEG
 
 SECONDS = 20
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from hms_ray.core.errors import DataError
+from hms_ray.core.recordings import HEART_SOUND
 from hms_ray.datasets import _sound
-from hms_ray.errors import DataError
-from hms_ray.recordings import HEART_SOUND
 
 SECONDS = 3
 

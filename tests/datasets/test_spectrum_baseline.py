@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hms_ray import folds
 from hms_ray.datasets import _spectrum_baseline, bmd_hs
 from hms_ray.simulate import simulate_hearts
+from hms_ray.study import folds
 
 
 @pytest.fixture(scope="module")

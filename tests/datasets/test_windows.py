@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray import recordings
+from hms_ray.core import recordings
+from hms_ray.core.recordings import RecordingKind
 from hms_ray.datasets import Windows, cut, first_step, hms
-from hms_ray.recordings import RecordingKind
 
 TINY = RecordingKind("tiny", ("a", "b"), rate_hz=2.0, window_s=3.0, outlier=9.0)
 

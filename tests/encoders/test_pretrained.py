@@ -12,10 +12,10 @@ from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotF
 from huggingface_hub.utils import get_session
 from safetensors.torch import save_file
 
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
 from hms_ray.encoders import pretrained
 from hms_ray.encoders.pretrained import Pretrained, Source, Unreachable, called, fetched, from_hub, source
-from hms_ray.errors import ConfigError
-from hms_ray.params import parse
 
 WEIGHTS = {"a": torch.arange(3.0)}
 SENTENCE = "hf-hub:owner/name is neither in the hub's local cache nor to be had"

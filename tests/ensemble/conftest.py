@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from hms_ray import tasks
-from hms_ray.ensemble._rows import Rows
-from hms_ray.oof import OofTable
-from hms_ray.seeds import stream
-from hms_ray.study_folder import StudyFolder
+from hms_ray.core.seeds import stream
+from hms_ray.ensemble.rows import Rows
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.oof import OofTable
 
 TASK = tasks.from_dict({"kind": "votes", "classes": ["a", "b", "c"]})
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from hms_ray.ensemble import _bootstrap
-from hms_ray.ensemble._bootstrap import estimates
-from hms_ray.seeds import stream
+from hms_ray.core.seeds import stream
+from hms_ray.ensemble import bootstrap
+from hms_ray.ensemble.bootstrap import estimates
 
 CODES = np.array([0, 0, 0, 1, 2, 2, 3, 3, 3, 3, 4, 5])
 GROUPS = np.array(["p9", "p1", "p7", "p3", "p5", "p2"])[CODES]
@@ -27,7 +27,7 @@ def estimate(values, groups=GROUPS, weight=None, seed=0, **options):
 
 def test_sums_and_sizes_are_weighted_and_by_group():
     values, weight = np.arange(24.0).reshape(12, 2), np.arange(12.0)
-    sums, sizes = _bootstrap.by_group(values, GROUPS, weight)
+    sums, sizes = bootstrap.by_group(values, GROUPS, weight)
     for row, name in enumerate(np.unique(GROUPS)):
         own = name == GROUPS
         np.testing.assert_allclose(sums[row], weight[own] @ values[own])
@@ -37,13 +37,13 @@ def test_sums_and_sizes_are_weighted_and_by_group():
 @pytest.mark.parametrize("weight", [np.ones(12), np.arange(1.0, 13)], ids=["alike", "weighted"])
 def test_the_value_is_sum_by_sum_and_the_error_that_of_a_ratio(weight):
     values = losses()
-    sums, sizes = _bootstrap.by_group(values, GROUPS, weight)
+    sums, sizes = bootstrap.by_group(values, GROUPS, weight)
     for c, (value, error, low, high) in enumerate(estimate(values, weight=weight)):
         assert value == pytest.approx(sum(sums[:, c]) / sum(sizes), rel=1e-14)
         residuals = sums[:, c] - value * sizes
         by_hand = np.sqrt(6 / 5 * (residuals**2).sum()) / sizes.sum()
         assert error == pytest.approx(by_hand, rel=1e-12)
-        assert _bootstrap.standard_errors(sums, sizes)[c] == pytest.approx(by_hand, rel=1e-12)
+        assert bootstrap.standard_errors(sums, sizes)[c] == pytest.approx(by_hand, rel=1e-12)
         assert low < value < high
 
 

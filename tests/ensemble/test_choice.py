@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray import files
-from hms_ray.ensemble import _choice
-from hms_ray.ensemble._rows import Rows
-from hms_ray.ensemble._selection import optimism_of_choice
-from hms_ray.oof import OofTable, stack
-from hms_ray.seeds import stream
+from hms_ray.core import files
+from hms_ray.core.seeds import stream
+from hms_ray.ensemble import choice
+from hms_ray.ensemble.rows import Rows
+from hms_ray.ensemble.selection import optimism_of_choice
+from hms_ray.study.oof import OofTable, stack
 
 CHOSE = (0, 2)
 
@@ -27,7 +27,7 @@ def read(folder, min_votes=10):
 
 
 def correction(folder, seed=0):
-    return _choice.correction(folder, *read(folder), stream(seed, "choice"))
+    return choice.correction(folder, *read(folder), stream(seed, "choice"))
 
 
 def test_the_estimate_is_of_all_trials_on_the_folds_that_chose(make_study, tmp_path):

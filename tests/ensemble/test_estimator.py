@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hms_ray import files
-from hms_ray.ensemble import Ensemble, Limits, _methods, fit
-from hms_ray.errors import ConfigError, DataError
+from hms_ray.core import files
+from hms_ray.core.errors import ConfigError, DataError
+from hms_ray.ensemble import Ensemble, Limits, fit, methods
 
 FAMILIES = ("a", "a", "b", "b")
 KINDS = {"votes": 3, "multilabel": 3, "binary": 1}
@@ -26,7 +26,7 @@ def arrays(make_rows):
     return made
 
 
-@pytest.mark.parametrize("pool", _methods.names())
+@pytest.mark.parametrize("pool", methods.names())
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_pool_of_every_task_is_fitted_scored_and_predicts(arrays, kind, pool):
     given = arrays(kind=kind, n_classes=KINDS[kind], n_groups=30)
@@ -69,7 +69,7 @@ def test_the_cross_fitted_score_is_honest_where_the_one_in_sample_is_not(arrays)
     assert abs(ensemble.kl_cross_fitted_ - truth) < abs(ensemble.kl_in_sample_ - truth)
 
 
-@pytest.mark.parametrize("pool", _methods.names()[1:])
+@pytest.mark.parametrize("pool", methods.names()[1:])
 def test_one_member_is_a_pool(arrays, pool):
     given = arrays(n_members=1)
     ensemble = fit(**given, pool=pool)
@@ -196,7 +196,7 @@ def test_arrays_that_cannot_be_are_refused(arrays):
 
 
 @pytest.mark.parametrize(
-    ("kind", "pool"), [*(("votes", name) for name in _methods.names()), ("multilabel", "two_level"), ("binary", "auto")]
+    ("kind", "pool"), [*(("votes", name) for name in methods.names()), ("multilabel", "two_level"), ("binary", "auto")]
 )
 def test_saved_and_loaded_it_predicts_the_same_to_the_bit(arrays, tmp_path, kind, pool):
     given = arrays(kind=kind, n_classes=KINDS[kind])

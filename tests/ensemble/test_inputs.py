@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from hms_ray import tasks
-from hms_ray.ensemble._inputs import make_rows as taken
-from hms_ray.errors import ConfigError, DataError
-from hms_ray.seeds import stream
+from hms_ray.core.errors import ConfigError, DataError
+from hms_ray.core.seeds import stream
+from hms_ray.ensemble.inputs import make_rows as taken
 
 N, M, K = 12, 3, 4
 TASK = tasks.from_dict({"kind": "votes", "classes": list("wxyz")})

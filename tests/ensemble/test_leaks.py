@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hms_ray.ensemble import _leaks
-from hms_ray.ensemble._notes import member_losses
+from hms_ray.ensemble import leaks
+from hms_ray.ensemble.notes import member_losses
 
 LEAKED = np.arange(1, 200, 3)  # units that the leaking member has seen: 67 of 200
 
@@ -25,7 +25,7 @@ def leaking(rows, units=LEAKED, member=2):
 
 def notes(rows):
     names = np.array([f"unit-{i}" for i in range(len(rows.targets))])
-    return list(_leaks.notes(rows, member_losses(rows), names[rows.scored]))
+    return list(leaks.notes(rows, member_losses(rows), names[rows.scored]))
 
 
 def units_named(note):
@@ -39,7 +39,7 @@ def test_a_member_that_copies_targets_is_named_with_rows_that_show_it(make_rows,
     score = [rows.score(rows.probs[:, m]) for m in range(5)]
     assert note.startswith(f"m2 may have seen its targets: it scores {score[2]:.5f}, the next best ")
     assert f"the next best {min(np.delete(score, 2)):.5f}, and is all but exact on " in note
-    assert len(units_named(note)) == _leaks.SHOWN
+    assert len(units_named(note)) == leaks.SHOWN
     assert units_named(note) <= set(LEAKED.tolist())
 
 
@@ -47,7 +47,7 @@ def test_the_count_is_of_the_copied_rows_where_others_are_wrong(make_rows):
     rows = leaking(honest(make_rows))
     losses = member_losses(rows)
     others = np.delete(losses, 2, axis=1).min(1)
-    expected = (others[LEAKED] > _leaks.WRONG).sum()
+    expected = (others[LEAKED] > leaks.WRONG).sum()
     assert f"all but exact on {expected} units where no other is near (others: " in notes(rows)[0]
 
 

@@ -6,10 +6,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from hms_ray.ensemble import _members, linear_pool
-from hms_ray.ensemble._members import Limits
-from hms_ray.ensemble._nested import Fits, cross_fit
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
+from hms_ray.ensemble import members as _members
+from hms_ray.ensemble.members import Limits
+from hms_ray.ensemble.nested import Fits, cross_fit
+from hms_ray.ensemble.pools import linear
 
 EQUAL = (0.7, 0.8, 0.9, 0.8, 0.7, 0.8, 0.9)
 COSTS = (5.0, 1.0, 3.0, 2.0, 4.0, 1.0, 2.0)
@@ -23,7 +24,7 @@ def seven(make_rows, seed, **changes):
 def loss_of(rows, members):
     """The KL of the best linear pool of some members on these rows."""
     probs = rows.probs[:, list(members)]
-    return rows.score(linear_pool.fit(probs, rows.targets, rows.weight).predict(probs))
+    return rows.score(linear.fit(probs, rows.targets, rows.weight).predict(probs))
 
 
 def select(rows, limits):
@@ -97,7 +98,7 @@ def test_a_larger_tolerance_keeps_fewer(make_rows):
 
 def test_a_limit_that_nothing_exceeds_keeps_the_optimum(make_rows):
     rows = seven(make_rows, 3)
-    optimum = np.flatnonzero(linear_pool.fit(rows.probs, rows.targets).weights)
+    optimum = np.flatnonzero(linear.fit(rows.probs, rows.targets).weights)
     for limits in (Limits(members=7), Limits(per_family=7), Limits(tolerance=0.0), Limits(seconds=99, costs=COSTS)):
         np.testing.assert_array_equal(select(rows, limits), optimum)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hms_ray.ensemble import _mixture
-from hms_ray.seeds import stream
+from hms_ray.core.seeds import stream
+from hms_ray.ensemble import mixture
 
 
 def a_problem(n_terms, n_members):
@@ -14,8 +14,8 @@ def a_problem(n_terms, n_members):
 
 def test_at_the_optimum_gains_are_one_for_members_with_weight_and_at_most_one_for_others():
     members, shares = a_problem(300, 12)
-    weights, gap, _ = _mixture.fit(members, shares)
-    gained = _mixture.gains(shares, members, members @ weights)
+    weights, gap, _ = mixture.fit(members, shares)
+    gained = mixture.gains(shares, members, members @ weights)
     np.testing.assert_allclose(gained[weights > 0], 1, atol=1e-6)
     assert (weights == 0).any() and gained.max() - 1 == pytest.approx(gap, abs=1e-15) and gap < 1e-9
 
@@ -28,12 +28,12 @@ def test_gains_are_the_negative_gradient():
         return -shares @ np.log(members @ w)
 
     numeric = [(loss(weights + step * e) - loss(weights - step * e)) / (2 * step) for e in np.eye(4)]
-    np.testing.assert_allclose(_mixture.gains(shares, members, members @ weights), -np.array(numeric), rtol=1e-6)
+    np.testing.assert_allclose(mixture.gains(shares, members, members @ weights), -np.array(numeric), rtol=1e-6)
 
 
 @pytest.mark.parametrize("gap", [1e-1, 1e-3, 1e-6])
 def test_rough_weights_keep_the_gap_asked_for(gap):
     members, shares = a_problem(400, 30)
-    weights = _mixture.rough(members, shares, gap)
+    weights = mixture.rough(members, shares, gap)
     assert weights.sum() == pytest.approx(1) and weights.min() >= 0
-    assert _mixture.gains(shares, members, members @ weights).max() - 1 < gap
+    assert mixture.gains(shares, members, members @ weights).max() - 1 < gap

@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hms_ray.ensemble import _methods, _nested, _pool, _weighing
-from hms_ray.ensemble._members import Limits
-from hms_ray.ensemble._methods import Candidate
-from hms_ray.ensemble._nested import Fits, cross_fit
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
+from hms_ray.ensemble import methods, weighing
+from hms_ray.ensemble import nested as _nested
+from hms_ray.ensemble.members import Limits
+from hms_ray.ensemble.methods import Candidate
+from hms_ray.ensemble.nested import Fits, cross_fit
+from hms_ray.ensemble.pools import _base
 
 FAMILIES = ("a", "a", "b", "b")
 UNEQUAL = (0.3, 0.5, 2.0, 3.0)  # noise of members whose plain mean is far from the best pool
@@ -67,7 +69,7 @@ def assert_blind(rows, other, method, limits=None):
         assert changed or method in ("uniform", "best_single"), "these targets matter to other folds"
 
 
-@pytest.mark.parametrize("method", _methods.names())
+@pytest.mark.parametrize("method", methods.names())
 def test_a_fold_does_not_see_its_own_targets(method, make_rows, other_targets):
     assert_blind(make_rows(n_groups=30, families=FAMILIES, noise=UNEQUAL), other_targets, method)
 
@@ -102,7 +104,7 @@ def test_units_that_do_not_count_are_predicted_and_never_learnt_from(method, mak
 @pytest.mark.parametrize("without", [{0}, {1, 2}])
 def test_shares_do_not_depend_on_the_folds_left_out(without, make_rows, other_targets):
     rows = make_rows(n_groups=64, n_folds=4, families=FAMILIES, noise=UNEQUAL)
-    options, without = _methods.candidates("auto", FAMILIES), frozenset(without)
+    options, without = methods.candidates("auto", FAMILIES), frozenset(without)
     before = Fits(rows).shares("auto", options, without)
     left_out = np.isin(rows.folds, list(without))
     np.testing.assert_array_equal(Fits(other_targets(rows, left_out)).shares("auto", options, without), before)
@@ -127,11 +129,11 @@ def test_methods_without_a_certificate_have_no_gap(make_rows):
 def test_each_candidate_is_fitted_once_without_each_set_of_folds(make_rows, fits):
     rows, told = make_rows(n_groups=16, n_folds=4, families=FAMILIES), []
     ours = Fits(rows, progress=lambda *figures: told.append(figures))
-    for method in ("auto", "auto", *_methods.names()):
+    for method in ("auto", "auto", *methods.names()):
         ours.chosen(method)
         cross_fit(ours, method)
     assert max(Counter(fits).values()) == 1
-    auto = set(_methods.candidates("auto", FAMILIES))
+    auto = set(methods.candidates("auto", FAMILIES))
     each = 1 + 4 + 6
     assert sum(candidate in auto for candidate, *_ in fits) == len(auto) * each
     assert told == [(n + 1, len(auto) * each) for n in range(len(auto) * each)]
@@ -141,7 +143,7 @@ def test_the_best_alone_where_nothing_is_averaged(make_rows):
     rows, options = make_rows(), (WORSE, BETTER, Candidate("uniform"))
     best = np.argmin(inner_scores(rows, options, ()))
     assert Fits(rows).shares("log_linear", options, frozenset()).tolist() == np.eye(3)[best].tolist()
-    assert _pool.kind(Fits(rows).chosen("log_linear")) == "log_linear", "one pool, not an average of one"
+    assert _base.kind(Fits(rows).chosen("log_linear")) == "log_linear", "one pool, not an average of one"
 
 
 @pytest.mark.parametrize(("method", "expected"), [("auto", [0, 0, 1]), ("log_linear", [1, 0, 0])])
@@ -166,7 +168,7 @@ def test_a_weight_of_two_is_a_unit_twice(make_rows):
 
 def test_auto_is_the_average_of_its_candidates_by_their_shares(make_rows):
     rows = make_rows(n_groups=60, noise=UNEQUAL)
-    ours, options = Fits(rows), _methods.candidates("auto", rows.families)
+    ours, options = Fits(rows), methods.candidates("auto", rows.families)
     shares = ours.shares("auto", options, frozenset())
     expected = sum(s * ours.pool(o).predict(rows.probs) for s, o in zip(shares, options, strict=True))
     np.testing.assert_allclose(ours.chosen("auto").predict(rows.probs), expected, atol=1e-15)
@@ -191,7 +193,7 @@ def test_shares_are_those_of_the_inner_predictions(make_rows):
             ],
             axis=1,
         )
-        expected = _weighing.average(rows, units, predicted, plain=1)
+        expected = weighing.average(rows, units, predicted, plain=1)
         np.testing.assert_allclose(Fits(rows).shares("auto", options, without), expected, rtol=1e-6)
 
 
@@ -228,7 +230,7 @@ def test_of_many_members_others_than_the_linear_pool_see_its_heaviest(make_rows,
         heaviest = set(np.argsort(-weights)[:2])
         assert (weights > 0).sum() > 2, "or this would say nothing"
         for method in ("log_linear", "calibrated", "greedy"):
-            found = ours.pool(_methods.candidates(method, rows.families)[0], without).weights
+            found = ours.pool(methods.candidates(method, rows.families)[0], without).weights
             assert set(np.flatnonzero(found)) <= heaviest
     assert ours.pool(Candidate("uniform")).weights.tolist() == [0.2] * 5
 
@@ -236,7 +238,7 @@ def test_of_many_members_others_than_the_linear_pool_see_its_heaviest(make_rows,
 def test_screened_families_stay_with_their_members(make_rows, monkeypatch):
     monkeypatch.setattr(_nested, "MOST_MEMBERS", 3)
     rows = make_rows(noise=(0.5, 0.5, 3.0, 0.5, 0.5), families=("b", "a", "a", "a", "b"))
-    candidate = _methods.candidates("two_level", rows.families)[0]
+    candidate = methods.candidates("two_level", rows.families)[0]
     ours = Fits(rows)
     heaviest = np.sort(np.argsort(-ours.pool(_nested.LINEAR).weights)[:3])
     groups = rows.worth(np.arange(len(rows.targets)))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hms_ray.ensemble import _notes
+from hms_ray.ensemble import notes as _notes
 
 NAMES = np.array([f"u{i}" for i in range(48)])
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hms_ray.ensemble import _baselines, _methods, _scores
-from hms_ray.ensemble._nested import Fits, cross_fit
-from hms_ray.ensemble._notes import member_losses
-from hms_ray.seeds import stream
+from hms_ray.core.seeds import stream
+from hms_ray.ensemble import baselines, methods, scores
+from hms_ray.ensemble.nested import Fits, cross_fit
+from hms_ray.ensemble.notes import member_losses
 
 FAMILIES = ("a", "a", "b", "b")
 
@@ -18,19 +18,19 @@ def scored(make_rows):
     """Weighted rows, the fits on them, and the table of methods with the tempered pool as ours."""
     rows = make_rows(families=FAMILIES, weight=np.tile([1.0, 2.0, 0.0], 16))
     fits = Fits(rows)
-    return rows, fits, _scores.table(fits, _scores.run(fits, "tempered"), stream(0, "scores"))
+    return rows, fits, scores.table(fits, scores.run(fits, "tempered"), stream(0, "scores"))
 
 
 def test_every_method_has_a_row_and_ours_is_the_first(scored):
     _, _, table = scored
-    assert [row["method"] for row in table] == ["tempered", *(n for n in _methods.names() if n != "tempered")]
+    assert [row["method"] for row in table] == ["tempered", *(n for n in methods.names() if n != "tempered")]
 
 
 def test_two_levels_are_left_out_where_there_are_none(make_rows):
     fits = Fits(make_rows(n_groups=12))
-    table = _scores.table(fits, _scores.run(fits, "linear"), stream(0, "scores"))
+    table = scores.table(fits, scores.run(fits, "linear"), stream(0, "scores"))
     assert "two_level" not in [row["method"] for row in table]
-    assert len(table) == len(_methods.names()) - 1
+    assert len(table) == len(methods.names()) - 1
 
 
 def test_the_figures_are_those_of_each_methods_own_fit(scored):
@@ -58,12 +58,12 @@ def test_intervals_hold_their_values_and_nothing_differs_from_itself(scored):
 def test_baselines_are_scored_and_compared_on_the_same_rows(scored):
     rows, fits, _ = scored
     ours, losses = cross_fit(fits, "auto"), member_losses(rows)
-    found = _scores.baselines(rows, ours, losses, stream(0, "scores"))
+    found = scores.baselines(rows, ours, losses, stream(0, "scores"))
     singles = [rows.score(rows.probs[:, m]) for m in range(4)]
     assert found["best_single"] == pytest.approx(min(singles), rel=1e-13)
     assert found["best_single_trial"] == f"m{np.argmin(singles)}"
     assert found["mean"] == pytest.approx(rows.score(rows.probs.mean(1)), rel=1e-13)
-    assert found["prior"] == pytest.approx(rows.score(_baselines.prior(rows)), rel=1e-13)
+    assert found["prior"] == pytest.approx(rows.score(baselines.prior(rows)), rel=1e-13)
     for name in ("best_single", "mean", "prior"):
         difference = found["differences"][name]
         assert difference["value"] == pytest.approx(found[name] - rows.score(ours.probs), abs=1e-13)
@@ -75,13 +75,13 @@ def test_one_patient_has_values_and_no_intervals(make_rows):
     rows = make_rows(n_groups=6)
     rows = replace(rows, weight=(rows.groups == 2).astype(float))
     fits = Fits(rows)
-    ours = _scores.run(fits, "linear")
-    [first, *_] = _scores.table(fits, ours, stream(0, "scores"))
+    ours = scores.run(fits, "linear")
+    [first, *_] = scores.table(fits, ours, stream(0, "scores"))
     assert first["kl_cross_fitted"] == {
         "value": pytest.approx(rows.score(ours.nested.probs)),
         "error": None,
         "low": None,
         "high": None,
     }
-    found = _scores.baselines(rows, ours.nested, member_losses(rows), stream(0, "scores"))
+    found = scores.baselines(rows, ours.nested, member_losses(rows), stream(0, "scores"))
     assert found["best_single_corrected"] is None

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hms_ray.ensemble import linear_pool
-from hms_ray.ensemble._selection import best_single, optimism_of_choice
-from hms_ray.seeds import stream
+from hms_ray.core.seeds import stream
+from hms_ray.ensemble.pools import linear
+from hms_ray.ensemble.selection import best_single, optimism_of_choice
 
 PATIENTS = np.repeat(np.arange(40), 3)
 
@@ -95,8 +95,8 @@ def test_a_pool_of_the_chosen_is_worse_on_new_rows_by_about_so_much(make_rows):
 
 def pooled_score(rows, many, mask, kept):
     """What a linear pool fitted on the rows scores on the units of the mask."""
-    weights = linear_pool.fit(rows.probs[:, kept], rows.targets).weights
-    losses = many.losses(linear_pool.pool(many.probs[mask][:, kept], weights), mask)
+    weights = linear.fit(rows.probs[:, kept], rows.targets).weights
+    losses = many.losses(linear.pool(many.probs[mask][:, kept], weights), mask)
     return losses.mean()
 
 

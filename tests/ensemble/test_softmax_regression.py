@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime, minimize
 
-from hms_ray.ensemble import _softmax_regression as regression
-from hms_ray.ensemble import _terms
-from hms_ray.seeds import stream
+from hms_ray.core.seeds import stream
+from hms_ray.ensemble import softmax_regression as regression
+from hms_ray.ensemble import terms
 
 Q, K, J, N = 2, 3, 4, 30
 N_BIAS = Q * K
@@ -84,7 +84,7 @@ def test_the_slope_is_that_of_the_objective():
 
 @pytest.mark.parametrize("block", [1 << 22, 7 * J])
 def test_the_curvature_is_the_slope_of_the_slope(block, monkeypatch):
-    monkeypatch.setattr(_terms, "BLOCK", block)
+    monkeypatch.setattr(terms, "BLOCK", block)
     features, targets, share, _ = a_problem(3)
     x = a_point(3)
 

@@ -5,7 +5,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from hms_ray.ensemble import fit
-from hms_ray.ensemble._threads import on_one_thread
+from hms_ray.ensemble.threads import on_one_thread
 
 
 def blas_threads():

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hms_ray.execution.mailbox import FoldDone, FoldFailed, Message, Work
+from hms_ray.execution.events import FoldDone, FoldFailed, Message, Work
 from hms_ray.execution.session import DRIVER_ENV, LOCAL_ENV
-from hms_ray.jobs import FoldJob
+from hms_ray.training.jobs import FoldJob
 
 CPUS, GPUS = 16, 4
 
@@ -92,7 +92,7 @@ def _scripted() -> Callable[[], None]:
             import ray
             import torch
 
-            from hms_ray.jobs import FoldResult
+            from hms_ray.training.jobs import FoldResult
 
             def train_job(job, labels, replica, on_epoch, on_taught):
                 begun, (device, *_) = time.time(), [*ray.get_gpu_ids(), -1]

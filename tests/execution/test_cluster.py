@@ -4,11 +4,11 @@ import logging
 
 import pytest
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
 from hms_ray.execution import cluster as module
 from hms_ray.execution.cluster import Cluster, Demand
 from hms_ray.execution.resources import Request
-from hms_ray.search.settings import Resources
+from hms_ray.search.space.settings import Resources
 
 GB = 10**9
 HEAD = {"CPU": 4.0, "memory": 10.0 * GB}

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from hms_ray.errors import SearchAborted
+from hms_ray.core.errors import SearchAborted
 from hms_ray.execution.cluster import Cluster
-from hms_ray.execution.mailbox import EpochDone, FoldDone, StorageFailed
+from hms_ray.execution.events import EpochDone, FoldDone, StorageFailed
+from hms_ray.execution.ray_train import run_group
+from hms_ray.execution.ray_tune import run_trials
 from hms_ray.execution.resources import Request
-from hms_ray.execution.train_group import run_group
-from hms_ray.execution.tune_trials import run_trials
 
 ON_CPU, ON_GPU = Request(cpus=1, gpus=0), Request(cpus=1, gpus=1)
 HANGS, DIES, FILLS = {"seconds": 600}, {"does": "die"}, {"does": "fill the disk"}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hms_ray.errors import ConfigError, TrialFailed
+from hms_ray.core.errors import ConfigError, TrialFailed
 from hms_ray.execution.device import device, rehearsed
 
 

@@ -10,9 +10,9 @@ from ray.train._internal.storage import StorageContext
 from ray.tune.experiment import Trial
 from ray.tune.logger import LoggerCallback
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
 from hms_ray.execution import loggers
-from hms_ray.jobs import FoldJob
+from hms_ray.training.jobs import FoldJob
 
 RUN = {
     "model": {"name": "basic_cnn", "width": 16, "pretrained": False},

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
-from hms_ray.config import parse_run
 from hms_ray.execution.packing import SMALLEST, Shares, architecture
+from hms_ray.training.run_config import parse_run
 
 RUN = {
     "data": {"name": "hms"},

@@ -6,11 +6,11 @@ import os
 import pytest
 
 from hms_ray.execution.cluster import Cluster, living_nodes
-from hms_ray.execution.place import OnCluster
+from hms_ray.execution.executor import OnCluster
+from hms_ray.execution.ray_train import run_group
+from hms_ray.execution.ray_tune import run_trials
 from hms_ray.execution.resources import Request
-from hms_ray.execution.train_group import run_group
-from hms_ray.execution.tune_trials import run_trials
-from hms_ray.search.settings import Resources
+from hms_ray.search.space.settings import Resources
 
 DEVICES = 4
 

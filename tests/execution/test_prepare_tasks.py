@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hms_ray.core.errors import DataError
 from hms_ray.datasets import hms
-from hms_ray.errors import DataError
 from hms_ray.execution import prepare_tasks
 from hms_ray.execution.prepare_tasks import RayTasks
 from hms_ray.features import kaggle_spectrogram

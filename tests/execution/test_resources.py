@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
 from hms_ray.execution.resources import GB, Request, fitted, folds_at_once
 
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
 from hms_ray.execution import session as module
 from hms_ray.execution.session import DRIVER_ENV, session
 from tests.listening import listening

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.errors import DataError, TrialFailed
+from hms_ray.core.errors import DataError, TrialFailed
 from hms_ray.execution import worker
-from hms_ray.execution.mailbox import EpochDone, FoldBegun, FoldDone, FoldFailed, FoldHalted, Note, StorageFailed, Work
+from hms_ray.execution.events import EpochDone, FoldBegun, FoldDone, FoldFailed, FoldHalted, Note, StorageFailed, Work
 from hms_ray.execution.worker import train_work
-from hms_ray.jobs import FoldJob, FoldResult, FoldStopped, PredictionJob
 from hms_ray.store.copies import NoRoom
-from hms_ray.training.team import Replica, Team
+from hms_ray.training.distributed import Replica, Team
+from hms_ray.training.jobs import FoldJob, FoldResult, FoldStopped, PredictionJob
 
 WORK = Work("toy-0000", tuple(FoldJob("toy-0000", {}, fold, Path(), Path(f"{fold}.pt")) for fold in (2, 0, 1)))
 ALONE = Replica(torch.device("cpu"))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from hms_ray.core.recordings import EEG, LEFT, RIGHT
 from hms_ray.features import _montage
-from hms_ray.recordings import EEG, LEFT, RIGHT
 
 
 @pytest.fixture(scope="session")

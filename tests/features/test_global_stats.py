@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
 from hms_ray.features import global_stats as feature
 from hms_ray.features import kaggle_spectrogram
-from hms_ray.params import parse
 
 EACH = [
     {},

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy import signal
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
 from hms_ray.features import heart_spectrogram as feature
-from hms_ray.params import parse
 
 RATE, STEPS = 4000, 80_000
 STFT = {"bank": "stft", "n_fft": 256, "window": 256, "frames": 400, "low_hz": 0.0, "high_hz": 2000.0}

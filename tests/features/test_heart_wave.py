@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy import signal
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
 from hms_ray.features import _heart
 from hms_ray.features import heart_wave as feature
-from hms_ray.params import parse
 
 RATE, STEPS = 4000, 80_000
 OPEN = {"low_hz": None, "high_hz": None}

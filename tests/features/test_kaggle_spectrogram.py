@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
+from hms_ray.core.recordings import SPECTROGRAM
 from hms_ray.features import kaggle_spectrogram as feature
-from hms_ray.params import parse
-from hms_ray.recordings import SPECTROGRAM
 
 HZ = [f"{np.floor(k * 20000 / 1024 + 0.5) / 100:g}" for k in range(3, 103)]
 CHANNELS = {"arrange": "channels"}

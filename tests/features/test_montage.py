@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from hms_ray.core.recordings import EEG
+from hms_ray.core.specs import Panels
 from hms_ray.features import _montage
-from hms_ray.recordings import EEG
-from hms_ray.specs import Panels
 
 CHAINS = {
     "banana_16": ("Fp1 F7 T3 T5 O1", "Fp1 F3 C3 P3 O1", "Fp2 F8 T4 T6 O2", "Fp2 F4 C4 P4 O2"),

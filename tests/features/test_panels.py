@@ -7,12 +7,13 @@ import pytest
 import torch
 import yaml
 
-from hms_ray import config, lookup
-from hms_ray.errors import ConfigError
+from hms_ray import registry
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
 from hms_ray.features import kaggle_spectrogram
 from hms_ray.features import panels as feature
-from hms_ray.params import parse
-from hms_ray.search import space
+from hms_ray.search.space import space
+from hms_ray.training import run_config
 
 PLAIN = {"name": "kaggle_spectrogram"}
 TALL = PLAIN | {"bins": 128, "columns": 256}
@@ -62,7 +63,7 @@ def test_each_region_stands_beside_itself(batch: dict[str, torch.Tensor], arrang
 def test_features_without_regions_are_one_block(batch: dict[str, torch.Tensor]) -> None:
     stats = {"name": "global_stats"}
     params = params_of(stats, stats | {"pool": 2})
-    module = lookup.load("features", "global_stats")
+    module = registry.load("features", "global_stats")
     image = feature.compute(batch, params)
     assert feature.spec(params).shape == image.shape[1:] == (4, 100, 450) and feature.spec(params).panels is None
     assert feature.spec(params).symmetric and not feature.spec(params_of(PLAIN, TALL)).symmetric
@@ -151,8 +152,8 @@ def test_parameters_make_the_trip_through_yaml() -> None:
 
 
 def test_a_run_with_parts_makes_the_trip_through_yaml() -> None:
-    run = config.parse_run(RUN)
-    again = config.parse_run(yaml.safe_load(yaml.safe_dump(run.content)))
+    run = run_config.parse_run(RUN)
+    again = run_config.parse_run(yaml.safe_load(yaml.safe_dump(run.content)))
     assert again == run and again.content == run.content
     assert run.content["feature"]["parts"][0]["columns"] == 300, "defaults are written out"
 
@@ -169,7 +170,7 @@ def test_the_parts_can_be_searched() -> None:
 def test_by_default_the_eeg_stands_beside_the_supplied_spectrogram(
     made_up_recordings: Callable[..., dict[str, torch.Tensor]],
 ) -> None:
-    params, eeg = feature.Params(), lookup.load("features", "eeg_spectrogram")
+    params, eeg = feature.Params(), registry.load("features", "eeg_spectrogram")
     assert [part.name for part in params.parts] == ["kaggle_spectrogram", "eeg_spectrogram"]
     assert parse(feature.Params, yaml.safe_load(yaml.safe_dump(params.model_dump())), "feature") == params
     spec, own_spec = feature.spec(params), eeg.spec(eeg.Params())

@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy import signal
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
+from hms_ray.core.recordings import EEG
 from hms_ray.features import _montage
 from hms_ray.features import raw_eeg as feature
-from hms_ray.params import parse
-from hms_ray.recordings import EEG
 
 RATE, STEPS = 200, 10_000
 FP1, F7 = (EEG.channels.index(name) for name in ("Fp1", "F7"))

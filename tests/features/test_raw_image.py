@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
 from hms_ray.features import raw_eeg
 from hms_ray.features import raw_image as feature
-from hms_ray.params import parse
 
 
 @pytest.fixture(scope="module")

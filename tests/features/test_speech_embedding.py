@@ -13,18 +13,18 @@ import pytest
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model, WavLMConfig, WavLMModel
 
-from hms_ray import weights
-from hms_ray.config import RunConfig, parse_run
-from hms_ray.crossval import build_model, check_inputs, open_run, prepare_inputs, with_random_weights
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
 from hms_ray.datasets import Dataset, bmd_hs
 from hms_ray.encoders import speech
-from hms_ray.errors import ConfigError
 from hms_ray.features import heart_wave
 from hms_ray.features import speech_embedding as feature
 from hms_ray.features._feature import FeatureRef
-from hms_ray.params import parse
 from hms_ray.simulate import simulate_hearts
 from hms_ray.store.inputs import beside
+from hms_ray.training import published_weights
+from hms_ray.training.crossval import build_model, check_inputs, open_run, prepare_inputs, with_random_weights
+from hms_ray.training.run_config import RunConfig, parse_run
 
 KINDS = {"wav2vec2-tiny": (Wav2Vec2Config, Wav2Vec2Model), "wavlm-tiny": (WavLMConfig, WavLMModel)}
 STEPS = 80_000
@@ -73,7 +73,7 @@ def _ref(**params: object) -> FeatureRef:
 
 
 def _embed(sound: torch.Tensor, **params: object) -> torch.Tensor:
-    return weights.equipped(_ref(**params)).compute({"heart_sound": sound})
+    return published_weights.equipped(_ref(**params)).compute({"heart_sound": sound})
 
 
 def _librarys(network: torch.nn.Module, sound: torch.Tensor) -> list[list[torch.Tensor]]:
@@ -131,11 +131,11 @@ def test_weights_travel_to_workers_and_the_file_need_not(
 ) -> None:
     _, folder = published("wav2vec2-tiny")
     mine = shutil.copytree(folder, tmp_path / "mine")
-    ref = weights.equipped(_ref(pretrained=str(mine)))
+    ref = published_weights.equipped(_ref(pretrained=str(mine)))
     there = pickle.loads(pickle.dumps(ref))
     shutil.rmtree(mine)
     feature._built.cache_clear()
-    expected = weights.equipped(_ref(pretrained=str(folder))).compute({"heart_sound": sound})
+    expected = published_weights.equipped(_ref(pretrained=str(folder))).compute({"heart_sound": sound})
     feature._built.cache_clear()
     assert torch.equal(there.compute({"heart_sound": sound}), expected)
 
@@ -237,7 +237,7 @@ def test_only_who_has_weights_computes_with_them(sound: torch.Tensor, published:
     ref = _ref(pretrained=str(published("wav2vec2-tiny")[1]))
     with pytest.raises(AssertionError, match="has fetched its weights"):
         ref.compute({"heart_sound": sound})
-    assert replace(weights.equipped(ref), weights=None) == ref
+    assert replace(published_weights.equipped(ref), weights=None) == ref
 
 
 @pytest.fixture(scope="module")

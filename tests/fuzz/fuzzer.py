@@ -27,16 +27,17 @@ import optuna
 import pandas as pd
 import yaml
 
-from hms_ray import folds, simulate
-from hms_ray.config import try_run
+from hms_ray import simulate
+from hms_ray.core.errors import LISTED, UserError
 from hms_ray.ensemble import fit_study
-from hms_ray.errors import LISTED, UserError
-from hms_ray.oof_foreign import import_foreign
-from hms_ray.search import space
-from hms_ray.search.settings import SETTINGS
-from hms_ray.search.space import Space, Union
-from hms_ray.search.study import load_dataset, open_study
-from hms_ray.study_folder import StudyFolder
+from hms_ray.oof_import import import_foreign
+from hms_ray.search.open_study import load_dataset, open_study
+from hms_ray.search.space import space
+from hms_ray.search.space.settings import SETTINGS
+from hms_ray.search.space.space import Space, Union
+from hms_ray.study import folds
+from hms_ray.study.folder import StudyFolder
+from hms_ray.training.run_config import try_run
 from tests.fuzz import mutate
 
 SECONDS = 5  # of processor time: a loaded machine is no fault of ours

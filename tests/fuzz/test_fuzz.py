@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
 from tests.fuzz import fuzzer
 
 MUTANTS = int(os.environ.get("HMS_RAY_FUZZ", 300))

@@ -6,10 +6,10 @@ from safetensors.torch import load_file
 from timm.models import group_parameters
 from transformers import ASTConfig, ASTForAudioClassification
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
+from hms_ray.core.specs import InputSpec
 from hms_ray.models import ast
-from hms_ray.params import parse
-from hms_ray.specs import InputSpec
 
 State = dict[str, torch.Tensor]
 PUBLISHED = (1, 128, 1024)

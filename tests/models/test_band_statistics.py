@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from hms_ray.core.specs import InputSpec
 from hms_ray.models import band_statistics
 from hms_ray.models.band_statistics import Params, Statistics
-from hms_ray.specs import InputSpec
 
 SPEC = InputSpec("image", (2, 3, 101), 10.0)
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from hms_ray.core.specs import InputSpec
 from hms_ray.models import basic_cnn
-from hms_ray.specs import InputSpec
 
 STACK = InputSpec("image", (1, 100, 75), 0.125)
 

@@ -8,10 +8,10 @@ import torch
 from timm.models import group_parameters
 from torch import nn
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
+from hms_ray.core.specs import InputSpec
 from hms_ray.models import braindecode_wave
-from hms_ray.params import parse
-from hms_ray.specs import InputSpec
 
 WAVE = InputSpec("wave", (4, 1000), 200.0)
 installed = pytest.mark.skipif(find_spec("braindecode") is None, reason="braindecode is not installed")

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
+from hms_ray.core.specs import InputSpec
 from hms_ray.models import eeg_1d
 from hms_ray.models._strides import strides
-from hms_ray.params import parse
-from hms_ray.specs import InputSpec
 
 ARCHS = ["resnet_gru", "squeezeformer", "eegnet"]
 each_arch = pytest.mark.parametrize("arch", ARCHS)

@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 from timm.models import group_parameters
 from transformers import SegformerConfig, SegformerForImageClassification
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
+from hms_ray.core.specs import InputSpec
 from hms_ray.models import mit
-from hms_ray.params import parse
-from hms_ray.specs import InputSpec
 
 State = dict[str, torch.Tensor]
 CONV = "body.net.stages.0.patch_embeddings.proj.weight"

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from hms_ray.core.params import parse
+from hms_ray.core.specs import InputSpec
 from hms_ray.models import probe
-from hms_ray.params import parse
-from hms_ray.specs import InputSpec
 
 SPEC = InputSpec("embedding", (3, 4, 32), 0.2)
 

@@ -19,13 +19,13 @@ from transformers import (
     WavLMModel,
 )
 
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
+from hms_ray.core.specs import InputSpec
 from hms_ray.encoders import speech
 from hms_ray.encoders.pretrained import State
 from hms_ray.encoders.speech import resampled
-from hms_ray.errors import ConfigError
 from hms_ray.models import speech_encoder
-from hms_ray.params import parse
-from hms_ray.specs import InputSpec
 
 WAVE = InputSpec("wave", (3, 2000), 200.0)
 TINY = dict(speech.TINY)

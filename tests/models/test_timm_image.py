@@ -14,12 +14,11 @@ import torch
 from safetensors.torch import save_file
 from timm.models import group_parameters
 
-from hms_ray import rehearsal
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
+from hms_ray.core.specs import InputSpec
 from hms_ray.models import timm_image
-from hms_ray.params import parse
-from hms_ray.specs import InputSpec
-from hms_ray.training import optim
+from hms_ray.training import dry_run, optim
 
 ARCH = "mobilenetv3_small_050"
 STEM, HEAD = "conv_stem.weight", "classifier."
@@ -308,7 +307,7 @@ def test_what_search_spaces_name_runs(arch: str) -> None:
     """From another size, picture by picture, and with all its layers found. In one image they run in
     tests/contracts/test_search_spaces.py."""
     spec = _spec(4, (100, 300), (150, 150))
-    with torch.device("meta"), rehearsal._Unfilled(), rehearsal._Shapes():
+    with torch.device("meta"), dry_run._Unfilled(), dry_run._Shapes():
         model = _build(spec, arch=arch, resize=list(USED[arch]), fuse="features").eval()
         assert model(torch.empty(2, *spec.shape)).shape == (2, 6)
     layers = group_parameters(model, model.group_matcher(), reverse=True)

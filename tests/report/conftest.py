@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray import files, seeds, tasks
-from hms_ray.ensemble import _bootstrap, _metrics
-from hms_ray.ensemble._rows import Rows
-from hms_ray.oof import OofTable
+from hms_ray import tasks
+from hms_ray.core import files, seeds
+from hms_ray.ensemble import bootstrap
+from hms_ray.ensemble import metrics as _metrics
+from hms_ray.ensemble.rows import Rows
 from hms_ray.store.quality import MEASURES
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.oof import OofTable
 
 CLASSES = ("seizure", "lpd", "gpd", "lrda", "grda", "other")
 MIN_VOTES = 10
@@ -205,7 +207,7 @@ class FakeStudy:
         """Means over the population of losses (N,), with errors and intervals as the ensemble states them."""
         values = np.stack(losses, axis=1)[self.kept]
         draws = seeds.stream(7, "intervals")
-        found = _bootstrap.estimates(values, self.groups[self.kept], np.ones(len(values)), draws)
+        found = bootstrap.estimates(values, self.groups[self.kept], np.ones(len(values)), draws)
         return [estimate.to_dict() for estimate in found]
 
     def _ensemble_json(self, members: list[str], weights: np.ndarray, blend: np.ndarray) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from hms_ray import files
+from hms_ray.core import files
 from hms_ray.report import tables
 from hms_ray.report.checks import run_checks
-from hms_ray.report.verdict import read_verdict
+from hms_ray.report.summary import read_verdict
 
 
 def failed(study, trials=None):

@@ -6,9 +6,9 @@ import pytest
 from sklearn.metrics import classification_report, roc_auc_score
 
 from hms_ray import tasks
-from hms_ray.oof import OofTable
 from hms_ray.report import diagnostics
 from hms_ray.report.diagnostics import Predictions
+from hms_ray.study.oof import OofTable
 
 VOTES = tasks.from_dict({"kind": "votes", "classes": ["a", "b"]})
 LABELS = tasks.from_dict({"kind": "multilabel", "classes": ["a", "b"]})

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from hms_ray import files
+from hms_ray.core import files
 from hms_ray.report.metrics import MOST_COMPARED
 from hms_ray.report.page import write_report
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hms_ray import files
+from hms_ray.core import files
+from hms_ray.core.errors import ConfigError
 from hms_ray.ensemble import fit_study
-from hms_ray.errors import ConfigError
-from hms_ray.oof import OofTable
-from hms_ray.oof_foreign import import_foreign
+from hms_ray.oof_import import import_foreign
 from hms_ray.report import pools
 from hms_ray.report.page import write_report
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.oof import OofTable
 
 REAL = Path(os.environ.get("HMS_RAY_REAL", Path(__file__).parents[2].parent / "shared" / "real")) / "oof"
 VOID = {"meta", "br", "img", "link", "hr", "input"}

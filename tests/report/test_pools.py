@@ -2,7 +2,8 @@
 
 import pytest
 
-from hms_ray import files, lookup
+from hms_ray import registry
+from hms_ray.core import files
 from hms_ray.report import pools
 
 POPULATION = "everyone"
@@ -25,8 +26,7 @@ def said(found):
 
 
 def test_every_method_has_a_name():
-    methods = {name.removesuffix("_pool") for name in lookup.names("ensemble") if name.endswith("_pool")}
-    assert methods | {"auto"} == set(pools.NAMES)
+    assert {*registry.names("pools"), "auto"} == set(pools.NAMES)
     assert pools.name("of a later version") == "of a later version"
 
 

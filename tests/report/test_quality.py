@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from hms_ray import files
-from hms_ray.recordings import KINDS
+from hms_ray.core import files
+from hms_ray.core.recordings import KINDS
 from hms_ray.report import quality, tables
 from hms_ray.report.page import write_report
 from hms_ray.report.quality import Extent

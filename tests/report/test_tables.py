@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from hms_ray import files
-from hms_ray.errors import ConfigError, DataError
+from hms_ray.core import files
+from hms_ray.core.errors import ConfigError, DataError
 from hms_ray.report import tables
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
 
 
 def finalists_of(study):

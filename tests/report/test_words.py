@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from hms_ray.report import tables, words
-from hms_ray.report.verdict import read_verdict
+from hms_ray.report.summary import read_verdict
 
 
 @pytest.mark.parametrize(

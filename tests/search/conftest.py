@@ -22,14 +22,14 @@ import pytest
 import torch
 import yaml
 
-from hms_ray.crossval import predict_job, train_job
-from hms_ray.execution.mailbox import EpochDone, EpochWeights, FoldDone, FoldPredicted
-from hms_ray.oof import OofTable
-from hms_ray.search.space import parse
-from hms_ray.search.study import Study, open_study
-from hms_ray.search.trials_table import trials_table
-from hms_ray.study_folder import StudyFolder
-from hms_ray.training.team import Replica
+from hms_ray.execution.events import EpochDone, EpochWeights, FoldDone, FoldPredicted
+from hms_ray.search.open_study import Study, open_study
+from hms_ray.search.space.space import parse
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.oof import OofTable
+from hms_ray.study.trials_table import trials_table
+from hms_ray.training.crossval import predict_job, train_job
+from hms_ray.training.distributed import Replica
 
 BASE = {
     "data": {"name": "hms"},

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.oof import OofTable
+from hms_ray.study.oof import OofTable
 
 APART = ["unshare", "--mount", "--propagation", "private"]
 # arguments: how many nodes beside the driver's, which has no CPU; the folders that they do not see

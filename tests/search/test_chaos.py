@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
 
 FIRST = 12  # the seed of a node's loss among the trials, and of a worker's among the finalists
 ROUNDS = int(os.environ.get("HMS_RAY_CHAOS") or 0)

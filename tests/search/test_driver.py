@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from hms_ray.cli import main
-from hms_ray.oof import OofTable
-from hms_ray.search.trials_table import trials_table
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.oof import OofTable
+from hms_ray.study.trials_table import trials_table
 
 FOLDS, TRIALS, FINALISTS = 3, 4, 3
 BASE = {

@@ -17,14 +17,14 @@ import pytest
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
 
-from hms_ray import files
 from hms_ray.cli import main
+from hms_ray.core import files
+from hms_ray.core.plain_yaml import load_yaml
 from hms_ray.encoders.speech import ENCODERS
-from hms_ray.oof import OofTable
-from hms_ray.plain_yaml import load_yaml
-from hms_ray.search.trials_table import trials_table
 from hms_ray.simulate import simulate_hearts
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.oof import OofTable
+from hms_ray.study.trials_table import trials_table
 
 SUBJECTS, RECORDINGS, SECONDS = 16, 8, 4.0
 FIVE = ("AS", "AR", "MR", "MS", "N")

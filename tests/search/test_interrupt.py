@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hms_ray.search.trials_table import trials_table
-from hms_ray.study_folder import StudyFolder
+from hms_ray.study.folder import StudyFolder
+from hms_ray.study.trials_table import trials_table
 
 pytestmark = pytest.mark.skipif(not os.environ.get("HMS_RAY_CHAOS"), reason="minutes long; HMS_RAY_CHAOS=1 runs it")
 SAID = "interrupted; everything finished is kept, the same command goes on"

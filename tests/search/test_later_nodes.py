@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hms_ray.search.journal_file import read_trials
+from hms_ray.search.optuna.journal_file import read_trials
 
 CLUSTER = """
 import sys

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from hms_ray.errors import ConfigError
+from hms_ray.core.errors import ConfigError
 from hms_ray.simulate import simulate
 from hms_ray.simulate._scalp import CHANNELS
 from hms_ray.simulate.spectrogram import compute

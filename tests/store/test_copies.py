@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hms_ray.errors import DataError
+from hms_ray.core.errors import DataError
 from hms_ray.store import copies
 from hms_ray.store._writer import is_whole
 from hms_ray.store.copies import Chunk, HolderLost, NoRoom, Take, copy_store, read_chunk, sizes_of

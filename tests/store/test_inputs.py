@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
-from hms_ray import files, lookup
+from hms_ray import registry
+from hms_ray.core import files
+from hms_ray.core.errors import DataError
+from hms_ray.core.recordings import HEART_SOUND
 from hms_ray.datasets import Dataset, bmd_hs, hms
-from hms_ray.errors import DataError
 from hms_ray.features import kaggle_spectrogram, panels
 from hms_ray.features._feature import FeatureRef
-from hms_ray.recordings import HEART_SOUND
 from hms_ray.simulate import simulate_hearts
 from hms_ray.store.inputs import Computed, Inputs, Prepared, open_inputs, read_quality
 from hms_ray.store.prepare import InputParams
@@ -38,7 +39,7 @@ def opened(prepare: Prepare) -> Open:
 
 
 def _by_default(name: str) -> FeatureRef:
-    return FeatureRef(name, lookup.load("features", name).Params(**UNPUBLISHED.get(name, {})))
+    return FeatureRef(name, registry.load("features", name).Params(**UNPUBLISHED.get(name, {})))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_images_are_channels_last(dataset: hms.HmsDataset, opened: Open, compute
     assert batch.shape[1] == 4 and batch.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("name", lookup.names("features"))
+@pytest.mark.parametrize("name", registry.names("features"))
 def test_the_same_code_gives_the_same_numbers_in_both_places(
     name: str, recorded: Callable[..., Dataset], opened: Open
 ) -> None:
@@ -87,7 +88,7 @@ def test_the_same_code_gives_the_same_numbers_in_both_places(
     prepared, computed = (
         _batch(opened(dataset, feature, compute=compute, dtype="float32"), rows) for compute in ("prepared", "batch")
     )
-    assert prepared.shape == (4, *lookup.load("features", name).spec(feature.params).shape)
+    assert prepared.shape == (4, *registry.load("features", name).spec(feature.params).shape)
     assert prepared.std() > 0.05 and not torch.equal(prepared[0], prepared[-1])
     torch.testing.assert_close(computed, prepared, rtol=1e-4, atol=1e-4)
 

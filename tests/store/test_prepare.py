@@ -18,11 +18,12 @@ import pandas as pd
 import pytest
 import torch
 
-from hms_ray import files, lookup
+from hms_ray import registry
+from hms_ray.core import files
+from hms_ray.core.errors import ConfigError, DataError
+from hms_ray.core.params import parse
 from hms_ray.datasets import hms
-from hms_ray.errors import ConfigError, DataError
 from hms_ray.features._feature import FeatureRef
-from hms_ray.params import parse
 from hms_ray.store import _writer, workers
 from hms_ray.store.prepare import InputParams, prepare_all
 from hms_ray.store.share import StoreRef
@@ -36,7 +37,7 @@ ORDER = {"batch": NAMES, "prepared": NAMES[::-1]}  # in which they are prepared:
 
 
 def _feature(name: str, **params: object) -> FeatureRef:
-    return FeatureRef(name, parse(lookup.load("features", name).Params, params, "feature"))
+    return FeatureRef(name, parse(registry.load("features", name).Params, params, "feature"))
 
 
 def _x(store: StoreRef) -> np.ndarray:
@@ -54,7 +55,7 @@ def test_the_store_holds_what_compute_gives(name: str, dtype: str, hms_folder: P
     (store,) = prepare(dataset, feature, dtype=dtype)
     units = [0, 5, 11]
     batch = {kind: torch.from_numpy(np.stack([dataset.window(kind, i) for i in units])) for kind in feature.spec.kinds}
-    expected = lookup.load("features", name).compute(batch, feature.params)
+    expected = registry.load("features", name).compute(batch, feature.params)
     x = _x(store)
     assert x.shape == (12, *expected.shape[1:]) and x.dtype == dtype
     tolerance = {"rtol": 2**-11, "atol": 1e-3} if dtype == "float16" else {"rtol": 1e-4, "atol": 1e-4}

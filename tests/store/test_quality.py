@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray import files
+from hms_ray.core import files
+from hms_ray.core.errors import ConfigError
+from hms_ray.core.params import parse
+from hms_ray.core.recordings import EEG, SPECTROGRAM, RecordingKind
 from hms_ray.datasets import Windows
 from hms_ray.datasets.hms import HmsDataset
-from hms_ray.errors import ConfigError
 from hms_ray.features._feature import FeatureRef
-from hms_ray.params import parse
-from hms_ray.recordings import EEG, SPECTROGRAM, RecordingKind
 from hms_ray.store.quality import MEASURES, QualityParams, measure, of_examples, trust
 
 TINY = RecordingKind("eeg", ("a", "b", "c", "d"), rate_hz=2.0, window_s=5.0, outlier=100.0)  # 10 steps

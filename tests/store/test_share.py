@@ -9,8 +9,8 @@ import fsspec
 import numpy as np
 import pytest
 
+from hms_ray.core.errors import ConfigError, DataError
 from hms_ray.datasets.hms import HmsDataset
-from hms_ray.errors import ConfigError, DataError
 from hms_ray.store import share
 from hms_ray.store.share import StoreRef, cache_root
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from hms_ray import lookup
+from hms_ray import registry
+from hms_ray.core.errors import DataError
 from hms_ray.datasets import hms
-from hms_ray.errors import DataError
 from hms_ray.features import kaggle_spectrogram, panels, raw_eeg
 from hms_ray.features._feature import FeatureRef
 from hms_ray.store import _work
@@ -117,7 +117,9 @@ def test_it_travels_to_other_processes(dataset: hms.HmsDataset) -> None:
 
 def test_one_reading_serves_every_store_that_lacks_the_item(dataset: hms.HmsDataset, reads: list[str]) -> None:
     mine = np.flatnonzero(dataset.windows["spectrogram"].names == SHARED)
-    both, one = (FeatureRef(name, lookup.load("features", name).Params()) for name in ("panels", "kaggle_spectrogram"))
+    both, one = (
+        FeatureRef(name, registry.load("features", name).Params()) for name in ("panels", "kaggle_spectrogram")
+    )
     outputs = (
         Output(("spectrogram", "eeg"), "float16", both),
         Output(("spectrogram",), "float32", one),

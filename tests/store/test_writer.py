@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray import files
-from hms_ray.errors import ConfigError
+from hms_ray.core import files
+from hms_ray.core.errors import ConfigError
 from hms_ray.store import _writer
 from hms_ray.store._writer import Piece, Plan, Writer, is_whole, writer
 

@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from hms_ray import tasks
-from hms_ray.errors import ConfigError, DataError
+from hms_ray.core.errors import ConfigError, DataError
 from hms_ray.tasks.multilabel import Task
 
 TASK = Task(("murmur", "click", "rub"))

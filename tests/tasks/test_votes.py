@@ -10,7 +10,7 @@ import torch
 from scipy.stats import entropy
 
 from hms_ray import tasks
-from hms_ray.errors import ConfigError, DataError
+from hms_ray.core.errors import ConfigError, DataError
 from hms_ray.tasks.votes import Task
 
 TASK = Task(("seizure", "lpd", "gpd", "lrda", "grda", "other"))

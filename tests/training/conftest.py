@@ -10,17 +10,17 @@ from torch import nn
 
 from hms_ray import tasks
 from hms_ray.augment import mixup, xy_mask
+from hms_ray.core.seeds import stream
+from hms_ray.core.specs import InputSpec
 from hms_ray.datasets import Examples
-from hms_ray.epoch_choice import EVERY
-from hms_ray.jobs import FoldResult
-from hms_ray.seeds import stream
-from hms_ray.specs import InputSpec
 from hms_ray.store.inputs import Prepared
+from hms_ray.study.epoch_selection import EVERY
 from hms_ray.training import optim
 from hms_ray.training.batches import TrainingData
+from hms_ray.training.distributed import Replica
+from hms_ray.training.jobs import FoldResult
 from hms_ray.training.loop import Recipe, train_fold
 from hms_ray.training.stages import Stage
-from hms_ray.training.team import Replica
 
 CLASSES = ("left", "middle", "right")
 SPEC = InputSpec("image", (1, 6, 12), 1.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.specs import InputSpec
+from hms_ray.core.specs import InputSpec
 from hms_ray.store.inputs import Prepared, memory_format
 from hms_ray.training.batches import Epochs
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray import files
-from hms_ray.errors import DataError
+from hms_ray.core import files
+from hms_ray.core.errors import DataError
 from hms_ray.training import checkpoint
 
 STATE = {"of": "run", "epoch": 3, "curve": [{"score": float("nan"), "fold": 1}], "model": {"w": torch.arange(6.0)}}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hms_ray.errors import TrialFailed
+from hms_ray.core.errors import TrialFailed
 from hms_ray.training.evaluate import predict
 
 CPU = torch.device("cpu")

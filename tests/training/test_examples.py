@@ -13,9 +13,9 @@ from hms_ray.datasets import Examples
 from hms_ray.models._heads import Classifier
 from hms_ray.store.inputs import Prepared
 from hms_ray.training.batches import Epochs
+from hms_ray.training.distributed import Replica
 from hms_ray.training.learner import Learner
 from hms_ray.training.stages import Stage
-from hms_ray.training.team import Replica
 
 CPU = torch.device("cpu")
 UNITS = 60

@@ -10,14 +10,14 @@ from safetensors.torch import load
 from torch import nn
 
 from hms_ray.augment import mixup
-from hms_ray.epoch_choice import Candidates
-from hms_ray.errors import TrialFailed
-from hms_ray.jobs import FoldStopped
+from hms_ray.core.errors import TrialFailed
+from hms_ray.study.epoch_selection import Candidates
 from hms_ray.training.batches import Epochs
+from hms_ray.training.distributed import Replica, Team
+from hms_ray.training.jobs import FoldStopped
 from hms_ray.training.learner import Learner
 from hms_ray.training.loop import train_fold
 from hms_ray.training.stages import Stage
-from hms_ray.training.team import Replica, Team
 
 
 class Interrupted(Exception):

@@ -12,11 +12,11 @@ from torch import nn
 
 from hms_ray.augment import mixup
 from hms_ray.augment._compose import Batch
-from hms_ray.errors import TrialFailed
+from hms_ray.core.errors import TrialFailed
 from hms_ray.training import history
+from hms_ray.training.distributed import Replica
 from hms_ray.training.loop import train_fold
 from hms_ray.training.stages import Stage
-from hms_ray.training.team import Replica
 
 
 class Limited(nn.Module):

@@ -5,7 +5,7 @@ import weakref
 import pytest
 import torch
 
-from hms_ray.errors import TrialFailed
+from hms_ray.core.errors import TrialFailed
 from hms_ray.training import memory
 
 CPU = torch.device("cpu")

@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.training.test_gradient import CPU, TASK, Limited, gradients, make_batch, whole
 from torch import nn
 
-from hms_ray.errors import TrialFailed
+from hms_ray.core.errors import TrialFailed
 from hms_ray.training import optim
-from hms_ray.training.gradient import Gradient
+from hms_ray.training.distributed import Replica, Team
+from hms_ray.training.microbatch import Gradient
 from hms_ray.training.precision import agreed, decide
-from hms_ray.training.team import Replica, Team
-from tests.training.test_gradient import CPU, TASK, Limited, gradients, make_batch, whole
 
 HALF = {"precision": "float16"}
 

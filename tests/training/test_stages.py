@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from hms_ray.errors import TrialFailed
+from hms_ray.core.errors import TrialFailed
 from hms_ray.tasks import multilabel
 from hms_ray.tasks import votes as votes_task
 from hms_ray.training.stages import OF_THE_FIRST, WEIGHTS, LowVotes, Pseudo, Stage, Watch, chain, order_faults

@@ -1,0 +1,55 @@
+"""Average of pools: the weighted mean of what several fitted pools predict; they err in different ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hms_ray.ensemble.pools import _base, linear, log_linear
+from hms_ray.ensemble.pools._base import Pool as AnyPool
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pools and their shares (P,), which sum to 1."""
+
+    pools: tuple[AnyPool, ...]
+    shares: np.ndarray
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Return the mean of the pools' weights (M,), each brought to sum 1: an account of who matters, no recipe."""
+        return sum(s * p.weights / max(p.weights.sum(), 1e-300) for s, p in zip(self.shares, self.pools, strict=True))
+
+    @property
+    def gap(self) -> float | None:
+        """The largest gap of those pools that have one: it bounds their weights, and says nothing of the others'."""
+        return max((pool.gap for pool in self.pools if pool.gap is not None), default=None)
+
+    def reindexed(self, change: Callable[[np.ndarray], np.ndarray]) -> Pool:
+        """Return the pool over other members; `change` takes weights (..., M) to (..., M')."""
+        return replace(self, pools=tuple(pool.reindexed(change) for pool in self.pools))
+
+    def predict(self, probs: np.ndarray) -> np.ndarray:
+        """Pool members' predictions, (N, M, ..., K) -> (N, ..., K)."""
+        return sum(share * pool.predict(probs) for share, pool in zip(self.shares, self.pools, strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` needs to predict alike."""
+        return {"pools": [_base.to_dict(pool) for pool in self.pools], "shares": self.shares.tolist(), "gap": self.gap}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Pool:
+        """Rebuild a pool that `to_dict` described."""
+        return cls(tuple(map(_base.from_dict, content["pools"])), np.array(content["shares"], np.float64))
+
+
+def fit(
+    probs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None, start: Pool | None = None
+) -> Pool:
+    """Fit the linear and the log-linear pool, arguments as there, and take the mean of both."""
+    pools = (linear.fit(probs, targets, sample_weight), log_linear.fit(probs, targets, sample_weight))
+    return Pool(pools, np.full(2, 0.5))

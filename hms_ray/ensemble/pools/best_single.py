@@ -1,0 +1,20 @@
+"""Best single: all weight on the member with the best score on the rows of the fit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hms_ray.ensemble.pools import linear
+from hms_ray.ensemble.terms import scored_terms
+
+
+class Pool(linear.Pool):
+    """All weight (M,) on one member. Nothing bounds what other weights could gain: gap None."""
+
+
+def fit(
+    probs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None, start: Pool | None = None
+) -> Pool:
+    """Choose one member; arguments as in the linear pool. The first of equals is taken."""
+    members, shares = scored_terms(probs, targets, sample_weight)
+    return Pool(np.eye(probs.shape[1])[int(np.argmax(shares @ np.log(members)))], None)

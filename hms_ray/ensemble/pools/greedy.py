@@ -1,0 +1,36 @@
+"""Greedy selection with replacement (Caruana et al., 2004): the field's habit, here as a baseline.
+
+Begin with nothing; in each step add once more the member that helps the mean of those chosen most.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hms_ray.ensemble.pools import linear
+from hms_ray.ensemble.terms import scored_terms
+
+STEPS = 25
+
+
+class Pool(linear.Pool):
+    """Weights (M,): each member's share of the choices. Nothing bounds what other weights could gain: gap None."""
+
+
+def fit(
+    probs: np.ndarray,
+    targets: np.ndarray,
+    sample_weight: np.ndarray | None = None,
+    start: Pool | None = None,
+    *,
+    steps: int = STEPS,
+) -> Pool:
+    """Choose `steps` members; arguments as in the linear pool. The weights are the shares of the choices."""
+    terms, shares = scored_terms(probs, targets, sample_weight)
+    members = np.ascontiguousarray(terms.T)  # (M, P)
+    counts, total = np.zeros(len(members)), np.zeros_like(shares)
+    for _ in range(steps):
+        best = int(np.argmax([np.log(total + member) @ shares for member in members]))
+        counts[best] += 1
+        total += members[best]
+    return Pool(counts / steps, None)

@@ -1,0 +1,49 @@
+"""Linear pool, then a temperature: the exponent of the pooled prediction that fits best; two convex problems in turn.
+
+The gap is that of the weights; it bounds what other weights could gain before the temperature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hms_ray.ensemble.pools import linear, log_linear
+from hms_ray.ensemble.pools._base import Weighted
+
+RIDGE = 1e-6
+
+
+@dataclass(frozen=True)
+class Pool(Weighted):
+    """Weights (M,) on the simplex and the exponent, an inverse temperature."""
+
+    exponent: float
+    gap: float
+
+    def predict(self, probs: np.ndarray) -> np.ndarray:
+        """Pool members' predictions, (N, M, ..., K) -> (N, ..., K)."""
+        pooled = linear.pool(probs, self.weights)
+        sharpen = log_linear.Pool(np.array([self.exponent]), np.zeros(pooled.shape[1:]), 0.0)
+        return sharpen.predict(pooled[:, None])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` needs to predict alike."""
+        return {"weights": self.weights.tolist(), "exponent": self.exponent, "gap": self.gap}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Pool:
+        """Rebuild a pool that `to_dict` described."""
+        return cls(np.array(content["weights"], np.float64), content["exponent"], content["gap"])
+
+
+def fit(
+    probs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None, start: Pool | None = None
+) -> Pool:
+    """Fit the weights of the linear pool, then the exponent; arguments as there."""
+    blend = linear.fit(probs, targets, sample_weight, start)
+    pooled = blend.predict(probs)[:, None]
+    sharpened = log_linear.fit(pooled, targets, sample_weight, ridge=RIDGE, bias_ridge=np.inf)
+    return Pool(blend.weights, float(sharpened.weights[0]), blend.gap)

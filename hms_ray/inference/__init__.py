@@ -1,0 +1,1 @@
+"""Predictions of new data with a trained ensemble."""

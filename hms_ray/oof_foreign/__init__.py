@@ -1,6 +1,0 @@
-"""Out-of-fold predictions of other pipelines: CSV, parquet or npy, rows in any order, joined on their ids."""
-
-from hms_ray.oof_foreign._columns import parse_columns
-from hms_ray.oof_foreign._study import import_foreign
-
-__all__ = ["import_foreign", "parse_columns"]

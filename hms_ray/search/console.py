@@ -1,0 +1,258 @@
+"""What the person sees while a search runs: one live table in a terminal, plain log lines anywhere else."""
+
+import logging
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TextIO
+
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from hms_ray.core.sizes import in_words
+from hms_ray.search.search_progress import Pool, Running, Tally, duration
+
+log = logging.getLogger(__name__)
+
+REFRESH_HZ = 4
+FIXED_LINES = 16  # of the table, when it shows no running trial
+STATES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed"}
+
+
+class Board:
+    """Shows what the driver tells it; a context in which the table is live, and after which its last state stands.
+
+    All methods may be called from any thread, and outside the context too: then they log. Arguments as in `Tally`.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        trials: int,
+        trial_folds: int,
+        finalist_folds: int = 0,
+        ended: Mapping[str, int] | None = None,
+        trained: float = 0.0,
+        saved: float = 0.0,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        optimism: str = "",
+    ) -> None:
+        self.title = title
+        self.tally = Tally(trials, trial_folds, finalist_folds, ended or {}, trained, saved, clock, optimism)
+        self.console = console or Console(stderr=True)
+        self.live = False
+        self.open = ExitStack()
+        self.lock = threading.RLock()  # a signal's handler may interrupt its own thread inside it
+
+    def __enter__(self) -> "Board":
+        if _is_terminal(self.console):
+            self.open.enter_context(_live(self.console, self._table))
+            self.live = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live = False
+        self.open.close()
+
+    def started(self, trial: str, fold: int, epochs: int | None) -> None:
+        """A fold begins; epochs: its whole schedule, and its teachers'."""
+        with self.lock:
+            first = self.tally.since is None
+            self.tally.started(trial, fold, epochs)
+        if first:
+            length = "" if epochs is None else f", {epochs} epochs"
+            self._log(logging.INFO, f"the first fold begins: {_named(trial, fold)}{length}")
+
+    def epoch(self, trial: str, fold: int, epoch: int, score: float, memory_gb: float | None = None) -> None:
+        """A fold has trained an epoch, counted from 1; score: NaN if there is none; memory_gb: the peak on its GPU."""
+        with self.lock:
+            self.tally.epoch(trial, fold, epoch, score, memory_gb)
+
+    def taught(self, trial: str, fold: int) -> None:
+        """A teacher of a fold has trained an epoch."""
+        with self.lock:
+            self.tally.taught(trial, fold)
+
+    def fold_done(self, trial: str, fold: int, sentence: str) -> None:
+        """A fold is finished; the sentence says which, and its score with its population."""
+        with self.lock:
+            self.tally.fold_done(trial, fold)
+            done, left = self.tally.finished, self.tally.left_s()
+            total = round(self.tally.work() + self.tally.to_come())
+        self._log(logging.INFO, f"{sentence}; {done} of about {total} folds, {duration(left)} left")
+
+    def stopped(self, trial: str, fold: int | None, cause: str, folds_saved: float) -> None:
+        """Racing stopped a trial, inside a fold or between two; folds_saved: what it will not train, parts included."""
+        with self.lock:
+            self.tally.fold_broken(trial, fold)
+            self.tally.saved += folds_saved
+        self.note(f"{_named(trial, fold)} stopped: {cause}")
+
+    def failed(self, trial: str, fold: int | None, cause: str) -> None:
+        """A fold, or a trial without any, could not be trained."""
+        with self.lock:
+            self.tally.fold_broken(trial, fold)
+        self.note(f"{_named(trial, fold)} failed: {cause}", logging.WARNING)
+
+    def ended(self, trial: str, state: str) -> None:
+        """A trial has ended as COMPLETE, PRUNED or FAIL."""
+        assert state in STATES, state
+        with self.lock:
+            self.tally.ended(trial, state)
+
+    def best(self, trial: str, score: float) -> None:
+        """The best single trial so far."""
+        with self.lock:
+            news = self.tally.best != (trial, score)
+            self.tally.best = trial, score
+        if news:
+            self._log(logging.INFO, f"best single so far: {_best(self.tally)}")
+
+    def ensemble(self, score: float, members: int, units: int, patients: int) -> None:
+        """The ensemble so far; optimistic, since its weights are fitted to the units that it is scored on."""
+        with self.lock:
+            self.tally.pool = Pool(score, members, units, patients)
+        self._log(logging.INFO, f"ensemble so far: {_ensemble(self.tally)}")
+
+    def finalists(self, folds: int) -> None:
+        """The trials, or a round, are over; so many folds of chosen configurations follow, as far as is known."""
+        with self.lock:
+            self.tally.finalists(folds)
+
+    def note(self, sentence: str, level: int = logging.INFO) -> None:
+        """Show a sentence until newer ones push it out; a handler of a signal may call this."""
+        with self.lock:
+            self.tally.notes.append(sentence)
+        self._log(level, sentence)
+
+    def _log(self, level: int, sentence: str) -> None:
+        """Say it in the log where there is no table; never called with the lock held, for which a redraw may wait."""
+        if not self.live:
+            log.log(level, "%s", sentence)
+
+    def _table(self) -> Table:
+        with self.lock:
+            return render(self.title, self.tally, max(3, self.console.height - FIXED_LINES))
+
+
+def render(title: str, tally: Tally, rows: int = 12) -> Table:
+    """Lay out a tally, with at most so many of the folds in flight."""
+    table = Table(title=Text(title, "bold"), box=box.ROUNDED, show_header=False, min_width=60)
+    table.add_row(_summary(tally))
+    if tally.running:
+        table.add_section()
+        table.add_row(_running(tally.running, rows))
+    if tally.notes:
+        table.add_section()
+        for sentence in tally.notes:
+            table.add_row(Text(sentence, "dim"))
+    return table
+
+
+def _summary(tally: Tally) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for name, words in _facts(tally):
+        grid.add_row(Text(name, "cyan"), Text(words))
+    return grid
+
+
+def _facts(tally: Tally) -> Iterator[tuple[str, str]]:
+    """Yield what is known, with its name."""
+    if tally.trials:
+        states = ", ".join(f"{tally.states[state]} {name}" for state, name in STATES.items())
+        yield "trials", f"{tally.states.total()} of {tally.trials} ended: {states}"
+    saved = f", {_count(tally.saved)} saved by racing" if tally.trials else ""
+    yield "folds", f"{_count(tally.trained())} trained{saved}, about {math.ceil(tally.to_come())} to come"
+    yield "time left", duration(tally.left_s())
+    if tally.best:
+        yield "best single", _best(tally)
+    if tally.pool:
+        yield "ensemble", _ensemble(tally)
+    if tally.memory_gb:
+        yield "GPU memory", f"{in_words(1e9 * tally.memory_gb)} a worker at its peak"
+
+
+def _running(running: Mapping[tuple[str, int], Running], rows: int) -> Table:
+    """List the folds in flight, the oldest first."""
+    grid = Table("trial", "fold", "epoch", "score", box=None, header_style="cyan", pad_edge=False)
+    for (trial, fold), state in list(running.items())[:rows]:
+        epoch = f"{state.done}/{state.epochs}" if state.epochs else str(state.done)
+        grid.add_row(Text(trial), str(fold), epoch, f"{state.score:.4f}" if math.isfinite(state.score) else "-")
+    if len(running) > rows:
+        grid.add_row(Text(f"and {len(running) - rows} more", "dim"))
+    return grid
+
+
+def _best(tally: Tally) -> str:
+    assert tally.best, "a best trial was told"
+    trial, score = tally.best
+    return f"{score:.4f} {trial}{_mark(tally)}"
+
+
+def _ensemble(tally: Tally) -> str:
+    assert tally.pool, "an ensemble was told"
+    pool = tally.pool
+    population = f"{pool.units} units of {pool.patients} patients"
+    return f"{pool.score:.4f} of {pool.members} trials on {population} (in search, optimistic){_mark(tally)}"
+
+
+def _mark(tally: Tally) -> str:
+    return f"; {tally.optimism}" if tally.optimism else ""
+
+
+def _named(trial: str, fold: int | None) -> str:
+    return trial if fold is None else f"{trial} fold {fold}"
+
+
+def _count(folds: float) -> str:
+    return f"{round(folds, 1):g}"
+
+
+def _is_terminal(console: Console) -> bool:
+    """Whether someone looks: colours that are forced into a pipe make no terminal of it, and a dumb one cannot redraw.
+
+    NO_COLOR keeps the table, without colours.
+    """
+    return console.file.isatty() and console.is_interactive
+
+
+@contextmanager
+def _live(console: Console, table: Callable[[], Table]) -> Iterator[None]:
+    """Keep the table at the bottom of the terminal, and what others print or log above it."""
+    terminal = sys.stderr
+    live = Live(
+        get_renderable=table,
+        console=console,
+        refresh_per_second=REFRESH_HZ,
+        redirect_stdout=sys.stdout.isatty(),  # what goes to a file stays out of the terminal
+    )
+    live.start(refresh=True)
+    console.show_cursor(True)  # a process that is killed could not bring it back
+    try:
+        with _routed(terminal, sys.stderr):
+            yield
+    finally:
+        with suppress(OSError):  # the terminal may be gone: no reason to lose a search
+            live.stop()
+
+
+@contextmanager
+def _routed(terminal: TextIO, live: TextIO) -> Iterator[None]:
+    """Let the log handlers that write to the terminal write above the table meanwhile."""
+    known = [logging.getLogger(), *logging.getLogger().manager.loggerDict.values()]
+    handlers = [handler for logger in known for handler in getattr(logger, "handlers", ())]
+    routed = [h for h in handlers if isinstance(h, logging.StreamHandler) and h.stream is terminal]
+    for handler in routed:
+        handler.setStream(live)
+    try:
+        yield
+    finally:
+        for handler in routed:
+            handler.setStream(terminal)

@@ -1,0 +1,1 @@
+"""What touches Optuna: the journal, the samplers and the warm start."""

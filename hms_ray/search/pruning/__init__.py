@@ -1,0 +1,1 @@
+"""Which trials are stopped before they have trained all their folds."""

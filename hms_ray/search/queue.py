@@ -1,0 +1,306 @@
+"""The trials of one space: proposes, races and records them, wherever they are trained."""
+
+import math
+import re
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from hms_ray.core.errors import ConfigError, SearchAborted
+from hms_ray.execution.collector import ATTEMPTS, LOST
+from hms_ray.execution.events import FoldDone, FoldHalted, Message, Work
+from hms_ray.execution.packing import Shares
+from hms_ray.search.finalists.shortlist import Shortlist
+from hms_ray.search.open_study import Study
+from hms_ray.search.optuna.journal import Journal
+from hms_ray.search.pruning.pruner import Referee
+from hms_ray.search.trial_store import Ledger
+from hms_ray.training.jobs import FoldResult, FoldStopped
+from hms_ray.training.run_config import RunConfig, try_run
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """Why a trial was stopped, and how much of its schedule it had trained."""
+
+    cause: str
+    fidelity: float
+
+
+class Trials:
+    """The source of trials: first those that a stopped driver left, then new proposals within the budget.
+
+    What a trial is proposed from and judged against are the trials that had ended `behind` numbers before it. So no
+    decision depends on which of the trials running side by side ends first, nor on when a search was killed.
+
+    `behind` goes by the most trials that ever ran at once in the study. A node that joins lets it grow; one that is
+    lost changes nothing, since its trials are to be those of an undisturbed search. Each trial keeps what it was
+    proposed under, in the journal.
+
+    at_once: returns how many trials can run side by side now, of so many that are left
+
+    shares: what a trial takes of a GPU by measurement; None: gpus
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        journal: Journal,
+        ledger: Ledger,
+        referee: Referee,
+        at_once: Callable[[int], int],
+        gpus: float | Shares,
+    ) -> None:
+        self.study, self.journal, self.ledger, self.referee, self.gpus = study, journal, ledger, referee, gpus
+        self.folds, self.budget = referee.folds, journal.space.budget
+        self.at_once, self.concurrency = at_once, journal.concurrency()
+        self.waiting = deque(journal.unfinished())
+        self.numbers: dict[str, int] = {}
+        self.runs: dict[str, RunConfig] = {}
+        self.given: dict[str, float] = {}
+        self.stops: dict[str, _Stop] = {}
+        self.losses: Counter[str] = Counter()
+        self.shown_faults: set[str] = set()
+        self.interrupted = False
+        self.lock = threading.RLock()
+        self.shortlist = Shortlist(journal, referee)
+        self.shortlist.update()
+        ledger.release([journal.trial_id(number) for number in journal.out])  # a kill may have come before
+
+    def interrupt(self) -> None:
+        """Let the folds in flight end, and begin no others."""
+        self.interrupted = True
+
+    def exhausted(self) -> bool:
+        """Whether nothing more will come."""
+        return self.interrupted or (not self.waiting and len(self.journal.trials()) >= self.budget.trials)
+
+    def remaining(self) -> int:
+        """Return how many trials have not ended, those included that are not proposed yet."""
+        states = [trial.state.is_finished() for trial in self.journal.trials()]
+        return max(len(states), self.budget.trials) - sum(states)
+
+    @property
+    def behind(self) -> int:
+        """How many of the newest trials a proposal knows nothing of: fewer learn sooner, more wait less for each
+        other."""
+        return self.concurrency + self.concurrency // 2 if self.concurrency > 1 else 0
+
+    def next(self) -> Work | None:
+        """Return the next trial, or None; proposals that cannot be trained are replaced by others.
+
+        Raises:
+            SearchAborted: too many proposals in a row cannot be trained; or as in `ended`.
+        """
+        with self.lock:
+            while not self.exhausted():
+                proposal = self.waiting.popleft() if self.waiting else self._propose()
+                if proposal is None:
+                    return None
+                if self._view(proposal[0]) is None:
+                    self.waiting.appendleft(proposal)
+                    return None
+                work = self._work(*proposal)
+                if work:
+                    return work
+            return None
+
+    def handle(self, message: Message) -> None:
+        """Write what a worker sent."""
+        self.ledger.handle(message)
+        with self.lock:
+            match message:
+                case FoldHalted(trial, stopped):
+                    self._stop(trial, _behind_others(stopped.epochs[-1]))
+                    self._learn(trial, stopped)
+                case FoldDone(trial, result):
+                    self._learn(trial, result)
+
+    def goes_on(self, trial: str, fold: int) -> bool:
+        """Race the trial after a fold; an interrupted search stops none, but begins no fold either."""
+        with self.lock:
+            return not self.interrupted and self._survives(trial)
+
+    def ended(self, work: Work) -> None:
+        """Record how a trial ended.
+
+        Raises:
+            SearchAborted: too many trials in a row have failed with the same error.
+        """
+        with self.lock:
+            self._end(work.trial)
+            self.ledger.release(self.shortlist.update())
+
+    def why(self) -> str:
+        """Return the last failure's cause."""
+        failed = self.journal.trials(TrialState.FAIL)
+        return f"the last one failed with: {failed[-1].user_attrs['cause']}" if failed else "none was proposed"
+
+    def kept(self, number: int) -> list[str]:
+        """Return the trials that this one may know of and that were not stopped."""
+        view = self._view(number)
+        assert view is not None, "a trial begins when those that it may know of have ended"
+        return [self.journal.trial_id(t.number) for t in view if t.state == TrialState.COMPLETE]
+
+    def _propose(self) -> tuple[int, dict[str, Any]] | None:
+        """Propose a trial, under the concurrency of now if that has grown.
+
+        Each rule by which another proposal was replaced is shown once.
+        """
+        now = self.at_once(self.remaining())
+        if now > self.concurrency:
+            number = len(self.journal.trials())
+            if self.concurrency and number:
+                self.ledger.board.note(
+                    f"{now} trials at once instead of {self.concurrency}, from {self.journal.trial_id(number)} on"
+                )
+            self.concurrency = now
+        proposal = self.journal.propose(self.behind, self.study.fault, self.concurrency)
+        if proposal is not None:
+            replaced = self.journal.trial(proposal[0]).user_attrs.get("replaced", {})
+            for cause in (cause for cause in replaced if cause not in self.shown_faults):
+                self.shown_faults.add(cause)
+                self.ledger.board.note(f"an invalid configuration was replaced, as others like it will be: {cause}")
+        return proposal
+
+    def _view(self, number: int) -> list[FrozenTrial] | None:
+        """Return the trials that one may know of, None while one of them is still running."""
+        known = self.journal.known(number)
+        return self.journal.view(number, self.behind if known is None else number - known)
+
+    def _work(self, number: int, content: dict) -> Work | None:
+        """Return what is left to train of a trial; None when that is nothing, after recording how it ended."""
+        trial = self.journal.trial_id(number)
+        run, faults = try_run(content)
+        if run is None:
+            self.ledger.board.failed(trial, None, "; ".join(faults))
+            self._fail(number, trial, "; ".join(faults))
+            return None
+        self.shortlist.make_room()
+        self.numbers[trial], self.runs[trial] = number, run
+        missing = self.ledger.missing(trial, self.folds)
+        began = len(missing) < len(self.folds)
+        if not missing or (began and not self._survives(trial)):  # the driver was killed before it recorded that
+            self._end(trial)
+            return None
+        try:
+            self.study.weights(run)
+        except ConfigError as error:  # a combination of choices whose weights cannot be had
+            self.ledger.board.failed(trial, None, str(error))
+            self._fail(number, trial, str(error))
+            return None
+        kept = self.kept(number)
+        jobs = [self.study.job(trial, run, fold, self.referee.limits(run, fold, kept)) for fold in missing]
+        self.given[trial] = self.gpus.share(run) if isinstance(self.gpus, Shares) else self.gpus
+        return Work(trial, tuple(jobs), self.given[trial])
+
+    def _survives(self, trial: str) -> bool:
+        done = self._done(trial)
+        if len(done) == len(self.folds):
+            return True
+        verdict = self.referee.verdict(trial, done, self.kept(self.numbers[trial]))
+        if verdict.stop:
+            self._stop(trial, verdict.reason)
+        return not verdict.stop
+
+    def _done(self, trial: str) -> list[int]:
+        missing = self.ledger.missing(trial, self.folds)
+        return [fold for fold in self.folds if fold not in missing]
+
+    def _learn(self, trial: str, result: FoldResult | FoldStopped) -> None:
+        if isinstance(self.gpus, Shares):
+            self.gpus.learn(self.runs[trial], self.given[trial], result)
+
+    def _stop(self, trial: str, cause: str) -> None:
+        whole = self.runs[trial].epochs * len(self.folds)
+        stop = self.stops[trial] = _Stop(cause, self.ledger.epochs(trial) / whole)
+        self.ledger.board.stopped(trial, self.ledger.halted.get(trial), cause, (1 - stop.fidelity) * len(self.folds))
+
+    def _end(self, trial: str) -> None:
+        missing, failure = self.ledger.missing(trial, self.folds), self.ledger.failures.get(trial)
+        share = self.given.get(trial, 1.0)
+        if failure and failure.of_memory and isinstance(self.gpus, Shares) and share < 1:
+            self.gpus.halve(self.runs[trial], share)
+            self._again(trial)
+        elif trial in self.stops:
+            self._prune(trial, self.stops[trial])
+        elif not missing:
+            self._complete(trial)
+        elif failure:
+            self._fail(self.numbers[trial], trial, failure.cause)
+        elif not self.interrupted:
+            self._lose(trial)
+
+    def _lose(self, trial: str) -> None:
+        """Have a trial trained again that ended without a word: Tune gives one up whose reused worker dies before it
+        has begun."""
+        self.losses[trial] += 1
+        if self.losses[trial] < ATTEMPTS:
+            self._again(trial)
+        else:
+            self._fail(self.numbers[trial], trial, LOST)
+
+    def _again(self, trial: str) -> None:
+        proposal = self.numbers[trial], self.journal.run(self.numbers[trial])
+        self.waiting = deque(sorted([*self.waiting, proposal], key=lambda waiting: waiting[0]))
+
+    def _complete(self, trial: str) -> None:
+        number, score = self.numbers[trial], self.ledger.score(trial, self.folds)
+        if not math.isfinite(score):
+            return self._fail(number, trial, f"its score is {score}")
+        attrs = {"score": score}
+        if self.study.score.objective == "gain":
+            attrs["gain"] = self.referee.gain(trial, self.folds, self.kept(number))
+        self.journal.reports(number, self.ledger.reports(trial))
+        self.journal.complete(number, -attrs["gain"] if "gain" in attrs else score, self.ledger.seconds(trial), **attrs)
+        self.ledger.board.ended(trial, "COMPLETE")
+        self.show()
+
+    def _prune(self, trial: str, stop: _Stop) -> None:
+        number, kept = self.numbers[trial], self.kept(self.numbers[trial])
+        if self.study.score.objective == "gain":
+            estimate = -self.referee.gain(trial, self._done(trial), kept)
+        else:
+            estimate = self.referee.estimate(trial, self.runs[trial], self.ledger.halted.get(trial), kept)
+        self.journal.reports(number, self.ledger.reports(trial))
+        self.journal.prune(number, estimate, stop.fidelity, stop.cause, self.ledger.seconds(trial))
+        self.ledger.drop_weights(trial)
+        self.ledger.board.ended(trial, "PRUNED")
+
+    def _fail(self, number: int, trial: str, cause: str) -> None:
+        self.journal.reports(number, self.ledger.reports(trial))
+        self.journal.fail(number, cause, seconds=self.ledger.seconds(trial))
+        self.ledger.drop_weights(trial)
+        self.ledger.board.ended(trial, "FAIL")
+        self._check_failures()
+
+    def show(self) -> None:
+        """Show the best trial and the ensemble so far, if there are any."""
+        complete = self.journal.trials(TrialState.COMPLETE)
+        if not complete:
+            return
+        best = min(complete, key=lambda t: (t.user_attrs["score"], t.number))
+        self.ledger.board.best(self.journal.trial_id(best.number), best.user_attrs["score"])
+        self.ledger.board.ensemble(*self.referee.ensemble([self.journal.trial_id(t.number) for t in complete]))
+
+    def _check_failures(self) -> None:
+        """Abort when the newest trials that have ended all failed alike: what is wrong is not the configuration."""
+        ended = [t for t in self.journal.trials() if t.state.is_finished()][-self.budget.same_failures :]
+        if len(ended) == self.budget.same_failures and len(set(map(_error, ended))) == 1 and _error(ended[0]):
+            raise SearchAborted(
+                f"space {self.journal.space.name}: {len(ended)} trials in a row failed with the same error "
+                f"(budget.same_failures): {ended[-1].user_attrs['cause']}"
+            )
+
+
+def _behind_others(row: Mapping[str, Any]) -> str:
+    return f"its score of {row['score']:.4f} in epoch {row['epoch']} of fold {row['fold']} is too far behind the others"
+
+
+def _error(trial: FrozenTrial) -> str:
+    """Return a failed trial's cause without what differs from trial to trial; empty for others."""
+    return re.sub(r"\d+", "#", trial.user_attrs.get("cause", "")) if trial.state == TrialState.FAIL else ""

@@ -1,0 +1,1 @@
+"""Search spaces: reading, checking and sampling them."""
