@@ -25,7 +25,7 @@ from hms_ray.store.inputs import memory_format
 from hms_ray.study.epoch_selection import EVERY
 from hms_ray.tasks import Task
 from hms_ray.training import optim
-from hms_ray.training.batches import Epochs, TrainingData
+from hms_ray.training.batches import StageBatches, TrainingData
 from hms_ray.training.distributed import Replica
 from hms_ray.training.learner import Learner
 from hms_ray.training.loop import Recipe
@@ -76,10 +76,10 @@ def _images(dataset: Dataset) -> _notebook.Images:
     return _notebook.Images(held, windows.names, first_step(SPECTROGRAM, windows.middle_s), dataset.targets)
 
 
-def _epochs(place: Place, dataset: Dataset) -> Epochs:
+def _epochs(place: Place, dataset: Dataset) -> StageBatches:
     data = _training_data(place, dataset)
     rows = np.arange(len(dataset.units))
-    return Epochs(data, rows, data.targets, np.ones(len(rows)), place.options.batch, torch.device("cpu"))
+    return StageBatches(data, rows, data.targets, np.ones(len(rows)), place.options.batch, torch.device("cpu"))
 
 
 def _training_data(place: Place, dataset: Dataset) -> TrainingData:

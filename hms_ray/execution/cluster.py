@@ -9,7 +9,7 @@ from typing import Protocol
 import ray
 
 from hms_ray.core.errors import ConfigError
-from hms_ray.execution.resources import Node, Request, Wanted, count_folds, fitted, folds_at_once, having, needing
+from hms_ray.execution.resources import Node, Request, WorkerNeeds, count_folds, fitted, folds_at_once, having, needing
 
 log = logging.getLogger(__name__)
 POLL_S = 2.0
@@ -38,7 +38,7 @@ class Demand:
     possible: int = 0
     impossible: int | None = None
 
-    def next(self, fit: int, wanted: int, answer: bool | None) -> int:
+    def next(self, fit: int, needs: int, answer: bool | None) -> int:
         """Return for how many folds to ask now.
 
         fit: folds that the nodes hold now; wanted: that could run side by side; answer: whether what was asked for
@@ -54,7 +54,7 @@ class Demand:
         self.possible = max(self.possible, fit)
         if self.impossible is not None and self.impossible <= self.possible:  # more than it once could
             self.impossible = None
-        goal = max(1, min(wanted, 2 * fit))
+        goal = max(1, min(needs, 2 * fit))
         if self.impossible is not None and goal >= self.impossible:
             goal = (self.possible + self.impossible) // 2 if self.impossible > self.possible + 1 else self.possible
         self.asked = max(1, goal)
@@ -81,18 +81,18 @@ class Cluster:
         self._look()
         return self.known
 
-    def fit(self, wanted: Wanted) -> Request:
+    def fit(self, needs: WorkerNeeds) -> Request:
         """Return what a worker takes; without a word about GPUs it is one where a node has one, or can be had that has.
 
         Raises:
             ConfigError: no node can hold it, and none that could be started.
         """
         nodes = self.nodes()
-        request = fitted(wanted, nodes)
+        request = fitted(needs, nodes)
         if self.autoscaler is None:
             folds_at_once(request, nodes)
             return request
-        if wanted.gpus is None and not request.gpus:
+        if needs.gpus is None and not request.gpus:
             on_gpu = replace(request, gpus=1.0)
             if self.autoscaler.can(on_gpu.bundles(1)):
                 return on_gpu
@@ -105,7 +105,7 @@ class Cluster:
                 ) from error
         return request
 
-    def folds(self, request: Request, wanted: int) -> int:
+    def folds(self, request: Request, needs: int) -> int:
         """Return how many folds the nodes hold now, 0 where none that could has come yet or is left.
 
         wanted: how many could run side by side; the autoscaler is asked for room for as many as it can bring of them
@@ -116,11 +116,11 @@ class Cluster:
             self.request, self.demand, is_new = request, Demand(), True
         if self.autoscaler is not None and is_new:
             answer = self.autoscaler.answer() if self.demand.asked else None
-            self.autoscaler.ask(request.bundles(self.demand.next(fit, wanted, answer)))
+            self.autoscaler.ask(request.bundles(self.demand.next(fit, needs, answer)))
         self._say(request, fit)
         return fit
 
-    def wait(self, request: Request, wanted: int, over: Callable[[], bool] = lambda: False) -> int:
+    def wait(self, request: Request, needs: int, over: Callable[[], bool] = lambda: False) -> int:
         """Return how many folds the nodes hold; while that is none, wait for the autoscaler, until `over` is true.
 
         Raises:
@@ -128,7 +128,7 @@ class Cluster:
         """
         if self.autoscaler is None:
             return folds_at_once(request, self.nodes())
-        while not (fit := self.folds(request, wanted)) and not over():
+        while not (fit := self.folds(request, needs)) and not over():
             time.sleep(0.5)
         return fit
 

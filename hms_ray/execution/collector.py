@@ -15,19 +15,19 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from hms_ray.execution.events import (
     OVERDUE,
     EpochWeights,
+    FlushToken,
     FoldBegun,
     FoldDone,
     FoldFailed,
     FoldHalted,
     FoldPredicted,
     Mailbox,
-    Mark,
     Message,
     ReplicasLost,
     StorageFailed,
-    Wanted,
     Work,
     WorkDone,
+    WorkRequest,
 )
 
 POLL_S = 0.5
@@ -98,7 +98,7 @@ class Collector:
     def flush(self) -> None:
         """Wait until everything posted so far is handled."""
         number = next(self.marks)
-        ray.get(self.mailbox.post.remote(Mark(number)))
+        ray.get(self.mailbox.post.remote(FlushToken(number)))
         with self.progress:
             self.progress.wait_for(lambda: self.reached >= number or self.fault is not None)
         self.check()
@@ -135,7 +135,7 @@ class Collector:
 
     def _handle(self, message: Message) -> None:
         match message:
-            case Mark(number):
+            case FlushToken(number):
                 with self.progress:
                     self.reached = number
                     self.progress.notify_all()
@@ -152,7 +152,7 @@ class Collector:
             case EpochWeights(trial, fold):
                 if (trial, fold) in self.under_way:  # else it was given up before
                     self.source.handle(message)
-            case Wanted() | WorkDone() | ReplicasLost():
+            case WorkRequest() | WorkDone() | ReplicasLost():
                 assert self.other, "only replicas of a worker group ask for work"
                 self.other(message)
             case _:

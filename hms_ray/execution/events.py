@@ -55,7 +55,7 @@ class EpochDone:
 
 
 @dataclass(frozen=True)
-class EpochTaught:
+class TeacherEpochDone:
     """A teacher of a fold has trained an epoch."""
 
     trial: str
@@ -142,7 +142,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WorkRequest:
     """A replica of a worker group asks for work; `question` is like no other, also of one that was started again."""
 
     replica: int
@@ -164,15 +164,15 @@ class ReplicasLost:
 
 
 @dataclass(frozen=True)
-class Mark:
+class FlushToken:
     """Comes back once everything posted before it is handled."""
 
     number: int
 
 
 Ended = FoldDone | FoldHalted | FoldFailed
-Training = FoldBegun | EpochDone | EpochTaught | EpochWeights | Ended | FoldPredicted | StorageFailed | Note
-Message = Training | Wanted | WorkDone | ReplicasLost | Mark
+Training = FoldBegun | EpochDone | TeacherEpochDone | EpochWeights | Ended | FoldPredicted | StorageFailed | Note
+Message = Training | WorkRequest | WorkDone | ReplicasLost | FlushToken
 
 
 @ray.remote(num_cpus=0)

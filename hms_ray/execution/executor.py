@@ -9,20 +9,20 @@ from hms_ray.execution import loggers
 from hms_ray.execution.cluster import Cluster
 from hms_ray.execution.collector import TrialSource
 from hms_ray.execution.local import run_here
-from hms_ray.execution.packing import SMALLEST, Shares
+from hms_ray.execution.packing import SMALLEST, GpuPacking
 from hms_ray.execution.ray_train import run_group
 from hms_ray.execution.ray_tune import run_trials
-from hms_ray.execution.resources import Request, Wanted
+from hms_ray.execution.resources import Request, WorkerNeeds
 from hms_ray.training.crossval import Labels
 
 
-class Place(Protocol):
+class Executor(Protocol):
     """Where the trials and the folds of one space are trained."""
 
-    def trials_at_once(self, wanted: int) -> int:
+    def max_concurrent_trials(self, wanted: int) -> int:
         """Return how many trials can run side by side now, of so many that are left; nodes may come and go."""
 
-    def gpus(self, shares: Shares) -> float | Shares:
+    def gpus(self, packing: GpuPacking) -> float | GpuPacking:
         """Return what a trial takes of a GPU: a number, or by measurement."""
 
     def run_trials(self, source: TrialSource) -> None:
@@ -33,16 +33,16 @@ class Place(Protocol):
 
 
 @dataclass(frozen=True)
-class Here:
+class LocalExecutor:
     """This process, without Ray: one fold at a time, with as many threads as a worker has CPUs."""
 
     labels: Labels
     cpus: float
     fold_s: float | None = None
-    at_once: int = 1
+    max_concurrent: int = 1
 
     @classmethod
-    def of(cls, wanted: Wanted, labels: Labels, fold_s: float | None) -> "Here":
+    def of(cls, wanted: WorkerNeeds, labels: Labels, fold_s: float | None) -> "LocalExecutor":
         """Return this process as a place, or refuse folds of several workers."""
         if wanted.workers_per_fold > 1:
             raise ConfigError(
@@ -51,10 +51,10 @@ class Here:
             )
         return cls(labels, wanted.cpus, fold_s)
 
-    def trials_at_once(self, wanted: int) -> int:
-        return self.at_once
+    def max_concurrent_trials(self, wanted: int) -> int:
+        return self.max_concurrent
 
-    def gpus(self, shares: Shares) -> float:
+    def gpus(self, packing: GpuPacking) -> float:
         return 1.0
 
     def run_trials(self, source: TrialSource) -> None:
@@ -65,7 +65,7 @@ class Here:
 
 
 @dataclass(frozen=True)
-class OnCluster:
+class RayExecutor:
     """A Ray cluster. Trials whose folds have one worker run in reused Tune actors, several to a GPU where its memory
     allows; those whose folds have more, and chosen configurations, run in a Train worker group."""
 
@@ -81,24 +81,24 @@ class OnCluster:
     @classmethod
     def of(
         cls,
-        wanted: Wanted,
+        wanted: WorkerNeeds,
         cluster: Cluster,
         labels: Labels,
         logs: Path,
         fold_s: float | None,
         mlflow: str | None,
         wandb: str | None,
-    ) -> "OnCluster":
+    ) -> "RayExecutor":
         """Return the place, or refuse what no node can do; errors as in `Cluster.fit`."""
         request = cluster.fit(wanted)
         shared = wanted.gpus is None and request.gpus > 0 and request.workers_per_fold == 1
         return cls(labels, request, shared, cluster, logs, fold_s, mlflow, wandb)
 
-    def trials_at_once(self, wanted: int) -> int:
+    def max_concurrent_trials(self, wanted: int) -> int:
         return self.cluster.folds(self._smallest(), wanted)
 
-    def gpus(self, shares: Shares) -> float | Shares:
-        return shares if self.shared else self.request.gpus
+    def gpus(self, packing: GpuPacking) -> float | GpuPacking:
+        return packing if self.shared else self.request.gpus
 
     def run_trials(self, source: TrialSource) -> None:
         self.cluster.wait(self._smallest(), source.remaining(), source.exhausted)
@@ -111,7 +111,7 @@ class OnCluster:
             source,
             self.labels,
             self.request,
-            lambda: self.trials_at_once(source.remaining()),
+            lambda: self.max_concurrent_trials(source.remaining()),
             self.logs,
             self.fold_s,
             callbacks,

@@ -8,7 +8,7 @@ import torch
 
 from hms_ray.core.errors import TrialFailed
 from hms_ray.execution.collector import TrialSource
-from hms_ray.execution.events import OVERDUE, EpochDone, EpochTaught, FoldBegun, Message
+from hms_ray.execution.events import OVERDUE, EpochDone, FoldBegun, Message, TeacherEpochDone
 from hms_ray.execution.worker import train_work
 from hms_ray.store.share import StoreRef
 from hms_ray.training.crossval import Labels
@@ -16,8 +16,8 @@ from hms_ray.training.distributed import Replica
 
 
 @dataclass
-class _Direct:
-    """A line of no length."""
+class LocalChannel:
+    """In-process channel: calls the trial source directly."""
 
     source: TrialSource
     fold_s: float | None
@@ -28,7 +28,7 @@ class _Direct:
             self.begun = time.monotonic()
         self.source.handle(message)
         late = self.fold_s is not None and time.monotonic() - self.begun > self.fold_s
-        if late and isinstance(message, EpochDone | EpochTaught):
+        if late and isinstance(message, EpochDone | TeacherEpochDone):
             raise TrialFailed(OVERDUE.format(minutes=self.fold_s / 60))
 
     def bring(self, stores: Sequence[StoreRef]) -> None:
@@ -51,5 +51,5 @@ def run_here(source: TrialSource, labels: Labels, threads: int, fold_s: float | 
     while not source.exhausted():
         work = source.next()
         if work is not None:  # nothing else runs, so nothing can be waited for
-            train_work(work, labels, replica, _Direct(source, fold_s))
+            train_work(work, labels, replica, LocalChannel(source, fold_s))
             source.ended(work)

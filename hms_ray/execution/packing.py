@@ -33,7 +33,7 @@ class _Seen(Params):
         return max(1, min(self.most, int(USABLE * self.device_bytes / each)))
 
 
-class Shares:
+class GpuPacking:
     """The share of a GPU that a fold of each architecture takes, kept in a JSON file so that it outlives the driver.
 
     A file that is damaged is as none at all: what it held is measured again.

@@ -35,9 +35,9 @@ from hms_ray.execution.cluster import Cluster
 from hms_ray.execution.collector import Collector, TrialSource
 from hms_ray.execution.controller import GpusOfTheNode, Losses
 from hms_ray.execution.device import rehearsed
-from hms_ray.execution.events import Message, ReplicasLost, Wanted, Work, WorkDone
+from hms_ray.execution.events import Message, ReplicasLost, Work, WorkDone, WorkRequest
 from hms_ray.execution.resources import Request, folds_at_once
-from hms_ray.execution.worker import RayLine, train_work
+from hms_ray.execution.worker import RayChannel, train_work
 from hms_ray.training.crossval import Labels
 from hms_ray.training.distributed import Replica, Team
 
@@ -59,19 +59,19 @@ def run_group(
     Raises:
         SearchAborted: the group failed and went on failing after its restarts.
     """
-    desk, lost = _Desk(source), 0
-    with Collector(source, fold_s, desk.answer) as collector:
-        desk.collector = collector
-        while desk.orphans or not source.exhausted():
+    dispatcher, lost = WorkDispatcher(source), 0
+    with Collector(source, fold_s, dispatcher.answer) as collector:
+        dispatcher.collector = collector
+        while dispatcher.orphans or not source.exhausted():
             left = source.remaining()
             replicas = min(left, cluster.wait(request, left, source.exhausted))
             if not replicas:  # interrupted while it waited for nodes
                 return
             trainer = _trainer(collector.mailbox, labels, request, replicas, logs)
             try:
-                _beside(trainer.fit, functools.partial(_look_after, desk, cluster, request, replicas))
+                _beside(trainer.fit, functools.partial(_look_after, dispatcher, cluster, request, replicas))
                 collector.flush()  # what has ended is known before another group is thought of
-                desk.closing = False
+                dispatcher.closing = False
             except ray.train.ControllerError as error:  # its workers find no place any more
                 lost = lost + 1 if source.remaining() == left else 1
                 if lost == REGROUPINGS:
@@ -79,7 +79,7 @@ def run_group(
                         f"the worker group found no place in {REGROUPINGS} attempts; the same command goes on"
                     ) from error
                 collector.flush()  # what the old group said comes before what the new one asks
-                desk.regroup()
+                dispatcher.regroup()
                 _check_room(request, cluster, error)
             except ray.train.TrainingFailedError as error:
                 raise SearchAborted(
@@ -87,15 +87,15 @@ def run_group(
                 ) from error
 
 
-def _look_after(desk: "_Desk", cluster: Cluster, request: Request, replicas: int) -> None:
+def _look_after(dispatcher: "WorkDispatcher", cluster: Cluster, request: Request, replicas: int) -> None:
     """What is done now and then while a group trains."""
-    desk.collector.check()
-    left = desk.source.remaining()
+    dispatcher.collector.check()
+    left = dispatcher.source.remaining()
     fit = cluster.folds(request, left)
-    if not desk.closing and fit >= 2 * replicas and left >= 2 * replicas:
+    if not dispatcher.closing and fit >= 2 * replicas and left >= 2 * replicas:
         log.info("%d folds fit at once instead of %d: a larger worker group follows those in flight", fit, replicas)
-        desk.closing = True
-    desk.retry()
+        dispatcher.closing = True
+    dispatcher.retry()
 
 
 def _trainer(mailbox: Any, labels: Labels, request: Request, replicas: int, logs: Path) -> DataParallelTrainer:
@@ -165,7 +165,7 @@ def _beside(call: Callable[[], object], meanwhile: Callable[[], object]) -> None
 
 
 @dataclass
-class _Desk:
+class WorkDispatcher:
     """Gives each replica its work; one that was restarted gets what it had.
 
     closing: another group follows, so there is no more work for this one
@@ -185,7 +185,7 @@ class _Desk:
             match message:
                 case WorkDone(replica):
                     self.source.ended(self.given.pop(replica))
-                case Wanted(replica, question):
+                case WorkRequest(replica, question):
                     self.waiting[replica] = question
                     self.retry()
                 case ReplicasLost(replicas):
@@ -234,7 +234,7 @@ def _work(config: Mapping[str, Any]) -> None:
     replica = Replica(device, rank, size, _team(config["replicas"], size, index, device))
     actor = cloudpickle.dumps(ray.get_runtime_context().current_actor)
     while work := _next(replica, index, mailbox):
-        train_work(work, labels, replica, RayLine(mailbox), actor)
+        train_work(work, labels, replica, RayChannel(mailbox), actor)
         if rank == 0:
             ray.get(mailbox.post.remote(WorkDone(index)))
 
@@ -246,7 +246,7 @@ def _next(replica: Replica, index: int, mailbox: Any) -> Work | None:
     """
     question = secrets.token_hex(8)
     if replica.rank == 0:
-        ray.get(mailbox.post.remote(Wanted(index, question)))
+        ray.get(mailbox.post.remote(WorkRequest(index, question)))
     while True:
         answer = ray.get(mailbox.take.remote(question, PATIENCE_S)) if replica.rank == 0 else None
         answered, work = replica.team.from_first(answer)

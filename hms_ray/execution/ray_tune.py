@@ -16,7 +16,7 @@ from hms_ray.execution.device import device
 from hms_ray.execution.events import EpochDone, Message, Work
 from hms_ray.execution.loggers import trial_name
 from hms_ray.execution.resources import Request
-from hms_ray.execution.worker import RayLine, train_work
+from hms_ray.execution.worker import RayChannel, train_work
 from hms_ray.training.crossval import Labels
 from hms_ray.training.distributed import Replica
 
@@ -27,7 +27,7 @@ def run_trials(
     source: TrialSource,
     labels: Labels,
     request: Request,
-    at_once: Callable[[], int],
+    max_concurrent: Callable[[], int],
     logs: Path,
     fold_s: float | None = None,
     callbacks: Sequence[tune.Callback] = (),
@@ -41,7 +41,7 @@ def run_trials(
         tuner = tune.Tuner(
             tune.with_resources(trainable, lambda config: replace(request, gpus=config["work"].gpus).for_tune()),
             tune_config=tune.TuneConfig(
-                search_alg=_Proposals(source, collector, at_once),
+                search_alg=_Proposals(source, collector, max_concurrent),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=trial_name,
@@ -63,8 +63,8 @@ def run_trials(
             told.removeFilter(_in_a_line)
 
 
-class _TuneLine(RayLine):
-    """A line that also tells Tune of each epoch, for the loggers."""
+class _TuneChannel(RayChannel):
+    """A channel that also reports each epoch to Tune, for the loggers."""
 
     def post(self, message: Message) -> None:
         super().post(message)
@@ -75,22 +75,22 @@ class _TuneLine(RayLine):
 def _train_trial(config: Mapping[str, Any], labels: Labels, mailbox: Any) -> None:
     work = config["work"]
     actor = cloudpickle.dumps(ray.get_runtime_context().current_actor)
-    train_work(work, labels, Replica(device(work.gpus)), _TuneLine(mailbox), actor)
+    train_work(work, labels, Replica(device(work.gpus)), _TuneChannel(mailbox), actor)
 
 
 class _Proposals(Searcher):
     """What Tune asks for a configuration; the answers come from the source."""
 
-    def __init__(self, source: TrialSource, collector: Collector, at_once: Callable[[], int]) -> None:
+    def __init__(self, source: TrialSource, collector: Collector, max_concurrent: Callable[[], int]) -> None:
         super().__init__()  # no metric: Tune would insist on one even from a trial that had nothing left to train
-        self.source, self.collector, self.at_once = source, collector, at_once
+        self.source, self.collector, self.max_concurrent = source, collector, max_concurrent
         self.works: dict[str, Work] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial, None to be asked again, or that there is no more."""
         work = None
         with self.collector.kept():
-            if len(self.works) < self.at_once():
+            if len(self.works) < self.max_concurrent():
                 work = self.source.next()
         if work is None:
             return Searcher.FINISHED if self.source.exhausted() else None

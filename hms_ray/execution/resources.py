@@ -14,7 +14,7 @@ ROUND_OFF = 1e-9  # three shares of 0.1 are more than 0.3 in floating point
 Node = Mapping[str, float]  # what Ray calls the resources of a node: CPU, GPU, memory in bytes
 
 
-class Wanted(Protocol):
+class WorkerNeeds(Protocol):
     """What a space says of its workers; None: as much as is usual."""
 
     cpus: float
@@ -58,10 +58,10 @@ class Request:
         return sorted(node.get(name, 0) / need for name, need in needs.items() if need)
 
 
-def fitted(wanted: Wanted, nodes: Sequence[Node]) -> Request:
+def fitted(needs: WorkerNeeds, nodes: Sequence[Node]) -> Request:
     """Return the request; without a word about GPUs a worker takes one where any node has one, and 1 GB of memory."""
-    gpus = float(any(node.get("GPU", 0) for node in nodes)) if wanted.gpus is None else wanted.gpus
-    return Request(wanted.cpus, gpus, wanted.workers_per_fold, 1.0 if wanted.memory_gb is None else wanted.memory_gb)
+    gpus = float(any(node.get("GPU", 0) for node in nodes)) if needs.gpus is None else needs.gpus
+    return Request(needs.cpus, gpus, needs.workers_per_fold, 1.0 if needs.memory_gb is None else needs.memory_gb)
 
 
 def count_folds(request: Request, nodes: Sequence[Node]) -> int:

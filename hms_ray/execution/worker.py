@@ -12,7 +12,6 @@ import torch
 from hms_ray.core.errors import HmsRayError, TrialFailed
 from hms_ray.execution.events import (
     EpochDone,
-    EpochTaught,
     EpochWeights,
     FoldBegun,
     FoldDone,
@@ -22,6 +21,7 @@ from hms_ray.execution.events import (
     Message,
     Note,
     StorageFailed,
+    TeacherEpochDone,
     Work,
 )
 from hms_ray.execution.store_copies import bring
@@ -36,7 +36,7 @@ from hms_ray.training.run_config import parse_run
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS)  # faults of a disk, no configuration's
 
 
-class Line(Protocol):
+class DriverChannel(Protocol):
     """How a worker speaks with the driver."""
 
     def post(self, message: Message) -> None:
@@ -52,8 +52,8 @@ class Line(Protocol):
         """Wait for the decision whether the trial goes on after that fold."""
 
 
-class RayLine:
-    """A line through the mailbox actor."""
+class RayChannel:
+    """A channel through the mailbox actor."""
 
     def __init__(self, mailbox: Any) -> None:
         self.mailbox = mailbox
@@ -71,7 +71,9 @@ class RayLine:
         return ray.get(self.mailbox.goes_on.remote(trial, fold))
 
 
-def train_work(work: Work, labels: Labels, replica: Replica, line: Line, actor: bytes | None = None) -> None:
+def train_work(
+    work: Work, labels: Labels, replica: Replica, channel: DriverChannel, actor: bytes | None = None
+) -> None:
     """Train the folds one after the other until one does not end well or the driver stops the trial, or predict them.
 
     What fails is posted, not raised: what Ray sees as an error is a lost worker. All ranks do as the first one.
@@ -79,21 +81,21 @@ def train_work(work: Work, labels: Labels, replica: Replica, line: Line, actor: 
     share = replica.team.from_first
     first = replica.rank == 0
     for job in (job for job in work.jobs if isinstance(job, PredictionJob) and first):  # the others wait for more work
-        if line.outcome(job.trial, job.fold) is not False:  # else it was given up
-            line.post(_predicted(job, labels, replica.device, line, actor))
+        if channel.outcome(job.trial, job.fold) is not False:  # else it was given up
+            channel.post(_predicted(job, labels, replica.device, channel, actor))
     training = [job for job in work.jobs if isinstance(job, FoldJob)]
     for job in training:
-        trained = share(line.outcome(job.trial, job.fold) if first else None)
+        trained = share(channel.outcome(job.trial, job.fold) if first else None)
         if trained is None:
-            message = _train(job, labels, replica, line, actor)
+            message = _train(job, labels, replica, channel, actor)
             trained = isinstance(message, FoldDone)
             if first:
-                line.post(message)
+                channel.post(message)
             if first and isinstance(message, FoldHalted):
                 discard(job.saved)
         if not trained:
             return
-        goes_on = share(line.goes_on(job.trial, job.fold) if first else None)
+        goes_on = share(channel.goes_on(job.trial, job.fold) if first else None)
         if first:  # what it kept on this machine: by now the driver has written the fold
             discard(job.saved)
         if not goes_on:
@@ -108,26 +110,26 @@ def cause_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
 
 
-def _train(job: FoldJob, labels: Labels, replica: Replica, line: Line, actor: bytes | None) -> Message:
+def _train(job: FoldJob, labels: Labels, replica: Replica, channel: DriverChannel, actor: bytes | None) -> Message:
     def on_epoch(row: Mapping[str, Any]) -> None:
         if replica.rank == 0:
-            line.post(EpochDone(job.trial, row))
+            channel.post(EpochDone(job.trial, row))
 
     def on_taught() -> None:
         if replica.rank == 0:
-            line.post(EpochTaught(job.trial, job.fold))
+            channel.post(TeacherEpochDone(job.trial, job.fold))
 
     try:
         with replica.together():
-            line.bring(job.reads)
+            channel.bring(job.reads)
     except TrialFailed as error:
         missing = error
         if replica.rank:  # the first one reports of its own node alone
-            line.post(Note(str(error)))
+            channel.post(Note(str(error)))
     else:
         missing = None
     if replica.rank == 0:  # now, so that no copy counts as time of the fold
-        line.post(FoldBegun(job.trial, job.fold, parse_run(job.run).effort, actor))
+        channel.post(FoldBegun(job.trial, job.fold, parse_run(job.run).effort, actor))
     if missing:
         full = isinstance(missing.__cause__, NoRoom | OSError)
         return (StorageFailed if full else FoldFailed)(job.trial, job.fold, str(missing))
@@ -139,27 +141,27 @@ def _train(job: FoldJob, labels: Labels, replica: Replica, line: Line, actor: by
         failed = _failed(job, error)
         if replica.size > 1:  # the others wait for this rank: only a new group helps
             if isinstance(failed, StorageFailed):
-                line.post(failed)
+                channel.post(failed)
             raise
         return failed
     if isinstance(result, FoldStopped):
         return FoldHalted(job.trial, result)
     if replica.rank == 0:
         for epoch, path in result.weights.items():  # one by one: together they may be large
-            line.post(EpochWeights(job.trial, job.fold, epoch, path.read_bytes()))
+            channel.post(EpochWeights(job.trial, job.fold, epoch, path.read_bytes()))
     return FoldDone(job.trial, result)
 
 
 def _predicted(
-    job: PredictionJob, labels: Labels, device: torch.device, line: Line, actor: bytes | None
+    job: PredictionJob, labels: Labels, device: torch.device, channel: DriverChannel, actor: bytes | None
 ) -> FoldPredicted | FoldFailed:
     try:
-        line.bring(job.stores)
+        channel.bring(job.stores)
     except TrialFailed as error:
         missing = error
     else:
         missing = None
-    line.post(FoldBegun(job.trial, job.fold, 0, actor))
+    channel.post(FoldBegun(job.trial, job.fold, 0, actor))
     if missing:
         return FoldFailed(job.trial, job.fold, str(missing))
     try:

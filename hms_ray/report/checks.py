@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from hms_ray.report import diagnostics, pools, tables, words
-from hms_ray.report.summary import Estimate, Verdict
+from hms_ray.report.summary import EnsembleSummary, Estimate
 from hms_ray.report.tables import Scored, Study
 
 TOLERANCE = 1e-9
@@ -23,15 +23,17 @@ class Check:
     detail: str
 
 
-def run_checks(study: Study, finalists: list[Scored], verdict: Verdict | None, trials: pd.DataFrame) -> list[Check]:
+def run_checks(
+    study: Study, finalists: list[Scored], summary: EnsembleSummary | None, trials: pd.DataFrame
+) -> list[Check]:
     """Return every check that applies to what the study holds; trials: at least trial, state."""
     found = [_no_leak(study), *_all_measured(study)]
     if finalists:
         found += [_same_rows(finalists), _same_origin(study, finalists), *_none_stopped(finalists, trials)]
-    if verdict:
-        found += [_recomputed(verdict), _interval(verdict), *_best_single(verdict, finalists)]
-        found += [*_difference(verdict, finalists), *_metrics(study, verdict), *_plain(study, verdict)]
-        found += [_certified(verdict), _up_to_date(study, finalists, verdict)]
+    if summary:
+        found += [_recomputed(summary), _interval(summary), *_best_single(summary, finalists)]
+        found += [*_difference(summary, finalists), *_metrics(study, summary), *_plain(study, summary)]
+        found += [_certified(summary), _up_to_date(study, finalists, summary)]
     return found
 
 
@@ -74,17 +76,17 @@ def _none_stopped(finalists: list[Scored], trials: pd.DataFrame) -> list[Check]:
     return [Check("No table is of a trial that was stopped or failed", not other, detail)] if searched else []
 
 
-def _recomputed(verdict: Verdict) -> Check:
-    said, found = verdict.block.ensemble, float(verdict.rows["score"].mean())
-    rows = f"{len(verdict.rows):,} of {verdict.block.population.units:,} rows"
-    same = _equal(said, found) and len(verdict.rows) == verdict.block.population.units
+def _recomputed(summary: EnsembleSummary) -> Check:
+    said, found = summary.block.ensemble, float(summary.rows["score"].mean())
+    rows = f"{len(summary.rows):,} of {summary.block.population.units:,} rows"
+    same = _equal(said, found) and len(summary.rows) == summary.block.population.units
     return Check("The ensemble's predictions have the score it claims", same, f"{_pair(said, found)} on {rows}")
 
 
-def _interval(verdict: Verdict) -> Check:
+def _interval(summary: EnsembleSummary) -> Check:
     """Compare the standard error with that of the predictions; the interval itself comes of random draws."""
-    said, found = verdict.estimate, float(verdict.rows["score"].mean())
-    error = diagnostics.cluster_error(verdict.rows["score"], verdict.rows["group_id"])
+    said, found = summary.estimate, float(summary.rows["score"].mean())
+    error = diagnostics.cluster_error(summary.rows["score"], summary.rows["group_id"])
     inside = not said.known or said.low <= found <= said.high
     passed = inside and _equal(said.value, found) and _same(said.error, error)
     detail = f"{words.nats(found)} in {words.interval(said)}; {_errors(said, error)}"
@@ -93,56 +95,56 @@ def _interval(verdict: Verdict) -> Check:
     )
 
 
-def _best_single(verdict: Verdict, finalists: list[Scored]) -> list[Check]:
+def _best_single(summary: EnsembleSummary, finalists: list[Scored]) -> list[Check]:
     if not finalists:
         return []
-    said, best = verdict.content["baselines"]["best_single"], finalists[0]
-    name = verdict.content["baselines"]["best_single_trial"]
+    said, best = summary.content["baselines"]["best_single"], finalists[0]
+    name = summary.content["baselines"]["best_single_trial"]
     detail = f"{name} {_pair(said, best.score)} of {best.trial}"
     return [Check("The best single is the best table here", _equal(said, best.score), detail)]
 
 
-def _difference(verdict: Verdict, finalists: list[Scored]) -> list[Check]:
+def _difference(summary: EnsembleSummary, finalists: list[Scored]) -> list[Check]:
     """Compare the difference to the best single with that of the rows of both tables."""
-    best = next((f for f in finalists if f.trial == verdict.content["baselines"]["best_single_trial"]), None)
+    best = next((f for f in finalists if f.trial == summary.content["baselines"]["best_single_trial"]), None)
     if best is None:
         return []
-    both = verdict.rows.merge(best.rows, on="unit_id", suffixes=("", "_theirs"))
-    gain, said = both["score_theirs"] - both["score"], verdict.best.difference
+    both = summary.rows.merge(best.rows, on="unit_id", suffixes=("", "_theirs"))
+    gain, said = both["score_theirs"] - both["score"], summary.best.difference
     error = diagnostics.cluster_error(gain, both["group_id"])
     passed = _equal(said.value, float(gain.mean())) and _same(said.error, error)
     detail = f"{_pair(said.value, float(gain.mean()))}; {_errors(said, error)}"
     return [Check("The difference to the best single is that of both tables, unit by unit", passed, detail)]
 
 
-def _metrics(study: Study, verdict: Verdict) -> list[Check]:
+def _metrics(study: Study, summary: EnsembleSummary) -> list[Check]:
     """Compare the metrics, and the size and score of each population by votes, with those of the predictions."""
-    if verdict.rows.empty:  # nothing has metrics, and the check of the score has failed
+    if summary.rows.empty:  # nothing has metrics, and the check of the score has failed
         return []
     said, found = (
-        verdict.content["metrics"],
-        diagnostics.predictions(verdict.table, study.min_votes, verdict.thresholds),
+        summary.content["metrics"],
+        diagnostics.predictions(summary.table, study.min_votes, summary.thresholds),
     )
     pairs = _figures(said, found)
     for row in said["score_by_min_votes"]:
         where = tables.those("units", row["min_votes"])
-        scores = tables.score_rows(verdict.table, row["min_votes"])["score"]
+        scores = tables.score_rows(summary.table, row["min_votes"])["score"]
         pairs |= {f"number of {where}": (row["units"], len(scores)), f"score of {where}": (row["kl"], scores.mean())}
     what = "Metrics, and scores by number of votes," if len(said["score_by_min_votes"]) > 1 else "Metrics"
     return [_agree(f"{what} are those of the predictions", pairs)]
 
 
-def _plain(study: Study, verdict: Verdict) -> list[Check]:
+def _plain(study: Study, summary: EnsembleSummary) -> list[Check]:
     """Compare what is said of the plain baseline with its predictions."""
     said, rule = (
-        verdict.content["metrics_of_plain"],
+        summary.content["metrics_of_plain"],
         "The plain baseline has the score and the metrics that are said of it",
     )
-    if said is None or verdict.plain is None:
-        there = [name for name, its in (("its figures", said), ("its predictions", verdict.plain)) if its is not None]
+    if said is None or summary.plain is None:
+        there = [name for name, its in (("its figures", said), ("its predictions", summary.plain)) if its is not None]
         return [Check(rule, False, f"only {there[0]} are here")] if there else []
-    found = diagnostics.predictions(verdict.plain, study.min_votes, said["thresholds"])
-    score = {"score": (verdict.content["baselines"]["plain"], float(found.scores.mean()))}
+    found = diagnostics.predictions(summary.plain, study.min_votes, said["thresholds"])
+    score = {"score": (summary.content["baselines"]["plain"], float(found.scores.mean()))}
     return [_agree(rule, score | _figures(said, found))]
 
 
@@ -162,20 +164,20 @@ def _agree(rule: str, pairs: dict[str, tuple[float | None, float]]) -> Check:
     return Check(rule, not other, detail)
 
 
-def _certified(verdict: Verdict) -> Check:
-    gaps, limit = pools.gaps(verdict.content), pools.TOLERANCE
+def _certified(summary: EnsembleSummary) -> Check:
+    gaps, limit = pools.gaps(summary.content), pools.TOLERANCE
     closed = max(gaps, default=0.0) < limit
-    named = any("not certified" in note for note in verdict.notes)
+    named = any("not certified" in note for note in summary.notes)
     detail = f"largest gap {words.bound(max(gaps))}, limit {limit:g}" if gaps else "no method here has a certificate"
     if not closed:
         detail += f"; a note {'says so' if named else 'that says so is missing'}"
     return Check("Every duality gap is closed, or a note says that it is not", closed or named, detail)
 
 
-def _up_to_date(study: Study, finalists: list[Scored], verdict: Verdict) -> Check:
-    count, folds = verdict.content["candidates"], verdict.content["folds_fingerprint"]
+def _up_to_date(study: Study, finalists: list[Scored], summary: EnsembleSummary) -> Check:
+    count, folds = summary.content["candidates"], summary.content["folds_fingerprint"]
     members = {f.trial for f in finalists}
-    lost = [trial for trial in verdict.weights if trial not in members]
+    lost = [trial for trial in summary.weights if trial not in members]
     passed = count == len(finalists) and folds == study.folds["fingerprint"] and not lost
     detail = f"{count} tables when it was fitted, {len(finalists)} now"
     if lost:

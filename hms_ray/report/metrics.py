@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hms_ray.report import diagnostics, words
 from hms_ray.report.diagnostics import Predictions
-from hms_ray.report.summary import Verdict
+from hms_ray.report.summary import EnsembleSummary
 from hms_ray.report.tables import Population, Scored, Study
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable
@@ -69,19 +69,24 @@ class MetricsView:
 
 
 def look(
-    folder: StudyFolder, study: Study, finalists: list[Scored], verdict: Verdict | None, of: str, found: Predictions
+    folder: StudyFolder,
+    study: Study,
+    finalists: list[Scored],
+    summary: EnsembleSummary | None,
+    of: str,
+    found: Predictions,
 ) -> MetricsView:
     """Describe predictions of at least one unit; `of` says whose they are."""
-    votes = _by_votes(verdict) if verdict else []
+    votes = _by_votes(summary) if summary else []
     return MetricsView(
         of=of,
         population=diagnostics.population(found, study.min_votes),
-        rows=[*_rows(found), *_areas(found, verdict), *_thresholded(found)],
+        rows=[*_rows(found), *_areas(found, summary), *_thresholded(found)],
         votes=votes,
-        votes_sentences=_votes_sentences(votes, verdict) if votes else [],
+        votes_sentences=_votes_sentences(votes, summary) if votes else [],
         compared=[
-            *_compared(folder, study, finalists, [(of, found.metrics)] if verdict else []),
-            *_plain(study, verdict),
+            *_compared(folder, study, finalists, [(of, found.metrics)] if summary else []),
+            *_plain(study, summary),
         ],
     )
 
@@ -105,9 +110,9 @@ def _micro(metrics: Metrics, questions: bool) -> list[MetricRow]:
     return [MetricRow("Micro F1", words.percent(metrics.micro_f1), MICRO_F1)] if questions else []
 
 
-def _areas(found: Predictions, verdict: Verdict | None) -> list[MetricRow]:
+def _areas(found: Predictions, summary: EnsembleSummary | None) -> list[MetricRow]:
     """The macro AUROC, with its interval where the ensemble has one, and its distance to the plain baseline's."""
-    said = verdict.content["metrics"] if verdict else {"macro_auroc_interval": None, "macro_auroc_gain": None}
+    said = summary.content["metrics"] if summary else {"macro_auroc_interval": None, "macro_auroc_gain": None}
     mine, gain = said["macro_auroc_interval"], said["macro_auroc_gain"]
     rows = [MetricRow("Macro AUROC", words.area(found.metrics.macro_auroc), MACRO_AUROC, _interval(mine))]
     if gain:
@@ -143,9 +148,9 @@ def _log_loss(metrics: Metrics, score: words.ScoreName) -> str:
     return f"Cross-entropy with the targets: the {score.short} plus the targets' own entropy, {entropy}."
 
 
-def _by_votes(verdict: Verdict) -> list[VotesRow]:
-    rows = verdict.content["metrics"]["score_by_min_votes"]
-    own = verdict.content["population"]["min_votes"]
+def _by_votes(summary: EnsembleSummary) -> list[VotesRow]:
+    rows = summary.content["metrics"]["score_by_min_votes"]
+    own = summary.content["population"]["min_votes"]
     found = [
         VotesRow(
             population=Population(row["units"], row["groups"], row["min_votes"]),
@@ -159,7 +164,7 @@ def _by_votes(verdict: Verdict) -> list[VotesRow]:
     return found if len(found) > 1 else []
 
 
-def _votes_sentences(rows: list[VotesRow], verdict: Verdict) -> list[str]:
+def _votes_sentences(rows: list[VotesRow], summary: EnsembleSummary) -> list[str]:
     """Say what may be read from scores of several populations, and what may not."""
     [own] = [row.population for row in rows if row.own]
     found = [
@@ -173,15 +178,15 @@ def _votes_sentences(rows: list[VotesRow], verdict: Verdict) -> list[str]:
             f"pool and no class prior was fitted on them: those were fitted on units with {own.rule} alone. The models "
             "themselves may have been trained on such units of other folds."
         )
-    best = verdict.content["baselines"]["best_single_trial"]
+    best = summary.content["baselines"]["best_single_trial"]
     return [*found, f"Best single: {best}, which is the best on the marked row and need not be on the others."]
 
 
-def _plain(study: Study, verdict: Verdict | None) -> list[tuple[str, Metrics]]:
-    if verdict is None or verdict.plain is None:
+def _plain(study: Study, summary: EnsembleSummary | None) -> list[tuple[str, Metrics]]:
+    if summary is None or summary.plain is None:
         return []
-    found = diagnostics.predictions(verdict.plain, study.min_votes)
-    return [(f"plain baseline: {verdict.content['baselines']['plain_is']}", found.metrics)] if len(found.scores) else []
+    found = diagnostics.predictions(summary.plain, study.min_votes)
+    return [(f"plain baseline: {summary.content['baselines']['plain_is']}", found.metrics)] if len(found.scores) else []
 
 
 def _compared(

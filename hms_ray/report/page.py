@@ -14,7 +14,7 @@ from hms_ray import __version__
 from hms_ray.core import files
 from hms_ray.report import diagnostics, figures, metrics, pools, quality, tables, words
 from hms_ray.report.checks import run_checks
-from hms_ray.report.summary import Verdict, read_verdict, selected_folds
+from hms_ray.report.summary import EnsembleSummary, read_verdict, selected_folds
 from hms_ray.report.tables import Population, Scored, Study
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable
@@ -118,14 +118,14 @@ def write_report(folder: StudyFolder, trials: pd.DataFrame, out: Path | None = N
 def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
     """Return the page of a study as HTML."""
     finalists = tables.read_finalists(folder, study)
-    verdict = read_verdict(folder, study)
+    summary = read_verdict(folder, study)
     curves = [_curve(curve, study, finalists) for curve in tables.read_curves(folder)]
-    of, found = _looked_at(folder, study, finalists, verdict)
+    of, found = _looked_at(folder, study, finalists, summary)
     spaces, of_recordings = _spaces(study, trials, finalists), quality.look(study, finalists)
     there = {
         "verdict": True,
-        "pools": verdict,
-        "weights": verdict,
+        "pools": summary,
+        "weights": summary,
         "finalists": finalists,
         "search": spaces,
         "curves": curves,
@@ -145,23 +145,23 @@ def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
             finalists=finalists,
             population=_population(study, finalists),
             fold_figure=_fold_figure(study, finalists),
-            verdict=verdict,
-            members=_members(finalists, verdict) if verdict else [],
+            summary=summary,
+            members=_members(finalists, summary) if summary else [],
             inputs_shown=any(path in f.params for f in finalists for path in tables.INPUTS),
             score=words.score_name(study.task),
-            optimism=_optimism(finalists, verdict),
-            scores=words.scores_side_by_side(finalists, verdict) if verdict else [],
-            correction=words.correction_sentence(study, verdict) if verdict else "",
-            certificate=pools.certificate(verdict.content, verdict.block.population) if verdict else [],
-            headline=words.headline(verdict) if verdict else "",
-            caveats=words.caveats(study, finalists, verdict) if verdict else [],
-            outside_sentence=words.outside_sentence(finalists, verdict) if verdict else "",
-            checks=run_checks(study, finalists, verdict, trials),
+            optimism=_optimism(finalists, summary),
+            scores=words.scores_side_by_side(finalists, summary) if summary else [],
+            correction=words.correction_sentence(study, summary) if summary else "",
+            certificate=pools.certificate(summary.content, summary.block.population) if summary else [],
+            headline=words.headline(summary) if summary else "",
+            caveats=words.caveats(study, finalists, summary) if summary else [],
+            outside_sentence=words.outside_sentence(finalists, summary) if summary else "",
+            checks=run_checks(study, finalists, summary, trials),
             spaces=spaces,
             curves=[figure for final, figure in curves if final],
             other_curves=[figure for final, figure in curves if not final],
-            metrics=metrics.look(folder, study, finalists, verdict, of, found) if found else None,
-            classes=_classes(of, found, study, verdict) if found else None,
+            metrics=metrics.look(folder, study, finalists, summary, of, found) if found else None,
+            classes=_classes(of, found, study, summary) if found else None,
             folds=tables.fold_sizes(study, finalists).to_dict("records"),
             quality=of_recordings,
             open_trials=OPEN_TRIALS,
@@ -185,10 +185,10 @@ def _population(study: Study, finalists: list[Scored]) -> Population | None:
     return tables.population(finalists[0].rows, study.min_votes) if finalists else None
 
 
-def _members(finalists: list[Scored], verdict: Verdict) -> list[tuple[dict[str, Any], Scored | None]]:
+def _members(finalists: list[Scored], summary: EnsembleSummary) -> list[tuple[dict[str, Any], Scored | None]]:
     """Return each member with its own table, the heaviest first; None if its table is gone."""
     tables_by_trial = {f.trial: f for f in finalists}
-    members = sorted(verdict.content["members"], key=lambda member: -member["weight"])
+    members = sorted(summary.content["members"], key=lambda member: -member["weight"])
     return [(member, tables_by_trial.get(member["trial"])) for member in members]
 
 
@@ -245,28 +245,28 @@ def _trial_rows(space: dict[str, Any] | None, study: Study, finalists: list[Scor
 
 
 def _looked_at(
-    folder: StudyFolder, study: Study, finalists: list[Scored], verdict: Verdict | None
+    folder: StudyFolder, study: Study, finalists: list[Scored], summary: EnsembleSummary | None
 ) -> tuple[str, diagnostics.Predictions | None]:
     """Return the ensemble's cross-fitted predictions, without an ensemble the best table's, and whose they are.
 
     None where no unit is scored.
     """
-    if not verdict and not finalists:
+    if not summary and not finalists:
         return "", None
-    table = verdict.table if verdict else OofTable.read(folder.oof(finalists[0].trial))
-    found = diagnostics.predictions(table, study.min_votes, verdict.thresholds if verdict else None)
-    of = "the ensemble, cross-fitted" if verdict else f"the best table, {finalists[0].trial}"
-    return f"{of}{words.mark(_optimism(finalists, verdict))}", found if len(found.scores) else None
+    table = summary.table if summary else OofTable.read(folder.oof(finalists[0].trial))
+    found = diagnostics.predictions(table, study.min_votes, summary.thresholds if summary else None)
+    of = "the ensemble, cross-fitted" if summary else f"the best table, {finalists[0].trial}"
+    return f"{of}{words.mark(_optimism(finalists, summary))}", found if len(found.scores) else None
 
 
-def _optimism(finalists: list[Scored], verdict: Verdict | None) -> str:
+def _optimism(finalists: list[Scored], summary: EnsembleSummary | None) -> str:
     """Return what flatters the scores of the ensemble, without an ensemble those of the best table."""
-    if verdict:
-        return verdict.optimism
+    if summary:
+        return summary.optimism
     return finalists[0].optimism if finalists else ""
 
 
-def _classes(of: str, found: diagnostics.Predictions, study: Study, verdict: Verdict | None) -> ClassView:
+def _classes(of: str, found: diagnostics.Predictions, study: Study, summary: EnsembleSummary | None) -> ClassView:
     rows, questions = diagnostics.by_class(found), study.task.asks_each_class
     return ClassView(
         of=of,
@@ -277,7 +277,7 @@ def _classes(of: str, found: diagnostics.Predictions, study: Study, verdict: Ver
         ties=found.metrics.ties,
         calibration=[_calibration(found, k, study) for k in range(len(rows))],
         decisions=_decisions(found) if questions else [],
-        thresholds=(verdict.thresholds if verdict else None) or {},
+        thresholds=(summary.thresholds if summary else None) or {},
     )
 
 

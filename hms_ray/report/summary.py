@@ -75,7 +75,7 @@ class PoolRow:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class EnsembleSummary:
     """What the ensemble is worth, and how far that can be trusted.
 
     estimate: the cross-fitted score; pools: every method, the ensemble's first, then by cross-fitted score
@@ -136,13 +136,13 @@ class Verdict:
         return self.content["notes"]
 
 
-def read_verdict(folder: StudyFolder, study: Study) -> Verdict | None:
+def read_verdict(folder: StudyFolder, study: Study) -> EnsembleSummary | None:
     """Set ensemble.json beside the ensemble's predictions; None while there is no ensemble."""
     content = study.ensemble
     if content is None:
         return None
     table = OofTable.read(folder.ensemble_oof)
-    return Verdict(
+    return EnsembleSummary(
         content=content,
         block=_block(content, study),
         outside=_outside(content["outside_selection"], study),

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from hms_ray.report.summary import Estimate, Line, Verdict, selected_folds
+from hms_ray.report.summary import EnsembleSummary, Estimate, Line, selected_folds
 from hms_ray.report.tables import Population, Scored, Study
 from hms_ray.study.oof import optimism
 from hms_ray.tasks import Task
@@ -195,44 +195,44 @@ def trial_epochs(study: Study, space: dict[str, Any] | None) -> str:
     return "each fold scored after its last epoch, or one that is surely better on the trial's other folds"
 
 
-def headline(verdict: Verdict) -> str:
+def headline(summary: EnsembleSummary) -> str:
     """Say what the ensemble is worth beside the best single table, and name whatever scores better than it."""
-    best, lead = verdict.best, verdict.leading
-    table = "the only table" if verdict.content["candidates"] == 1 else "the best single table"
+    best, lead = summary.best, summary.leading
+    table = "the only table" if summary.content["candidates"] == 1 else "the best single table"
     start = f"The ensemble scores {nats(lead.value)}"
     start += f" (95\u00a0% interval {interval(lead)})" if lead.known else ""
-    if verdict.correction:
+    if summary.correction:
         start += (
-            f", {nats(verdict.correction)} of it for the choice of its configurations. Without that correction it is "
+            f", {nats(summary.correction)} of it for the choice of its configurations. Without that correction it is "
         )
     else:
         start += ", "
     if best.margin == 0:
-        return f"{start}exactly what {table} scores.{_better(verdict)}"
-    return f"{start}{margin(best.margin)} than {table}: {_apart(best.difference)}.{_better(verdict)}"
+        return f"{start}exactly what {table} scores.{_better(summary)}"
+    return f"{start}{margin(best.margin)} than {table}: {_apart(best.difference)}.{_better(summary)}"
 
 
-def scores_side_by_side(finalists: list[Scored], verdict: Verdict) -> list[ScoreRow]:
+def scores_side_by_side(finalists: list[Scored], summary: EnsembleSummary) -> list[ScoreRow]:
     """Set the score in sample, cross-fitted and corrected for the choice of configurations side by side; the one to
     believe comes first."""
-    everyone, chosen = verdict.block.population, verdict.correction is not None
+    everyone, chosen = summary.block.population, summary.correction is not None
     corrected = ScoreRow(
         "Selection-corrected",
-        verdict.leading.value if chosen else None,
-        verdict.leading if chosen else None,
-        _correction(finalists, verdict),
+        summary.leading.value if chosen else None,
+        summary.leading if chosen else None,
+        _correction(finalists, summary),
         everyone,
     )
     cross_fitted = ScoreRow(
         "Cross-fitted",
-        verdict.block.ensemble,
-        None if chosen else verdict.estimate,
+        summary.block.ensemble,
+        None if chosen else summary.estimate,
         "Each fold is predicted by a pool that was fitted, its settings chosen, on the other folds alone.",
         everyone,
     )
     in_sample = ScoreRow(
         "In sample",
-        verdict.content["kl_in_sample"],
+        summary.content["kl_in_sample"],
         None,
         "Optimistic: weights fitted and scored on the same rows.",
         everyone,
@@ -240,15 +240,15 @@ def scores_side_by_side(finalists: list[Scored], verdict: Verdict) -> list[Score
     return [corrected, cross_fitted, in_sample] if chosen else [cross_fitted, corrected, in_sample]
 
 
-def caveats(study: Study, finalists: list[Scored], verdict: Verdict) -> list[str]:
+def caveats(study: Study, finalists: list[Scored], summary: EnsembleSummary) -> list[str]:
     """Say what the figures do not mean; only what applies to this study."""
-    found = [*_hindsight(verdict), *_selection(finalists, verdict)]
-    return [*found, *_left_out(study, verdict), *_patients(study, verdict), *_shortcuts(study)]
+    found = [*_hindsight(summary), *_selection(finalists, summary)]
+    return [*found, *_left_out(study, summary), *_patients(study, summary), *_shortcuts(study)]
 
 
-def correction_sentence(study: Study, verdict: Verdict) -> str:
+def correction_sentence(study: Study, summary: EnsembleSummary) -> str:
     """Explain how the optimism of choosing configurations was estimated; nothing where it was not."""
-    found = verdict.content["selection"]
+    found = summary.content["selection"]
     if not found:
         return ""
     rows = Population(found["units"], found["groups"], study.min_votes)
@@ -268,12 +268,12 @@ def _in_the_score_of_all(found: dict[str, Any]) -> str:
     return ". An estimate that is not above 0 is chance, and corrects nothing."
 
 
-def outside_sentence(finalists: list[Scored], verdict: Verdict) -> str:
+def outside_sentence(finalists: list[Scored], summary: EnsembleSummary) -> str:
     """Explain the figures on the folds that nothing was chosen on, or why there are none."""
     chosen_on = selected_folds(finalists)
-    if verdict.outside:
+    if summary.outside:
         return (
-            f"On {fold_list(verdict.content['outside_selection']['folds'])} no configuration was chosen: these rows "
+            f"On {fold_list(summary.content['outside_selection']['folds'])} no configuration was chosen: these rows "
             "took no part in picking hyper-parameters, and the pool that predicts each fold was fitted on others."
         )
     if not chosen_on:
@@ -293,8 +293,8 @@ def _apart(difference: Estimate) -> str:
     return f"the difference is {nats(gain.value)} ({signed_interval(gain).replace('+', '')}){chance}"
 
 
-def _better(verdict: Verdict) -> str:
-    better = [line for line in verdict.block.lines[1:] if line.margin < 0]
+def _better(summary: EnsembleSummary) -> str:
+    better = [line for line in summary.block.lines[1:] if line.margin < 0]
     return "".join(f" Better still: {_name(line)}." for line in better)
 
 
@@ -303,9 +303,9 @@ def _name(line: Line) -> str:
     return f"{found} ({_apart(line.difference)})" if line.difference else found
 
 
-def _correction(finalists: list[Scored], verdict: Verdict) -> str:
+def _correction(finalists: list[Scored], summary: EnsembleSummary) -> str:
     """Say what the correction adds, or why there is none."""
-    found, chosen_on = verdict.content["selection"], selected_folds(finalists)
+    found, chosen_on = summary.content["selection"], selected_folds(finalists)
     if found:
         picking = f"picking {found['kept']:,} of {found['configurations']:,} configurations"
         where = f"{signed(found['optimism'])} nats on {fold_list(found['folds'])}"
@@ -315,7 +315,7 @@ def _correction(finalists: list[Scored], verdict: Verdict) -> str:
         return f"Cross-fitted: the estimated optimism of {picking} is not above 0 ({where}), and nothing is added."
     if not chosen_on:
         return "Not corrected: no table names a fold that its configuration was chosen on; foreign ones cannot tell."
-    if not verdict.rows["fold"].isin(chosen_on).any():
+    if not summary.rows["fold"].isin(chosen_on).any():
         return f"Not corrected: no unit of {fold_list(chosen_on)}, where configurations were chosen, is scored."
     return (
         "Not corrected: the choice cannot be repeated, since there are not predictions of "
@@ -323,36 +323,36 @@ def _correction(finalists: list[Scored], verdict: Verdict) -> str:
     )
 
 
-def _hindsight(verdict: Verdict) -> list[str]:
-    if verdict.content["candidates"] == 1:
-        if verdict.best.difference.value == 0:
+def _hindsight(summary: EnsembleSummary) -> list[str]:
+    if summary.content["candidates"] == 1:
+        if summary.best.difference.value == 0:
             return ["There is one table only, and the ensemble predicts what that table does."]
         return [
             "There is one table only: the ensemble is that table as the pool changes it, by its temperature and its "
             "class bias. The difference between their scores is due to that, not to combining models."
         ]
     found = "The best single table was picked in hindsight on the very rows it is scored on: its figure is optimistic."
-    honest = verdict.content["baselines"]["best_single_corrected"]
+    honest = summary.content["baselines"]["best_single_corrected"]
     if honest is None:
         return [found]
     return [f"{found} Picked on patients drawn with replacement, and scored on those not drawn, it is {nats(honest)}."]
 
 
-def _selection(finalists: list[Scored], verdict: Verdict) -> list[str]:
+def _selection(finalists: list[Scored], summary: EnsembleSummary) -> list[str]:
     folds = selected_folds(finalists)
     if not folds:
         return []
     chosen = sum(bool(f.selected_on) for f in finalists)
-    share = f"{int(verdict.rows['fold'].isin(folds).sum()):,} of {len(verdict.rows):,} units"
+    share = f"{int(summary.rows['fold'].isin(folds).sum()):,} of {len(summary.rows):,} units"
     return [
         f"{chosen} of {len(finalists)} configurations were chosen by their score on {fold_list(folds)}, which "
         f"{'is' if len(folds) == 1 else 'are'} part of the cross-fitted population ({share}): "
-        f"there the score is optimistic.{_remedies(verdict, folds)}"
+        f"there the score is optimistic.{_remedies(summary, folds)}"
     ]
 
 
-def _remedies(verdict: Verdict, chosen_on: list[int]) -> str:
-    found, said = verdict.content["selection"], ""
+def _remedies(summary: EnsembleSummary, chosen_on: list[int]) -> str:
+    found, said = summary.content["selection"], ""
     if found and found["optimism"] > 0:
         said = " The selection-corrected score adds what that is estimated to be worth"
         later = [fold for fold in chosen_on if fold not in found["folds"]]
@@ -362,13 +362,13 @@ def _remedies(verdict: Verdict, chosen_on: list[int]) -> str:
             if later
             else "."
         )
-    return said + (" The figures outside selection leave these rows out." if verdict.outside else "")
+    return said + (" The figures outside selection leave these rows out." if summary.outside else "")
 
 
-def _left_out(study: Study, verdict: Verdict) -> list[str]:
+def _left_out(study: Study, summary: EnsembleSummary) -> list[str]:
     """Name units, folds and figures that the ensemble's score does not speak for."""
-    found, total, scored = [], len(study.units), verdict.block.population.units
-    empty = sorted(set(study.fold_numbers) - set(verdict.rows["fold"]))
+    found, total, scored = [], len(study.units), summary.block.population.units
+    empty = sorted(set(study.fold_numbers) - set(summary.rows["fold"]))
     if scored < total:
         lack = f"do not have {study.rule} and " if study.min_votes > 1 else ""
         found.append(
@@ -386,8 +386,8 @@ def _left_out(study: Study, verdict: Verdict) -> list[str]:
     return found
 
 
-def _patients(study: Study, verdict: Verdict) -> list[str]:
-    found, groups = [], verdict.block.population.groups
+def _patients(study: Study, summary: EnsembleSummary) -> list[str]:
+    found, groups = [], summary.block.population.groups
     if not study.spaces and study.units["group_id"].nunique() == len(study.units):  # imported; our datasets know
         found.append(
             "Each unit counts as a patient of its own. If the source did not say whose units they are, patients may be "

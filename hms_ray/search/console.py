@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hms_ray.core.sizes import in_words
-from hms_ray.search.search_progress import Pool, Running, Tally, duration
+from hms_ray.search.search_progress import Pool, Running, SearchProgress, duration
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +25,10 @@ FIXED_LINES = 16  # of the table, when it shows no running trial
 STATES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed"}
 
 
-class Board:
+class ConsoleView:
     """Shows what the driver tells it; a context in which the table is live, and after which its last state stands.
 
-    All methods may be called from any thread, and outside the context too: then they log. Arguments as in `Tally`.
+    All methods may be called from any thread. Outside the context they log. Arguments as in `SearchProgress`.
     """
 
     def __init__(
@@ -45,13 +45,15 @@ class Board:
         optimism: str = "",
     ) -> None:
         self.title = title
-        self.tally = Tally(trials, trial_folds, finalist_folds, ended or {}, trained, saved, clock, optimism)
+        self.progress = SearchProgress(
+            trials, trial_folds, finalist_folds, ended or {}, trained, saved, clock, optimism
+        )
         self.console = console or Console(stderr=True)
         self.live = False
         self.open = ExitStack()
         self.lock = threading.RLock()  # a signal's handler may interrupt its own thread inside it
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "ConsoleView":
         if _is_terminal(self.console):
             self.open.enter_context(_live(self.console, self._table))
             self.live = True
@@ -64,8 +66,8 @@ class Board:
     def started(self, trial: str, fold: int, epochs: int | None) -> None:
         """A fold begins; epochs: its whole schedule, and its teachers'."""
         with self.lock:
-            first = self.tally.since is None
-            self.tally.started(trial, fold, epochs)
+            first = self.progress.since is None
+            self.progress.started(trial, fold, epochs)
         if first:
             length = "" if epochs is None else f", {epochs} epochs"
             self._log(logging.INFO, f"the first fold begins: {_named(trial, fold)}{length}")
@@ -73,63 +75,63 @@ class Board:
     def epoch(self, trial: str, fold: int, epoch: int, score: float, memory_gb: float | None = None) -> None:
         """A fold has trained an epoch, counted from 1; score: NaN if there is none; memory_gb: the peak on its GPU."""
         with self.lock:
-            self.tally.epoch(trial, fold, epoch, score, memory_gb)
+            self.progress.epoch(trial, fold, epoch, score, memory_gb)
 
     def taught(self, trial: str, fold: int) -> None:
         """A teacher of a fold has trained an epoch."""
         with self.lock:
-            self.tally.taught(trial, fold)
+            self.progress.taught(trial, fold)
 
     def fold_done(self, trial: str, fold: int, sentence: str) -> None:
         """A fold is finished; the sentence says which, and its score with its population."""
         with self.lock:
-            self.tally.fold_done(trial, fold)
-            done, left = self.tally.finished, self.tally.left_s()
-            total = round(self.tally.work() + self.tally.to_come())
+            self.progress.fold_done(trial, fold)
+            done, left = self.progress.finished, self.progress.left_s()
+            total = round(self.progress.work() + self.progress.to_come())
         self._log(logging.INFO, f"{sentence}; {done} of about {total} folds, {duration(left)} left")
 
     def stopped(self, trial: str, fold: int | None, cause: str, folds_saved: float) -> None:
         """Racing stopped a trial, inside a fold or between two; folds_saved: what it will not train, parts included."""
         with self.lock:
-            self.tally.fold_broken(trial, fold)
-            self.tally.saved += folds_saved
+            self.progress.fold_broken(trial, fold)
+            self.progress.saved += folds_saved
         self.note(f"{_named(trial, fold)} stopped: {cause}")
 
     def failed(self, trial: str, fold: int | None, cause: str) -> None:
         """A fold, or a trial without any, could not be trained."""
         with self.lock:
-            self.tally.fold_broken(trial, fold)
+            self.progress.fold_broken(trial, fold)
         self.note(f"{_named(trial, fold)} failed: {cause}", logging.WARNING)
 
     def ended(self, trial: str, state: str) -> None:
         """A trial has ended as COMPLETE, PRUNED or FAIL."""
         assert state in STATES, state
         with self.lock:
-            self.tally.ended(trial, state)
+            self.progress.ended(trial, state)
 
     def best(self, trial: str, score: float) -> None:
         """The best single trial so far."""
         with self.lock:
-            news = self.tally.best != (trial, score)
-            self.tally.best = trial, score
+            news = self.progress.best != (trial, score)
+            self.progress.best = trial, score
         if news:
-            self._log(logging.INFO, f"best single so far: {_best(self.tally)}")
+            self._log(logging.INFO, f"best single so far: {_best(self.progress)}")
 
     def ensemble(self, score: float, members: int, units: int, patients: int) -> None:
         """The ensemble so far; optimistic, since its weights are fitted to the units that it is scored on."""
         with self.lock:
-            self.tally.pool = Pool(score, members, units, patients)
-        self._log(logging.INFO, f"ensemble so far: {_ensemble(self.tally)}")
+            self.progress.pool = Pool(score, members, units, patients)
+        self._log(logging.INFO, f"ensemble so far: {_ensemble(self.progress)}")
 
     def finalists(self, folds: int) -> None:
         """The trials, or a round, are over; so many folds of chosen configurations follow, as far as is known."""
         with self.lock:
-            self.tally.finalists(folds)
+            self.progress.finalists(folds)
 
     def note(self, sentence: str, level: int = logging.INFO) -> None:
         """Show a sentence until newer ones push it out; a handler of a signal may call this."""
         with self.lock:
-            self.tally.notes.append(sentence)
+            self.progress.notes.append(sentence)
         self._log(level, sentence)
 
     def _log(self, level: int, sentence: str) -> None:
@@ -139,44 +141,44 @@ class Board:
 
     def _table(self) -> Table:
         with self.lock:
-            return render(self.title, self.tally, max(3, self.console.height - FIXED_LINES))
+            return render(self.title, self.progress, max(3, self.console.height - FIXED_LINES))
 
 
-def render(title: str, tally: Tally, rows: int = 12) -> Table:
-    """Lay out a tally, with at most so many of the folds in flight."""
+def render(title: str, progress: SearchProgress, rows: int = 12) -> Table:
+    """Lay out the progress of a search, with at most so many of the folds in flight."""
     table = Table(title=Text(title, "bold"), box=box.ROUNDED, show_header=False, min_width=60)
-    table.add_row(_summary(tally))
-    if tally.running:
+    table.add_row(_summary(progress))
+    if progress.running:
         table.add_section()
-        table.add_row(_running(tally.running, rows))
-    if tally.notes:
+        table.add_row(_running(progress.running, rows))
+    if progress.notes:
         table.add_section()
-        for sentence in tally.notes:
+        for sentence in progress.notes:
             table.add_row(Text(sentence, "dim"))
     return table
 
 
-def _summary(tally: Tally) -> Table:
+def _summary(progress: SearchProgress) -> Table:
     grid = Table.grid(padding=(0, 2))
-    for name, words in _facts(tally):
+    for name, words in _facts(progress):
         grid.add_row(Text(name, "cyan"), Text(words))
     return grid
 
 
-def _facts(tally: Tally) -> Iterator[tuple[str, str]]:
+def _facts(progress: SearchProgress) -> Iterator[tuple[str, str]]:
     """Yield what is known, with its name."""
-    if tally.trials:
-        states = ", ".join(f"{tally.states[state]} {name}" for state, name in STATES.items())
-        yield "trials", f"{tally.states.total()} of {tally.trials} ended: {states}"
-    saved = f", {_count(tally.saved)} saved by racing" if tally.trials else ""
-    yield "folds", f"{_count(tally.trained())} trained{saved}, about {math.ceil(tally.to_come())} to come"
-    yield "time left", duration(tally.left_s())
-    if tally.best:
-        yield "best single", _best(tally)
-    if tally.pool:
-        yield "ensemble", _ensemble(tally)
-    if tally.memory_gb:
-        yield "GPU memory", f"{in_words(1e9 * tally.memory_gb)} a worker at its peak"
+    if progress.trials:
+        states = ", ".join(f"{progress.states[state]} {name}" for state, name in STATES.items())
+        yield "trials", f"{progress.states.total()} of {progress.trials} ended: {states}"
+    saved = f", {_count(progress.saved)} saved by racing" if progress.trials else ""
+    yield "folds", f"{_count(progress.trained())} trained{saved}, about {math.ceil(progress.to_come())} to come"
+    yield "time left", duration(progress.left_s())
+    if progress.best:
+        yield "best single", _best(progress)
+    if progress.pool:
+        yield "ensemble", _ensemble(progress)
+    if progress.memory_gb:
+        yield "GPU memory", f"{in_words(1e9 * progress.memory_gb)} a worker at its peak"
 
 
 def _running(running: Mapping[tuple[str, int], Running], rows: int) -> Table:
@@ -190,21 +192,21 @@ def _running(running: Mapping[tuple[str, int], Running], rows: int) -> Table:
     return grid
 
 
-def _best(tally: Tally) -> str:
-    assert tally.best, "a best trial was told"
-    trial, score = tally.best
-    return f"{score:.4f} {trial}{_mark(tally)}"
+def _best(progress: SearchProgress) -> str:
+    assert progress.best, "a best trial was told"
+    trial, score = progress.best
+    return f"{score:.4f} {trial}{_mark(progress)}"
 
 
-def _ensemble(tally: Tally) -> str:
-    assert tally.pool, "an ensemble was told"
-    pool = tally.pool
+def _ensemble(progress: SearchProgress) -> str:
+    assert progress.pool, "an ensemble was told"
+    pool = progress.pool
     population = f"{pool.units} units of {pool.patients} patients"
-    return f"{pool.score:.4f} of {pool.members} trials on {population} (in search, optimistic){_mark(tally)}"
+    return f"{pool.score:.4f} of {pool.members} trials on {population} (in search, optimistic){_mark(progress)}"
 
 
-def _mark(tally: Tally) -> str:
-    return f"; {tally.optimism}" if tally.optimism else ""
+def _mark(progress: SearchProgress) -> str:
+    return f"; {progress.optimism}" if progress.optimism else ""
 
 
 def _named(trial: str, fold: int | None) -> str:

@@ -23,53 +23,53 @@ class Need:
     """Files of weights that a space has at most, all as large as those of its largest network.
 
     each: bytes of a file; epochs: candidates of a fold; folds: of trials that may become finalists, while it searches;
-    at_once: folds in training; kept: files that are left in the end
+    max_concurrent: folds in training; kept: files that are left in the end
     """
 
     space: str
     each: int
     epochs: int
     folds: int
-    at_once: int
+    max_concurrent: int
     kept: int
 
     @property
     def files(self) -> int:
         """How many files there are at once."""
-        return max(self.folds * self.epochs, self.kept) + self.at_once * (self.epochs + STATE)
+        return max(self.folds * self.epochs, self.kept) + self.max_concurrent * (self.epochs + STATE)
 
     def __str__(self) -> str:
         return (
             f"space {self.space} needs up to {in_words(self.files * self.each)}: {self.files} files of weights of "
             f"{in_words(self.each)} ({self.folds} folds of trials that may become finalists x {self.epochs} epochs "
-            f"that may be chosen, or {self.kept} files of finalists; {self.at_once} folds in training x "
+            f"that may be chosen, or {self.kept} files of finalists; {self.max_concurrent} folds in training x "
             f"{self.epochs + STATE})"
         )
 
 
-def need(space: Space, weight_bytes: Callable[[RunConfig], int], at_once: int, searched: bool = True) -> Need:
+def need(space: Space, weight_bytes: Callable[[RunConfig], int], max_concurrent: int, searched: bool = True) -> Need:
     """Return what a space needs.
 
-    weight_bytes: gives the size of a run's weights; at_once: folds in training; searched: else its base run alone is
-    trained
+    weight_bytes: gives the size of a run's weights; max_concurrent: folds in training; searched: False: its base run
+    alone is trained
     """
     runs = [run for member in space.members for run in [*variants(member), *_schedules(member)]]
     finalists = shortlist.most_finalists(space.budget, space.race) if searched else len(space.members)
     epochs = max(run.epoch_candidates.files(run.epoch, run.epochs) for run in runs)
-    folds = _folds_at_once(space, finalists, runs[0].folds, epochs, at_once) if searched else 0
+    folds = _folds_at_once(space, finalists, runs[0].folds, epochs, max_concurrent) if searched else 0
     if not searched or space.race.rule != "ensemble":
-        at_once += runs[0].folds  # those of a finalist wait for each other with all their epochs
+        max_concurrent += runs[0].folds  # those of a finalist wait for each other with all their epochs
     return Need(
         space=space.name,
         each=max(map(weight_bytes, runs)),
         epochs=epochs,
         folds=folds,
-        at_once=at_once,
+        max_concurrent=max_concurrent,
         kept=finalists * runs[0].folds,
     )
 
 
-def _folds_at_once(space: Space, finalists: int, folds: int, epochs: int, at_once: int) -> int:
+def _folds_at_once(space: Space, finalists: int, folds: int, epochs: int, max_concurrent: int) -> int:
     """Return of how many folds the weights are kept while a space is searched, of trials that may become finalists.
 
     While trials end, some wait to be considered until all before them have ended. In rounds there are fewer trials, and
@@ -77,7 +77,7 @@ def _folds_at_once(space: Space, finalists: int, folds: int, epochs: int, at_onc
     """
     budget = space.budget
     shortlisted = shortlist.size(finalists, space.race)
-    searching = min(budget.trials, shortlisted + math.ceil(1.5 * at_once)) * budget.trial_folds
+    searching = min(budget.trials, shortlisted + math.ceil(1.5 * max_concurrent)) * budget.trial_folds
     if space.race.rule != "ensemble":
         return searching
     members = min(budget.trials, shortlisted)

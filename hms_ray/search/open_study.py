@@ -197,7 +197,7 @@ class Study:
         scored = np.unique(self.labels.folds[self.labels.votes >= self.min_votes])
         return sorted(range(self.folds), key=lambda k: (k not in scored, k))
 
-    def job(self, trial: str, run: RunConfig, fold: int, limits: tuple[float, ...] = ()) -> FoldJob:
+    def job(self, trial: str, run: RunConfig, fold: int, prune_thresholds: tuple[float, ...] = ()) -> FoldJob:
         """Return the job of one fold, and keep the trial's run in its folder."""
         folder = self.folder.trial(trial)
         if not folder.config.is_file():
@@ -205,7 +205,7 @@ class Study:
         saved, weights = folder.fold(fold).checkpoint.absolute(), self.weights(run)
         begin_from(folder, {"model": weights, "feature": self._fetched(run.feature)})
         content = with_random_weights(run.content, "model", "feature")  # a worker has stores, not such files
-        return FoldJob(trial, content, fold, self.stores(run), saved, weights, limits)
+        return FoldJob(trial, content, fold, self.stores(run), saved, weights, prune_thresholds)
 
     def prediction_job(self, trial: str, run: RunConfig, fold: int, epoch: int) -> PredictionJob:
         """Return the job that predicts the units of a finished fold that are not scored, after an epoch."""

@@ -13,12 +13,12 @@ from optuna.trial import FrozenTrial, TrialState
 from hms_ray.core.errors import ConfigError, SearchAborted
 from hms_ray.execution.collector import ATTEMPTS, LOST
 from hms_ray.execution.events import FoldDone, FoldHalted, Message, Work
-from hms_ray.execution.packing import Shares
+from hms_ray.execution.packing import GpuPacking
 from hms_ray.search.finalists.shortlist import Shortlist
 from hms_ray.search.open_study import Study
 from hms_ray.search.optuna.journal import Journal
-from hms_ray.search.pruning.pruner import Referee
-from hms_ray.search.trial_store import Ledger
+from hms_ray.search.pruning.pruner import Pruner
+from hms_ray.search.trial_store import TrialStore
 from hms_ray.training.jobs import FoldResult, FoldStopped
 from hms_ray.training.run_config import RunConfig, try_run
 
@@ -34,30 +34,30 @@ class _Stop:
 class Trials:
     """The source of trials: first those that a stopped driver left, then new proposals within the budget.
 
-    What a trial is proposed from and judged against are the trials that had ended `behind` numbers before it. So no
+    What a trial is proposed from and judged against are the trials that had ended `result_lag` numbers before it. So no
     decision depends on which of the trials running side by side ends first, nor on when a search was killed.
 
-    `behind` goes by the most trials that ever ran at once in the study. A node that joins lets it grow; one that is
+    `result_lag` goes by the most trials that ever ran at once in the study. A node that joins lets it grow; one that is
     lost changes nothing, since its trials are to be those of an undisturbed search. Each trial keeps what it was
     proposed under, in the journal.
 
-    at_once: returns how many trials can run side by side now, of so many that are left
+    max_concurrent: returns how many trials can run side by side now, of so many that are left
 
-    shares: what a trial takes of a GPU by measurement; None: gpus
+    gpus: what a trial takes of a GPU: a number, or by measurement
     """
 
     def __init__(
         self,
         study: Study,
         journal: Journal,
-        ledger: Ledger,
-        referee: Referee,
-        at_once: Callable[[int], int],
-        gpus: float | Shares,
+        trial_store: TrialStore,
+        pruner: Pruner,
+        max_concurrent: Callable[[int], int],
+        gpus: float | GpuPacking,
     ) -> None:
-        self.study, self.journal, self.ledger, self.referee, self.gpus = study, journal, ledger, referee, gpus
-        self.folds, self.budget = referee.folds, journal.space.budget
-        self.at_once, self.concurrency = at_once, journal.concurrency()
+        self.study, self.journal, self.trial_store, self.pruner, self.gpus = study, journal, trial_store, pruner, gpus
+        self.folds, self.budget = pruner.folds, journal.space.budget
+        self.max_concurrent, self.concurrency = max_concurrent, journal.concurrency()
         self.waiting = deque(journal.unfinished())
         self.numbers: dict[str, int] = {}
         self.runs: dict[str, RunConfig] = {}
@@ -67,9 +67,9 @@ class Trials:
         self.shown_faults: set[str] = set()
         self.interrupted = False
         self.lock = threading.RLock()
-        self.shortlist = Shortlist(journal, referee)
+        self.shortlist = Shortlist(journal, pruner)
         self.shortlist.update()
-        ledger.release([journal.trial_id(number) for number in journal.out])  # a kill may have come before
+        trial_store.release([journal.trial_id(number) for number in journal.out])  # a kill may have come before
 
     def interrupt(self) -> None:
         """Let the folds in flight end, and begin no others."""
@@ -85,7 +85,7 @@ class Trials:
         return max(len(states), self.budget.trials) - sum(states)
 
     @property
-    def behind(self) -> int:
+    def result_lag(self) -> int:
         """How many of the newest trials a proposal knows nothing of: fewer learn sooner, more wait less for each
         other."""
         return self.concurrency + self.concurrency // 2 if self.concurrency > 1 else 0
@@ -111,7 +111,7 @@ class Trials:
 
     def handle(self, message: Message) -> None:
         """Write what a worker sent."""
-        self.ledger.handle(message)
+        self.trial_store.handle(message)
         with self.lock:
             match message:
                 case FoldHalted(trial, stopped):
@@ -133,7 +133,7 @@ class Trials:
         """
         with self.lock:
             self._end(work.trial)
-            self.ledger.release(self.shortlist.update())
+            self.trial_store.release(self.shortlist.update())
 
     def why(self) -> str:
         """Return the last failure's cause."""
@@ -151,38 +151,40 @@ class Trials:
 
         Each rule by which another proposal was replaced is shown once.
         """
-        now = self.at_once(self.remaining())
+        now = self.max_concurrent(self.remaining())
         if now > self.concurrency:
             number = len(self.journal.trials())
             if self.concurrency and number:
-                self.ledger.board.note(
+                self.trial_store.console_view.note(
                     f"{now} trials at once instead of {self.concurrency}, from {self.journal.trial_id(number)} on"
                 )
             self.concurrency = now
-        proposal = self.journal.propose(self.behind, self.study.fault, self.concurrency)
+        proposal = self.journal.propose(self.result_lag, self.study.fault, self.concurrency)
         if proposal is not None:
             replaced = self.journal.trial(proposal[0]).user_attrs.get("replaced", {})
             for cause in (cause for cause in replaced if cause not in self.shown_faults):
                 self.shown_faults.add(cause)
-                self.ledger.board.note(f"an invalid configuration was replaced, as others like it will be: {cause}")
+                self.trial_store.console_view.note(
+                    f"an invalid configuration was replaced, as others like it will be: {cause}"
+                )
         return proposal
 
     def _view(self, number: int) -> list[FrozenTrial] | None:
         """Return the trials that one may know of, None while one of them is still running."""
         known = self.journal.known(number)
-        return self.journal.view(number, self.behind if known is None else number - known)
+        return self.journal.view(number, self.result_lag if known is None else number - known)
 
     def _work(self, number: int, content: dict) -> Work | None:
         """Return what is left to train of a trial; None when that is nothing, after recording how it ended."""
         trial = self.journal.trial_id(number)
         run, faults = try_run(content)
         if run is None:
-            self.ledger.board.failed(trial, None, "; ".join(faults))
+            self.trial_store.console_view.failed(trial, None, "; ".join(faults))
             self._fail(number, trial, "; ".join(faults))
             return None
         self.shortlist.make_room()
         self.numbers[trial], self.runs[trial] = number, run
-        missing = self.ledger.missing(trial, self.folds)
+        missing = self.trial_store.missing(trial, self.folds)
         began = len(missing) < len(self.folds)
         if not missing or (began and not self._survives(trial)):  # the driver was killed before it recorded that
             self._end(trial)
@@ -190,40 +192,42 @@ class Trials:
         try:
             self.study.weights(run)
         except ConfigError as error:  # a combination of choices whose weights cannot be had
-            self.ledger.board.failed(trial, None, str(error))
+            self.trial_store.console_view.failed(trial, None, str(error))
             self._fail(number, trial, str(error))
             return None
         kept = self.kept(number)
-        jobs = [self.study.job(trial, run, fold, self.referee.limits(run, fold, kept)) for fold in missing]
-        self.given[trial] = self.gpus.share(run) if isinstance(self.gpus, Shares) else self.gpus
+        jobs = [self.study.job(trial, run, fold, self.pruner.prune_thresholds(run, fold, kept)) for fold in missing]
+        self.given[trial] = self.gpus.share(run) if isinstance(self.gpus, GpuPacking) else self.gpus
         return Work(trial, tuple(jobs), self.given[trial])
 
     def _survives(self, trial: str) -> bool:
         done = self._done(trial)
         if len(done) == len(self.folds):
             return True
-        verdict = self.referee.verdict(trial, done, self.kept(self.numbers[trial]))
-        if verdict.stop:
-            self._stop(trial, verdict.reason)
-        return not verdict.stop
+        decision = self.pruner.decide(trial, done, self.kept(self.numbers[trial]))
+        if decision.stop:
+            self._stop(trial, decision.reason)
+        return not decision.stop
 
     def _done(self, trial: str) -> list[int]:
-        missing = self.ledger.missing(trial, self.folds)
+        missing = self.trial_store.missing(trial, self.folds)
         return [fold for fold in self.folds if fold not in missing]
 
     def _learn(self, trial: str, result: FoldResult | FoldStopped) -> None:
-        if isinstance(self.gpus, Shares):
+        if isinstance(self.gpus, GpuPacking):
             self.gpus.learn(self.runs[trial], self.given[trial], result)
 
     def _stop(self, trial: str, cause: str) -> None:
         whole = self.runs[trial].epochs * len(self.folds)
-        stop = self.stops[trial] = _Stop(cause, self.ledger.epochs(trial) / whole)
-        self.ledger.board.stopped(trial, self.ledger.halted.get(trial), cause, (1 - stop.fidelity) * len(self.folds))
+        stop = self.stops[trial] = _Stop(cause, self.trial_store.epochs(trial) / whole)
+        self.trial_store.console_view.stopped(
+            trial, self.trial_store.halted.get(trial), cause, (1 - stop.fidelity) * len(self.folds)
+        )
 
     def _end(self, trial: str) -> None:
-        missing, failure = self.ledger.missing(trial, self.folds), self.ledger.failures.get(trial)
+        missing, failure = self.trial_store.missing(trial, self.folds), self.trial_store.failures.get(trial)
         share = self.given.get(trial, 1.0)
-        if failure and failure.of_memory and isinstance(self.gpus, Shares) and share < 1:
+        if failure and failure.of_memory and isinstance(self.gpus, GpuPacking) and share < 1:
             self.gpus.halve(self.runs[trial], share)
             self._again(trial)
         elif trial in self.stops:
@@ -249,33 +253,35 @@ class Trials:
         self.waiting = deque(sorted([*self.waiting, proposal], key=lambda waiting: waiting[0]))
 
     def _complete(self, trial: str) -> None:
-        number, score = self.numbers[trial], self.ledger.score(trial, self.folds)
+        number, score = self.numbers[trial], self.trial_store.score(trial, self.folds)
         if not math.isfinite(score):
             return self._fail(number, trial, f"its score is {score}")
         attrs = {"score": score}
         if self.study.score.objective == "gain":
-            attrs["gain"] = self.referee.gain(trial, self.folds, self.kept(number))
-        self.journal.reports(number, self.ledger.reports(trial))
-        self.journal.complete(number, -attrs["gain"] if "gain" in attrs else score, self.ledger.seconds(trial), **attrs)
-        self.ledger.board.ended(trial, "COMPLETE")
+            attrs["gain"] = self.pruner.gain(trial, self.folds, self.kept(number))
+        self.journal.reports(number, self.trial_store.reports(trial))
+        self.journal.complete(
+            number, -attrs["gain"] if "gain" in attrs else score, self.trial_store.seconds(trial), **attrs
+        )
+        self.trial_store.console_view.ended(trial, "COMPLETE")
         self.show()
 
     def _prune(self, trial: str, stop: _Stop) -> None:
         number, kept = self.numbers[trial], self.kept(self.numbers[trial])
         if self.study.score.objective == "gain":
-            estimate = -self.referee.gain(trial, self._done(trial), kept)
+            estimate = -self.pruner.gain(trial, self._done(trial), kept)
         else:
-            estimate = self.referee.estimate(trial, self.runs[trial], self.ledger.halted.get(trial), kept)
-        self.journal.reports(number, self.ledger.reports(trial))
-        self.journal.prune(number, estimate, stop.fidelity, stop.cause, self.ledger.seconds(trial))
-        self.ledger.drop_weights(trial)
-        self.ledger.board.ended(trial, "PRUNED")
+            estimate = self.pruner.estimate(trial, self.runs[trial], self.trial_store.halted.get(trial), kept)
+        self.journal.reports(number, self.trial_store.reports(trial))
+        self.journal.prune(number, estimate, stop.fidelity, stop.cause, self.trial_store.seconds(trial))
+        self.trial_store.drop_weights(trial)
+        self.trial_store.console_view.ended(trial, "PRUNED")
 
     def _fail(self, number: int, trial: str, cause: str) -> None:
-        self.journal.reports(number, self.ledger.reports(trial))
-        self.journal.fail(number, cause, seconds=self.ledger.seconds(trial))
-        self.ledger.drop_weights(trial)
-        self.ledger.board.ended(trial, "FAIL")
+        self.journal.reports(number, self.trial_store.reports(trial))
+        self.journal.fail(number, cause, seconds=self.trial_store.seconds(trial))
+        self.trial_store.drop_weights(trial)
+        self.trial_store.console_view.ended(trial, "FAIL")
         self._check_failures()
 
     def show(self) -> None:
@@ -284,8 +290,10 @@ class Trials:
         if not complete:
             return
         best = min(complete, key=lambda t: (t.user_attrs["score"], t.number))
-        self.ledger.board.best(self.journal.trial_id(best.number), best.user_attrs["score"])
-        self.ledger.board.ensemble(*self.referee.ensemble([self.journal.trial_id(t.number) for t in complete]))
+        self.trial_store.console_view.best(self.journal.trial_id(best.number), best.user_attrs["score"])
+        self.trial_store.console_view.ensemble(
+            *self.pruner.ensemble([self.journal.trial_id(t.number) for t in complete])
+        )
 
     def _check_failures(self) -> None:
         """Abort when the newest trials that have ended all failed alike: what is wrong is not the configuration."""

@@ -41,7 +41,7 @@ class Pool:
     patients: int
 
 
-class Tally:
+class SearchProgress:
     """Counts what the driver tells it.
 
     trials: the budget; 0 where only chosen configurations are trained

@@ -13,7 +13,6 @@ from hms_ray.core.errors import SearchAborted
 from hms_ray.core.sizes import in_words
 from hms_ray.execution.events import (
     EpochDone,
-    EpochTaught,
     EpochWeights,
     FoldBegun,
     FoldDone,
@@ -23,8 +22,9 @@ from hms_ray.execution.events import (
     Message,
     Note,
     StorageFailed,
+    TeacherEpochDone,
 )
-from hms_ray.search.console import Board
+from hms_ray.search.console import ConsoleView
 from hms_ray.search.open_study import Study
 from hms_ray.study import epoch_selection, oof
 from hms_ray.study.oof import OofTable, optimism
@@ -43,7 +43,7 @@ class Scored:
     folds: np.ndarray
 
 
-class Ledger:
+class TrialStore:
     """The one writer of trials/ and oof/.
 
     selected_on: the folds on whose scores trials are chosen; the table of each fold says so
@@ -55,11 +55,11 @@ class Ledger:
         self,
         study: Study,
         selected_on: Sequence[int],
-        board: Board,
+        console_view: ConsoleView,
         disk_gb: float | None = None,
         rounds_on: Sequence[int] = (),
     ) -> None:
-        self.study, self.selected_on, self.board = study, tuple(selected_on), board
+        self.study, self.selected_on, self.console_view = study, tuple(selected_on), console_view
         self.rounds_on = tuple(rounds_on)
         self.curves: dict[str, pd.DataFrame] = {}
         self.failures: dict[str, FoldFailed] = {}
@@ -77,12 +77,12 @@ class Ledger:
             case FoldBegun(trial, fold, epochs, _):
                 self.failures.pop(trial, None)
                 if epochs:
-                    self.board.started(trial, fold, epochs)
+                    self.console_view.started(trial, fold, epochs)
             case EpochDone(trial, row):
                 self._add_epochs(trial, pd.DataFrame([row]))
-                self.board.epoch(trial, row["fold"], row["epoch"], row["score"], row["memory_gb"] or None)
-            case EpochTaught(trial, fold):
-                self.board.taught(trial, fold)
+                self.console_view.epoch(trial, row["fold"], row["epoch"], row["score"], row["memory_gb"] or None)
+            case TeacherEpochDone(trial, fold):
+                self.console_view.taught(trial, fold)
             case EpochWeights(trial, fold, epoch, content):
                 self.study.folder.trial(trial).fold(fold).write_weights(epoch, content)
             case FoldDone(trial, result):
@@ -90,7 +90,7 @@ class Ledger:
                 self._drop_unchosen(trial)
                 skipped = sum(row["skipped_steps"] for row in result.epochs)
                 note = f"; {skipped} steps skipped: their gradients were infinite in float16" if skipped else ""
-                self.board.fold_done(trial, result.fold, self._worded(trial, [result.fold]) + note)
+                self.console_view.fold_done(trial, result.fold, self._worded(trial, [result.fold]) + note)
             case FoldPredicted(trial, fold, epoch, probs):
                 self._complete(trial, fold, epoch, probs)
             case FoldHalted(trial, stopped):
@@ -98,9 +98,9 @@ class Ledger:
                 self.halted[trial] = stopped.fold
             case FoldFailed(trial, fold, cause):
                 self.failures[trial] = message
-                self.board.failed(trial, fold, cause)
+                self.console_view.failed(trial, fold, cause)
             case Note(sentence):
-                self.board.note(sentence)
+                self.console_view.note(sentence)
             case StorageFailed(trial, fold, cause):
                 raise SearchAborted(
                     f"{trial} fold {fold} could not be written: {cause}. Make room; it goes on from there"
@@ -216,7 +216,7 @@ class Ledger:
         selected_on = tuple(sorted({*self.selected_on, *self.rounds_on}))
         chosen = {"selected_on": selected_on, "epoch_rule": self.study.epoch, "epochs": tuple(epochs.values())}
         OofTable(**(vars(tables[0]) | whole | chosen)).write(self.study.folder.oof(trial))
-        self.board.note(f"{trial} all folds: {self._worded(trial, folds)}")
+        self.console_view.note(f"{trial} all folds: {self._worded(trial, folds)}")
 
     def _write(self, trial: str, done: FoldDone) -> None:
         self._replace_epochs(trial, done.fold, done.result.epochs)

@@ -51,7 +51,7 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
-class Epochs:
+class StageBatches:
     """The batches of one stage: the examples that are its rows; targets (N, K) and loss weights (N,) of all units."""
 
     data: TrainingData

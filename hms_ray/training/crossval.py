@@ -87,7 +87,7 @@ def train_job(
         inputs, labels.examples, labels.targets, labels.votes, labels.folds, labels.group_ids, trust, labels.task
     )
     how = recipe(run, labels.task, job.fold, job.weights)
-    return train_fold(how, data, job.fold, replica, job.saved, on_epoch, job.limits, on_taught)
+    return train_fold(how, data, job.fold, replica, job.saved, on_epoch, job.prune_thresholds, on_taught)
 
 
 def predict_job(job: PredictionJob, labels: Labels, device: torch.device) -> np.ndarray:

@@ -9,12 +9,12 @@ import torch
 
 from hms_ray.core import seeds
 from hms_ray.core.errors import TrialFailed
-from hms_ray.training.stages import Watch
+from hms_ray.training.stages import EarlyStopping
 
 Networks = dict[str, dict[str, torch.Tensor]]  # the weights and buffers of the network, and of its average
 
 
-def check(watch: Watch, groups: np.ndarray) -> None:
+def check(watch: EarlyStopping, groups: np.ndarray) -> None:
     """See that a stage can set patients aside; groups: the patients of its units.
 
     Raises:
@@ -25,7 +25,7 @@ def check(watch: Watch, groups: np.ndarray) -> None:
         raise TrialFailed(f"watch.share {watch.share}: of one patient none can be set aside; a stage needs two or more")
 
 
-def set_aside(watch: Watch, groups: np.ndarray, seed: int, number: int) -> np.ndarray:
+def set_aside(watch: EarlyStopping, groups: np.ndarray, seed: int, number: int) -> np.ndarray:
     """Return the mask (n,) of the units that a stage watches: all that it has of some patients, at random.
 
     groups: (n,) the patients of its units; seed, number: of the recipe, and the stage's
@@ -38,7 +38,7 @@ def set_aside(watch: Watch, groups: np.ndarray, seed: int, number: int) -> np.nd
     return np.isin(groups, patients[: max(1, round(watch.share * len(patients)))])
 
 
-class Watching:
+class EarlyStoppingState:
     """How the watched score of a stage went: lower is better.
 
     units: those that are watched
@@ -46,7 +46,7 @@ class Watching:
     stale: evaluations since; scale: of the rate of a plateau schedule
     """
 
-    def __init__(self, how: Watch, units: np.ndarray) -> None:
+    def __init__(self, how: EarlyStopping, units: np.ndarray) -> None:
         self.how, self.units = how, units
         self.epoch, self.score, self.stale, self.scale = 0, math.inf, 0, 1.0
         self.network: Networks = {}

@@ -27,7 +27,7 @@ class FoldJob:
     stores: tuple[StoreRef, ...]
     saved: Path
     weights: StoreRef | None = None
-    limits: tuple[float, ...] = ()
+    prune_thresholds: tuple[float, ...] = ()
 
     @property
     def reads(self) -> tuple[StoreRef, ...]:

@@ -17,12 +17,12 @@ from hms_ray.core.errors import TrialFailed, UserError
 from hms_ray.models._heads import fit_side
 from hms_ray.store.inputs import memory_format
 from hms_ray.training import checkpoint, memory, optim, precision
-from hms_ray.training.batches import Epochs, TrainingData
+from hms_ray.training.batches import StageBatches, TrainingData
 from hms_ray.training.distributed import Replica
-from hms_ray.training.early_stopping import Networks, Watching, set_aside
+from hms_ray.training.early_stopping import EarlyStoppingState, Networks, set_aside
 from hms_ray.training.evaluate import predict
 from hms_ray.training.microbatch import Gradient, Loss
-from hms_ray.training.stages import Stage, chain
+from hms_ray.training.stages import Stage, schedule_group
 
 if TYPE_CHECKING:
     from hms_ray.training.loop import Recipe
@@ -51,7 +51,7 @@ class Learner:
         dtype = precision.agreed(recipe.optim.precision, replica)
         self.gradient = Gradient(self.plain, data.task.loss, replica, self.share, dtype)
         self.updates = 0
-        self.watching: Watching | None = None
+        self.watching: EarlyStoppingState | None = None
         self.watching_state: dict[str, Any] | None = None
         self.optimizer: torch.optim.Optimizer | None = None
         self.optimizer_state: dict[str, Any] | None = None
@@ -68,7 +68,7 @@ class Learner:
 
     def begin(self, number: int, done: int, targets: np.ndarray) -> None:
         """Make ready for a stage, `done` of whose epochs are behind; its labels are targets (N, K)."""
-        stage, links = self.recipe.stages[number], chain(self.recipe.stages, number)
+        stage, links = self.recipe.stages[number], schedule_group(self.recipe.stages, number)
         self.stage, self.augment = stage, self.recipe.augment[number]
         self.units, watched = self._split(number)
         self.watching = self._watching(stage, watched, is_begun=done > 0)
@@ -218,11 +218,11 @@ class Learner:
         """Return how much of its rate a plateau schedule has left."""
         return self.watching.scale if self.watching else 1.0
 
-    def _watching(self, stage: Stage, units: np.ndarray, is_begun: bool) -> Watching | None:
+    def _watching(self, stage: Stage, units: np.ndarray, is_begun: bool) -> EarlyStoppingState | None:
         """Return what watches a stage; of one that is begun, restore the state."""
         if stage.watch is None:
             return None
-        watching = Watching(stage.watch, units)
+        watching = EarlyStoppingState(stage.watch, units)
         if is_begun:
             assert self.watching_state is not None, "a stage is only half done where a checkpoint was restored"
             watching.restore(self.watching_state)
@@ -236,9 +236,9 @@ class Learner:
             weights = torch.from_numpy(task.balance(targets[self.units])).to(self.replica.device, torch.float32)
         return partial(task.loss, weights=weights, focal=stage.focal)
 
-    def _epochs(self, targets: np.ndarray) -> Epochs:
+    def _epochs(self, targets: np.ndarray) -> StageBatches:
         data, rows = self.data, self.data.learnt_from(self.units)
-        return Epochs(data, rows, targets, np.ones(len(targets)), self.recipe.optim.batch, self.replica.device)
+        return StageBatches(data, rows, targets, np.ones(len(targets)), self.recipe.optim.batch, self.replica.device)
 
     def _split(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the units that a stage trains on, and those that it watches."""

@@ -22,7 +22,7 @@ from hms_ray.training.distributed import Replica
 from hms_ray.training.history import History
 from hms_ray.training.jobs import FoldResult, FoldStopped
 from hms_ray.training.learner import Learner
-from hms_ray.training.stages import Stage, chain
+from hms_ray.training.stages import Stage, schedule_group
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def train_fold(
     replica: Replica,
     saved: Path,
     on_epoch: Callable[[Mapping[str, Any]], None],
-    limits: Sequence[float] = (),
+    prune_thresholds: Sequence[float] = (),
     on_taught: Callable[[], None] = lambda: None,
 ) -> FoldResult | FoldStopped:
     """Train on the other folds, stage after stage, and predict this one; continue from `saved` if it is of this run.
@@ -79,13 +79,13 @@ def train_fold(
     memory.start(replica.device)
     learner = Learner(recipe, data.to(replica.device), fold, replica)
     plan = recipe.plan
-    assert len(limits) in (0, len(plan)), f"{len(limits)} limits for {len(plan)} epochs"
+    assert len(prune_thresholds) in (0, len(plan)), f"{len(prune_thresholds)} limits for {len(plan)} epochs"
     history = History(saved, recipe.epoch, recipe.candidates, len(plan), recipe.mark)
     if state := replica.team.from_first(history.load() if replica.rank == 0 else None):
         learner.restore(state["learner"])
         history.take(state)
     curve, restored = history.curve, len(history.curve)
-    while not (stopped := replica.team.from_first(_is_above(history, limits))) and len(curve) < len(plan):
+    while not (stopped := replica.team.from_first(_is_above(history, prune_thresholds))) and len(curve) < len(plan):
         started = time.monotonic()
         number, done = plan[len(curve)]
         if done == 0 or len(curve) == restored:
@@ -122,14 +122,14 @@ def _epoch(learner: Learner, done: int, history: History) -> tuple[np.ndarray, d
 
 def _rate(recipe: Recipe, number: int) -> float | None:
     """Return the largest rate of a stage's schedule."""
-    return recipe.stages[chain(recipe.stages, number)[0]].lr
+    return recipe.stages[schedule_group(recipe.stages, number)[0]].lr
 
 
-def _is_above(history: History, limits: Sequence[float]) -> bool:
+def _is_above(history: History, prune_thresholds: Sequence[float]) -> bool:
     """Whether the score, had the fold ended with the last epoch, is above that epoch's limit; NaN never is."""
-    if not (history.curve and limits):
+    if not (history.curve and prune_thresholds):
         return False
-    return bool(history.as_ended[-1] > limits[len(history.curve) - 1])
+    return bool(history.as_ended[-1] > prune_thresholds[len(history.curve) - 1])
 
 
 def _targets(recipe: Recipe, number: int, learner: Learner, saved: Path, on_taught: Callable[[], None]) -> np.ndarray:

@@ -43,7 +43,7 @@ class Pseudo(Strict):
     parts: int = Field(2, ge=2, le=20, description="parts of the training patients, and teachers")
 
 
-class Watch(Strict):
+class EarlyStopping(Strict):
     """Patients that a stage sets aside of its training patients, and its end and rate that follow from their score.
 
     The held-out fold is never asked: a score that also decided when to stop would be flattered by it. A stage before
@@ -96,7 +96,9 @@ class Stage(Strict):
     smooth: float = Field(0.0, ge=0, le=1, description="votes added to each class or answer before they become shares")
     augment: dict[str, dict[str, Any]] | None = Field(None, description="instead of the run's; {}: none")
     pseudo: Pseudo | None = None
-    watch: Watch | None = Field(None, description="stop early, or lower the rate, by patients that are set aside")
+    watch: EarlyStopping | None = Field(
+        None, description="stop early, or lower the rate, by patients that are set aside"
+    )
 
     @field_validator("augment", mode="before")
     @classmethod
@@ -170,7 +172,7 @@ class Stage(Strict):
         return task.smoothed(targets, votes, self.smooth) if self.smooth else targets
 
 
-def chain(stages: Sequence[Stage], number: int) -> range:
+def schedule_group(stages: Sequence[Stage], number: int) -> range:
     """Return the numbers of the stages that share that one's schedule and optimiser."""
     first = max(n for n in range(number + 1) if not stages[n].continues)
     later = (n for n in range(number + 1, len(stages)) if not stages[n].continues)

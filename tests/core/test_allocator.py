@@ -10,7 +10,7 @@ MB = 64
 FREED = f"""
 import resource, sys
 import numpy as np
-from hms_ray.allocator import keep_freed
+from hms_ray.core.allocator import keep_freed
 
 def resident() -> float:
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() / 2**20

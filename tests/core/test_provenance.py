@@ -5,7 +5,13 @@ from hms_ray.core import provenance
 
 def test_what_decides_about_numbers_is_among_the_files_and_what_shows_them_is_not() -> None:
     found = provenance.files_of_code()
-    assert {"training/loop.py", "models/basic_cnn.py", "study/folds.py", "tasks/votes.py", "search/pruning/ensemble_gain.py"} <= set(found)
+    assert {
+        "training/loop.py",
+        "models/basic_cnn.py",
+        "study/folds.py",
+        "tasks/votes.py",
+        "search/pruning/ensemble_gain.py",
+    } <= set(found)
     assert not [path for path in found if path.startswith(("report", "cli"))]
     assert all(len(mark) == 16 for mark in found.values())
 

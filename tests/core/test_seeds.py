@@ -25,7 +25,7 @@ def test_streams_of_other_names_or_seeds_differ() -> None:
 
 
 def test_a_known_value_holds_in_another_process_and_hash_seed() -> None:
-    code = "from hms_ray import seeds; print(seeds.derive(0, 'trial', 3))"
+    code = "from hms_ray.core import seeds; print(seeds.derive(0, 'trial', 3))"
     here = seeds.derive(0, "trial", 3)
     there = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONHASHSEED": "5", "PYTHONPATH": ":".join(sys.path)}, capture_output=True

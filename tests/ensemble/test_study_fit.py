@@ -535,7 +535,7 @@ def test_a_study_that_cannot_be_written_is_refused_before_anything_is_fitted(mak
 
 
 def test_an_optimism_below_0_is_chance_and_corrects_nothing(make_study, tmp_path, monkeypatch):
-    monkeypatch.setattr(study_fit._choice, "optimism_of_choice", lambda *_: -0.01)
+    monkeypatch.setattr(study_fit.choice, "optimism_of_choice", lambda *_: -0.01)
     result = fit_study(make_study(tmp_path, n_members=3, n_tried=3, selected_on=(1,)), pool="linear")
     assert result["selection"]["optimism"] == -0.01
     assert result["kl_selection_corrected"] == pytest.approx(result["kl_cross_fitted"], rel=1e-14)

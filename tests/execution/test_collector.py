@@ -21,14 +21,14 @@ TOO_LONG = "the fold had not ended after 0.1 minutes (budget.fold_minutes)"
 LOST = "its worker was lost 3 times"
 
 
-def in_tune(source, labels, request, at_once, logs, fold_s=None) -> None:
+def in_tune(source, labels, request, max_concurrent, logs, fold_s=None) -> None:
     """Run so many trials at once."""
-    run_trials(source, labels, request, lambda: at_once, logs, fold_s)
+    run_trials(source, labels, request, lambda: max_concurrent, logs, fold_s)
 
 
-def in_group(source, labels, request, at_once, logs, fold_s=None) -> None:
+def in_group(source, labels, request, max_concurrent, logs, fold_s=None) -> None:
     """Run a worker group on a cluster that holds so many folds, each with a GPU."""
-    nodes = [{"CPU": at_once, "GPU": at_once, "memory": 1e12}]
+    nodes = [{"CPU": max_concurrent, "GPU": max_concurrent, "memory": 1e12}]
     run_group(source, labels, request, Cluster(lambda: list(nodes)), logs, fold_s)
 
 

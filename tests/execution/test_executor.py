@@ -6,32 +6,32 @@ import pytest
 
 from hms_ray.core.errors import ConfigError
 from hms_ray.execution.cluster import Cluster
-from hms_ray.execution.executor import Here, OnCluster
-from hms_ray.execution.packing import Shares
+from hms_ray.execution.executor import LocalExecutor, RayExecutor
+from hms_ray.execution.packing import GpuPacking
 from hms_ray.search.space.settings import Resources
 
 GB = 10**9
 NODES = [{"CPU": 16.0, "GPU": 2.0, "memory": 100.0 * GB}, {"CPU": 4.0, "memory": 10.0 * GB}]
 
 
-def on_cluster(nodes=NODES, **resources) -> OnCluster:
-    return OnCluster.of(Resources(**resources), Cluster(lambda: nodes), None, Path("logs"), None, None, None)
+def on_cluster(nodes=NODES, **resources) -> RayExecutor:
+    return RayExecutor.of(Resources(**resources), Cluster(lambda: nodes), None, Path("logs"), None, None, None)
 
 
 def test_trials_share_a_gpu_as_measured_unless_the_space_says_how(tmp_path: Path) -> None:
-    shares = Shares(tmp_path / "gpu_memory.json")
-    assert on_cluster().gpus(shares) is shares
-    assert on_cluster(gpus=0.5).gpus(shares) == 0.5
-    assert on_cluster([NODES[1]]).gpus(shares) == 0.0, "no GPU, nothing to share"
-    assert on_cluster(workers_per_fold=2).gpus(shares) == 1.0, "workers of one fold have a GPU each"
+    packing = GpuPacking(tmp_path / "gpu_memory.json")
+    assert on_cluster().gpus(packing) is packing
+    assert on_cluster(gpus=0.5).gpus(packing) == 0.5
+    assert on_cluster([NODES[1]]).gpus(packing) == 0.0, "no GPU, nothing to share"
+    assert on_cluster(workers_per_fold=2).gpus(packing) == 1.0, "workers of one fold have a GPU each"
 
 
 def test_as_many_trials_run_as_the_cluster_could_ever_hold() -> None:
-    assert on_cluster().trials_at_once(99) == 16, "2 GPUs, at most 8 trials on each"
-    assert on_cluster(gpus=0.5).trials_at_once(99) == 4
-    assert on_cluster(gpus=0, cpus=4).trials_at_once(99) == 5
-    assert on_cluster(gpus=0, memory_gb=40).trials_at_once(99) == 2
-    assert on_cluster(workers_per_fold=2).trials_at_once(99) == 1
+    assert on_cluster().max_concurrent_trials(99) == 16, "2 GPUs, at most 8 trials on each"
+    assert on_cluster(gpus=0.5).max_concurrent_trials(99) == 4
+    assert on_cluster(gpus=0, cpus=4).max_concurrent_trials(99) == 5
+    assert on_cluster(gpus=0, memory_gb=40).max_concurrent_trials(99) == 2
+    assert on_cluster(workers_per_fold=2).max_concurrent_trials(99) == 1
 
 
 def test_what_no_node_can_do_is_refused_with_the_arithmetic() -> None:
@@ -42,6 +42,6 @@ def test_what_no_node_can_do_is_refused_with_the_arithmetic() -> None:
 
 
 def test_this_process_trains_one_fold_at_a_time() -> None:
-    assert Here.of(Resources(), None, None).trials_at_once(99) == 1
+    assert LocalExecutor.of(Resources(), None, None).max_concurrent_trials(99) == 1
     with pytest.raises(ConfigError, match=r"--here: a fold has one process, but resources\.workers_per_fold is 2"):
-        Here.of(Resources(workers_per_fold=2), None, None)
+        LocalExecutor.of(Resources(workers_per_fold=2), None, None)

@@ -3,8 +3,8 @@
 import pytest
 
 from hms_ray.core.errors import TrialFailed
-from hms_ray.execution.events import EpochDone, EpochTaught, FoldBegun, Message
-from hms_ray.execution.local import _Direct
+from hms_ray.execution.events import EpochDone, FoldBegun, Message, TeacherEpochDone
+from hms_ray.execution.local import LocalChannel
 
 
 class Source:
@@ -17,14 +17,14 @@ class Source:
         self.told.append(message)
 
 
-@pytest.mark.parametrize("epoch", [EpochDone("toy-0000", {}), EpochTaught("toy-0000", 0)])
+@pytest.mark.parametrize("epoch", [EpochDone("toy-0000", {}), TeacherEpochDone("toy-0000", 0)])
 @pytest.mark.parametrize("fold_s", [None, 0.0, 60.0])
 def test_a_fold_that_takes_too_long_fails_after_an_epoch_its_teachers_too(epoch: Message, fold_s: float | None) -> None:
-    line = _Direct(Source(), fold_s)
-    line.post(FoldBegun("toy-0000", 0, 3, None))
+    channel = LocalChannel(Source(), fold_s)
+    channel.post(FoldBegun("toy-0000", 0, 3, None))
     if fold_s == 0:
         with pytest.raises(TrialFailed, match=r"had not ended after 0 minutes \(budget\.fold_minutes\)"):
-            line.post(epoch)
+            channel.post(epoch)
     else:
-        line.post(epoch)
-    assert line.source.told == [FoldBegun("toy-0000", 0, 3, None), epoch]
+        channel.post(epoch)
+    assert channel.source.told == [FoldBegun("toy-0000", 0, 3, None), epoch]

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from hms_ray.execution.packing import SMALLEST, Shares, architecture
+from hms_ray.execution.packing import SMALLEST, GpuPacking, architecture
 from hms_ray.training.run_config import parse_run
 
 RUN = {
@@ -40,55 +40,55 @@ def path(tmp_path):
     ],
 )
 def test_the_share_follows_from_the_measurement(path, peak_gb, folds):
-    shares = Shares(path)
-    assert shares.share(a_run()) == 1.0
-    shares.add(a_run(), int(peak_gb * GB), 80 * GB)
-    assert shares.share(a_run()) == 1 / folds >= SMALLEST
-    assert Shares(path).share(a_run()) == 1 / folds
+    packing = GpuPacking(path)
+    assert packing.share(a_run()) == 1.0
+    packing.add(a_run(), int(peak_gb * GB), 80 * GB)
+    assert packing.share(a_run()) == 1 / folds >= SMALLEST
+    assert GpuPacking(path).share(a_run()) == 1 / folds
 
 
 def test_of_several_measurements_the_most_cautious_counts_in_any_order(tmp_path):
     measured = [(20 * GB, 80 * GB), (10 * GB, 40 * GB), (15 * GB, 80 * GB)]
     seen = []
     for name, order in (("a", measured), ("b", measured[::-1])):
-        shares = Shares(tmp_path / name)
+        packing = GpuPacking(tmp_path / name)
         for peak, device in order:
-            shares.add(a_run(), peak, device)
-        seen.append(shares.share(a_run()))
+            packing.add(a_run(), peak, device)
+        seen.append(packing.share(a_run()))
     assert seen == [1.0, 1.0]  # 20 GB of 40
 
 
 def test_a_fold_on_a_cpu_measures_nothing(path):
-    shares = Shares(path)
-    shares.add(a_run(), 0, 0)
-    assert shares.share(a_run()) == 1.0
+    packing = GpuPacking(path)
+    packing.add(a_run(), 0, 0)
+    assert packing.share(a_run()) == 1.0
     assert not path.exists()
 
 
 def test_out_of_memory_halves_down_to_a_gpu_of_its_own(path):
-    shares, run = Shares(path), a_run()
-    shares.add(run, GB, 80 * GB)
-    seen = [shares.share(run)]
+    packing, run = GpuPacking(path), a_run()
+    packing.add(run, GB, 80 * GB)
+    seen = [packing.share(run)]
     for _ in range(4):
-        shares.halve(run, seen[-1])
-        seen.append(Shares(path).share(run))
+        packing.halve(run, seen[-1])
+        seen.append(GpuPacking(path).share(run))
     assert seen == [1 / 8, 1 / 4, 1 / 2, 1.0, 1.0]
-    shares.add(run, GB, 80 * GB)
-    assert shares.share(run) == 1.0  # what did not fit is not tried again
+    packing.add(run, GB, 80 * GB)
+    assert packing.share(run) == 1.0  # what did not fit is not tried again
 
 
 def test_folds_that_fail_together_halve_once(path):
-    shares, run = Shares(path), a_run()
-    shares.add(run, GB, 80 * GB)
+    packing, run = GpuPacking(path), a_run()
+    packing.add(run, GB, 80 * GB)
     for _ in range(8):
-        shares.halve(run, 1 / 8)
-    assert shares.share(run) == 1 / 4
+        packing.halve(run, 1 / 8)
+    assert packing.share(run) == 1 / 4
 
 
 def test_what_was_never_measured_has_nothing_to_halve(path):
-    shares = Shares(path)
-    shares.halve(a_run(), 1.0)
-    assert shares.share(a_run()) == 1.0
+    packing = GpuPacking(path)
+    packing.halve(a_run(), 1.0)
+    assert packing.share(a_run()) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ def test_what_was_never_measured_has_nothing_to_halve(path):
     ],
 )
 def test_what_decides_about_memory_is_measured_anew(path, change):
-    shares = Shares(path)
-    shares.add(a_run(), GB, 80 * GB)
-    assert shares.share(a_run(**change)) == 1.0
+    packing = GpuPacking(path)
+    packing.add(a_run(), GB, 80 * GB)
+    assert packing.share(a_run(**change)) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -118,9 +118,9 @@ def test_what_decides_about_memory_is_measured_anew(path, change):
     ],
 )
 def test_what_does_not_shares_the_measurement(path, change):
-    shares = Shares(path)
-    shares.add(a_run(), GB, 80 * GB)
-    assert shares.share(a_run(**change)) == 1 / 8
+    packing = GpuPacking(path)
+    packing.add(a_run(), GB, 80 * GB)
+    assert packing.share(a_run(**change)) == 1 / 8
 
 
 def test_a_person_can_read_what_is_measured():
@@ -143,8 +143,8 @@ def test_a_person_can_read_what_is_measured():
 )
 def test_a_damaged_file_is_as_none_and_replaced(path, content, caplog):
     path.write_text(content)
-    shares = Shares(path)
+    packing = GpuPacking(path)
     assert "is damaged, so memory is measured again" in caplog.text
-    assert shares.share(a_run()) == 1.0
-    shares.add(a_run(), GB, 80 * GB)
-    assert Shares(path).share(a_run()) == 1 / 8
+    assert packing.share(a_run()) == 1.0
+    packing.add(a_run(), GB, 80 * GB)
+    assert GpuPacking(path).share(a_run()) == 1 / 8

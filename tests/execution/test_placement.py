@@ -6,7 +6,7 @@ import os
 import pytest
 
 from hms_ray.execution.cluster import Cluster, living_nodes
-from hms_ray.execution.executor import OnCluster
+from hms_ray.execution.executor import RayExecutor
 from hms_ray.execution.ray_train import run_group
 from hms_ray.execution.ray_tune import run_trials
 from hms_ray.execution.resources import Request
@@ -25,22 +25,22 @@ def most_at_once(rows: list[dict]) -> float:
 
 
 @pytest.mark.parametrize("at_once", range(1, 9) if os.environ.get("HMS_RAY_CHAOS") else [2])
-def test_trials_share_gpus(cluster, script, work, labels, tmp_path, at_once) -> None:
+def test_trials_share_gpus(cluster, script, work, labels, tmp_path, max_concurrent) -> None:
     """At every number of trials at once, also more than fit: then some wait for a GPU that smaller ones share."""
-    shares = {f"trial-{n}": (1.0, 0.5, 1.0, 0.25)[n % at_once % 4] for n in range(at_once + 1)}
-    source = script([work(trial, {"seconds": 0.5}, {}, gpus=share) for trial, share in shares.items()])
-    run_trials(source, labels, Request(cpus=1, gpus=1), lambda: at_once, tmp_path)
+    packing = {f"trial-{n}": (1.0, 0.5, 1.0, 0.25)[n % max_concurrent % 4] for n in range(max_concurrent + 1)}
+    source = script([work(trial, {"seconds": 0.5}, {}, gpus=share) for trial, share in packing.items()])
+    run_trials(source, labels, Request(cpus=1, gpus=1), lambda: max_concurrent, tmp_path)
     rows = source.rows()
-    assert sorted(source.over) == sorted(shares) and len(rows) == 2 * len(shares)
-    assert {row["trial"]: row["share"] for row in rows} == shares
+    assert sorted(source.over) == sorted(packing) and len(rows) == 2 * len(packing)
+    assert {row["trial"]: row["share"] for row in rows} == packing
     assert most_at_once(rows) <= 1
 
 
 @pytest.mark.skipif(not os.environ.get("HMS_RAY_CHAOS"), reason="starts another group; HMS_RAY_CHAOS=1 runs it")
 def test_trials_whose_folds_have_two_workers_run_in_a_group(cluster, script, work, labels, tmp_path) -> None:
     """What a space with `workers_per_fold: 2` gets on four GPUs: two trials at once, two GPUs a fold."""
-    place = OnCluster.of(Resources(workers_per_fold=2), Cluster(living_nodes), labels, tmp_path, None, None, None)
-    assert place.trials_at_once(9) == 2
+    place = RayExecutor.of(Resources(workers_per_fold=2), Cluster(living_nodes), labels, tmp_path, None, None, None)
+    assert place.max_concurrent_trials(9) == 2
     source = script([work(f"trial-{n}", {}, gpus=1.0) for n in range(3)])
     place.run_trials(source)
     assert sorted(source.over) == ["trial-0", "trial-1", "trial-2"]

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from hms_ray.execution import ray_train
-from hms_ray.execution.events import ReplicasLost, Wanted, Work, WorkDone
-from hms_ray.execution.ray_train import _Desk
+from hms_ray.execution.events import ReplicasLost, Work, WorkDone, WorkRequest
+from hms_ray.execution.ray_train import WorkDispatcher
 from hms_ray.training.jobs import FoldJob
 from tests.listening import listening
 
@@ -42,21 +42,21 @@ def office(monkeypatch):
     give = SimpleNamespace(remote=lambda question, work: answers.update({question: work and work.trial}))
     collector = SimpleNamespace(mailbox=SimpleNamespace(give=give), spare=lambda work: spared.append(work.trial))
     monkeypatch.setattr(ray_train.ray, "get", lambda ref: ref)
-    return SimpleNamespace(desk=_Desk(Source("a", "b", "c"), collector), answers=answers, spared=spared)
+    return SimpleNamespace(dispatcher=WorkDispatcher(Source("a", "b", "c"), collector), answers=answers, spared=spared)
 
 
 def ask(office, *questions: tuple[int, str]) -> dict[str, str | None]:
     for replica, question in questions:
-        office.desk.answer(Wanted(replica, question))
+        office.dispatcher.answer(WorkRequest(replica, question))
     return office.answers
 
 
 def test_each_replica_gets_work_until_there_is_no_more(office):
     assert ask(office, (0, "q"), (1, "r")) == {"q": "a", "r": "b"}
-    office.desk.answer(WorkDone(1))
-    assert office.desk.source.over == ["b"]
+    office.dispatcher.answer(WorkDone(1))
+    assert office.dispatcher.source.over == ["b"]
     assert ask(office, (1, "s"))["s"] == "c"
-    office.desk.answer(WorkDone(1))
+    office.dispatcher.answer(WorkDone(1))
     assert ask(office, (1, "t"))["t"] is None
 
 
@@ -68,25 +68,25 @@ def test_a_replica_that_was_started_again_gets_what_it_had(office):
 def test_work_waits_for_a_replica_but_not_behind_another(office):
     """One replica has to wait until the other's trial has ended; that one must get its trial again."""
     ask(office, (1, "q"))
-    office.desk.source.left, office.desk.source.open = deque(), True
+    office.dispatcher.source.left, office.dispatcher.source.open = deque(), True
     assert ask(office, (0, "r"), (1, "s")) == {"q": "a", "s": "a"}
-    office.desk.source.left.append(work("d"))
-    office.desk.retry()
+    office.dispatcher.source.left.append(work("d"))
+    office.dispatcher.retry()
     assert office.answers["r"] == "d"
 
 
 def test_only_those_who_lost_a_worker_are_counted(office):
     ask(office, (0, "q"), (1, "r"), (2, "s"))
-    office.desk.answer(ReplicasLost(frozenset({1})))
+    office.dispatcher.answer(ReplicasLost(frozenset({1})))
     assert office.spared == ["a", "c"]
 
 
 def test_a_group_that_is_to_be_followed_by_a_larger_one_gets_no_more_work(office):
     ask(office, (0, "q"))
-    office.desk.closing = True
-    office.desk.answer(WorkDone(0))
+    office.dispatcher.closing = True
+    office.dispatcher.answer(WorkDone(0))
     assert ask(office, (0, "r"))["r"] is None, "though there is work left, for the next group"
-    office.desk.closing = False
+    office.dispatcher.closing = False
     assert ask(office, (0, "s"), (1, "t")) == {"q": "a", "r": None, "s": "b", "t": "c"}
 
 
@@ -94,11 +94,11 @@ def test_a_group_that_is_to_be_followed_by_a_larger_one_gets_no_more_work(office
     ("fit", "left", "closing"), [(1, 9, False), (2, 9, False), (3, 9, False), (4, 9, True), (4, 3, False)]
 )
 def test_a_group_closes_when_twice_its_replicas_fit_and_have_work(office, fit, left, closing):
-    office.desk.source.remaining = lambda: left
-    office.desk.collector.check = lambda: None
+    office.dispatcher.source.remaining = lambda: left
+    office.dispatcher.collector.check = lambda: None
     cluster = SimpleNamespace(folds=lambda request, wanted: fit)
-    ray_train._look_after(office.desk, cluster, None, replicas=2)
-    assert office.desk.closing == closing
+    ray_train._look_after(office.dispatcher, cluster, None, replicas=2)
+    assert office.dispatcher.closing == closing
 
 
 RANKS = """
@@ -106,7 +106,7 @@ import os, sys, time
 from pathlib import Path
 import torch
 from torch import distributed
-from hms_ray.execution import train_group
+from hms_ray.execution import ray_train
 
 told, other = Path(sys.argv[1]), os.fork()
 
@@ -119,8 +119,8 @@ def from_first(address):
     host, port = told.read_text().split(":")
     return host, int(port)
 
-train_group.ray.util.get_node_ip_address = lambda: "127.0.0.1"  # what it is in a Ray that was started here
-train_group._join(0 if other else 1, 2, "gloo", from_first)
+ray_train.ray.util.get_node_ip_address = lambda: "127.0.0.1"  # what it is in a Ray that was started here
+ray_train._join(0 if other else 1, 2, "gloo", from_first)
 number = torch.tensor(1.0 if other else 2.0)
 distributed.all_reduce(number, group=distributed.new_group([0, 1]))
 os.write(1, f"{os.getpid()} {number.item()}\\n".encode())  # a whole line, whatever the other writes

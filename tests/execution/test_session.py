@@ -168,7 +168,7 @@ def test_ray_that_is_started_here_listens_on_the_loopback_address_alone_and_prin
     assert begun == "begun\n", err
     assert {"gcs_server", "raylet"} <= found.keys(), "it was looked at the right ones"
     assert {title: str(address) for title, address in found.items() if not address.is_loopback} == {}
-    told = [line for line in err.splitlines() if "/dev/shm" not in line]  # a small one is worth a warning
+    told = [channel for channel in err.splitlines() if "/dev/shm" not in channel]  # a small one is worth a warning
     assert told == []
 
 

@@ -22,7 +22,7 @@ ALONE = Replica(torch.device("cpu"))
 
 
 @dataclass
-class Line:
+class DriverChannel:
     """Remembers what was said; knows folds that a lost worker had ended, and after which fold to stop."""
 
     known: dict[int, bool] = field(default_factory=dict)
@@ -65,16 +65,16 @@ def training(monkeypatch):
 
 
 def test_folds_are_trained_in_their_order(training):
-    line = Line()
-    train_work(WORK, None, ALONE, line)
-    assert [type(message) for message in line.said] == [FoldBegun, EpochDone, FoldDone] * 3
-    assert line.of(FoldDone) == [2, 0, 1]
+    channel = DriverChannel()
+    train_work(WORK, None, ALONE, channel)
+    assert [type(message) for message in channel.said] == [FoldBegun, EpochDone, FoldDone] * 3
+    assert channel.of(FoldDone) == [2, 0, 1]
 
 
 def test_the_driver_stops_a_trial_between_folds(training):
-    line = Line(stop_after=0)
-    train_work(WORK, None, ALONE, line)
-    assert line.of(FoldDone) == [2, 0]
+    channel = DriverChannel(stop_after=0)
+    train_work(WORK, None, ALONE, channel)
+    assert channel.of(FoldDone) == [2, 0]
 
 
 def test_what_a_fold_kept_here_goes_once_the_driver_has_written_it(training, tmp_path):
@@ -84,35 +84,35 @@ def test_what_a_fold_kept_here_goes_once_the_driver_has_written_it(training, tmp
         for path in (job.saved, job.saved.parent / "weights" / "1.safetensors"):
             path.write_bytes(b"x")
     (tmp_path / "0" / "oof.parquet").write_bytes(b"the driver's")
-    line, seen = Line(), []
+    channel, seen = DriverChannel(), []
 
     def goes_on(trial, fold):
         seen.append((fold, jobs[fold].saved.is_file()))
         return True
 
-    line.goes_on = goes_on
-    train_work(Work("toy-0000", jobs), None, ALONE, line)
+    channel.goes_on = goes_on
+    train_work(Work("toy-0000", jobs), None, ALONE, channel)
     assert seen == [(0, True), (1, True)], "it stays until the driver answers, after the last fold as well"
     assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()] == [Path("0/oof.parquet")]
 
 
 def test_a_fold_that_a_lost_worker_had_trained_is_passed_over(training):
-    line = Line(known={2: True})
-    train_work(WORK, None, ALONE, line)
-    assert line.of(FoldDone) == [0, 1]
+    channel = DriverChannel(known={2: True})
+    train_work(WORK, None, ALONE, channel)
+    assert channel.of(FoldDone) == [0, 1]
 
 
 def test_a_trial_that_a_lost_worker_had_failed_stays_failed(training):
-    line = Line(known={2: False})
-    train_work(WORK, None, ALONE, line)
-    assert line.said == []
+    channel = DriverChannel(known={2: False})
+    train_work(WORK, None, ALONE, channel)
+    assert channel.said == []
 
 
 def test_a_fold_stopped_inside_ends_the_trial(training):
     training[0] = FoldStopped(0, [])
-    line = Line()
-    train_work(WORK, None, ALONE, line)
-    assert (line.of(FoldDone), line.of(FoldHalted)) == ([2], [0])
+    channel = DriverChannel()
+    train_work(WORK, None, ALONE, channel)
+    assert (channel.of(FoldDone), channel.of(FoldHalted)) == ([2], [0])
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ def test_a_fold_stopped_inside_ends_the_trial(training):
 )
 def test_what_fails_is_posted_with_its_cause(training, error, cause):
     training[2] = error
-    line = Line()
-    train_work(WORK, None, ALONE, line)
-    assert line.of(FoldFailed) == [2] and line.of(FoldDone) == []
-    assert line.said[-1].cause.startswith(cause) and not line.said[-1].of_memory
+    channel = DriverChannel()
+    train_work(WORK, None, ALONE, channel)
+    assert channel.of(FoldFailed) == [2] and channel.of(FoldDone) == []
+    assert channel.said[-1].cause.startswith(cause) and not channel.said[-1].of_memory
 
 
 def test_lack_of_memory_is_told_from_other_failures(training):
@@ -135,22 +135,22 @@ def test_lack_of_memory_is_told_from_other_failures(training):
     refused.__cause__ = torch.OutOfMemoryError("CUDA out of memory")
     for error in (refused, torch.OutOfMemoryError("CUDA out of memory")):
         training[2] = error
-        line = Line()
-        train_work(WORK, None, ALONE, line)
-        assert line.said[-1].of_memory
+        channel = DriverChannel()
+        train_work(WORK, None, ALONE, channel)
+        assert channel.said[-1].of_memory
 
 
 def test_a_full_disk_is_nobodys_configuration(training):
     training[2] = OSError(errno.ENOSPC, "No space left on device")
-    line = Line()
-    train_work(WORK, None, ALONE, line)
-    assert line.said[-1] == StorageFailed("toy-0000", 2, "2.pt: No space left on device")
+    channel = DriverChannel()
+    train_work(WORK, None, ALONE, channel)
+    assert channel.said[-1] == StorageFailed("toy-0000", 2, "2.pt: No space left on device")
 
 
 def test_ranks_that_wait_for_each_other_need_a_new_group(training):
     training[2] = RuntimeError("NCCL")
     with pytest.raises(RuntimeError, match="NCCL"):
-        train_work(WORK, None, Replica(torch.device("cpu"), rank=1, size=2), Line())
+        train_work(WORK, None, Replica(torch.device("cpu"), rank=1, size=2), DriverChannel())
 
 
 class Follower(Team):
@@ -164,27 +164,27 @@ class Follower(Team):
 
 
 def test_other_ranks_do_as_the_first_and_say_nothing(training):
-    line = Line()
+    channel = DriverChannel()
     replica = Replica(torch.device("cpu"), rank=1, size=2, team=Follower(None, True, None, False))
-    train_work(WORK, None, replica, line)
-    assert line.said == []
+    train_work(WORK, None, replica, channel)
+    assert channel.said == []
     assert replica.team.answers == [], "two folds were trained, and the first rank was told to stop then"
 
 
 def test_a_prediction_has_its_stores_brought_before_its_time_begins(training):
     job = PredictionJob("toy-0000", {}, 2, (), 3, b"")
-    line = Line(missing=OSError("no node has it"))
-    train_work(Work("toy-0000", (job,)), None, ALONE, line)
-    assert line.said == [FoldBegun("toy-0000", 2, 0, None), FoldFailed("toy-0000", 2, "no node has it")]
+    channel = DriverChannel(missing=OSError("no node has it"))
+    train_work(Work("toy-0000", (job,)), None, ALONE, channel)
+    assert channel.said == [FoldBegun("toy-0000", 2, 0, None), FoldFailed("toy-0000", 2, "no node has it")]
 
 
 def test_what_a_fold_reads_is_brought_before_it_begins(training, monkeypatch):
     """So the time that a copy takes is none of the fold's."""
-    line, order = Line(), []
-    monkeypatch.setattr(line, "bring", lambda stores: order.append(("bring", tuple(stores))))
-    monkeypatch.setattr(line, "post", lambda message: order.append(type(message)))
+    channel, order = DriverChannel(), []
+    monkeypatch.setattr(channel, "bring", lambda stores: order.append(("bring", tuple(stores))))
+    monkeypatch.setattr(channel, "post", lambda message: order.append(type(message)))
     job = FoldJob("toy-0000", {}, 0, ("a store",), Path("0.pt"), weights="weights")
-    train_work(Work("toy-0000", (job,)), None, ALONE, line)
+    train_work(Work("toy-0000", (job,)), None, ALONE, channel)
     assert order[:2] == [("bring", ("a store", "weights")), FoldBegun]
 
 
@@ -197,10 +197,10 @@ def test_what_a_fold_reads_is_brought_before_it_begins(training, monkeypatch):
     ],
 )
 def test_a_store_that_cannot_be_had_fails_the_fold_and_a_full_disk_the_search(training, cause, kind):
-    line = Line(missing=cause)
-    train_work(WORK, None, ALONE, line)
-    assert [type(message) for message in line.said] == [FoldBegun, kind]
-    assert str(cause) in line.said[1].cause
+    channel = DriverChannel(missing=cause)
+    train_work(WORK, None, ALONE, channel)
+    assert [type(message) for message in channel.said] == [FoldBegun, kind]
+    assert str(cause) in channel.said[1].cause
 
 
 def test_other_ranks_tell_the_user_why_their_node_lacks_a_store(training):
@@ -208,6 +208,6 @@ def test_other_ranks_tell_the_user_why_their_node_lacks_a_store(training):
         def mean(self, value):
             return value
 
-    line = Line(missing=NoRoom("4 GB needed"))
-    train_work(WORK, None, Replica(torch.device("cpu"), rank=1, size=2, team=Two()), line)
-    assert line.said == [Note("4 GB needed")]
+    channel = DriverChannel(missing=NoRoom("4 GB needed"))
+    train_work(WORK, None, Replica(torch.device("cpu"), rank=1, size=2, team=Two()), channel)
+    assert channel.said == [Note("4 GB needed")]

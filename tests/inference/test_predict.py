@@ -22,7 +22,7 @@ from hms_ray.inference.predict import predict
 from hms_ray.search.console import Board
 from hms_ray.search.open_study import open_study
 from hms_ray.search.space.space import parse
-from hms_ray.search.trial_store import Ledger
+from hms_ray.search.trial_store import TrialStore
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable
 from hms_ray.training import checkpoint, crossval
@@ -53,15 +53,15 @@ def trained(tmp_path_factory, hms_folder):
         study = open_study(folder, spaces, hms_folder)
         study.begin(spaces)
         for space in spaces:
-            trial, ledger = f"{space.name}-base", Ledger(study, (), Board("test", trials=0, trial_folds=0))
+            trial, trial_store = f"{space.name}-base", TrialStore(study, (), Board("test", trials=0, trial_folds=0))
             files.write_yaml(folder.trial(trial).config, space.run.content)
             for fold in range(2):
                 job = study.job(trial, space.run, fold)
                 result = train_job(job, study.labels, Replica(torch.device("cpu")), print)
                 for epoch, path in result.weights.items():
-                    ledger.handle(EpochWeights(trial, fold, epoch, path.read_bytes()))
-                ledger.handle(FoldDone(trial, result))
-            ledger.finish(trial)
+                    trial_store.handle(EpochWeights(trial, fold, epoch, path.read_bytes()))
+                trial_store.handle(FoldDone(trial, result))
+            trial_store.finish(trial)
         result = fit_study(folder, pool="linear")
         members = [{"trial": f"{name}-base", "space": name, "weight": 0.5} for name in ("one", "two")]
         fitted = {"kind": "linear", "weights": [0.25, 0.75], "gap": 0.0}

@@ -100,7 +100,7 @@ ABSENT = {  # sections that would have nothing to show
 
 
 def test_figures_of_the_verdict_are_those_of_ensemble_json(complete, page, no_trials):
-    verdict = words_of(section(page(complete, no_trials), "verdict"))
+    summary = words_of(section(page(complete, no_trials), "verdict"))
     content = files.read_json(complete.folder.ensemble)
     outside, base = content["outside_selection"], content["baselines"]
     for figure in (
@@ -108,14 +108,14 @@ def test_figures_of_the_verdict_are_those_of_ensemble_json(complete, page, no_tr
         *(base[name] for name in ("best_single", "best_single_corrected", "mean", "prior")),
         *(outside[name] for name in ("kl_cross_fitted", "best_single", "mean", "prior")),
     ):
-        assert f"{figure:.5f}" in verdict
+        assert f"{figure:.5f}" in summary
     added = content["kl_selection_corrected"] - content["kl_cross_fitted"]
     low, high = (content["interval"][end] + added for end in ("low", "high"))
-    assert f"95 % interval, by patient: {low:.5f} to {high:.5f}" in verdict
+    assert f"95 % interval, by patient: {low:.5f} to {high:.5f}" in summary
     for difference in base["differences"].values():
-        assert "{value:+.5f} {low:+.5f} to {high:+.5f}".format(**difference) in verdict.replace("\u2212", "-")
-    assert f"Best single: {base['best_single_trial']} chosen in hindsight" in verdict
-    assert "No weights on the simplex can score more than 2.4e-11 better" in verdict and "4.1e-11" in verdict
+        assert "{value:+.5f} {low:+.5f} to {high:+.5f}".format(**difference) in summary.replace("\u2212", "-")
+    assert f"Best single: {base['best_single_trial']} chosen in hindsight" in summary
+    assert "No weights on the simplex can score more than 2.4e-11 better" in summary and "4.1e-11" in summary
 
 
 def test_the_three_scores_stand_side_by_side_each_with_its_population(complete, page, no_trials):
@@ -235,10 +235,10 @@ def test_without_an_ensemble_decisions_are_at_one_half_alone(sounds, page, no_tr
 
 
 def test_the_plain_baseline_stands_among_the_baselines_with_what_it_is(sounds, page, no_trials):
-    verdict = words_of(section(page(sounds, no_trials), "verdict")).replace("\u2212", "-")
+    summary = words_of(section(page(sounds, no_trials), "verdict")).replace("\u2212", "-")
     base = files.read_json(sounds.folder.ensemble)["baselines"]
     difference = "{value:+.5f} {low:+.5f} to {high:+.5f}".format(**base["differences"]["plain"])
-    assert f"Plain baseline logistic regression on two numbers {base['plain']:.5f} {difference}" in verdict
+    assert f"Plain baseline logistic regression on two numbers {base['plain']:.5f} {difference}" in summary
 
 
 def test_a_study_of_all_units_speaks_of_no_votes(sounds, page):
@@ -313,8 +313,8 @@ def test_folds_without_scored_rows_are_shown_as_such(fake, page, no_trials):
 
 def test_a_failed_check_stands_on_top(complete, page, no_trials):
     complete.add_ensemble(kl_cross_fitted=0.1)
-    verdict = section(page(complete, no_trials), "verdict")
-    assert verdict.index("Check failed.") < verdict.index('class="big"')
+    summary = section(page(complete, no_trials), "verdict")
+    assert summary.index("Check failed.") < summary.index('class="big"')
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -33,12 +33,12 @@ def test_no_ensemble_no_verdict(fake):
 
 
 def test_margins_and_differences_are_those_of_the_file(complete):
-    _, _, verdict = read(complete)
+    _, _, summary = read(complete)
     content = files.read_json(complete.folder.ensemble)
     ours, best = content["kl_cross_fitted"], content["baselines"]["best_single"]
-    assert verdict.best.margin == pytest.approx((best - ours) / best)
-    assert vars(verdict.best.difference) == content["baselines"]["differences"]["best_single"]
-    assert [line.score for line in verdict.block.lines] == [
+    assert summary.best.margin == pytest.approx((best - ours) / best)
+    assert vars(summary.best.difference) == content["baselines"]["differences"]["best_single"]
+    assert [line.score for line in summary.block.lines] == [
         content["baselines"][name] for name in ("best_single", "best_single_corrected", "mean", "prior")
     ]
 
@@ -99,63 +99,63 @@ def test_headline_says_higher_when_the_ensemble_loses(complete):
 
 def test_one_patient_has_no_interval(fake):
     study = fake(patients=1, units_a_patient=6, votes=np.full(6, 12), k=1).write()
-    verdict = read(study.add_ensemble())[2]
-    assert "too few patients for an interval" in words.headline(verdict) and "95" not in words.headline(verdict)
-    assert words.interval(verdict.estimate) == "too few patients for an interval"
+    summary = read(study.add_ensemble())[2]
+    assert "too few patients for an interval" in words.headline(summary) and "95" not in words.headline(summary)
+    assert words.interval(summary.estimate) == "too few patients for an interval"
 
 
 def test_one_member_is_not_called_better(fake):
     study = fake(strengths={"eeg-base": 2.0}).write().add_ensemble()
-    found, finalists, verdict = read(study)
-    assert "exactly what the only table scores" in words.headline(verdict)
-    said = words.caveats(found, finalists, verdict)[0]
+    found, finalists, summary = read(study)
+    assert "exactly what the only table scores" in words.headline(summary)
+    said = words.caveats(found, finalists, summary)[0]
     assert said == "There is one table only, and the ensemble predicts what that table does."
 
 
 def test_one_member_that_the_pool_changes_is_not_called_that_table(fake):
     study = fake(strengths={"eeg-base": 2.0}).write().add_ensemble()
     better = baselines(study, {"best_single": 0.9}, {"best_single": apart(0.3, 0.2, 0.4)})
-    found, finalists, verdict = read(study.add_ensemble(**better))
-    assert "% lower than the only table: the difference is 0.30000" in words.headline(verdict)
-    said = " ".join(words.caveats(found, finalists, verdict))
+    found, finalists, summary = read(study.add_ensemble(**better))
+    assert "% lower than the only table: the difference is 0.30000" in words.headline(summary)
+    said = " ".join(words.caveats(found, finalists, summary))
     assert "that table as the pool changes it" in said
     assert "predicts what that table does" not in said and "hindsight" not in said
-    assert [line.name for line in verdict.block.lines] == ["The only table: eeg-base", "Class prior"]
+    assert [line.name for line in summary.block.lines] == ["The only table: eeg-base", "Class prior"]
 
 
 def test_an_optimism_below_0_corrects_nothing(complete):
     selection = files.read_json(complete.folder.ensemble)["selection"] | {"optimism": -0.002}
     earlier = files.read_json(complete.folder.ensemble)["kl_cross_fitted"] - 0.001  # as earlier versions wrote it
-    found, finalists, verdict = read(complete.add_ensemble(selection=selection, kl_selection_corrected=earlier))
-    row = words.scores_side_by_side(finalists, verdict)[0]
-    assert row.score == verdict.block.ensemble == verdict.leading.value
+    found, finalists, summary = read(complete.add_ensemble(selection=selection, kl_selection_corrected=earlier))
+    row = words.scores_side_by_side(finalists, summary)[0]
+    assert row.score == summary.block.ensemble == summary.leading.value
     assert "is not above 0 (\u22120.00200 nats on fold 0), and nothing is added" in row.meaning
-    assert "is chance, and corrects nothing" in words.correction_sentence(found, verdict)
-    assert "adds what that is estimated" not in " ".join(words.caveats(found, finalists, verdict))
+    assert "is chance, and corrects nothing" in words.correction_sentence(found, summary)
+    assert "adds what that is estimated" not in " ".join(words.caveats(found, finalists, summary))
 
 
 def test_three_scores_side_by_side(complete):
-    found, finalists, verdict = read(complete)
+    found, finalists, summary = read(complete)
     content = files.read_json(complete.folder.ensemble)
-    rows = words.scores_side_by_side(finalists, verdict)
+    rows = words.scores_side_by_side(finalists, summary)
     keys = ("kl_selection_corrected", "kl_cross_fitted", "kl_in_sample")
     assert [row.score for row in rows] == pytest.approx([content[key] for key in keys], abs=1e-15)
     assert [row.interval is None for row in rows] == [False, True, True]
     added = content["kl_selection_corrected"] - content["kl_cross_fitted"]
     assert rows[0].interval.low == pytest.approx(content["interval"]["low"] + added) and added > 0
-    assert all(row.population == verdict.block.population for row in rows)
+    assert all(row.population == summary.block.population for row in rows)
     said, share = rows[0].meaning, content["selection"]["share"]
     assert "the estimated optimism of picking 3 of 12 configurations: +0.00345 nats on fold 0" in said
     assert words.percent(share) in said
-    explained = words.correction_sentence(found, verdict)
+    explained = words.correction_sentence(found, summary)
     assert "in the manner of BBC-CV" in explained and f"so {0.00345 * share:+.5f} in the score of all" in explained
 
 
 def uncorrected(study, **changes):
-    found, finalists, verdict = read(study.add_ensemble(selection=None, kl_selection_corrected=None, **changes))
-    assert words.correction_sentence(found, verdict) == ""
-    first, row, _ = words.scores_side_by_side(finalists, verdict)
-    assert first.score == verdict.leading.value == verdict.block.ensemble, "the cross-fitted score leads"
+    found, finalists, summary = read(study.add_ensemble(selection=None, kl_selection_corrected=None, **changes))
+    assert words.correction_sentence(found, summary) == ""
+    first, row, _ = words.scores_side_by_side(finalists, summary)
+    assert first.score == summary.leading.value == summary.block.ensemble, "the cross-fitted score leads"
     assert row.score is None
     return row.meaning
 
@@ -168,20 +168,20 @@ def test_why_a_score_is_not_corrected(complete, fake):
 
 
 def test_selection_is_owned_up_to(complete):
-    found, finalists, verdict = read(complete)
+    found, finalists, summary = read(complete)
     inside = int((complete.kept & (complete.folds == 0)).sum())
-    caveat = words.caveats(found, finalists, verdict)[1]
+    caveat = words.caveats(found, finalists, summary)[1]
     assert "3 of 5 configurations were chosen by their score on fold 0" in caveat
     assert f"({inside} of {complete.kept.sum()} units)" in caveat
     assert "The selection-corrected score adds" in caveat and "The figures outside selection leave" in caveat
     assert selected_folds(finalists) == [0]
-    assert words.outside_sentence(finalists, verdict).startswith("On folds 1, 2, 3, 4 no configuration was chosen")
+    assert words.outside_sentence(finalists, summary).startswith("On folds 1, 2, 3, 4 no configuration was chosen")
 
 
 def test_folds_on_which_rounds_chose_are_told_apart_from_those_that_the_correction_is_of(complete):
-    found, finalists, verdict = read(complete)
+    found, finalists, summary = read(complete)
     finalists = [replace(finalist, selected_on=(0, 1, 3)) for finalist in finalists]
-    caveat = words.caveats(found, finalists, verdict)[1]
+    caveat = words.caveats(found, finalists, summary)[1]
     assert "were chosen by their score on folds 0, 1, 3, which are part of" in caveat
     assert (
         "adds what that is estimated to be worth on fold 0; on folds 1, 3 it cannot be estimated, since only those "

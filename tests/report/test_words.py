@@ -130,18 +130,18 @@ def test_a_mark_follows_a_caption_or_is_nothing():
 def test_whose_units_they_are_is_in_doubt_only_where_they_were_imported(fake, foreign, said):
     study = fake(patients=40, units_a_patient=1, foreign=foreign).write().add_ensemble()
     found = tables.read_study(study.folder)
-    finalists, verdict = tables.read_finalists(study.folder, found), read_verdict(study.folder, found)
-    doubts = [caveat for caveat in words.caveats(found, finalists, verdict) if "patient of its own" in caveat]
+    finalists, summary = tables.read_finalists(study.folder, found), read_verdict(study.folder, found)
+    doubts = [caveat for caveat in words.caveats(found, finalists, summary) if "patient of its own" in caveat]
     assert len(doubts) == said
 
 
 def test_a_class_that_is_told_without_a_recording_has_a_caveat_and_others_have_none(fake):
     study = fake(kind="multilabel", classes=("AS", "N")).write().add_ensemble()
     found = tables.read_study(study.folder)
-    finalists, verdict = tables.read_finalists(study.folder, found), read_verdict(study.folder, found)
+    finalists, summary = tables.read_finalists(study.folder, found), read_verdict(study.folder, found)
     known = [{"class": "N", "by": by, "auroc": auroc} for by, auroc in (("place in the table", 1.0), ("age", 0.9086))]
-    before = words.caveats(found, finalists, verdict)
-    [added] = set(words.caveats(replace(found, data=found.data | {"shortcuts": known}), finalists, verdict)) - set(
+    before = words.caveats(found, finalists, summary)
+    [added] = set(words.caveats(replace(found, data=found.data | {"shortcuts": known}), finalists, summary)) - set(
         before
     )
     assert added.startswith("N can be told without any recording.")

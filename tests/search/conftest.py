@@ -65,11 +65,11 @@ CONSOLE = "from hms_ray.cli import console; console()"
 HERE = """
 import json, os
 from hms_ray.cli import console
-from hms_ray.execution.place import Here
+from hms_ray.execution.executor import LocalExecutor
 from hms_ray.search import driver
 
 at_once = json.loads(os.environ["RAY_OVERRIDE_RESOURCES"])["CPU"]
-driver.Here.of = lambda wanted, labels, fold_s: Here(labels, wanted.cpus, fold_s, at_once)
+driver.LocalExecutor.of = lambda wanted, labels, fold_s: LocalExecutor(labels, wanted.cpus, fold_s, at_once)
 console()
 """
 
@@ -79,10 +79,10 @@ def make_space(name="toy", search=None, **base):
     return parse(name, {"base": copy.deepcopy(BASE) | base, "search": search or {}})
 
 
-def train(study, space, fold, ledger=None, trial=None):
+def train(study, space, fold, trial_store=None, trial=None):
     """Train one fold in this process; what it sends goes to the ledger."""
     trial = trial or f"{space.name}-base"
-    handle = ledger.handle if ledger else lambda message: None
+    handle = trial_store.handle if trial_store else lambda message: None
     job = study.job(trial, space.run, fold)
     result = train_job(job, study.labels, Replica(torch.device("cpu")), lambda row: handle(EpochDone(trial, row)))
     for epoch, path in result.weights.items():
@@ -91,13 +91,13 @@ def train(study, space, fold, ledger=None, trial=None):
     return result
 
 
-def predict(study, space, ledger, trial=None):
+def predict(study, space, trial_store, trial=None):
     """Predict in this process what the trial's chosen epochs still lack, and return their numbers by fold."""
     trial = trial or f"{space.name}-base"
-    missing = ledger.unpredicted(trial)
+    missing = trial_store.unpredicted(trial)
     for fold, epoch in missing.items():
         job = study.prediction_job(trial, space.run, fold, epoch)
-        ledger.handle(FoldPredicted(trial, fold, epoch, predict_job(job, study.labels, torch.device("cpu"))))
+        trial_store.handle(FoldPredicted(trial, fold, epoch, predict_job(job, study.labels, torch.device("cpu"))))
     return missing
 
 

@@ -15,20 +15,20 @@ from contextlib import redirect_stderr
 import pytest
 from rich.console import Console
 
-from hms_ray.search.console import Board, render
-from hms_ray.search.search_progress import Tally
+from hms_ray.search.console import ConsoleView, render
+from hms_ray.search.search_progress import SearchProgress
 
 SEARCH = """
 import logging, sys, time
-from hms_ray.search.board import Board
+from hms_ray.search.console import ConsoleView
 logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
-with Board("study", trials=2, trial_folds=1) as board:
-    board.started("demo-0000", 0, 3)
-    board.epoch("demo-0000", 0, 2, 0.9876)
+with ConsoleView("study", trials=2, trial_folds=1) as console_view:
+    console_view.started("demo-0000", 0, 3)
+    console_view.epoch("demo-0000", 0, 2, 0.9876)
     logging.getLogger("elsewhere").warning("somebody logs [b]this[/b]")
     time.sleep(0.4)
-    board.fold_done("demo-0000", 0, "demo-0000 fold 0: score 0.5432 on 44 units with >= 10 votes")
-    board.failed("demo-0001", 0, "KeyError: 'x' [/]")
+    console_view.fold_done("demo-0000", 0, "demo-0000 fold 0: score 0.5432 on 44 units with >= 10 votes")
+    console_view.failed("demo-0001", 0, "KeyError: 'x' [/]")
     {last}
 logging.getLogger("elsewhere").warning("afterwards")
 """
@@ -69,20 +69,20 @@ def _read_all(terminal: int, chunks: list[bytes]) -> None:
         chunks.append(chunk)
 
 
-def shown(title: str, tally: Tally, **arguments: int) -> str:
+def shown(title: str, progress: SearchProgress, **arguments: int) -> str:
     console = Console(file=io.StringIO(), width=100)
-    console.print(render(title, tally, **arguments))
+    console.print(render(title, progress, **arguments))
     return console.file.getvalue()
 
 
 @pytest.fixture
-def board(caplog: pytest.LogCaptureFixture) -> Board:
+def console_view(caplog: pytest.LogCaptureFixture) -> ConsoleView:
     caplog.set_level(logging.INFO)
-    return Board("study", trials=12, trial_folds=2, finalist_folds=4, clock=itertools.count(0, 10).__next__)
+    return ConsoleView("study", trials=12, trial_folds=2, finalist_folds=4, clock=itertools.count(0, 10).__next__)
 
 
-def test_an_empty_board_says_what_is_to_come(board):
-    text = shown("runs/demo", board.tally)
+def test_an_empty_board_says_what_is_to_come(console_view):
+    text = shown("runs/demo", console_view.progress)
     assert "runs/demo" in text
     assert "0 of 12 ended: 0 complete, 0 stopped, 0 failed" in text
     assert "0 trained, 0 saved by racing, about 28 to come" in text
@@ -93,34 +93,34 @@ def test_an_empty_board_says_what_is_to_come(board):
 
 def test_what_flatters_every_score_stands_beside_it(caplog):
     caplog.set_level(logging.INFO)
-    board = Board("study", trials=2, trial_folds=1, optimism="optimistic: best epochs")
-    board.best("demo-0002", 0.54321)
-    board.ensemble(0.50004, 3, 44, 12)
+    console_view = ConsoleView("study", trials=2, trial_folds=1, optimism="optimistic: best epochs")
+    console_view.best("demo-0002", 0.54321)
+    console_view.ensemble(0.50004, 3, 44, 12)
     best, ensemble = caplog.messages
     assert best == "best single so far: 0.5432 demo-0002; optimistic: best epochs"
     assert ensemble.endswith(" of 12 patients (in search, optimistic); optimistic: best epochs")
-    lines = [" ".join(line.strip("│ ").split()) for line in shown("t", board.tally).splitlines()]
+    lines = [" ".join(line.strip("│ ").split()) for line in shown("t", console_view.progress).splitlines()]
     assert "best single 0.5432 demo-0002; optimistic: best epochs" in lines
 
 
-def test_without_a_terminal_the_first_fold_is_told_and_no_other(board, caplog):
-    board.started("demo-0000", 1, 12)
-    board.started("demo-0001", 0, None)
+def test_without_a_terminal_the_first_fold_is_told_and_no_other(console_view, caplog):
+    console_view.started("demo-0000", 1, 12)
+    console_view.started("demo-0001", 0, None)
     assert caplog.messages == ["the first fold begins: demo-0000 fold 1, 12 epochs"]
 
 
-def test_the_table_shows_everything_that_was_told(board):
-    board.started("demo-0000", 0, 12)
-    board.epoch("demo-0000", 0, 3, 0.61234, 3.24)
-    board.started("demo-0001", 1, 8)
-    board.epoch("demo-0001", 1, 8, float("nan"))
-    board.fold_done("demo-0002", 0, "demo-0002 fold 0: score 0.5")
-    board.ended("demo-0002", "COMPLETE")
-    board.stopped("demo-0003", 0, "it brings nothing", 1.25)
-    board.ended("demo-0003", "PRUNED")
-    board.best("demo-0002", 0.54321)
-    board.ensemble(0.50004, 3, 44, 12)
-    lines = [line.strip("│ ").split() for line in shown("t", board.tally).splitlines()]
+def test_the_table_shows_everything_that_was_told(console_view):
+    console_view.started("demo-0000", 0, 12)
+    console_view.epoch("demo-0000", 0, 3, 0.61234, 3.24)
+    console_view.started("demo-0001", 1, 8)
+    console_view.epoch("demo-0001", 1, 8, float("nan"))
+    console_view.fold_done("demo-0002", 0, "demo-0002 fold 0: score 0.5")
+    console_view.ended("demo-0002", "COMPLETE")
+    console_view.stopped("demo-0003", 0, "it brings nothing", 1.25)
+    console_view.ended("demo-0003", "PRUNED")
+    console_view.best("demo-0002", 0.54321)
+    console_view.ensemble(0.50004, 3, 44, 12)
+    lines = [line.strip("│ ").split() for line in shown("t", console_view.progress).splitlines()]
     text = "\n".join(map(" ".join, lines))
     assert "trials 2 of 12 ended: 1 complete, 1 stopped, 0 failed" in text
     assert "folds 1 trained, 1.2 saved by racing" in text
@@ -133,45 +133,45 @@ def test_the_table_shows_everything_that_was_told(board):
 
 
 def test_folds_without_trials_are_not_raced():
-    board = Board("t", trials=0, trial_folds=0)
-    board.finalists(5)
-    text = shown("t", board.tally)
+    console_view = ConsoleView("t", trials=0, trial_folds=0)
+    console_view.finalists(5)
+    text = shown("t", console_view.progress)
     assert "0 trained, about 5 to come" in text
     assert "racing" not in text
     assert "ended" not in text
 
 
-def test_only_the_newest_notes_are_shown(board):
+def test_only_the_newest_notes_are_shown(console_view):
     for number in range(5):
-        board.note(f"note {number}")
-    text = shown("t", board.tally)
+        console_view.note(f"note {number}")
+    text = shown("t", console_view.progress)
     assert [f"note {number}" in text for number in range(5)] == [False, False, True, True, True]
 
 
-def test_many_folds_in_flight_do_not_push_the_rest_out(board):
+def test_many_folds_in_flight_do_not_push_the_rest_out(console_view):
     for number in range(20):
-        board.started(f"demo-{number:04d}", 0, 4)
-    text = shown("t", board.tally, rows=5)
+        console_view.started(f"demo-{number:04d}", 0, 4)
+    text = shown("t", console_view.progress, rows=5)
     assert text.count("demo-") == 5
     assert "and 15 more" in text
 
 
-def test_brackets_are_no_markup(board):
-    board.failed("demo-0000", None, "x[/] [red]y[0]")
-    assert "demo-0000 failed: x[/] [red]y[0]" in shown("[b]study[/b]", board.tally)
-    assert "[b]study[/b]" in shown("[b]study[/b]", board.tally)
+def test_brackets_are_no_markup(console_view):
+    console_view.failed("demo-0000", None, "x[/] [red]y[0]")
+    assert "demo-0000 failed: x[/] [red]y[0]" in shown("[b]study[/b]", console_view.progress)
+    assert "[b]study[/b]" in shown("[b]study[/b]", console_view.progress)
 
 
-def test_without_a_terminal_it_logs_lines(board, caplog):
-    with board:
-        board.started("demo-0000", 0, 4)
-        board.epoch("demo-0000", 0, 1, 0.7)
-        board.fold_done("demo-0000", 0, "demo-0000 fold 0: score 0.5432 on 44 units with >= 10 votes")
-        board.stopped("demo-0000", None, "it brings nothing", 1.0)
-        board.failed("demo-0001", 1, "100 % wrong")
-        board.best("demo-0000", 0.5432)
-        board.best("demo-0000", 0.5432)
-        board.ensemble(0.5, 2, 44, 12)
+def test_without_a_terminal_it_logs_lines(console_view, caplog):
+    with console_view:
+        console_view.started("demo-0000", 0, 4)
+        console_view.epoch("demo-0000", 0, 1, 0.7)
+        console_view.fold_done("demo-0000", 0, "demo-0000 fold 0: score 0.5432 on 44 units with >= 10 votes")
+        console_view.stopped("demo-0000", None, "it brings nothing", 1.0)
+        console_view.failed("demo-0001", 1, "100 % wrong")
+        console_view.best("demo-0000", 0.5432)
+        console_view.best("demo-0000", 0.5432)
+        console_view.ensemble(0.5, 2, 44, 12)
     assert caplog.messages == [
         "the first fold begins: demo-0000 fold 0, 4 epochs",
         "demo-0000 fold 0: score 0.5432 on 44 units with >= 10 votes; 1 of about 28 folds, about 4 min left",
@@ -183,22 +183,22 @@ def test_without_a_terminal_it_logs_lines(board, caplog):
     assert [record.levelname for record in caplog.records][3] == "WARNING"
 
 
-def test_threads_lose_no_count_and_draw_meanwhile(board):
+def test_threads_lose_no_count_and_draw_meanwhile(console_view):
     over, faults = threading.Event(), []
 
     def work(name: str) -> None:
         for number in range(50):
             trial = f"{name}-{number}"
-            board.started(trial, 0, 1)
-            board.epoch(trial, 0, 1, 0.5)
-            board.fold_done(trial, 0, trial)
-            board.stopped(trial, None, "", 0.5)
-            board.ended(trial, "PRUNED")
+            console_view.started(trial, 0, 1)
+            console_view.epoch(trial, 0, 1, 0.5)
+            console_view.fold_done(trial, 0, trial)
+            console_view.stopped(trial, None, "", 0.5)
+            console_view.ended(trial, "PRUNED")
 
     def draw() -> None:
         while not over.is_set():
             try:
-                board._table()
+                console_view._table()
             except RuntimeError as error:  # a dictionary that changes while it is read
                 faults.append(error)
 
@@ -214,23 +214,23 @@ def test_threads_lose_no_count_and_draw_meanwhile(board):
         over.set()
         drawer.join(60)
         sys.setswitchinterval(before)
-    tally = board.tally
-    assert (tally.finished, tally.states["PRUNED"], tally.saved, tally.running) == (200, 200, 100.0, {})
+    progress = console_view.progress
+    assert (progress.finished, progress.states["PRUNED"], progress.saved, progress.running) == (200, 200, 100.0, {})
     assert not faults
 
 
-def test_a_signal_s_handler_may_note_while_its_thread_is_inside(board):
+def test_a_signal_s_handler_may_note_while_its_thread_is_inside(console_view):
     heard = []
-    before = signal.signal(signal.SIGUSR1, lambda *_: (board.note("interrupted"), heard.append(True)))
+    before = signal.signal(signal.SIGUSR1, lambda *_: (console_view.note("interrupted"), heard.append(True)))
     try:
-        with board.lock:
+        with console_view.lock:
             os.kill(os.getpid(), signal.SIGUSR1)
             deadline = time.monotonic() + 5
             while not heard and time.monotonic() < deadline:
                 time.sleep(0.01)
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert list(board.tally.notes) == ["interrupted"]
+    assert list(console_view.progress.notes) == ["interrupted"]
 
 
 class Terminal(io.StringIO):
@@ -247,17 +247,17 @@ class Terminal(io.StringIO):
         return super().write(text)
 
 
-def live_board(terminal: Terminal) -> Board:
-    return Board("study", 1, 1, console=Console(file=terminal, force_terminal=True, force_interactive=True))
+def live_board(terminal: Terminal) -> ConsoleView:
+    return ConsoleView("study", 1, 1, console=Console(file=terminal, force_terminal=True, force_interactive=True))
 
 
 def test_a_terminal_that_is_gone_costs_no_search():
     with redirect_stderr(Terminal()) as terminal:
-        with live_board(terminal) as board:
+        with live_board(terminal) as console_view:
             terminal.gone = True
-            board.note("unseen")
+            console_view.note("unseen")
         assert sys.stderr is terminal
-    assert list(board.tally.notes) == ["unseen"]
+    assert list(console_view.progress.notes) == ["unseen"]
 
 
 def test_log_handlers_get_their_stream_back():
@@ -299,7 +299,7 @@ def test_others_log_above_the_table_and_do_not_tear_it():
 
 
 def test_it_does_not_flood_the_terminal():
-    many = "\n    ".join(["for n in range(20000):", "    board.epoch('demo-0002', 0, n, 0.5)", "pass"])
+    many = "\n    ".join(["for n in range(20000):", "    console_view.epoch('demo-0002', 0, n, 0.5)", "pass"])
     text = in_terminal(program(many))
     assert text.count("╭") < 20
 

@@ -27,7 +27,7 @@ def test_weights_are_as_large_as_their_file(toy):
 def test_the_largest_network_and_the_longest_schedule_count(toy):
     weight_bytes, wide = toy.study.rehearsals.weight_bytes, toy.make_space(model=WIDE)
     ranges = {"model": {"choice": [toy.space.base["model"], WIDE]}, "stages.0.epochs": {"int": [1, 5]}}
-    found = disk_budget.need(sized(toy, **ranges), weight_bytes, at_once=2)
+    found = disk_budget.need(sized(toy, **ranges), weight_bytes, max_concurrent=2)
     assert found.each == weight_bytes(wide.run) > weight_bytes(toy.space.run)
     assert found.epochs == 3, "of the 6 epochs that both stages may have; the base run has 2"
     assert (found.folds, found.kept) == (12 * 2, 24), "of a trial with all 3 folds one epoch is left"
@@ -37,7 +37,7 @@ def test_the_largest_network_and_the_longest_schedule_count(toy):
 def test_a_choice_of_the_best_keeps_no_runners_up_and_a_base_run_no_trials(toy):
     space, weight_bytes = sized(toy), toy.study.rehearsals.weight_bytes
     best = disk_budget.need(replace(space, race=Race(rule="best")), weight_bytes, 1)
-    assert (best.folds, best.at_once) == (8 + 2, 1 + 3), "folds of a finalist wait for each other"
+    assert (best.folds, best.max_concurrent) == (8 + 2, 1 + 3), "folds of a finalist wait for each other"
     base = disk_budget.need(space, weight_bytes, 1, searched=False)
     assert (base.folds, base.kept) == (0, 3)
 
@@ -55,12 +55,12 @@ def test_a_choice_of_the_best_keeps_no_runners_up_and_a_base_run_no_trials(toy):
 )
 def test_without_a_cap_all_trials_may_get_all_folds(toy, budget, race, folds, kept):
     space = replace(sized(toy, Budget(**{"trials": 40} | budget)), race=Race(**race))
-    found = disk_budget.need(space, toy.study.rehearsals.weight_bytes, at_once=2)
+    found = disk_budget.need(space, toy.study.rehearsals.weight_bytes, max_concurrent=2)
     assert (found.folds, found.kept) == (folds, kept)
 
 
 def test_many_trials_that_wait_for_earlier_ones_count(toy):
-    found = disk_budget.need(sized(toy), toy.study.rehearsals.weight_bytes, at_once=24)
+    found = disk_budget.need(sized(toy), toy.study.rehearsals.weight_bytes, max_concurrent=24)
     assert found.folds == 40, "more than 12 trials with 2 folds each"
 
 
@@ -80,7 +80,7 @@ def room(monkeypatch, count):
 
 
 def test_too_little_room_is_said_with_the_arithmetic(toy, monkeypatch):
-    its = disk_budget.Need("modern", 350 * 10**6, epochs=7, folds=20, at_once=6, kept=60)
+    its = disk_budget.Need("modern", 350 * 10**6, epochs=7, folds=20, max_concurrent=6, kept=60)
     room(monkeypatch, 30 * 10**9)
     with pytest.raises(ConfigError) as caught:
         disk_budget.check(toy.folder, [(its, None)])
@@ -98,7 +98,7 @@ def test_too_little_room_is_said_with_the_arithmetic(toy, monkeypatch):
 
 
 def test_what_an_earlier_space_leaves_takes_room_and_what_is_there_counts(toy, monkeypatch):
-    its = disk_budget.Need("a", 10**6, epochs=2, folds=3, at_once=1, kept=4)
+    its = disk_budget.Need("a", 10**6, epochs=2, folds=3, max_concurrent=1, kept=4)
     room(monkeypatch, 16 * 10**6 - 1)
     with pytest.raises(ConfigError, match="space a needs"):
         disk_budget.check(toy.folder, [(its, None), (its, None)])

@@ -11,15 +11,15 @@ from hms_ray.core.errors import SearchAborted, TrialFailed
 from hms_ray.core.files import size_of
 from hms_ray.execution import worker
 from hms_ray.execution.local import run_here
-from hms_ray.execution.packing import Shares
-from hms_ray.search.console import Board
+from hms_ray.execution.packing import GpuPacking
+from hms_ray.search.console import ConsoleView
 from hms_ray.search.optuna.journal import Journal
 from hms_ray.search.pruning import ensemble_gain
-from hms_ray.search.pruning.ensemble_gain import Verdict
-from hms_ray.search.pruning.pruner import Referee
+from hms_ray.search.pruning.ensemble_gain import PruneDecision
+from hms_ray.search.pruning.pruner import Pruner
 from hms_ray.search.queue import Trials
 from hms_ray.search.space.settings import Budget, Race
-from hms_ray.search.trial_store import Ledger
+from hms_ray.search.trial_store import TrialStore
 from hms_ray.study.folder import StudyFolder
 from hms_ray.training.jobs import FoldResult
 
@@ -37,15 +37,15 @@ def space(toy):
     return space
 
 
-def source(toy, space, at_once=1, gpus=0.0):
+def source(toy, space, max_concurrent=1, gpus=0.0):
     """What the driver makes of a study, anew as after a restart."""
-    ledger = Ledger(toy.study, FOLDS, Board("test", trials=0, trial_folds=0), space.budget.disk_gb)
+    trial_store = TrialStore(toy.study, FOLDS, ConsoleView("test", trials=0, trial_folds=0), space.budget.disk_gb)
     return Trials(
         toy.study,
         Journal(toy.folder, space),
-        ledger,
-        Referee(space.race, space.budget, ledger, FOLDS),
-        lambda wanted: at_once,
+        trial_store,
+        Pruner(space.race, space.budget, trial_store, FOLDS),
+        lambda wanted: max_concurrent,
         gpus,
     )
 
@@ -72,7 +72,7 @@ def stopping(monkeypatch):
 
     def judge(targets, groups, candidate, kept, **_):
         judged.append(kept.shape[1])
-        return Verdict(True, 0.0, 0.0, 0.0, "stopped: by the test")
+        return PruneDecision(True, 0.0, 0.0, 0.0, "stopped: by the test")
 
     monkeypatch.setattr(ensemble_gain, "judge_ensemble", judge)
     return judged
@@ -83,24 +83,27 @@ def test_without_a_race_every_trial_trains_all_its_folds(toy, space):
     assert states(trials) == ["COMPLETE"] * 4
     for trial in trials.journal.trials():
         name = trials.journal.trial_id(trial.number)
-        assert trial.value == trials.ledger.score(name, FOLDS)
-        assert trials.ledger.missing(name, range(3)) == [2]
+        assert trial.value == trials.trial_store.score(name, FOLDS)
+        assert trials.trial_store.missing(name, range(3)) == [2]
         assert sorted(trial.intermediate_values) == [1, 2, 3, 4], "two epochs in each of two folds"
 
 
 def test_a_resumed_search_shows_the_best_trial_and_the_ensemble(toy, space):
-    before = train_all(toy, space).ledger.board.tally
+    before = train_all(toy, space).trial_store.console_view.progress
     again = source(toy, space)
-    assert again.ledger.board.tally.best is None
+    assert again.trial_store.console_view.progress.best is None
     again.show()
-    assert again.ledger.board.tally.best == before.best
-    assert again.ledger.board.tally.pool == before.pool
+    assert again.trial_store.console_view.progress.best == before.best
+    assert again.trial_store.console_view.progress.pool == before.pool
 
 
 def test_a_search_that_begins_has_nothing_to_show(toy, space):
     trials = source(toy, space)
     trials.show()
-    assert (trials.ledger.board.tally.best, trials.ledger.board.tally.pool) == (None, None)
+    assert (trials.trial_store.console_view.progress.best, trials.trial_store.console_view.progress.pool) == (
+        None,
+        None,
+    )
 
 
 def test_stopped_trials_are_pruned_with_an_estimate_and_lose_their_weights(toy, space, stopping):
@@ -111,10 +114,10 @@ def test_stopped_trials_are_pruned_with_an_estimate_and_lose_their_weights(toy, 
         name = trials.journal.trial_id(trial.number)
         folder = toy.folder.trial(name).fold(0)
         assert trial.user_attrs["cause"] == "stopped: by the test" and trial.user_attrs["fidelity"] == 0.5
-        assert trials.ledger.missing(name, FOLDS) == [1] and not list(folder.root.glob("weights/*"))
-        others = [trials.ledger.score("race-0000", [fold]) for fold in FOLDS]
-        units = [len(trials.ledger.scored("race-0000", [fold]).targets) for fold in FOLDS]
-        expected = trials.ledger.score(name, [0]) - others[0] + np.average(others, weights=units)
+        assert trials.trial_store.missing(name, FOLDS) == [1] and not list(folder.root.glob("weights/*"))
+        others = [trials.trial_store.score("race-0000", [fold]) for fold in FOLDS]
+        units = [len(trials.trial_store.scored("race-0000", [fold]).targets) for fold in FOLDS]
+        expected = trials.trial_store.score(name, [0]) - others[0] + np.average(others, weights=units)
         assert trial.user_attrs["estimate"] == pytest.approx(expected, rel=1e-12)
 
 
@@ -137,7 +140,7 @@ def test_killed_after_any_fold_it_ends_the_same(toy, space, tmp_path, stopping, 
     other = toy.open(StudyFolder(tmp_path / "undisturbed"), [space], toy.root)
     undisturbed = outcome(train_all(SimpleNamespace(study=other, folder=other.folder), space))
     trials, handled = source(toy, space), 0
-    write = trials.ledger._write
+    write = trials.trial_store._write
 
     def dying(trial, message):
         nonlocal handled
@@ -146,7 +149,7 @@ def test_killed_after_any_fold_it_ends_the_same(toy, space, tmp_path, stopping, 
         if handled == after:
             raise KeyboardInterrupt
 
-    trials.ledger._write = dying
+    trials.trial_store._write = dying
     with pytest.raises(KeyboardInterrupt):
         run_here(trials, toy.study.labels, threads=1)
     written = {path: path.stat().st_mtime_ns for path in toy.folder.root.glob("trials/race-*/folds/*/oof.parquet")}
@@ -167,7 +170,7 @@ def test_interrupted_between_folds_a_trial_stays_to_be_taken_up(toy, space):
 
 def test_trials_side_by_side_wait_for_those_they_shall_know(toy, space):
     space = replace(space, budget=Budget(trials=9, trial_folds=2))
-    trials = source(toy, space, at_once=2)
+    trials = source(toy, space, max_concurrent=2)
     works = [trials.next() for _ in range(6)]
     assert [work is None for work in works] == [False] * 4 + [True] * 2, "trial 4 shall know how trial 0 ended"
     assert trials.kept(3) == []
@@ -223,7 +226,7 @@ def test_a_study_that_outgrows_its_budget_stops(toy, space):
 def with_weights(toy, trials):
     """The complete trials whose weights of both trial folds are there."""
     complete = [trials.journal.trial_id(t.number) for t in trials.journal.trials(TrialState.COMPLETE)]
-    return [trial for trial in complete if trials.ledger.without_weights(trial) == [2]]
+    return [trial for trial in complete if trials.trial_store.without_weights(trial) == [2]]
 
 
 def test_weights_of_trials_that_cannot_be_finalists_go_as_trials_end(toy, space):
@@ -241,7 +244,7 @@ def test_killed_before_weights_are_deleted_they_go_at_the_next_start(toy, space,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Ledger, "drop_weights", die)
+        patch.setattr(TrialStore, "drop_weights", die)
         train_all(toy, space)
     trials = source(toy, space)
     assert states(trials) == ["COMPLETE"] * 3 and len(with_weights(toy, trials)) == 2
@@ -250,7 +253,8 @@ def test_killed_before_weights_are_deleted_they_go_at_the_next_start(toy, space,
 
 
 def test_where_room_is_short_runners_up_go_first(toy, space, monkeypatch):
-    monkeypatch.setattr(ensemble_gain, "judge_ensemble", lambda *_, **__: Verdict(False, 0.0, 0.0, 0.0, "goes on"))
+    goes_on = PruneDecision(False, 0.0, 0.0, 0.0, "goes on")
+    monkeypatch.setattr(ensemble_gain, "judge_ensemble", lambda *_, **__: goes_on)
     space = replace(space, race=Race(inside_folds=False))
     trials = train_all(toy, replace(space, budget=Budget(trials=3, trial_folds=2, finalists=1)))
     complete = [f"race-{n:04d}" for n in range(3)]
@@ -260,7 +264,7 @@ def test_where_room_is_short_runners_up_go_first(toy, space, monkeypatch):
     tight = replace(space, budget=Budget(trials=4, trial_folds=2, finalists=1, disk_gb=(used - weights) / 1e9))
     again = source(toy, tight)
     assert again.next() is not None, "room was made"
-    kept = [trial for trial in complete if len(again.ledger.without_weights(trial)) == 1]
+    kept = [trial for trial in complete if len(again.trial_store.without_weights(trial)) == 1]
     assert kept == [chosen]
 
 
@@ -276,15 +280,15 @@ def test_the_objective_may_be_what_a_trial_adds_to_the_ensemble(toy, space):
     kept = []
     for trial in trials.journal.trials():
         name = trials.journal.trial_id(trial.number)
-        gain = trials.referee.gain(name, FOLDS, kept)
+        gain = trials.pruner.gain(name, FOLDS, kept)
         assert trial.value == -gain and gain >= 0
-        assert trial.user_attrs["score"] == trials.ledger.score(name, FOLDS)
+        assert trial.user_attrs["score"] == trials.trial_store.score(name, FOLDS)
         kept.append(name)
 
 
 def test_lack_of_memory_on_a_shared_gpu_is_answered_with_a_larger_share(toy, space, monkeypatch):
     """The first trial takes a whole GPU, the next what that one was measured to need, and twice that if it fails."""
-    shares, took = Shares(toy.folder.gpu_memory), []
+    packing, took = GpuPacking(toy.folder.gpu_memory), []
     real = worker.train_job
 
     def measured(job, labels, replica, *told):
@@ -294,7 +298,7 @@ def test_lack_of_memory_on_a_shared_gpu_is_answered_with_a_larger_share(toy, spa
         return FoldResult(**vars(result) | {"peak_gpu_bytes": 10**9, "gpu_bytes": 100 * 10**9})
 
     monkeypatch.setattr(worker, "train_job", measured)
-    trials = source(toy, space, gpus=shares)
+    trials = source(toy, space, gpus=packing)
     give = trials.next
 
     def watched():
@@ -312,7 +316,7 @@ def test_a_proposal_that_leaves_nothing_to_train_on_is_replaced(toy, space):
     """No unit of the study has so many votes; the rule is found before the trial begins."""
     search = SEARCH | {"stages.1.min_votes": {"choice": [5, 10, 99]}}
     space = replace(space, ranges=toy.make_space("race", search).ranges, search=search)
-    trials = source(toy, space, at_once=4)
+    trials = source(toy, space, max_concurrent=4)
     works = [trials.next() for _ in range(4)]
     assert all(work.jobs[0].run["stages"][1]["min_votes"] < 99 for work in works)
     replaced = [cause for trial in trials.journal.trials() for cause in trial.user_attrs.get("replaced", {})]
@@ -323,8 +327,8 @@ def test_a_node_that_joins_lets_more_trials_run_and_the_journal_says_so(toy, spa
     """One trial at a time, from the fifth on three; one that is lost later changes nothing."""
     space = replace(space, budget=Budget(trials=9, trial_folds=1))
     asked, trials = [], source(toy, space)
-    at_once = [1, 1, 1, 1, 3, 3, 2, 2, 2]
-    trials.at_once = lambda wanted: asked.append(wanted) or at_once[len(trials.journal.trials())]
+    max_concurrent = [1, 1, 1, 1, 3, 3, 2, 2, 2]
+    trials.max_concurrent = lambda wanted: asked.append(wanted) or max_concurrent[len(trials.journal.trials())]
     run_here(trials, toy.study.labels, threads=1)
     attrs = [trial.user_attrs for trial in trials.journal.trials()]
     assert [a["concurrency"] for a in attrs] == [1, 1, 1, 1, 3, 3, 3, 3, 3]
@@ -336,8 +340,8 @@ def test_a_search_goes_on_under_the_concurrency_that_it_had(toy, space, tmp_path
     """Begun with three trials at once, killed, and taken up where one has room: no trial differs, none is repeated."""
     space = replace(space, budget=Budget(trials=9, trial_folds=1))
     other = toy.open(StudyFolder(tmp_path / "undisturbed"), [space], toy.root)
-    undisturbed = train_all(SimpleNamespace(study=other, folder=other.folder), space, at_once=3)
-    killed = source(toy, space, at_once=3)
+    undisturbed = train_all(SimpleNamespace(study=other, folder=other.folder), space, max_concurrent=3)
+    killed = source(toy, space, max_concurrent=3)
     ended, end = [], killed.ended
 
     def dying(work):
@@ -350,6 +354,6 @@ def test_a_search_goes_on_under_the_concurrency_that_it_had(toy, space, tmp_path
     with pytest.raises(KeyboardInterrupt):
         run_here(killed, toy.study.labels, threads=1)
     written = {path: path.stat().st_mtime_ns for path in toy.folder.root.glob("trials/race-*/folds/*/oof.parquet")}
-    again = train_all(toy, space, at_once=1)
+    again = train_all(toy, space, max_concurrent=1)
     assert outcome(again) == outcome(undisturbed)
     assert {path: path.stat().st_mtime_ns for path in written} == written

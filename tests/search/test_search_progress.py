@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from hms_ray.search.search_progress import Tally, duration
+from hms_ray.search.search_progress import SearchProgress, duration
 
 
 class Clock:
@@ -22,13 +22,15 @@ def clock() -> Clock:
     return Clock()
 
 
-def tally(clock: Clock, trials: int = 10, trial_folds: int = 2, finalist_folds: int = 6, **earlier) -> Tally:
-    return Tally(
+def progress(
+    clock: Clock, trials: int = 10, trial_folds: int = 2, finalist_folds: int = 6, **earlier
+) -> SearchProgress:
+    return SearchProgress(
         trials, trial_folds, finalist_folds, **({"ended": {}, "trained": 0.0, "saved": 0.0} | earlier), clock=clock
     )
 
 
-def train(counted: Tally, trial: str, folds: int) -> None:
+def train(counted: SearchProgress, trial: str, folds: int) -> None:
     for fold in range(folds):
         counted.started(trial, fold, 4)
         counted.epoch(trial, fold, 4, 0.5, None)
@@ -36,13 +38,13 @@ def train(counted: Tally, trial: str, folds: int) -> None:
 
 
 def test_everything_is_to_come_before_anything_began(clock):
-    counted = tally(clock)
+    counted = progress(clock)
     assert counted.to_come() == 10 * 2 + 6
     assert (counted.work(), counted.trained(), counted.left_s()) == (0, 0, None)
 
 
 def test_epochs_count_as_parts_of_a_fold(clock):
-    counted = tally(clock)
+    counted = progress(clock)
     counted.started("a", 0, 4)
     counted.epoch("a", 0, 1, math.nan, None)
     assert counted.work() == 0.25
@@ -51,7 +53,7 @@ def test_epochs_count_as_parts_of_a_fold(clock):
 
 
 def test_epochs_of_teachers_count_as_well(clock):
-    counted = tally(clock)
+    counted = progress(clock)
     counted.taught("a", 0)  # the driver began after it
     counted.started("a", 0, 8)
     counted.taught("a", 0)
@@ -61,7 +63,7 @@ def test_epochs_of_teachers_count_as_well(clock):
 
 
 def test_a_finished_fold_leaves_the_rest_of_its_trial(clock):
-    counted = tally(clock)
+    counted = progress(clock)
     train(counted, "a", 1)
     assert (counted.trained(), counted.to_come(), counted.running) == (1, 25, {})
     counted.fold_done("a", 1)
@@ -70,7 +72,7 @@ def test_a_finished_fold_leaves_the_rest_of_its_trial(clock):
 
 
 def test_the_time_left_is_at_the_speed_so_far(clock):
-    counted = tally(clock, trials=2, finalist_folds=0)
+    counted = progress(clock, trials=2, finalist_folds=0)
     counted.started("a", 0, 4)
     clock.now += 30
     counted.epoch("a", 0, 4, 0.5, None)
@@ -83,7 +85,7 @@ def test_the_time_left_is_at_the_speed_so_far(clock):
 
 
 def test_the_clock_begins_with_the_first_fold(clock):
-    counted = tally(clock, trials=1, finalist_folds=0)
+    counted = progress(clock, trials=1, finalist_folds=0)
     clock.now += 500  # Ray starts
     counted.started("a", 0, 4)
     clock.now += 10
@@ -92,7 +94,7 @@ def test_the_clock_begins_with_the_first_fold(clock):
 
 
 def test_what_racing_saves_on_average_shortens_what_is_to_come(clock):
-    counted = tally(clock, trials=10, trial_folds=4, finalist_folds=0)
+    counted = progress(clock, trials=10, trial_folds=4, finalist_folds=0)
     for trial in ("a", "b"):
         train(counted, trial, 1)
         counted.fold_broken(trial, None)
@@ -104,7 +106,7 @@ def test_what_racing_saves_on_average_shortens_what_is_to_come(clock):
 
 
 def test_a_fold_stopped_inside_counts_as_far_as_it_came(clock):
-    counted = tally(clock, trials=2, trial_folds=1, finalist_folds=0)
+    counted = progress(clock, trials=2, trial_folds=1, finalist_folds=0)
     counted.started("a", 0, 10)
     counted.epoch("a", 0, 4, 0.9, None)
     counted.fold_broken("a", 0)
@@ -115,7 +117,7 @@ def test_a_fold_stopped_inside_counts_as_far_as_it_came(clock):
 
 
 def test_finalists_replace_the_forecast(clock):
-    counted = tally(clock, trials=1, trial_folds=1, finalist_folds=6)
+    counted = progress(clock, trials=1, trial_folds=1, finalist_folds=6)
     train(counted, "a", 1)
     counted.ended("a", "COMPLETE")
     assert counted.to_come() == 6
@@ -129,7 +131,7 @@ def test_finalists_replace_the_forecast(clock):
 
 
 def test_earlier_runs_shorten_the_search_but_do_not_speed_it_up(clock):
-    counted = tally(clock, ended={"COMPLETE": 3, "PRUNED": 4}, trained=10.0, saved=4.0, finalist_folds=0)
+    counted = progress(clock, ended={"COMPLETE": 3, "PRUNED": 4}, trained=10.0, saved=4.0, finalist_folds=0)
     assert (counted.to_come(), counted.trained(), counted.saved) == (3 * 2, 10, 4)
     counted.started("h", 0, 4)
     clock.now += 20
@@ -138,7 +140,7 @@ def test_earlier_runs_shorten_the_search_but_do_not_speed_it_up(clock):
 
 
 def test_a_lost_worker_s_fold_begins_again(clock):
-    counted = tally(clock)
+    counted = progress(clock)
     counted.started("a", 0, 4)
     counted.epoch("a", 0, 3, 0.5, None)
     counted.started("a", 0, 4)
@@ -147,20 +149,20 @@ def test_a_lost_worker_s_fold_begins_again(clock):
 
 
 def test_a_fold_that_nobody_announced_is_in_flight_without_a_share(clock):
-    counted = tally(clock)
+    counted = progress(clock)
     counted.epoch("a", 0, 3, 0.5, 2.0)
     assert (counted.running["a", 0].epoch, counted.work(), counted.memory_gb) == (3, 0, 2.0)
 
 
 def test_the_memory_is_the_highest_peak(clock):
-    counted = tally(clock)
+    counted = progress(clock)
     for peak in (1.5, 3.25, None, 2.0):
         counted.epoch("a", 0, 1, 0.5, peak)
     assert counted.memory_gb == 3.25
 
 
 def test_more_trials_than_the_budget_leave_nothing_negative(clock):
-    counted = tally(clock, trials=1, trial_folds=1, finalist_folds=0)
+    counted = progress(clock, trials=1, trial_folds=1, finalist_folds=0)
     for trial in ("a", "b"):
         train(counted, trial, 2)
         counted.ended(trial, "COMPLETE")

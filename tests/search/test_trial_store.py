@@ -1,4 +1,4 @@
-"""The ledger: what workers send is in the study folder, each fold once, weights before the table that says finished."""
+"""What workers send is in the study folder, each fold once, weights before the table that says finished."""
 
 import logging
 from dataclasses import replace
@@ -10,8 +10,8 @@ import torch
 from hms_ray.core import files
 from hms_ray.core.errors import SearchAborted
 from hms_ray.execution.events import EpochDone, FoldBegun, FoldDone, FoldFailed, StorageFailed
-from hms_ray.search.console import Board
-from hms_ray.search.trial_store import Ledger
+from hms_ray.search.console import ConsoleView
+from hms_ray.search.trial_store import TrialStore
 from hms_ray.study.folder import FoldFolder
 from hms_ray.study.oof import OofTable
 from hms_ray.training import checkpoint
@@ -19,21 +19,21 @@ from hms_ray.training.crossval import build_model, finished_folds, open_run
 from hms_ray.training.evaluate import predict
 
 TRIAL = "toy-base"
-BOARD = Board("test", trials=0, trial_folds=0)
+VIEW = ConsoleView("test", trials=0, trial_folds=0)
 
 
 @pytest.fixture
 def trained(toy):
-    """A ledger that has received all three folds, the last one first."""
-    toy.ledger = Ledger(toy.study, (2,), BOARD)
-    toy.results = {fold: toy.train(toy.study, toy.space, fold, toy.ledger) for fold in (2, 0, 1)}
+    """A store that has received all three folds, the last one first."""
+    toy.trial_store = TrialStore(toy.study, (2,), VIEW)
+    toy.results = {fold: toy.train(toy.study, toy.space, fold, toy.trial_store) for fold in (2, 0, 1)}
     return toy
 
 
 def finish(trained):
     """Predict what the chosen epochs lack, as a worker does, and write the trial's table."""
-    trained.predict(trained.study, trained.space, trained.ledger)
-    trained.ledger.finish(TRIAL)
+    trained.predict(trained.study, trained.space, trained.trial_store)
+    trained.trial_store.finish(TRIAL)
 
 
 def test_finished_folds_hold_predictions_and_weights_and_no_checkpoint(trained):
@@ -59,7 +59,7 @@ def test_weights_are_written_before_the_table_that_says_finished(toy, monkeypatc
 
     monkeypatch.setattr(OofTable, "write", no_room)
     with pytest.raises(OSError, match="no space left"):
-        toy.train(toy.study, toy.space, 0, Ledger(toy.study, (), BOARD))
+        toy.train(toy.study, toy.space, 0, TrialStore(toy.study, (), VIEW))
     folder = toy.folder.trial(TRIAL).fold(0)
     assert folder.weights(2).is_file()
     assert folder.checkpoint.is_file(), "the checkpoint stays until the fold is finished"
@@ -67,11 +67,11 @@ def test_weights_are_written_before_the_table_that_says_finished(toy, monkeypatc
 
 
 def test_a_restart_finds_what_is_finished(trained):
-    ledger = Ledger(trained.study, (2,), BOARD)
-    assert ledger.missing(TRIAL, range(3)) == []
+    trial_store = TrialStore(trained.study, (2,), VIEW)
+    assert trial_store.missing(TRIAL, range(3)) == []
     trained.folder.trial(TRIAL).fold(1).oof.unlink()
-    assert ledger.missing(TRIAL, range(3)) == [1]
-    assert ledger.missing("toy-0001", [2, 0]) == [2, 0]
+    assert trial_store.missing(TRIAL, range(3)) == [1]
+    assert trial_store.missing("toy-0001", [2, 0]) == [2, 0]
 
 
 def test_curves_hold_each_epoch_once_sorted_by_fold(trained):
@@ -79,13 +79,13 @@ def test_curves_hold_each_epoch_once_sorted_by_fold(trained):
     assert curve[["fold", "epoch"]].to_numpy().tolist() == [[0, 1], [0, 2], [1, 1], [1, 2], [2, 1], [2, 2]]
     columns = ["fold", "stage", "epoch", "train_loss", "skipped_steps", "score", "lr", "memory_gb", "seconds"]
     assert list(curve) == columns
-    assert trained.ledger.seconds(TRIAL) == pytest.approx(curve["seconds"].sum())
+    assert trained.trial_store.seconds(TRIAL) == pytest.approx(curve["seconds"].sum())
 
 
 def test_a_repeated_epoch_replaces_its_row(trained):
     row = {"fold": 1, "stage": 0, "epoch": 1, "train_loss": 9.0, "skipped_steps": 0, "score": 8.0, "lr": 0.1}
     row |= {"memory_gb": 0.0, "seconds": 7.0}
-    Ledger(trained.study, (), BOARD).handle(EpochDone(TRIAL, row))
+    TrialStore(trained.study, (), VIEW).handle(EpochDone(TRIAL, row))
     curve = files.read_table(trained.folder.trial(TRIAL).epochs)
     assert len(curve) == 6
     assert curve.set_index(["fold", "epoch"]).loc[(1, 1), "train_loss"] == 9.0
@@ -110,11 +110,11 @@ def test_the_score_is_over_the_scored_units_of_the_folds(trained):
         probs = np.concatenate([trained.results[k].probs[best_of_others(trained, k, folds) - 1] for k in folds])
         many = labels.votes[rows] >= 10
         expected = task.score(labels.targets[rows][many], probs[many])
-        assert trained.ledger.score(TRIAL, folds) == pytest.approx(expected, abs=1e-12)
+        assert trained.trial_store.score(TRIAL, folds) == pytest.approx(expected, abs=1e-12)
 
 
 def test_reports_count_epochs_over_the_folds(trained):
-    reports = trained.ledger.reports(TRIAL)
+    reports = trained.trial_store.reports(TRIAL)
     assert [step for step, _ in reports] == [1, 2, 3, 4, 5, 6]
     first = trained.results[0].epochs[0]["score"]
     assert reports[0] == (1, first), "in the order of the folds, whichever was trained first"
@@ -140,11 +140,11 @@ def test_units_that_are_not_scored_are_predicted_once_by_the_weights_of_the_chos
     """The table is what predicting every unit after every epoch would have given."""
     epochs = {k: best_of_others(trained, k, (0, 1, 2)) for k in range(3)}
     expected = {k: epoch for k, epoch in epochs.items() if epoch != 2}  # after the last epoch all are
-    assert trained.ledger.unpredicted(TRIAL) == expected != {}
+    assert trained.trial_store.unpredicted(TRIAL) == expected != {}
     with pytest.raises(AssertionError, match="has units that are not predicted"):
-        trained.ledger.finish(TRIAL)
-    assert trained.predict(trained.study, trained.space, trained.ledger) == expected
-    assert trained.ledger.unpredicted(TRIAL) == {}
+        trained.trial_store.finish(TRIAL)
+    assert trained.predict(trained.study, trained.space, trained.trial_store) == expected
+    assert trained.trial_store.unpredicted(TRIAL) == {}
     run, labels = trained.space.run, trained.study.labels
     for fold, epoch in expected.items():
         result = trained.results[fold]
@@ -152,28 +152,28 @@ def test_units_that_are_not_scored_are_predicted_once_by_the_weights_of_the_chos
         model.load_state_dict(checkpoint.unpack(trained.folder.trial(TRIAL).fold(fold).weights(epoch)))
         inputs = open_run(run, trained.study.stores(run), labels.windows, labels.examples)
         whole = predict(model, inputs, result.rows, labels.task, torch.device("cpu"), 16)
-        np.testing.assert_allclose(trained.ledger._probs(TRIAL, fold, epoch), whole, atol=1e-6)
+        np.testing.assert_allclose(trained.trial_store._probs(TRIAL, fold, epoch), whole, atol=1e-6)
 
 
 def test_a_study_from_before_only_scored_units_were_predicted_lacks_nothing(trained):
     for fold, result in trained.results.items():
         path = trained.folder.trial(TRIAL).fold(fold).by_epoch
         files.write_array(path, np.where(np.isnan(result.probs), 1 / 6, result.probs))
-    assert trained.ledger.unpredicted(TRIAL) == {}
-    trained.ledger.finish(TRIAL)
+    assert trained.trial_store.unpredicted(TRIAL) == {}
+    trained.trial_store.finish(TRIAL)
 
 
 def test_weights_of_epochs_that_are_not_chosen_are_deleted_once_a_trial_has_all_folds(toy):
-    ledger, root = Ledger(toy.study, (), BOARD), toy.folder.trial(TRIAL).root
+    trial_store, root = TrialStore(toy.study, (), VIEW), toy.folder.trial(TRIAL).root
 
     def kept():
         return {k: sorted(int(path.stem) for path in root.glob(f"folds/{k}/weights/*")) for k in range(3)}
 
-    toy.results = {fold: toy.train(toy.study, toy.space, fold, ledger) for fold in (2, 0)}
+    toy.results = {fold: toy.train(toy.study, toy.space, fold, trial_store) for fold in (2, 0)}
     assert kept() == {0: [1, 2], 1: [], 2: [1, 2]}, "while a fold is missing, any epoch may be chosen"
-    toy.results[1] = toy.train(toy.study, toy.space, 1, ledger)
+    toy.results[1] = toy.train(toy.study, toy.space, 1, trial_store)
     assert kept() == {k: [best_of_others(toy, k, (0, 1, 2))] for k in range(3)}, "before there is a table"
-    assert ledger.without_weights(TRIAL) == []
+    assert trial_store.without_weights(TRIAL) == []
 
 
 def test_a_fold_in_training_keeps_its_checkpoint_while_another_ends(trained):
@@ -182,16 +182,16 @@ def test_a_fold_in_training_keeps_its_checkpoint_while_another_ends(trained):
         trained.folder.trial(TRIAL).fold(fold).drop_weights()
     checkpoint_of_1 = trained.folder.trial(TRIAL).fold(1).checkpoint
     files.write_bytes(checkpoint_of_1, b"in training")
-    trained.train(trained.study, trained.space, 0, trained.ledger)
+    trained.train(trained.study, trained.space, 0, trained.trial_store)
     assert checkpoint_of_1.is_file()
-    assert trained.ledger.without_weights(TRIAL) == [1]
+    assert trained.trial_store.without_weights(TRIAL) == [1]
 
 
 def test_what_a_kill_left_of_epochs_that_are_not_chosen_goes_with_the_table(trained):
     folder = trained.folder.trial(TRIAL).fold(0)
     chosen = best_of_others(trained, 0, (0, 1, 2))
     folder.write_weights(3 - chosen, b"left by a kill")
-    assert trained.ledger.without_weights(TRIAL) == []
+    assert trained.trial_store.without_weights(TRIAL) == []
     finish(trained)
     assert [path.stem for path in (folder.root / "weights").iterdir()] == [str(chosen)]
 
@@ -200,7 +200,7 @@ def test_what_a_kill_left_of_epochs_that_are_not_chosen_goes_with_the_table(trai
 def test_a_score_at_the_best_epoch_is_called_optimistic(toy, rule, caplog):
     study = replace(toy.study, epoch=rule)
     with caplog.at_level(logging.INFO, "hms_ray.search.console"):
-        toy.train(study, toy.make_space(epoch=rule), 0, Ledger(study, (), BOARD))
+        toy.train(study, toy.make_space(epoch=rule), 0, TrialStore(study, (), VIEW))
     [said] = [message for message in caplog.messages if " score " in message]
     assert ("votes, optimistic: best epochs, chosen on the rows scored;" in said) == (rule == "best")
     assert ("optimistic" in said) == (rule == "best")
@@ -211,11 +211,11 @@ def test_a_fold_trained_again_for_its_weights_keeps_the_epoch_of_the_table(train
     table = OofTable.read(trained.folder.oof(TRIAL))
     folder = trained.folder.trial(TRIAL).fold(0)
     folder.drop_weights()
-    assert trained.ledger.without_weights(TRIAL) == [0]
-    result = trained.train(trained.study, trained.space, 0, trained.ledger)
+    assert trained.trial_store.without_weights(TRIAL) == [0]
+    result = trained.train(trained.study, trained.space, 0, trained.trial_store)
     curve = [row | {"score": 9.0} for row in result.epochs]
     other = replace(result, probs=result.probs[:, :, ::-1].copy(), epochs=curve)
-    trained.ledger.handle(FoldDone(TRIAL, other))  # as other code, or a GPU, would have it
+    trained.trial_store.handle(FoldDone(TRIAL, other))  # as other code, or a GPU, would have it
     finish(trained)
     again = OofTable.read(trained.folder.oof(TRIAL))
     assert again.epochs == table.epochs, "the weights of other epochs are gone"
@@ -224,32 +224,32 @@ def test_a_fold_trained_again_for_its_weights_keeps_the_epoch_of_the_table(train
     np.testing.assert_array_equal(again.probs[again.folds == 0][known], expected[known])
     assert [path.stem for path in (folder.root / "weights").iterdir()] == [str(table.epochs[0])]
     np.testing.assert_array_equal(
-        trained.ledger.scored(TRIAL, [0]).probs, other.probs[-1][trained.study.labels.votes[other.rows] >= 10]
+        trained.trial_store.scored(TRIAL, [0]).probs, other.probs[-1][trained.study.labels.votes[other.rows] >= 10]
     )
 
 
 def test_a_table_is_behind_a_fold_that_was_trained_again_until_it_is_written_again(trained):
     """A kill between the two would leave the old predictions beside the new weights."""
-    assert not trained.ledger.is_whole(TRIAL)
+    assert not trained.trial_store.is_whole(TRIAL)
     finish(trained)
-    assert trained.ledger.is_whole(TRIAL)
+    assert trained.trial_store.is_whole(TRIAL)
     trained.folder.trial(TRIAL).fold(0).drop_weights()
-    assert not trained.ledger.is_whole(TRIAL)
-    trained.train(trained.study, trained.space, 0, trained.ledger)
-    assert trained.ledger.without_weights(TRIAL) == [] and not trained.ledger.is_whole(TRIAL)
+    assert not trained.trial_store.is_whole(TRIAL)
+    trained.train(trained.study, trained.space, 0, trained.trial_store)
+    assert trained.trial_store.without_weights(TRIAL) == [] and not trained.trial_store.is_whole(TRIAL)
     finish(trained)
-    assert trained.ledger.is_whole(TRIAL)
+    assert trained.trial_store.is_whole(TRIAL)
 
 
 @pytest.mark.parametrize(("rule", "kept"), [("last", [2]), ("best", None)])
 def test_other_rules_keep_one_epoch_from_the_start(toy, rule, kept):
     study = replace(toy.study, epoch=rule)
-    ledger, space = Ledger(study, (), BOARD), toy.make_space(epoch=rule)
-    result = toy.train(study, space, 0, ledger)
+    trial_store, space = TrialStore(study, (), VIEW), toy.make_space(epoch=rule)
+    result = toy.train(study, space, 0, trial_store)
     best = int(np.argmin([row["score"] for row in result.epochs])) + 1
     assert sorted(result.weights) == (kept or [best])
     own = study.labels.votes[result.rows] >= 10
-    np.testing.assert_array_equal(ledger.scored(TRIAL, [0]).probs, result.probs[(kept or [best])[0] - 1][own])
+    np.testing.assert_array_equal(trial_store.scored(TRIAL, [0]).probs, result.probs[(kept or [best])[0] - 1][own])
 
 
 def test_skipped_steps_are_said_where_a_fold_has_some(trained, caplog):
@@ -258,20 +258,20 @@ def test_skipped_steps_are_said_where_a_fold_has_some(trained, caplog):
         rows = [row | {"skipped_steps": skipped} for row in result.epochs]
         caplog.clear()
         with caplog.at_level(logging.INFO, "hms_ray.search.console"):
-            trained.ledger.handle(FoldDone(TRIAL, replace(result, epochs=rows)))
+            trained.trial_store.handle(FoldDone(TRIAL, replace(result, epochs=rows)))
         assert ("; 6 steps skipped: their gradients were infinite in float16" in caplog.text) == said
 
 
 def test_a_failure_is_remembered_with_its_cause(toy):
-    ledger = Ledger(toy.study, (), BOARD)
-    ledger.handle(FoldFailed(TRIAL, 0, "the training loss became nan in epoch 1"))
-    assert ledger.failures[TRIAL].cause == "the training loss became nan in epoch 1"
-    assert ledger.missing(TRIAL, [0]) == [0]
+    trial_store = TrialStore(toy.study, (), VIEW)
+    trial_store.handle(FoldFailed(TRIAL, 0, "the training loss became nan in epoch 1"))
+    assert trial_store.failures[TRIAL].cause == "the training loss became nan in epoch 1"
+    assert trial_store.missing(TRIAL, [0]) == [0]
 
 
 def test_a_trial_that_never_began_has_no_reports_and_took_no_time(toy):
-    ledger = Ledger(toy.study, (), BOARD)
-    assert (ledger.reports("toy-0009"), ledger.seconds("toy-0009")) == ([], 0.0)
+    trial_store = TrialStore(toy.study, (), VIEW)
+    assert (trial_store.reports("toy-0009"), trial_store.seconds("toy-0009")) == ([], 0.0)
 
 
 def test_the_folder_of_a_fold_keeps_its_place(toy):
@@ -279,25 +279,25 @@ def test_the_folder_of_a_fold_keeps_its_place(toy):
 
 
 def test_weights_can_be_dropped_and_are_then_missed(trained):
-    assert trained.ledger.without_weights(TRIAL) == []
-    trained.ledger.drop_weights(TRIAL)
-    assert trained.ledger.missing(TRIAL, range(3)) == []
-    assert trained.ledger.without_weights(TRIAL) == [0, 1, 2]
+    assert trained.trial_store.without_weights(TRIAL) == []
+    trained.trial_store.drop_weights(TRIAL)
+    assert trained.trial_store.missing(TRIAL, range(3)) == []
+    assert trained.trial_store.without_weights(TRIAL) == [0, 1, 2]
 
 
 def test_a_fold_begun_anew_forgets_its_failure(toy):
-    ledger = Ledger(toy.study, (), BOARD)
-    ledger.handle(FoldFailed(TRIAL, 0, "out of memory", of_memory=True))
-    ledger.handle(FoldBegun(TRIAL, 0, 2, None))
-    assert ledger.failures == {}
+    trial_store = TrialStore(toy.study, (), VIEW)
+    trial_store.handle(FoldFailed(TRIAL, 0, "out of memory", of_memory=True))
+    trial_store.handle(FoldBegun(TRIAL, 0, 2, None))
+    assert trial_store.failures == {}
 
 
 def test_a_disk_that_refuses_ends_the_search(toy):
     with pytest.raises(SearchAborted, match=r"toy-base fold 1 could not be written: x\.pt: No space left\. Make room"):
-        Ledger(toy.study, (), BOARD).handle(StorageFailed(TRIAL, 1, "x.pt: No space left"))
+        TrialStore(toy.study, (), VIEW).handle(StorageFailed(TRIAL, 1, "x.pt: No space left"))
 
 
 def test_curves_are_those_of_the_fold(trained):
     for fold, result in trained.results.items():
-        np.testing.assert_array_equal(trained.ledger.curve(TRIAL, fold), [row["score"] for row in result.epochs])
-    assert trained.ledger.curve("toy-0009", 0).size == 0
+        np.testing.assert_array_equal(trained.trial_store.curve(TRIAL, fold), [row["score"] for row in result.epochs])
+    assert trained.trial_store.curve("toy-0009", 0).size == 0

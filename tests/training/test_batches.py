@@ -6,7 +6,7 @@ import torch
 
 from hms_ray.core.specs import InputSpec
 from hms_ray.store.inputs import Prepared, memory_format
-from hms_ray.training.batches import Epochs
+from hms_ray.training.batches import StageBatches
 
 CPU = torch.device("cpu")
 WINDOWS = np.random.default_rng(0)  # prepared features have one window a unit
@@ -15,7 +15,7 @@ WINDOWS = np.random.default_rng(0)  # prepared features have one window a unit
 def epochs(data, rows, size, targets=None, weights=None):
     targets = data.targets if targets is None else targets
     weights = np.ones(len(data.votes)) if weights is None else weights
-    return Epochs(data, np.asarray(rows), targets, weights, size, CPU)
+    return StageBatches(data, np.asarray(rows), targets, weights, size, CPU)
 
 
 def marked(data):

@@ -10,17 +10,17 @@ from safetensors.torch import load
 
 from hms_ray.core.errors import TrialFailed
 from hms_ray.training import early_stopping
-from hms_ray.training.batches import Epochs
+from hms_ray.training.batches import StageBatches
 from hms_ray.training.distributed import Replica, Team
-from hms_ray.training.early_stopping import Watching
+from hms_ray.training.early_stopping import EarlyStoppingState
 from hms_ray.training.jobs import FoldResult, FoldStopped
 from hms_ray.training.learner import Learner
 from hms_ray.training.loop import train_fold
-from hms_ray.training.stages import Pseudo, Stage, Watch
+from hms_ray.training.stages import EarlyStopping, Pseudo, Stage
 
 CPU = torch.device("cpu")
 GROUPS = np.repeat(np.arange(20), 3)
-FIRST = Stage(epochs=6, lr=0.02, watch=Watch(share=0.2, stop=2))
+FIRST = Stage(epochs=6, lr=0.02, watch=EarlyStopping(share=0.2, stop=2))
 STAGES = (FIRST, Stage(epochs=1, lr=0.01))
 # What is watched after each epoch: the third is the best, and the stage ends after the fifth.
 SCORES = {1: 3.0, 2: 2.5, 3: 2.0, 4: 2.2, 5: 2.1}
@@ -35,8 +35,10 @@ def scripted(monkeypatch):
     """Let the watched scores be those that are given by epoch; what comes after them is no better."""
 
     def script(scores):
-        note = Watching.note
-        monkeypatch.setattr(Watching, "note", lambda self, epoch, score: note(self, epoch, scores.get(epoch, 9.0)))
+        note = EarlyStoppingState.note
+        monkeypatch.setattr(
+            EarlyStoppingState, "note", lambda self, epoch, score: note(self, epoch, scores.get(epoch, 9.0))
+        )
 
     return script
 
@@ -71,14 +73,14 @@ def rates_of(monkeypatch):
 
 @pytest.mark.parametrize(("share", "patients"), [(0.01, 1), (0.1, 2), (0.15, 3), (0.2, 4), (0.49, 10)])
 def test_whole_patients_are_set_aside(share, patients):
-    aside = early_stopping.set_aside(Watch(share=share), GROUPS, seed=3, number=0)
+    aside = early_stopping.set_aside(EarlyStopping(share=share), GROUPS, seed=3, number=0)
     assert len(np.unique(GROUPS[aside])) == patients
     assert not set(GROUPS[aside]) & set(GROUPS[~aside])
 
 
 def test_seed_and_stage_draw_the_patients():
     draws = [
-        early_stopping.set_aside(Watch(share=0.3), GROUPS, seed, number)
+        early_stopping.set_aside(EarlyStopping(share=0.3), GROUPS, seed, number)
         for seed, number in ((1, 0), (1, 0), (2, 0), (1, 1))
     ]
     np.testing.assert_array_equal(draws[0], draws[1])
@@ -87,17 +89,17 @@ def test_seed_and_stage_draw_the_patients():
 
 def test_names_of_patients_draw_as_well_as_numbers():
     names = np.char.add("patient ", np.arange(10, 30).astype(str))[GROUPS]
-    numbers = early_stopping.set_aside(Watch(), GROUPS, 1, 0)
-    np.testing.assert_array_equal(early_stopping.set_aside(Watch(), names, 1, 0), numbers)
+    numbers = early_stopping.set_aside(EarlyStopping(), GROUPS, 1, 0)
+    np.testing.assert_array_equal(early_stopping.set_aside(EarlyStopping(), names, 1, 0), numbers)
 
 
 def test_one_patient_is_always_left_and_one_patient_alone_is_refused(toy, tmp_path):
     for patients in (2, 3):
-        aside = early_stopping.set_aside(Watch(share=0.49), np.arange(patients), 0, 0)
+        aside = early_stopping.set_aside(EarlyStopping(share=0.49), np.arange(patients), 0, 0)
         assert 1 <= aside.sum() < patients
-    early_stopping.check(Watch(), np.array([4, 4, 5]))
+    early_stopping.check(EarlyStopping(), np.array([4, 4, 5]))
     with pytest.raises(TrialFailed, match="of one patient none can be set aside; a stage needs two or more"):
-        early_stopping.check(Watch(), np.array([4, 4]))
+        early_stopping.check(EarlyStopping(), np.array([4, 4]))
     alone = replace(toy.data, trust=np.where(toy.data.groups == 1, 1.0, 0.0))
     with pytest.raises(TrialFailed, match="of one patient none can be set aside"):
         toy.train(toy.recipe(stages=STAGES), alone, tmp_path)
@@ -105,7 +107,7 @@ def test_one_patient_is_always_left_and_one_patient_alone_is_refused(toy, tmp_pa
 
 def test_what_follows_from_scores():
     """Better is lower; every second evaluation without a better one halves the rate, the fifth ends the stage."""
-    watching, seen = Watching(Watch(patience=2, factor=0.5, stop=5), np.arange(3)), []
+    watching, seen = EarlyStoppingState(EarlyStopping(patience=2, factor=0.5, stop=5), np.arange(3)), []
     for epoch, score in enumerate([3.0, 3.0, 2.0, 2.0, 2.1, 2.0, 1.9, 5, 4, 3, 2, 1.9], start=4):
         best = watching.note(epoch, score)
         seen.append((best, watching.scale, watching.ended))
@@ -116,7 +118,7 @@ def test_what_follows_from_scores():
 
 
 def test_without_stop_nothing_ends():
-    watching = Watching(Watch(stop=None), np.arange(3))
+    watching = EarlyStoppingState(EarlyStopping(stop=None), np.arange(3))
     for epoch in range(1, 100):
         watching.note(epoch, float(epoch))
     assert not watching.ended and watching.epoch == 1
@@ -124,20 +126,20 @@ def test_without_stop_nothing_ends():
 
 
 def test_what_is_kept_does_not_move_with_the_network():
-    watching, weight = Watching(Watch(), np.arange(3)), torch.ones(2)
+    watching, weight = EarlyStoppingState(EarlyStopping(), np.arange(3)), torch.ones(2)
     watching.keep({"plain": {"w": weight}})
     weight += 1
     assert watching.network["plain"]["w"].tolist() == [1, 1]
 
 
 def test_watched_patients_are_never_in_a_batch_and_others_are(toy, tmp_path, monkeypatch):
-    data, seen, batch = toy.data, [], Epochs._batch
+    data, seen, batch = toy.data, [], StageBatches._batch
 
     def noted(self, rows, windows=None):
         seen.append(rows)
         return batch(self, rows, windows)
 
-    monkeypatch.setattr(Epochs, "_batch", noted)
+    monkeypatch.setattr(StageBatches, "_batch", noted)
     recipe = toy.recipe(stages=(replace_watch(FIRST, stop=100), Stage(epochs=1, lr=0.01)))
     toy.train(recipe, data, tmp_path, fold=1)
     train = np.flatnonzero(data.folds != 1)
@@ -154,7 +156,7 @@ def replace_watch(stage, **changes):
 
 def test_the_watched_score_is_that_of_the_scored_network_on_the_stages_units(toy, tmp_path):
     """Also of units that are no part of the scored population, and never of those that the stage leaves out."""
-    data, stage = toy.data, Stage(epochs=2, lr=0.02, max_votes=4, watch=Watch(share=0.3))
+    data, stage = toy.data, Stage(epochs=2, lr=0.02, max_votes=4, watch=EarlyStopping(share=0.3))
     recipe = toy.recipe(stages=(stage,), epoch="cross_fitted")
     result = toy.train(recipe, data, tmp_path)
     units = np.flatnonzero((data.folds != 0) & (data.votes <= 4))
@@ -221,7 +223,7 @@ def test_without_end_a_watch_only_takes_patients_away(toy, tmp_path):
 
 def test_what_is_held_out_has_no_say(toy, tmp_path):
     """Neither its labels nor its inputs move the end of a stage, its rates or its weights."""
-    data, stage = toy.data, Stage(epochs=8, lr=0.05, schedule="plateau", watch=Watch(patience=1, stop=2))
+    data, stage = toy.data, Stage(epochs=8, lr=0.05, schedule="plateau", watch=EarlyStopping(patience=1, stop=2))
     held_out = data.folds == 1
     x, targets, votes = data.inputs.x.clone(), data.targets.copy(), data.votes.copy()
     x[held_out], targets[held_out], votes[held_out] = 5 - x[held_out], 1 / 3, 7
@@ -238,7 +240,9 @@ def test_the_rate_falls_when_the_watched_score_stalls(toy, tmp_path, monkeypatch
     """34 examples in batches of 8 are five steps an epoch, eight of all forty the warm-up."""
     rates = rates_of(monkeypatch)
     scripted({1: 3.0, 2: 2.0, 3: 2.0, 4: 2.0, 5: 1.0, 6: 1.5, 7: 1.5, 8: 1.5})
-    stage = Stage(epochs=8, lr=0.02, schedule="plateau", warmup=0.2, watch=Watch(patience=2, factor=0.1, stop=None))
+    stage = Stage(
+        epochs=8, lr=0.02, schedule="plateau", warmup=0.2, watch=EarlyStopping(patience=2, factor=0.1, stop=None)
+    )
     toy.train(toy.recipe(stages=(stage,)), toy.data, tmp_path)
     assert len(rates) == 40 and rates[:8] == sorted(rates[:8]) and rates[7] < 0.02
     assert rates[8:20] == pytest.approx([0.02] * 12)
@@ -250,8 +254,8 @@ KILLED = (
     (STAGES, SCORES),
     (
         (
-            Stage(epochs=4, lr=0.02, schedule="plateau", evaluations=2, watch=Watch(patience=1, stop=3)),
-            Stage(epochs=1, lr=0.01, watch=Watch(share=0.4)),
+            Stage(epochs=4, lr=0.02, schedule="plateau", evaluations=2, watch=EarlyStopping(patience=1, stop=3)),
+            Stage(epochs=1, lr=0.01, watch=EarlyStopping(share=0.4)),
         ),
         {1: 3.0, 2: 3.0, 3: 2.5, 4: 2.5, 5: 2.5},
     ),

@@ -12,7 +12,7 @@ from torch import nn
 from hms_ray.datasets import Examples
 from hms_ray.models._heads import Classifier
 from hms_ray.store.inputs import Prepared
-from hms_ray.training.batches import Epochs
+from hms_ray.training.batches import StageBatches
 from hms_ray.training.distributed import Replica
 from hms_ray.training.learner import Learner
 from hms_ray.training.stages import Stage
@@ -52,14 +52,14 @@ def recipe(toy):
 @pytest.fixture
 def seen(monkeypatch):
     """The batches that are made, each with its examples."""
-    found, batch = [], Epochs._batch
+    found, batch = [], StageBatches._batch
 
     def noted(self, rows, windows=None):
         made = batch(self, rows, windows)
         found.append((rows, made))
         return made
 
-    monkeypatch.setattr(Epochs, "_batch", noted)
+    monkeypatch.setattr(StageBatches, "_batch", noted)
     return found
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from hms_ray.augment import mixup
 from hms_ray.core.errors import TrialFailed
 from hms_ray.study.epoch_selection import Candidates
-from hms_ray.training.batches import Epochs
+from hms_ray.training.batches import StageBatches
 from hms_ray.training.distributed import Replica, Team
 from hms_ray.training.jobs import FoldStopped
 from hms_ray.training.learner import Learner
@@ -379,13 +379,13 @@ def test_a_chain_continued_after_any_epoch_equals_an_undisturbed_run(toy, tmp_pa
 
 def rows_seen(monkeypatch):
     """Note the rows of each batch that is made."""
-    seen, batch = [], Epochs._batch
+    seen, batch = [], StageBatches._batch
 
     def noted(self, rows, windows=None):
         seen.append(rows.tolist())
         return batch(self, rows, windows)
 
-    monkeypatch.setattr(Epochs, "_batch", noted)
+    monkeypatch.setattr(StageBatches, "_batch", noted)
     return seen
 
 

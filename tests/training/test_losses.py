@@ -11,7 +11,7 @@ from hms_ray import tasks
 from hms_ray.training import early_stopping
 from hms_ray.training.distributed import Replica
 from hms_ray.training.learner import Learner
-from hms_ray.training.stages import Stage, Watch
+from hms_ray.training.stages import EarlyStopping, Stage
 
 CPU = torch.device("cpu")
 LOGITS = torch.tensor([[0.3, -1.0, 0.7], [2.0, 0.1, -0.4]])
@@ -67,7 +67,7 @@ def test_weights_are_of_the_units_and_labels_of_the_stage(toy):
 
 
 def test_weights_are_not_of_watched_patients(toy):
-    stage, data = BALANCED.model_copy(update={"watch": Watch(share=0.4)}), toy.data
+    stage, data = BALANCED.model_copy(update={"watch": EarlyStopping(share=0.4)}), toy.data
     recipe, train = toy.recipe(stages=(stage,)), np.flatnonzero(toy.data.folds != 0)
     kept = train[~early_stopping.set_aside(stage.watch, data.groups[train], recipe.seed, 0)]
     expected = 1 / (3 * data.targets[kept].mean(0))

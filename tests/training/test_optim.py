@@ -11,7 +11,7 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from hms_ray.training import optim
-from hms_ray.training.stages import Stage, Watch
+from hms_ray.training.stages import EarlyStopping, Stage
 
 STEPS = 40
 
@@ -19,7 +19,7 @@ STEPS = 40
 def rates(schedule, steps=STEPS, warmup=0.25, lr=0.02):
     """The learning rate of each step, and after the last."""
     model = nn.Linear(2, 2)
-    watch = Watch() if schedule == "plateau" else None
+    watch = EarlyStopping() if schedule == "plateau" else None
     stage = Stage(epochs=1, lr=lr, schedule=schedule, warmup=warmup, watch=watch)
     optimizer = optim.optimizer(model, optim.Params(), lr)
     scheduler = optim.schedule(optimizer, stage, steps)
@@ -106,7 +106,7 @@ def test_a_plateau_warms_up_as_one_cycle_does_and_stays():
 
 def test_a_plateau_asks_how_much_is_left_at_each_step():
     left, optimizer = [1.0], optim.optimizer(nn.Linear(2, 2), optim.Params(head_lr=1.0), 0.02)
-    stage = Stage(epochs=1, lr=0.02, schedule="plateau", watch=Watch())
+    stage = Stage(epochs=1, lr=0.02, schedule="plateau", watch=EarlyStopping())
     scheduler = optim.schedule(optimizer, stage, STEPS, lambda: left[0])
     for scale, step, expected in ((1.0, 30, 0.02), (0.5, 30, 0.01), (0.25, 12, 0.005), (1.0, 0, 0.02 * optim.START)):
         left[0] = scale

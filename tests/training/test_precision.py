@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.training.test_gradient import CPU, TASK, Limited, gradients, make_batch, whole
 from torch import nn
 
 from hms_ray.core.errors import TrialFailed
@@ -14,6 +13,7 @@ from hms_ray.training import optim
 from hms_ray.training.distributed import Replica, Team
 from hms_ray.training.microbatch import Gradient
 from hms_ray.training.precision import agreed, decide
+from tests.training.test_microbatch import CPU, TASK, Limited, gradients, make_batch, whole
 
 HALF = {"precision": "float16"}
 

@@ -7,7 +7,16 @@ from pydantic import ValidationError
 from hms_ray.core.errors import TrialFailed
 from hms_ray.tasks import multilabel
 from hms_ray.tasks import votes as votes_task
-from hms_ray.training.stages import OF_THE_FIRST, WEIGHTS, LowVotes, Pseudo, Stage, Watch, chain, order_faults
+from hms_ray.training.stages import (
+    OF_THE_FIRST,
+    WEIGHTS,
+    EarlyStopping,
+    LowVotes,
+    Pseudo,
+    Stage,
+    order_faults,
+    schedule_group,
+)
 
 VOTES = np.array([1, 3, 5, 10, 20, 20])
 
@@ -180,8 +189,8 @@ def test_a_stage_that_continues_another_has_no_schedule_of_its_own(own):
         {"continues": True},
         {"lr": 0.1, "schedule": "cosine", "warmup": 0.0, "evaluations": 3, "max_votes": 9, "augment": {}},
         {"continues": True, "low_votes": LowVotes(), "pseudo": Pseudo(parts=3), "augment": {"mixup": {"p": 0.1}}},
-        {"lr": 0.1, "schedule": "plateau", "watch": Watch(share=0.2, stop=None)},
-        {"lr": 0.1, "class_weight": "balanced", "focal": 2.0, "watch": Watch(factor=0.1)},
+        {"lr": 0.1, "schedule": "plateau", "watch": EarlyStopping(share=0.2, stop=None)},
+        {"lr": 0.1, "class_weight": "balanced", "focal": 2.0, "watch": EarlyStopping(factor=0.1)},
     ],
 )
 def test_a_stage_survives_the_trip_through_plain_values(fields):
@@ -210,7 +219,7 @@ def stages(continues):
     ],
 )
 def test_a_chain_is_a_stage_and_those_that_continue_it(continues, expected):
-    found = [chain(stages(continues), number) for number in range(len(continues))]
+    found = [schedule_group(stages(continues), number) for number in range(len(continues))]
     assert found == [range(*limits) for limits in expected]
 
 
@@ -231,20 +240,20 @@ def test_a_watch_that_means_nothing_is_refused():
     with pytest.raises(ValidationError, match="schedule plateau lowers the rate by a watched score; give the stage a"):
         stage(schedule="plateau")
     with pytest.raises(ValidationError, match="a stage that continues another has no watch"):
-        Stage(epochs=1, continues=True, watch=Watch())
+        Stage(epochs=1, continues=True, watch=EarlyStopping())
     with pytest.raises(
         ValidationError, match=r"watch.stop is null and the schedule is no plateau: nothing would follow"
     ):
-        stage(watch=Watch(stop=None))
+        stage(watch=EarlyStopping(stop=None))
     with pytest.raises(
         ValidationError, match=r"watch.stop 3 is not above watch.patience 3: the stage would end before"
     ):
-        stage(schedule="plateau", watch=Watch(stop=3))
-    assert stage(watch=Watch(stop=3)).watch.stop == 3, "without a plateau nothing waits for patience"
+        stage(schedule="plateau", watch=EarlyStopping(stop=3))
+    assert stage(watch=EarlyStopping(stop=3)).watch.stop == 3, "without a plateau nothing waits for patience"
 
 
 def test_a_watched_stage_is_not_continued():
-    watched, after = stage(watch=Watch()), Stage(epochs=1, continues=True)
+    watched, after = stage(watch=EarlyStopping()), Stage(epochs=1, continues=True)
     assert order_faults([watched, stage(), after]) == []
     assert order_faults([stage(), watched, after, after]) == [
         "stages.2.continues: the stage before has a watch, and may end before the schedule"

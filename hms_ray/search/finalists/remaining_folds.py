@@ -4,15 +4,15 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from hms_ray.execution.events import FoldDone, FoldFailed, FoldPredicted, Message, Work
-from hms_ray.execution.packing import Shares
-from hms_ray.search.trial_store import Ledger
+from hms_ray.execution.packing import GpuPacking
+from hms_ray.search.trial_store import TrialStore
 from hms_ray.training.run_config import RunConfig
 
 
 class Folds:
     """The source of some folds of some trials: each is a work of its own, so that they spread over all replicas.
 
-    pairs: trials and their folds; share: what each takes of a GPU; shares: learns what they need of it
+    pairs: trials and their folds; share: what each takes of a GPU; packing: learns what they need of it
     short: whether it was too little for a fold
     """
 
@@ -20,11 +20,11 @@ class Folds:
         self,
         runs: Mapping[str, RunConfig],
         pairs: Iterable[tuple[str, int]],
-        ledger: Ledger,
+        trial_store: TrialStore,
         share: float,
-        shares: Shares,
+        packing: GpuPacking,
     ) -> None:
-        self.runs, self.ledger, self.share, self.shares = runs, ledger, share, shares
+        self.runs, self.trial_store, self.share, self.packing = runs, trial_store, share, packing
         self.interrupted, self.short = False, False
         self.left = deque(pairs)
         self.in_flight = 0
@@ -54,18 +54,18 @@ class Folds:
         """
         if self.interrupted or not self.folds:
             return None
-        self.ledger.check_disk()
+        self.trial_store.check_disk()
         work = self._work()
         self.in_flight += 1
         return work
 
     def handle(self, message: Message) -> None:
         """Write what a worker sent."""
-        self.ledger.handle(message)
+        self.trial_store.handle(message)
         if isinstance(message, FoldDone):
-            self.shares.learn(self.runs[message.trial], self.share, message.result)
+            self.packing.learn(self.runs[message.trial], self.share, message.result)
         if isinstance(message, FoldFailed) and message.of_memory and self.share < 1:
-            self.shares.halve(self.runs[message.trial], self.share)
+            self.packing.halve(self.runs[message.trial], self.share)
             self.short = True
 
     def goes_on(self, trial: str, fold: int) -> bool:
@@ -73,12 +73,12 @@ class Folds:
         return False
 
     def ended(self, work: Work) -> None:
-        """A fold that was not finished shows in the ledger."""
+        """A fold that was not finished shows in the trial store."""
         self.in_flight -= 1
 
     def _work(self) -> Work:
         trial, fold = self.left.popleft()
-        return Work(trial, (self.ledger.study.job(trial, self.runs[trial], fold),), self.share)
+        return Work(trial, (self.trial_store.study.job(trial, self.runs[trial], fold),), self.share)
 
 
 class Finals(Folds):
@@ -88,9 +88,11 @@ class Finals(Folds):
     not scored are predicted after it, again each fold as a work of its own.
     """
 
-    def __init__(self, runs: Mapping[str, RunConfig], ledger: Ledger, share: float, shares: Shares) -> None:
-        pairs = [(trial, fold) for trial in runs for fold in ledger.without_weights(trial)]
-        super().__init__(runs, pairs, ledger, share, shares)
+    def __init__(
+        self, runs: Mapping[str, RunConfig], trial_store: TrialStore, share: float, packing: GpuPacking
+    ) -> None:
+        pairs = [(trial, fold) for trial in runs for fold in trial_store.without_weights(trial)]
+        super().__init__(runs, pairs, trial_store, share, packing)
         self.unpredicted: deque[tuple[str, int, int]] = deque()
         for trial in runs:
             self._settle(trial)
@@ -104,20 +106,20 @@ class Finals(Folds):
         super().handle(message)
         if isinstance(message, FoldDone):
             self._settle(message.trial)
-        if isinstance(message, FoldPredicted) and not self.ledger.unpredicted(message.trial):
-            self.ledger.finish(message.trial)
+        if isinstance(message, FoldPredicted) and not self.trial_store.unpredicted(message.trial):
+            self.trial_store.finish(message.trial)
 
     def _work(self) -> Work:
         if not self.unpredicted:
             return super()._work()
         trial, fold, epoch = self.unpredicted.popleft()  # first, since weights that are not chosen then make room
-        return Work(trial, (self.ledger.study.prediction_job(trial, self.runs[trial], fold, epoch),), self.share)
+        return Work(trial, (self.trial_store.study.prediction_job(trial, self.runs[trial], fold, epoch),), self.share)
 
     def _settle(self, trial: str) -> None:
         """Of a trial that has all its folds, have predicted what is missing, or finish it at once."""
-        if self.ledger.without_weights(trial) or self.ledger.is_whole(trial):
+        if self.trial_store.without_weights(trial) or self.trial_store.is_whole(trial):
             return
-        if missing := self.ledger.unpredicted(trial):
+        if missing := self.trial_store.unpredicted(trial):
             self.unpredicted.extend((trial, fold, epoch) for fold, epoch in missing.items())
         else:
-            self.ledger.finish(trial)
+            self.trial_store.finish(trial)

@@ -10,16 +10,16 @@ from hms_ray.core.errors import SearchAborted
 from hms_ray.search.finalists.allocation import Plan
 from hms_ray.search.finalists.shortlist import Shortlist
 from hms_ray.search.optuna.journal import Journal
-from hms_ray.search.trial_store import Ledger
+from hms_ray.search.trial_store import TrialStore
 from hms_ray.training.run_config import RunConfig, parse_run
 
 
 class Rounds:
     """What is trained next of the trials on the shortlist, all of which have ended."""
 
-    def __init__(self, journal: Journal, ledger: Ledger, shortlist: Shortlist) -> None:
-        self.journal, self.ledger, self.shortlist = journal, ledger, shortlist
-        self.order = ledger.study.scored_folds()
+    def __init__(self, journal: Journal, trial_store: TrialStore, shortlist: Shortlist) -> None:
+        self.journal, self.trial_store, self.shortlist = journal, trial_store, shortlist
+        self.order = trial_store.study.scored_folds()
 
     def next(self) -> dict[str, int]:
         """Return the trials that train now, each with its fold; none: the rounds are over.
@@ -42,7 +42,7 @@ class Rounds:
         found = {}
         for number, fold in self._last()["pairs"]:
             trial = self.journal.trial_id(number)
-            if number not in self.journal.out and self.ledger.missing(trial, [fold]):
+            if number not in self.journal.out and self.trial_store.missing(trial, [fold]):
                 found[trial] = fold
         return found
 
@@ -55,7 +55,7 @@ class Rounds:
     def folds(self) -> int:
         """Return how many folds the trials lack that are to get all folds, as far as is known now."""
         kept = [self.journal.trial_id(number) for number in self._last()["kept"] if number not in self.journal.out]
-        return sum(len(self.ledger.missing(trial, self.order)) for trial in kept)
+        return sum(len(self.trial_store.missing(trial, self.order)) for trial in kept)
 
     def close(self) -> None:
         """Take out the trials whose fold could not be trained.
@@ -74,8 +74,8 @@ class Rounds:
         if {*self._last()["kept"]} <= {*numbers, *self.journal.out}:
             raise SearchAborted(f"space {self.journal.space.name}: {'; '.join(causes.values())}")
         for trial, cause in causes.items():
-            self.ledger.board.note(f"{trial} cannot become a finalist: {cause}", logging.WARNING)
-        self.ledger.release(self.shortlist.put_out(numbers))
+            self.trial_store.console_view.note(f"{trial} cannot become a finalist: {cause}", logging.WARNING)
+        self.trial_store.release(self.shortlist.put_out(numbers))
 
     def _open(self, plan: Plan) -> None:
         """Record a round."""
@@ -84,11 +84,11 @@ class Rounds:
         kept = [members[position].number for position in plan.kept]
         gone = self.shortlist.leave(plan.kept)
         self.journal.put_round(pairs, kept, gone, self.shortlist.considered)
-        self.ledger.release([self.journal.trial_id(number) for number in gone])
+        self.trial_store.release([self.journal.trial_id(number) for number in gone])
 
     def _last(self) -> dict[str, list]:
         return self.journal.rounds[-1] if self.journal.rounds else {"pairs": [], "kept": []}
 
     def _cause(self, trial: str) -> str:
-        failure = self.ledger.failures.get(trial)
+        failure = self.trial_store.failures.get(trial)
         return failure.cause if failure else "its worker did not say why"

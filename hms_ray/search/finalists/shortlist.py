@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hms_ray.core.errors import SearchAborted
 from hms_ray.search.finalists.allocation import Plan
 from hms_ray.search.optuna.journal import Journal
-from hms_ray.search.pruning.pruner import Referee
+from hms_ray.search.pruning.pruner import Pruner
 from hms_ray.search.space.settings import Budget, Race
 
 FINALISTS = 8  # of rules other than ensemble, where the budget names no number
@@ -42,9 +42,9 @@ def size(kept: int, race: Race) -> int:
 class Shortlist:
     """The trials of one space that may become finalists, by number."""
 
-    def __init__(self, journal: Journal, referee: Referee) -> None:
-        self.journal, self.referee, self.budget = journal, referee, journal.space.budget
-        self.by_ensemble = referee.race.rule == "ensemble"
+    def __init__(self, journal: Journal, pruner: Pruner) -> None:
+        self.journal, self.pruner, self.budget = journal, pruner, journal.space.budget
+        self.by_ensemble = pruner.race.rule == "ensemble"
         self.considered, out = journal.considered, set(journal.out)
         first = journal.trials()[: self.considered]
         self.members = [trial for trial in first if trial.state == TrialState.COMPLETE and trial.number not in out]
@@ -63,14 +63,14 @@ class Shortlist:
 
     def plan(self) -> Plan:
         """Return which members train their next fold and which are to get all folds, by position."""
-        return self.referee.plan(self._ids(), self._spent()) if self.members else Plan([], [])
+        return self.pruner.plan(self._ids(), self._spent()) if self.members else Plan([], [])
 
     def leave(self, kept: Collection[int]) -> list[int]:
         """Keep the members at these positions and runners-up, and return the numbers of the others."""
-        count = size(len(kept), self.referee.race)
+        count = size(len(kept), self.pruner.race)
         if count >= len(self.members):
             return []
-        foremost = self.referee.foremost(self._ids(), count) if self.by_ensemble else []
+        foremost = self.pruner.foremost(self._ids(), count) if self.by_ensemble else []
         behind = [member for member in foremost if member not in kept]
         return self._leave({*kept, *behind[: count - len(kept)]})
 
@@ -87,12 +87,12 @@ class Shortlist:
         Raises:
             SearchAborted: it is short nevertheless.
         """
-        ledger = self.referee.ledger
+        trial_store = self.pruner.trial_store
         try:
-            ledger.check_disk()
+            trial_store.check_disk()
         except SearchAborted:
-            ledger.release(self.put_out(self._leave(self._kept())))
-            ledger.check_disk()
+            trial_store.release(self.put_out(self._leave(self._kept())))
+            trial_store.check_disk()
 
     def finalists(self) -> dict[str, int]:
         """Return the trials to train on all folds and their numbers: those of the best ensemble, or else the best."""
@@ -101,7 +101,7 @@ class Shortlist:
 
     def _reduce(self) -> list[int]:
         """Leave out who is not among the finalists or runners-up of now, and return their numbers."""
-        if len(self.members) <= size(1, self.referee.race) and self.by_ensemble:  # one is kept at least
+        if len(self.members) <= size(1, self.pruner.race) and self.by_ensemble:  # one is kept at least
             return []
         return self.leave(self._kept())
 
@@ -110,7 +110,7 @@ class Shortlist:
         if self.by_ensemble:
             return self.plan().kept
         ranks = sorted(range(len(self.members)), key=lambda i: (self.members[i].value, self.members[i].number))
-        return sorted(ranks[: most_finalists(self.budget, self.referee.race)])
+        return sorted(ranks[: most_finalists(self.budget, self.pruner.race)])
 
     def _leave(self, positions: Collection[int]) -> list[int]:
         gone = [trial.number for position, trial in enumerate(self.members) if position not in positions]
@@ -122,15 +122,15 @@ class Shortlist:
 
     def _spent(self) -> int:
         """Return how many folds are no members': those that others have trained, and those of trials to come."""
-        if self.referee.race.folds is None:  # nobody asks
+        if self.pruner.race.folds is None:  # nobody asks
             return 0
         members = {trial.number for trial in self.members}
         others = [trial for trial in self.journal.trials()[: self.considered] if trial.number not in members]
         trials_to_come = max(0, self.budget.trials - self.considered)
-        return math.ceil(sum(map(self._trained, others))) + trials_to_come * len(self.referee.folds)
+        return math.ceil(sum(map(self._trained, others))) + trials_to_come * len(self.pruner.folds)
 
     def _trained(self, trial: FrozenTrial) -> float:
         """Return how many folds a trial has trained, the part of one in which it was stopped included."""
         if trial.state == TrialState.PRUNED:
-            return trial.user_attrs["fidelity"] * len(self.referee.folds)
-        return self.referee.trained(self.journal.trial_id(trial.number))
+            return trial.user_attrs["fidelity"] * len(self.pruner.folds)
+        return self.pruner.trained(self.journal.trial_id(trial.number))

@@ -103,12 +103,12 @@ class Journal:
         """Return number and run of the trials that a stopped driver left behind."""
         return [(t.number, self.run(t.number)) for t in self.trials(TrialState.RUNNING)]
 
-    def view(self, number: int, behind: int) -> list[FrozenTrial] | None:
+    def view(self, number: int, result_lag: int) -> list[FrozenTrial] | None:
         """Return what a trial may be judged and proposed by: all trials before it but the newest `behind`.
 
         All of them have ended, COMPLETE, PRUNED or FAIL. None: one of them is still running.
         """
-        older = self.trials()[: max(0, number - behind)]
+        older = self.trials()[: max(0, number - result_lag)]
         return older if all(trial.state.is_finished() for trial in older) else None
 
     def known(self, number: int) -> int | None:
@@ -120,7 +120,7 @@ class Journal:
         return max((trial.user_attrs.get(CONCURRENCY, 0) for trial in self.trials()), default=0)
 
     def propose(
-        self, behind: int, fault: Fault = faultless, concurrency: int | None = None
+        self, result_lag: int, fault: Fault = faultless, concurrency: int | None = None
     ) -> tuple[int, dict[str, Any]] | None:
         """Begin a new trial and return its number and run; the first ones are the base run and the warm start.
 
@@ -138,7 +138,7 @@ class Journal:
         with self.lock:
             trials = self.trials()
             number = len(trials)
-            known = max(0, number - behind, (self.known(number - 1) or 0) if trials else 0)
+            known = max(0, number - result_lag, (self.known(number - 1) or 0) if trials else 0)
             older = self.view(number, number - known)
             if older is None:
                 return None

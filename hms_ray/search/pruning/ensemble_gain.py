@@ -18,7 +18,7 @@ from hms_ray.tasks import CLIP
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PruneDecision:
     """Whether a candidate is stopped, and why in one sentence.
 
     gain: what it brings on the units seen; error: its clustered standard error
@@ -42,7 +42,7 @@ def judge_ensemble(
     looks: int,
     stop_rate: float,
     min_gain: float,
-) -> Verdict:
+) -> PruneDecision:
     """Stop a candidate that cannot bring `min_gain` to the best linear pool of those kept.
 
     Rows are the scored units of the `look` folds it has finished of `looks`; groups (N,) are the patients. A candidate
@@ -68,7 +68,7 @@ def judge_ensemble(
     stop = upper <= min_gain + linear.TOLERANCE
     found = f"at most {upper:.5f} (gain {gain:.5f}, standard error {error:.5f}; {seen})"
     reason = f"to the pool of {kept.shape[1]} kept it brings {found}; {min_gain:g} is asked for"
-    return Verdict(stop, gain, error, upper, reason)
+    return PruneDecision(stop, gain, error, upper, reason)
 
 
 def judge_best(
@@ -80,7 +80,7 @@ def judge_best(
     look: int,
     looks: int,
     stop_rate: float,
-) -> Verdict:
+) -> PruneDecision:
     """Stop a candidate that is worse than the incumbent, by the paired difference of their KL, clustered by patient.
 
     Arguments as in `judge_ensemble`; a candidate that is truly as good is stopped with a chance of at most `stop_rate`.
@@ -93,7 +93,7 @@ def judge_best(
     gain, error = float(better.mean()), clustered_error(better, groups)
     upper = gain + quantile * error
     found = f"{gain:+.5f}, at most {upper:+.5f} (standard error {error:.5f}; {seen})"
-    return Verdict(upper < 0, gain, error, upper, f"against the best model its gain is {found}")
+    return PruneDecision(upper < 0, gain, error, upper, f"against the best model its gain is {found}")
 
 
 def gain(targets: np.ndarray, candidate: np.ndarray, kept: np.ndarray) -> float:
@@ -189,5 +189,5 @@ def _aligned(values: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return values.reshape(*values.shape, *[1] * (probs.ndim - 2))
 
 
-def _unjudged(reason: str) -> Verdict:
-    return Verdict(False, np.nan, np.nan, np.nan, reason)
+def _unjudged(reason: str) -> PruneDecision:
+    return PruneDecision(False, np.nan, np.nan, np.nan, reason)

@@ -44,7 +44,7 @@ class Curve:
         return np.interp(epochs, self.known, self.scores[self.known - 1]) - self.end
 
 
-def limits(curves: Sequence[Curve], stages: tuple[int, ...], rule: Literal["ensemble", "best"]) -> np.ndarray:
+def prune_thresholds(curves: Sequence[Curve], stages: tuple[int, ...], rule: Literal["ensemble", "best"]) -> np.ndarray:
     """Return for each epoch (sum of stages,) the score above which the fold is stopped; inf: not there.
 
     curves: those of the trials kept, at the same fold, over the whole of their own schedules

@@ -9,12 +9,12 @@ import torch
 from hms_ray.core.errors import SearchAborted
 from hms_ray.execution import worker
 from hms_ray.execution.events import FoldFailed
-from hms_ray.execution.local import _Direct
-from hms_ray.execution.packing import Shares
+from hms_ray.execution.local import LocalChannel
+from hms_ray.execution.packing import GpuPacking
 from hms_ray.execution.worker import train_work
-from hms_ray.search.console import Board
+from hms_ray.search.console import ConsoleView
 from hms_ray.search.finalists.remaining_folds import Finals
-from hms_ray.search.trial_store import Ledger
+from hms_ray.search.trial_store import TrialStore
 from hms_ray.study.oof import OofTable
 from hms_ray.training.distributed import Replica
 from hms_ray.training.jobs import FoldJob, PredictionJob
@@ -23,8 +23,8 @@ TRIAL = "toy-base"
 
 
 def finals(toy, disk_gb: float | None = None) -> Finals:
-    ledger = Ledger(toy.study, (), Board("test", trials=0, trial_folds=0), disk_gb)
-    return Finals({TRIAL: toy.space.run}, ledger, 0.25, Shares(toy.folder.gpu_memory))
+    trial_store = TrialStore(toy.study, (), ConsoleView("test", trials=0, trial_folds=0), disk_gb)
+    return Finals({TRIAL: toy.space.run}, trial_store, 0.25, GpuPacking(toy.folder.gpu_memory))
 
 
 def folds(source: Finals) -> list[int]:
@@ -38,15 +38,15 @@ def folds(source: Finals) -> list[int]:
 
 
 def test_each_missing_fold_is_a_work_of_its_own(toy):
-    ledger = Ledger(toy.study, (), Board("test", trials=0, trial_folds=0))
-    toy.train(toy.study, toy.space, 1, ledger)
+    trial_store = TrialStore(toy.study, (), ConsoleView("test", trials=0, trial_folds=0))
+    toy.train(toy.study, toy.space, 1, trial_store)
     assert folds(finals(toy)) == [0, 2]
 
 
 def test_a_fold_whose_weights_were_dropped_is_trained_again(toy):
-    ledger = Ledger(toy.study, (), Board("test", trials=0, trial_folds=0))
-    toy.train(toy.study, toy.space, 1, ledger)
-    ledger.drop_weights(TRIAL)
+    trial_store = TrialStore(toy.study, (), ConsoleView("test", trials=0, trial_folds=0))
+    toy.train(toy.study, toy.space, 1, trial_store)
+    trial_store.drop_weights(TRIAL)
     assert folds(finals(toy)) == [0, 1, 2]
 
 
@@ -59,12 +59,12 @@ def test_interrupted_no_more_folds_begin(toy):
 
 def test_lack_of_memory_asks_for_a_larger_share(toy):
     source = finals(toy)
-    source.shares.add(toy.space.run, 10**9, 10**11)
-    assert source.shares.share(toy.space.run) == 0.125
+    source.packing.add(toy.space.run, 10**9, 10**11)
+    assert source.packing.share(toy.space.run) == 0.125
     source.handle(FoldFailed(TRIAL, 0, "the images do not fit"))
     assert not source.short
     source.handle(FoldFailed(TRIAL, 1, "not even one example fits", of_memory=True))
-    assert source.short and source.shares.share(toy.space.run) == 0.5, "half as many as the four that shared it"
+    assert source.short and source.packing.share(toy.space.run) == 0.5, "half as many as the four that shared it"
 
 
 def test_a_study_that_outgrows_its_budget_stops(toy):
@@ -77,7 +77,7 @@ def run(source: Finals, toy, most: int = 99) -> list[tuple[type, int]]:
     found = []
     while not source.exhausted() and len(found) < most:
         work = source.next()
-        train_work(work, toy.study.labels, Replica(torch.device("cpu")), _Direct(source, None))
+        train_work(work, toy.study.labels, Replica(torch.device("cpu")), LocalChannel(source, None))
         source.ended(work)
         found.append((type(work.jobs[0]), work.jobs[0].fold))
     return found
@@ -91,7 +91,7 @@ def test_folds_are_trained_then_predicted_after_the_epoch_that_was_chosen(toy):
     early = [fold for fold, epoch in enumerate(table.epochs) if epoch == 1]
     assert early and found[3:] == [(PredictionJob, fold) for fold in early]
     assert np.isfinite(table.probs).all() and sorted(table.unit_ids) == sorted(toy.study.labels.unit_ids)
-    assert source.ledger.is_whole(TRIAL)
+    assert source.trial_store.is_whole(TRIAL)
 
 
 @pytest.mark.parametrize("after", [3, 4])
@@ -122,4 +122,6 @@ def test_a_fold_that_cannot_be_predicted_leaves_the_trial_without_a_table(toy, m
     source = finals(toy)
     run(source, toy)
     assert not toy.folder.oof(TRIAL).is_file()
-    assert source.ledger.failures[TRIAL].cause.startswith("ZeroDivisionError: division by zero (test_remaining_folds.py:")
+    assert source.trial_store.failures[TRIAL].cause.startswith(
+        "ZeroDivisionError: division by zero (test_remaining_folds.py:"
+    )

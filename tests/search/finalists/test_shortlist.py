@@ -50,16 +50,16 @@ class Trials:
     def put_out(self, numbers, considered):
         self.out, self.considered = sorted({*self.out, *numbers}), considered
 
-    def shortlist(self, ledger=None):
-        return Shortlist(self, Referee(self, ledger))
+    def shortlist(self, trial_store=None):
+        return Shortlist(self, Pruner(self, trial_store))
 
 
 @dataclass
-class Referee:
+class Pruner:
     """Plans by one fold of two; spent: what the shortlist said of others, each time."""
 
     journal: Trials
-    ledger: SimpleNamespace | None
+    trial_store: SimpleNamespace | None
     spent: list[int] = field(default_factory=list)
     folds: tuple[int, ...] = (0,)
 
@@ -134,7 +134,7 @@ def test_of_the_best_trials_it_keeps_exactly_those_that_the_whole_choice_takes()
 def test_its_ensemble_is_about_as_good_as_that_of_a_choice_from_all():
     found, _, journal = searched(Race(), range(TRIALS))
     complete = [n for n in range(TRIALS) if n not in FAILED]
-    whole = Referee(journal, None).plan([journal.trial_id(n) for n in complete], 0).kept
+    whole = Pruner(journal, None).plan([journal.trial_id(n) for n in complete], 0).kept
 
     def score(members):
         return ensemble_gain.row_kl(TARGETS, PROBS[:, members].mean(1)).mean()
@@ -171,7 +171,7 @@ def test_folds_of_trials_that_are_no_members_or_will_come_are_spent():
     found = journal.shortlist()
     found.update()
     found.plan()
-    assert found.referee.spent[-1] == 10 - len(found.members) + (TRIALS - 10)
+    assert found.pruner.spent[-1] == 10 - len(found.members) + (TRIALS - 10)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def value_of(run):
     return abs(math.log(run["stages"][0]["lr"]) + 5) + run["model"].get("drop_rate", 0.1)
 
 
-def play(root, sampler, trials=TRIALS, reopen=False, behind=0, end=None):
+def play(root, sampler, trials=TRIALS, reopen=False, result_lag=0, end=None):
     """Run so many trials, each ended `behind` later, and return their runs."""
     root.mkdir()
     folder, space = StudyFolder(root), a_space(sampler)
@@ -47,9 +47,9 @@ def play(root, sampler, trials=TRIALS, reopen=False, behind=0, end=None):
     journal, runs = Journal(folder, space), []
     for number in range(trials):
         journal = Journal(folder, space) if reopen else journal
-        runs.append(journal.propose(behind)[1])
-        if number >= behind:
-            end(journal, number - behind, value_of(runs[number - behind]))
+        runs.append(journal.propose(result_lag)[1])
+        if number >= result_lag:
+            end(journal, number - result_lag, value_of(runs[number - result_lag]))
     return runs
 
 
@@ -65,8 +65,10 @@ def test_proposals_lie_in_the_space_and_keep_its_conditions(name, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_search_reopened_before_every_trial_proposes_the_same(name, tmp_path):
-    for behind in (0, 3):
-        kept, reopened = (play(tmp_path / f"{behind}{n}", name, reopen=n, behind=behind) for n in (False, True))
+    for result_lag in (0, 3):
+        kept, reopened = (
+            play(tmp_path / f"{result_lag}{n}", name, reopen=n, result_lag=result_lag) for n in (False, True)
+        )
         assert kept == reopened
         assert len({run["stages"][0]["lr"] for run in kept}) == TRIALS
 

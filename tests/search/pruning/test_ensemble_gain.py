@@ -25,11 +25,11 @@ def stopped_share(noise, repetitions, looks, stop_rate, min_gain, patients_a_fol
         targets, groups, probs = simulate(rng, patients_a_fold * (looks - 1), noise)
         for look in range(1, looks):
             rows = groups < patients_a_fold * look
-            verdict = ensemble_gain.judge_ensemble(
+            decide = ensemble_gain.judge_ensemble(
                 targets[rows], groups[rows], probs[rows, -1], probs[rows, :-1],
                 look=look, looks=looks, stop_rate=stop_rate, min_gain=min_gain,
             )  # fmt: skip
-            if verdict.stop:
+            if decide.stop:
                 stopped += 1
                 break
     return stopped / repetitions
@@ -50,8 +50,8 @@ def test_a_hopeless_candidate_is_stopped_and_a_helpful_one_is_not():
         rng = np.random.default_rng(seed)
         targets, groups, probs = simulate(rng, 150, [1, 1, 1, 0.3])
         for verdicts, candidate in ((hopeless, rng.permutation(probs[:, 0])), (helpful, probs[:, 3])):
-            verdict = ensemble_gain.judge_ensemble(targets, groups, candidate, probs[:, :3], **ASK, min_gain=bar)
-            verdicts.append(verdict.stop)
+            decide = ensemble_gain.judge_ensemble(targets, groups, candidate, probs[:, :3], **ASK, min_gain=bar)
+            verdicts.append(decide.stop)
     assert np.mean(hopeless) > 0.95
     assert not any(helpful)
 
@@ -71,8 +71,8 @@ def test_the_bound_lies_safely_above_the_quantile_of_refits_to_resampled_patient
             for p in (probs[:, :-1], probs)
         ]
         gains.append(losses[0] - losses[1])
-    verdict = ensemble_gain.judge_ensemble(targets, groups, probs[:, -1], probs[:, :-1], **ASK, min_gain=0.001)
-    assert 1 < verdict.upper / np.quantile(gains, 0.8) < 1.3
+    decide = ensemble_gain.judge_ensemble(targets, groups, probs[:, -1], probs[:, :-1], **ASK, min_gain=0.001)
+    assert 1 < decide.upper / np.quantile(gains, 0.8) < 1.3
 
 
 def test_with_one_kept_and_nothing_asked_the_slope_and_its_error_decide():
@@ -85,9 +85,9 @@ def test_with_one_kept_and_nothing_asked_the_slope_and_its_error_decide():
         sizes = np.bincount(groups)
         error = np.sqrt((np.bincount(groups, slope - slope.mean()) ** 2).sum() * 30 / 29) / len(slope)
         quantile = student.isf(0.2, sizes.sum() ** 2 / (sizes**2).sum() - 1)
-        verdict = ensemble_gain.judge_ensemble(targets, groups, probs[:, 1], probs[:, :1], **ASK, min_gain=0)
-        assert verdict.stop == (slope.mean() + quantile * error < 0)
-        stops.append(verdict.stop)
+        decide = ensemble_gain.judge_ensemble(targets, groups, probs[:, 1], probs[:, :1], **ASK, min_gain=0)
+        assert decide.stop == (slope.mean() + quantile * error < 0)
+        stops.append(decide.stop)
     assert 0 < sum(stops) < 20
 
 
@@ -96,9 +96,9 @@ def test_the_gain_is_what_two_fits_say(scene):
     expected = pooled_loss(targets, probs[:, :-1]) - pooled_loss(targets, probs)
     assert expected > 1e-4
     assert ensemble_gain.gain(targets, probs[:, -1], probs[:, :-1]) == pytest.approx(expected, abs=1e-8)
-    verdict = ensemble_gain.judge_ensemble(targets, groups, probs[:, -1], probs[:, :-1], **ASK, min_gain=0.001)
-    assert verdict.gain == pytest.approx(expected, abs=1e-8)
-    assert verdict.gain < verdict.upper
+    decide = ensemble_gain.judge_ensemble(targets, groups, probs[:, -1], probs[:, :-1], **ASK, min_gain=0.001)
+    assert decide.gain == pytest.approx(expected, abs=1e-8)
+    assert decide.gain < decide.upper
 
 
 def test_without_others_the_gain_is_over_the_best_constant(scene):
@@ -112,11 +112,11 @@ def test_without_others_the_gain_is_over_the_best_constant(scene):
 
 def test_a_copy_of_a_kept_member_is_stopped_and_the_reason_has_the_numbers(scene):
     targets, groups, probs = scene
-    verdict = ensemble_gain.judge_ensemble(targets, groups, probs[:, 0], probs[:, :3], **ASK, min_gain=1e-6)
-    assert verdict.stop
-    assert verdict.gain == pytest.approx(0, abs=1e-8)
-    assert verdict.reason.startswith("to the pool of 3 kept it brings at most 0.00000 (gain ")
-    assert verdict.reason.endswith(f"{len(targets)} units of 80 patients); 1e-06 is asked for")
+    decide = ensemble_gain.judge_ensemble(targets, groups, probs[:, 0], probs[:, :3], **ASK, min_gain=1e-6)
+    assert decide.stop
+    assert decide.gain == pytest.approx(0, abs=1e-8)
+    assert decide.reason.startswith("to the pool of 3 kept it brings at most 0.00000 (gain ")
+    assert decide.reason.endswith(f"{len(targets)} units of 80 patients); 1e-06 is asked for")
 
 
 def test_nobody_is_stopped_where_there_is_nothing_to_judge_by(scene):
@@ -125,12 +125,12 @@ def test_nobody_is_stopped_where_there_is_nothing_to_judge_by(scene):
     assert not alone.stop
     assert "nothing is kept yet" in alone.reason
     one_patient = np.zeros_like(groups)
-    for verdict in (
+    for decide in (
         ensemble_gain.judge_ensemble(targets, one_patient, probs[:, 0], probs[:, :3], **ASK, min_gain=1),
         ensemble_gain.judge_best(targets, one_patient, probs[:, 3], probs[:, 0], **ASK),
     ):
-        assert not verdict.stop
-        assert "too few patients" in verdict.reason
+        assert not decide.stop
+        assert "too few patients" in decide.reason
 
 
 def test_the_last_look_has_nothing_to_decide(scene):

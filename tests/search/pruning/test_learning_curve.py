@@ -12,9 +12,9 @@ def one_stage(scores, epochs=None):
     return Curve(np.asarray(scores, dtype=float), (epochs or len(scores),))
 
 
-def limits(curves, epochs, rule):
+def prune_thresholds(curves, epochs, rule):
     """Limits of a schedule of one stage."""
-    return learning_curve.limits(curves, (epochs,), rule)
+    return learning_curve.prune_thresholds(curves, (epochs,), rule)
 
 
 def falling(end, epochs, height=0.4):
@@ -28,7 +28,7 @@ FOUR = [falling(end, 10) for end in (0.25, 0.26, 0.27, 0.30)]
 def test_limits_by_hand():
     """Bar of the ensemble: .30 + (.30 - .265); of the best: .25; at a share s every curve still falls by .4 (1 - s)."""
     shares = np.arange(1, 11) / 10
-    lenient, strict = limits(FOUR, 10, "ensemble"), limits(FOUR, 10, "best")
+    lenient, strict = prune_thresholds(FOUR, 10, "ensemble"), prune_thresholds(FOUR, 10, "best")
     judged = slice(3, 9)
     np.testing.assert_allclose(lenient[judged], 0.335 + 0.4 * (1 - shares[judged]))
     np.testing.assert_allclose(strict[judged], 0.25 + 0.4 * (1 - shares[judged]))
@@ -38,13 +38,13 @@ def test_limits_by_hand():
 
 def test_the_one_that_falls_most_sets_the_limit():
     steep = [*FOUR, falling(0.27, 10, height=1.0)]
-    assert limits(steep, 10, "best")[4] == pytest.approx(0.25 + 0.5)
+    assert prune_thresholds(steep, 10, "best")[4] == pytest.approx(0.25 + 0.5)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 5, 7, 20])
 def test_curves_are_compared_at_the_same_share_of_the_schedule(epochs):
     mixed = [falling(end, n) for end, n in ((0.25, 10), (0.26, 20), (0.27, 40), (0.30, 5))]
-    limit = limits(mixed, epochs, "ensemble")
+    limit = prune_thresholds(mixed, epochs, "ensemble")
     shares = np.arange(1, epochs + 1) / epochs
     judged = (shares >= 0.4) & (shares < 1)
     np.testing.assert_allclose(limit[judged], 0.335 + 0.4 * (1 - shares[judged]))
@@ -53,8 +53,8 @@ def test_curves_are_compared_at_the_same_share_of_the_schedule(epochs):
 
 def test_too_few_curves_stop_nobody():
     broken = [*FOUR[:3], one_stage(np.full(10, np.nan)), one_stage([], 10)]
-    assert np.isinf(limits(broken, 10, "best")).all()
-    assert np.isinf(limits([], 3, "ensemble")).all()
+    assert np.isinf(prune_thresholds(broken, 10, "best")).all()
+    assert np.isinf(prune_thresholds([], 3, "ensemble")).all()
 
 
 def test_scores_that_are_not_finite_are_skipped():
@@ -62,7 +62,7 @@ def test_scores_that_are_not_finite_are_skipped():
     for curve, epoch in zip(holes, (0, 3, 5, 6), strict=True):
         curve.scores[epoch] = np.nan
     holes[0].scores[4] = np.inf
-    np.testing.assert_allclose(limits(holes, 10, "best"), limits(FOUR, 10, "best"))
+    np.testing.assert_allclose(prune_thresholds(holes, 10, "best"), prune_thresholds(FOUR, 10, "best"))
 
 
 def real_like(rng, trials, epochs=10, worse=0.0):
@@ -80,7 +80,7 @@ def test_the_hopeless_are_stopped_in_mid_schedule_and_who_is_wanted_hardly_ever(
     for _ in range(600):
         kept, own = [one_stage(scores) for scores in real_like(rng, 8)], real_like(rng, 1)[0]
         hopeless = real_like(rng, 1, worse=0.11)[0]
-        lenient, strict = limits(kept, 10, "ensemble"), limits(kept, 10, "best")
+        lenient, strict = prune_thresholds(kept, 10, "ensemble"), prune_thresholds(kept, 10, "best")
         stopped["like"].append((own > lenient).any())
         stopped["hopeless"].append((hopeless > lenient)[:6].any())
         stopped["better" if own[-1] < min(k.end for k in kept) else "worse"].append((own > strict).any())
@@ -125,14 +125,14 @@ EARLY = [two_stages(end, 5, 10) for end in (0.25, 0.26, 0.27, 0.30)]  # their se
 def test_the_better_schedule_that_starts_its_second_stage_later_survives(rule):
     """While it is in its first stage, the others are in their second: that they are ahead there tells nothing."""
     better = two_stages(0.20, 10, 5)
-    limit = learning_curve.limits(EARLY, better.stages, rule)
+    limit = learning_curve.prune_thresholds(EARLY, better.stages, rule)
     assert np.isinf(limit[:10]).all(), "no other is comparable before its last stage"
     assert np.isfinite(limit[10:14]).all() and (better.scores <= limit).all()
 
 
 @pytest.mark.parametrize("rule", ["ensemble", "best"])
 def test_a_hopeless_schedule_of_other_stages_is_stopped_in_its_last(rule):
-    limit = learning_curve.limits(EARLY, (10, 5), rule)
+    limit = learning_curve.prune_thresholds(EARLY, (10, 5), rule)
     hopeless = two_stages(0.60, 10, 5, plateau=0.9)
     assert (hopeless.scores > limit).any() and not (hopeless.scores > limit)[:10].any()
 
@@ -140,11 +140,16 @@ def test_a_hopeless_schedule_of_other_stages_is_stopped_in_its_last(rule):
 def test_equals_are_compared_in_all_their_stages():
     """Their limits before the last stage are as if the others were not there, but for the bar."""
     late = [two_stages(end, 10, 5) for end in (0.25, 0.26, 0.27, 0.30)]
-    alone, mixed = learning_curve.limits(late, (10, 5), "best"), learning_curve.limits([*late, *EARLY], (10, 5), "best")
+    alone, mixed = (
+        learning_curve.prune_thresholds(late, (10, 5), "best"),
+        learning_curve.prune_thresholds([*late, *EARLY], (10, 5), "best"),
+    )
     assert np.isfinite(alone[5:14]).all()
     np.testing.assert_array_equal(mixed[:10], alone[:10])
     assert (mixed[10:] >= alone[10:]).all()
-    assert np.isinf(learning_curve.limits([*late[:3], *EARLY], (10, 5), "best")[:10]).all(), "three equals are too few"
+    assert np.isinf(learning_curve.prune_thresholds([*late[:3], *EARLY], (10, 5), "best")[:10]).all(), (
+        "three equals are too few"
+    )
 
 
 def test_a_stopped_fold_is_projected_by_what_is_comparable():
