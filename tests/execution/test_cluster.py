@@ -52,13 +52,13 @@ def clock(monkeypatch):
 def test_a_node_that_joins_is_counted_and_one_that_is_lost_no_more(clock):
     nodes = [HEAD, GPU]
     cluster = Cluster(lambda: list(nodes))
-    assert cluster.folds(FOLD, wanted=9) == 1
+    assert cluster.folds(FOLD, needs=9) == 1
     nodes.append(GPU)
     clock[0] += 3
-    assert cluster.folds(FOLD, wanted=9) == 2
+    assert cluster.folds(FOLD, needs=9) == 2
     nodes[1:] = []
     clock[0] += 3
-    assert cluster.folds(FOLD, wanted=9) == 0, "what runs is retried when a node comes; nothing new begins"
+    assert cluster.folds(FOLD, needs=9) == 0, "what runs is retried when a node comes; nothing new begins"
 
 
 @pytest.mark.parametrize("most", range(1, 12))
@@ -104,7 +104,7 @@ def test_what_the_autoscaler_can_never_bring_is_refused_with_the_arithmetic():
 def test_a_wait_is_said_in_one_line_again_every_minute_and_its_end(clock, caplog):
     caplog.set_level(logging.INFO)
     cluster = Cluster(lambda: [HEAD, GPU] if clock[0] > 100 else [HEAD], Autoscaler(most=1))
-    assert cluster.wait(FOLD, wanted=9) == 1
+    assert cluster.wait(FOLD, needs=9) == 1
     waiting, again, come = [record.message for record in caplog.records]
     assert (
         waiting
@@ -119,4 +119,4 @@ def test_a_wait_is_said_in_one_line_again_every_minute_and_its_end(clock, caplog
 
 def test_an_interrupted_search_waits_no_longer(clock):
     cluster = Cluster(lambda: [HEAD], Autoscaler(most=1))
-    assert cluster.wait(FOLD, wanted=9, over=lambda: clock[0] > 5) == 0
+    assert cluster.wait(FOLD, needs=9, over=lambda: clock[0] > 5) == 0

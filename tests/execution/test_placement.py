@@ -24,7 +24,7 @@ def most_at_once(rows: list[dict]) -> float:
     return most
 
 
-@pytest.mark.parametrize("at_once", range(1, 9) if os.environ.get("HMS_RAY_CHAOS") else [2])
+@pytest.mark.parametrize("max_concurrent", range(1, 9) if os.environ.get("HMS_RAY_CHAOS") else [2])
 def test_trials_share_gpus(cluster, script, work, labels, tmp_path, max_concurrent) -> None:
     """At every number of trials at once, also more than fit: then some wait for a GPU that smaller ones share."""
     packing = {f"trial-{n}": (1.0, 0.5, 1.0, 0.25)[n % max_concurrent % 4] for n in range(max_concurrent + 1)}
