@@ -19,7 +19,7 @@ from hms_ray.ensemble import fit_study
 from hms_ray.ensemble.pools import _base, average, linear, log_linear
 from hms_ray.execution.events import EpochWeights, FoldDone
 from hms_ray.inference.predict import predict
-from hms_ray.search.console import Board
+from hms_ray.search.console import ConsoleView
 from hms_ray.search.open_study import open_study
 from hms_ray.search.space.space import parse
 from hms_ray.search.trial_store import TrialStore
@@ -53,7 +53,10 @@ def trained(tmp_path_factory, hms_folder):
         study = open_study(folder, spaces, hms_folder)
         study.begin(spaces)
         for space in spaces:
-            trial, trial_store = f"{space.name}-base", TrialStore(study, (), Board("test", trials=0, trial_folds=0))
+            trial, trial_store = (
+                f"{space.name}-base",
+                TrialStore(study, (), ConsoleView("test", trials=0, trial_folds=0)),
+            )
             files.write_yaml(folder.trial(trial).config, space.run.content)
             for fold in range(2):
                 job = study.job(trial, space.run, fold)

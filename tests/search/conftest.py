@@ -80,7 +80,7 @@ def make_space(name="toy", search=None, **base):
 
 
 def train(study, space, fold, trial_store=None, trial=None):
-    """Train one fold in this process; what it sends goes to the ledger."""
+    """Train one fold in this process; what it sends goes to the trial store."""
     trial = trial or f"{space.name}-base"
     handle = trial_store.handle if trial_store else lambda message: None
     job = study.job(trial, space.run, fold)

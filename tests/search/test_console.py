@@ -1,4 +1,4 @@
-"""The board: a live table in a terminal, plain lines elsewhere, and nothing that tears either."""
+"""The console view: a live table in a terminal, plain lines elsewhere, and nothing that tears either."""
 
 import io
 import itertools

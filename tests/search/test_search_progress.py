@@ -1,4 +1,4 @@
-"""The tally: what is trained, saved and still to come, and the time that this takes."""
+"""Progress of a search: what is trained, saved and still to come, and the time that this takes."""
 
 import math
 

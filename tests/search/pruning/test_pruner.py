@@ -1,4 +1,4 @@
-"""The referee: gathers predictions on the scored units of the right folds, and asks the rule that the space names."""
+"""The pruner gathers predictions on the scored units of the right folds, and asks the rule that the space names."""
 
 from types import SimpleNamespace
 
