@@ -11,14 +11,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from hms_ray import __version__, catalogue, registry
+from hms_ray import __version__, api, catalogue, registry
 from hms_ray.core import hints
 from hms_ray.core.errors import ConfigError, HmsRayError, UserError
-from hms_ray.study.folder import StudyFolder
 
 SET = "a dotted path of the base run, of another section, or of a union's member: stages.0.epochs=2; may repeat"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -272,22 +270,13 @@ def _simulate(arguments: argparse.Namespace) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    _check_first(arguments)
-    from hms_ray.execution.prepare_tasks import RayTasks
-    from hms_ray.execution.session import session
-    from hms_ray.search.prepare import prepare
-    from hms_ray.search.space import space
-
-    spaces = [space.load(name) for name in arguments.space or ["demo"]]
-    data = _data(arguments, spaces[0].run.data.name)
-    with ExitStack() as stack:
-        workers = None if arguments.here else RayTasks(lambda: stack.enter_context(session()))
-        for store in prepare(spaces, data, workers):
-            print(store)
+    spaces = arguments.space or ["demo"]
+    for store in api.prepare(spaces, arguments.data, in_process=arguments.here):
+        print(store)
 
 
 def _search(arguments: argparse.Namespace) -> None:
-    _run(arguments, "search")
+    _show(api.search(arguments.space, trials=arguments.trials, **_options(arguments)))
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -295,57 +284,27 @@ def _train(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             "--trials has no effect on train, which trains the base run once: leave it out, or use `hms-ray search`"
         )
-    _run(arguments, "train")
+    _show(api.train(arguments.space, **_options(arguments)))
 
 
-def _check_first(arguments: argparse.Namespace, overrides: Sequence[str] = (), simulated: bool = False) -> None:
-    """Refuse what can be refused before torch is imported, which takes seconds: spaces and data that are not there.
-
-    simulated: the data will be simulated where none is named
-    """
-    from hms_ray.search.space import locate
-
-    for override in overrides:
-        if "=" not in override:
-            raise ConfigError(f"--set {override!r}: must be key=value, e.g. stages.0.epochs=2")
-    paths = [locate.find(name) for name in arguments.space or ["demo"]]
-    named, dataset = _named(arguments), locate.dataset(paths[0])
-    fetched = named and ("://" in named or "@" in named or named == "kaggle")
-    known = dataset in registry.names("datasets") and not any(override.startswith("data") for override in overrides)
-    if fetched or not known or (simulated and not arguments.data):
-        return
-    module = registry.load("datasets", str(dataset))
-    if named and not Path(named).is_dir():
-        module.load(Path(named), module.Params())  # says what `--data` names
-    if not named and hasattr(module, "NO_DATA"):
-        raise ConfigError(module.NO_DATA)
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what search and train take alike."""
+    return {
+        "data": arguments.data,
+        "study": arguments.study,
+        "folds": arguments.folds,
+        "overrides": arguments.set,
+        "smoke": arguments.smoke,
+        "in_process": arguments.here,
+        "force": arguments.force,
+    }
 
 
-def _run(arguments: argparse.Namespace, work: str) -> None:
-    """Train, then fit the ensemble over everything that the study holds, then write the report."""
-    for option, number, least, place in (
-        ("--trials", arguments.trials, 1, "budget.trials"),
-        ("--folds", arguments.folds, 2, "base.folds"),
-    ):
-        if number is not None and number < least:
-            raise ConfigError(f"{place}: {option} must be {least} or more, but got {number}")
-    _check_first(arguments, arguments.set, arguments.smoke)
-    from hms_ray.search import driver
-    from hms_ray.search.space import space
-
-    overrides = list(arguments.set)
-    overrides += [f"folds={arguments.folds}"] if arguments.folds is not None else []
-    overrides += [f"budget.trials={arguments.trials}"] if arguments.trials is not None else []
-    spaces = [space.load(name, tuple(overrides)) for name in arguments.space]
-    if arguments.smoke:
-        spaces = [space.small(item, overrides) for item in spaces]
-    default = "+".join(item.name for item in spaces) + ("-smoke" if arguments.smoke else "")
-    folder = StudyFolder(arguments.study or Path("runs") / default)
-    dataset = spaces[0].run.data.name
-    data = _smoke_data(dataset) if arguments.smoke and not arguments.data else _data(arguments, dataset)
-    run = driver.search if work == "search" else driver.train
-    run(folder, spaces, data, arguments.here, arguments.force)
-    _fit_and_report(folder, None, None)
+def _show(study: api.Study) -> None:
+    """Print the ensemble of a study, write its report, and print where that is."""
+    for line in _summary(study.ensemble):
+        print(line)
+    print(api.report(study))
 
 
 def _ensemble(arguments: argparse.Namespace) -> None:
@@ -357,45 +316,35 @@ def _ensemble(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             "--labels, --columns, --ids and --allow-missing say how to read the files of --oof; give --oof"
         )
-    folder = StudyFolder(arguments.study) if arguments.oof else _study(arguments)
-    if arguments.oof:
-        _import(arguments, folder)
-    from hms_ray.ensemble import Limits
+    study = _imported(arguments) if arguments.oof else api.load_study(arguments.study)
+    from hms_ray.ensemble import Limits  # not before: what is no study is refused without the large libraries
 
     limits = Limits(arguments.max_members, arguments.max_per_space, tolerance=arguments.tolerance)
-    _fit(folder, arguments.min_votes, arguments.pool, limits)
+    study.fit_ensemble(arguments.pool, min_votes=arguments.min_votes, limits=limits)
+    for line in _summary(study.ensemble):
+        print(line)
 
 
-def _import(arguments: argparse.Namespace, folder: StudyFolder) -> None:
-    from hms_ray.oof_import import import_foreign, parse_columns
+def _imported(arguments: argparse.Namespace) -> api.Study:
+    from hms_ray.oof_import import parse_columns
 
-    import_foreign(
+    return api.import_oof(
         arguments.oof,
-        folder,
-        arguments.min_votes,
+        arguments.study,
         labels=arguments.labels,
         columns=parse_columns(arguments.columns) if arguments.columns is not None else None,
         ids=[name.strip() for name in (arguments.ids or "").split(",") if name.strip()],
+        min_votes=arguments.min_votes,
         allow_missing=arguments.allow_missing,
     )
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    print(_write_report(_study(arguments), arguments.out))
-
-
-def _study(arguments: argparse.Namespace) -> StudyFolder:
-    """Return the study that is asked for, or say that it is none, before anything large is imported."""
-    folder = StudyFolder(arguments.study)
-    folder.read_study()
-    return folder
+    print(api.report(arguments.study, arguments.out))
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    folder = _study(arguments)
-    from hms_ray.inference.predict import predict
-
-    rows = predict(folder, _named(arguments), arguments.out)
+    rows = api.predict(arguments.study, arguments.data, out=arguments.out)
     print(f"{arguments.out}: {rows} rows")
 
 
@@ -418,39 +367,6 @@ def _print(lines: Iterator[str]) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it at its end
-
-
-def _data(arguments: argparse.Namespace, dataset: str) -> Path:
-    """Return the folder of the data, fetched where the dataset knows how."""
-    from hms_ray.store.share import cache_root
-
-    return registry.load("datasets", dataset).locate(_named(arguments), cache_root())
-
-
-def _named(arguments: argparse.Namespace) -> str | None:
-    """Return what the user says of where the data is."""
-    return arguments.data or os.environ.get("HMS_RAY_DATA") or None
-
-
-def _smoke_data(dataset: str) -> Path:
-    """Simulate a set once that is small, but large enough to learn from, and keep it in the cache."""
-    from hms_ray.core.progress import Progress
-    from hms_ray.store.share import cache_root
-
-    patients, seed = 60, 0
-    out = cache_root() / "simulated" / f"{__version__}-{dataset}-{patients}-{seed}"
-    if not (out / "train.csv").is_file():
-        registry.load("datasets", dataset).simulated(out, patients, seed, Progress("simulate"))
-    return out
-
-
-def _fit(folder: StudyFolder, min_votes: int | None, pool: str = "auto", limits: Any = None) -> None:
-    from hms_ray.core.progress import Progress
-    from hms_ray.ensemble import fit_study
-
-    fitted = fit_study(folder, min_votes, pool, limits, Progress("ensemble"))
-    for line in _summary(fitted):
-        print(line)
 
 
 def _summary(fitted: dict[str, Any]) -> Iterator[str]:
@@ -526,15 +442,3 @@ def _with_interval(estimate: dict[str, float | None], sign: str = "") -> str:
     """Print an estimate with its interval, which a few patients do not have."""
     value = f"{estimate['value']:{sign}.5f}"
     return value if estimate["low"] is None else f"{value} ({estimate['low']:{sign}.5f} {estimate['high']:{sign}.5f})"
-
-
-def _write_report(folder: StudyFolder, out: Path | None) -> Path:
-    from hms_ray.report.page import write_report
-    from hms_ray.study.trials_table import trials_table
-
-    return write_report(folder, trials_table(folder), out)
-
-
-def _fit_and_report(folder: StudyFolder, min_votes: int | None, out: Path | None) -> None:
-    _fit(folder, min_votes)
-    print(_write_report(folder, out))

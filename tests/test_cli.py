@@ -7,12 +7,13 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import yaml
 
-from hms_ray import __version__, cli
+from hms_ray import __version__, api, cli
 from hms_ray.cli import main
 from hms_ray.core.errors import SearchAborted
 from hms_ray.ensemble import Limits
@@ -77,10 +78,16 @@ def test_kaggle_as_data_is_fetched_or_refused_in_one_sentence(here, capsys, monk
     assert no_study_was_begun(here)
 
 
+def no_ensemble(monkeypatch):
+    """Let a search end when its driver ends: nothing is fitted, nothing is reported."""
+    monkeypatch.setattr(api, "Study", lambda _: SimpleNamespace(fit_ensemble=lambda **_: None))
+    monkeypatch.setattr(cli, "_show", lambda _: None)
+
+
 def test_smoke_takes_trials_and_folds_from_the_command_line(here, monkeypatch, hms_folder):
     asked = []
     monkeypatch.setattr("hms_ray.search.driver.search", lambda study, spaces, *_: asked.append(spaces))
-    monkeypatch.setattr("hms_ray.cli._fit_and_report", lambda *_: None)
+    no_ensemble(monkeypatch)
     common = ["search", "--space", "toy", "--smoke", "--data", str(hms_folder)]
     for extra in ([], ["--trials", "5", "--folds", "3"], ["--trials", "1"]):
         assert main([*common, *extra]) == 0
@@ -251,7 +258,8 @@ def test_the_ensembles_options_reach_the_fit(monkeypatch, capsys):
     seen = []
     monkeypatch.setattr("hms_ray.ensemble.fit_study", lambda *arguments: seen.append(arguments))
     monkeypatch.setattr(cli, "_summary", lambda _: ["done"])
-    monkeypatch.setattr(cli, "_study", lambda arguments: StudyFolder(arguments.study))  # it need not exist
+    monkeypatch.setattr(StudyFolder, "read_study", lambda _: {})  # it need not exist
+    monkeypatch.setattr(api.Study, "ensemble", None)
     limits = ["--max-members", "3", "--max-per-space", "1", "--tolerance", "1e-4"]
     assert main(["ensemble", "--study", "s", "--pool", "linear", "--min-votes", "5", *limits]) == 0
     assert main(["ensemble", "--study", "s"]) == 0
@@ -302,7 +310,7 @@ def test_prepare_takes_the_demo_space_where_none_is_named(monkeypatch, capsys):
 def test_overrides_reach_the_spaces_and_the_study_takes_their_names(here, monkeypatch, capsys):
     seen = []
     monkeypatch.setattr("hms_ray.search.driver.train", lambda *arguments: seen.append(arguments))
-    monkeypatch.setattr(cli, "_fit_and_report", lambda *_: None)
+    no_ensemble(monkeypatch)
     write_space("other")
     Path("d").mkdir()
     options = ["--folds", "4", "--set", "budget.trials=2", "--set", "model.width=8", "--set", "seed=3", "--data", "d"]

@@ -37,7 +37,7 @@ class Source:
 
 @pytest.fixture
 def office(monkeypatch):
-    """A dispatcher without Ray: `answers` are what it gave to which question, `spared` whose loss was no fault of theirs."""
+    """A dispatcher without Ray: `answers` by question, `spared` the trials whose loss was no fault of theirs."""
     answers, spared = {}, []
     give = SimpleNamespace(remote=lambda question, work: answers.update({question: work and work.trial}))
     collector = SimpleNamespace(mailbox=SimpleNamespace(give=give), spare=lambda work: spared.append(work.trial))
