@@ -197,9 +197,20 @@ def column_step(path: Path, column: str) -> float | None:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Return the JSON that write_table put into the schema; {} for a file that has none."""
+    """Return the JSON that write_table put into the schema; {} for a file that has none.
+
+    Raises:
+        DataError: as in read_table, or the metadata are no mapping in JSON.
+    """
     with _opened(path) as file:
-        return json.loads((file.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}"))
+        content = (file.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}")
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise DataError(f"{path}: its metadata are not valid JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: its metadata must be a mapping, but are a {type(found).__name__}")
+    return found
 
 
 def check_parquet(path: Path) -> None:

@@ -12,6 +12,7 @@ from hms_ray.core import files
 from hms_ray.core.errors import ConfigError, DataError
 from hms_ray.core.plain_yaml import load_yaml
 from hms_ray.store.quality import MEASURES
+from hms_ray.study import tables as study_tables
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable, optimism
 
@@ -30,6 +31,7 @@ ENSEMBLE_KEYS = (  # what this report reads and earlier versions did not write
     ),
     *("baselines.differences", "baselines.best_single_corrected", "members.0.without", "members.0.most_alike"),
 )
+QUALITY = {"unit_id": study_tables.Column("text"), "kind": study_tables.Column("text")}
 INPUTS = ("input.compute", "input.window", "test_time")  # what the network is given; shown whether searched or not
 
 
@@ -194,7 +196,7 @@ def read_study(folder: StudyFolder) -> Study:
         epoch=content["epoch"],
         spaces=content["spaces"],
         versions=content["versions"],
-        units=files.read_table(folder.folds, ["unit_id", "group_id", "fold"]),
+        units=study_tables.read_folds(folder.folds),
         ensemble=_read_ensemble(folder) if folder.ensemble.is_file() else None,
         quality=_read_quality(folder) if folder.quality.is_file() else None,
     )
@@ -246,7 +248,7 @@ def searched_paths(search: Mapping[str, Any]) -> list[str]:
 def read_curves(folder: StudyFolder) -> list[Curve]:
     """Read the learning curves of every trial that has begun, in the order of trial ids."""
     paths = sorted((folder.root / "trials").glob("*/epochs.parquet"))
-    return [Curve(path.parent.name, files.read_table(path)) for path in paths]
+    return [Curve(path.parent.name, study_tables.read_epochs(path)) for path in paths]
 
 
 def fold_sizes(study: Study, finalists: list[Scored]) -> pd.DataFrame:
@@ -280,7 +282,8 @@ def _read_ensemble(folder: StudyFolder) -> dict[str, Any]:
 
 
 def _read_quality(folder: StudyFolder) -> pd.DataFrame:
-    return files.read_table(folder.quality, ["unit_id", "kind", *MEASURES])
+    measures = dict.fromkeys(MEASURES, study_tables.Column("number", 0, 1))
+    return study_tables.read(folder.quality, QUALITY | measures, key=())
 
 
 def _read_finalist(folder: StudyFolder, study: Study, trial: str) -> Scored:

@@ -24,11 +24,9 @@ from typing import Any
 
 from hms_ray import __version__
 from hms_ray.core import files, provenance
-from hms_ray.core.errors import ConfigError, DataError, raise_all
+from hms_ray.core.errors import ConfigError, raise_all
 
 LIBRARIES = ("ray", "torch", "timm", "optuna", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
-IDENTITY = ("task", "data.fingerprint", "folds.k", "folds.fingerprint", "score", "epoch")
-KEYS = (*IDENTITY, "versions", "spaces")  # without these, study.json is none
 SINCE = ("epoch_candidates",)  # of the identity, what older studies lack: theirs is that of the run that goes on
 DECIDING = ("base.", "members.", "search.", "race.", "sampler.", "budget.trial_folds")  # of a space, for results
 MISSING = object()
@@ -200,9 +198,9 @@ class StudyFolder:
         if not self.study.is_file():
             raise ConfigError(f"{self.root} is no study: it has no study.json. Run `hms-ray search` or `train` first.")
         content = files.read_json(self.study)
-        missing = [key for key in KEYS if not _has(content, key)]
-        if missing:
-            raise DataError(f"{self.study}: {', '.join(missing)} is missing; this is not what hms-ray wrote")
+        from hms_ray.study.record import check_record  # pydantic, which no study needs that is not there
+
+        check_record(self.study, content)
         return content
 
     def claim(self, identity: Mapping[str, Any], force: bool = False) -> None:
@@ -217,7 +215,10 @@ class StudyFolder:
         if not self.study.is_file():
             versions = {"hms_ray": __version__} | {name: metadata.version(name) for name in LIBRARIES}
             code = provenance.files_of_code()
-            files.write_json(self.study, {"versions": versions, "code": code, **identity, "spaces": {}})
+            from hms_ray.study.record import VERSION
+
+            schema = {"schema_version": VERSION, "versions": versions, "code": code}
+            files.write_json(self.study, {**schema, **identity, "spaces": {}})
         known = self.read_study()
         newer = {key: identity[key] for key in SINCE if key in identity}
         self.check(identity)
@@ -275,21 +276,6 @@ class StudyFolder:
                 "choose another --study, or give the space another name"
             )
         files.write_json(self.study, study | {"spaces": study["spaces"] | {name: resolved}})
-
-
-def _has(content: Any, dotted: str) -> bool:
-    """Say whether JSON holds that key; it may be anything, a list as well."""
-    try:
-        _dig(content, dotted)
-    except (KeyError, TypeError):
-        return False
-    return True
-
-
-def _dig(content: dict[str, Any], dotted: str) -> Any:
-    for key in dotted.split("."):
-        content = content[key]
-    return content
 
 
 def _shown(value: Any) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from hms_ray.core import files, seeds
 from hms_ray.core.errors import ConfigError, DataError
+from hms_ray.study.tables import read_folds
 
 COLUMNS = ["unit_id", "group_id", "fold"]
 
@@ -37,9 +38,10 @@ def fingerprint(table: pd.DataFrame) -> str:
 
 def load(path: Path, units: pd.DataFrame) -> pd.DataFrame:
     """Read folds.parquet in the order of the units; folds of other units are refused."""
-    table = files.read_table(path, COLUMNS).set_index("unit_id", drop=False)
-    if table.index.has_duplicates:
-        raise DataError(f"{path}: unit {table.index[table.index.duplicated()][0]} stands twice")
+    table = read_folds(path)[COLUMNS].set_index("unit_id", drop=False)
+    per_group = table.groupby("group_id")["fold"].nunique()
+    if (per_group > 1).any():
+        raise DataError(f"{path}: group_id {per_group.index[per_group > 1][0]} is in more than one fold")
     if set(table.index) != set(units["unit_id"]):
         raise ConfigError(
             f"{path}: folds of {len(table)} other units; the data has {len(units)}. Choose another --study"

@@ -15,7 +15,6 @@ from hms_ray.core import files
 from hms_ray.core.errors import ConfigError, DataError, raise_all
 from hms_ray.tasks import Task
 
-METADATA = ("trial", "space", "task", "data_fingerprint", "folds_fingerprint", "selected_on", "epoch_rule", "epochs")
 FOLDS = 5  # that rows without folds are dealt to
 TARGET_TOLERANCE = 1e-9  # the same shares computed on two machines may differ in their last digits
 
@@ -181,11 +180,9 @@ def stack(tables: Sequence[OofTable]) -> Stack:
 
 
 def _read_provenance(path: Path) -> dict[str, Any]:
-    metadata = files.read_metadata(path)
-    missing = [key for key in METADATA if key not in metadata]
-    if missing:
-        raise DataError(f"{path}: not an out-of-fold table of hms_ray: its metadata lacks {', '.join(missing)}")
-    return {key: metadata[key] for key in METADATA}
+    from hms_ray.study.record import check_provenance
+
+    return check_provenance(path, files.read_metadata(path))
 
 
 def _column_faults(frame: pd.DataFrame, numeric: list[str]) -> list[str]:

@@ -106,11 +106,19 @@ def test_a_folder_that_is_not_there_is_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"task": {}, "data": {}}', "null"])
-def test_a_study_json_of_something_else_is_refused_in_words(study: StudyFolder, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("[]", r"study\.json: must hold a mapping, but holds a list"),
+        ("{}", r"(?s)study\.json is not as hms-ray wrote it.*data: missing"),
+        ('{"task": {}, "data": {}}', r"(?s)study\.json is not as hms-ray wrote it.*data\.fingerprint: missing"),
+        ("null", r"study\.json: must hold a mapping, but holds a NoneType"),
+    ],
+)
+def test_a_study_json_of_something_else_is_refused_in_words(study: StudyFolder, content: str, sentence: str) -> None:
     study.study.write_text(content)
     for use in (lambda: study.claim(IDENTITY), study.read_study, lambda: study.add_space("a", SPACE)):
-        with pytest.raises(UserError, match=r"study\.json: .*data\.fingerprint.* is missing"):
+        with pytest.raises(UserError, match=sentence):
             use()
 
 

@@ -117,5 +117,5 @@ def test_broken_folds_are_named(tmp_path: Path) -> None:
         folds.load(tmp_path / "folds.parquet", MANY)
     table = folds.assign(MANY, 5, seed=0)
     files.write_table(tmp_path / "folds.parquet", pd.concat([table, table.iloc[:1]]))
-    with pytest.raises(DataError, match=r"folds\.parquet: unit u0000 stands twice"):
+    with pytest.raises(DataError, match=r"folds\.parquet: unit_id u0000 stands more than once"):
         folds.load(tmp_path / "folds.parquet", MANY)
