@@ -308,9 +308,14 @@ def _config_of(folder: StudyFolder, study: Study, trial: str, space: str) -> dic
     if space not in study.spaces or not config.is_file():
         return {}
     try:
-        return load_yaml(config) or {}
+        content = load_yaml(config)
     except ConfigError as error:  # the study's file, not one that the user writes
         raise DataError(str(error)) from error
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{config}: must hold a run's sections, but holds {content!r:.60}; put the file back from a copy"
+        )
+    return content
 
 
 def _dig(content: Any, dotted: str) -> Any:

@@ -50,10 +50,10 @@ class DataRecord(Part):
 
     name: str
     fingerprint: str
+    units: int = Field(ge=1)
+    groups: int = Field(ge=1)
+    params: dict[str, Any]
     root: str | None = None
-    units: int | None = Field(None, ge=1)
-    groups: int | None = Field(None, ge=1)
-    params: dict[str, Any] = Field(default_factory=dict)
     recordings: dict[str, str] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
     baseline: str | None = None
@@ -64,7 +64,7 @@ class FoldsRecord(Part):
 
     k: int = Field(ge=1)
     fingerprint: str
-    seed: int | None = None
+    seed: int | None
 
 
 class ScoreRecord(Part):

@@ -15,6 +15,7 @@ from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable
 
 TASK = tasks.from_dict({"kind": "votes", "classes": ["a", "b", "c"]})
+DATA = {"name": "made up", "params": {}, "fingerprint": "data", "units": 1, "groups": 1}
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +118,7 @@ def _study(
     if plain is not None:
         own = {"probs": _seen(task, truth, plain, rng), "trial": "plain", "space": "baseline"}
         OofTable(**{**shared, **own, **changes}).write(folder.baseline)
-    identity = {"task": task.to_dict(), "data": {"fingerprint": "data"}, "folds": {"k": 3, "fingerprint": "folds"}}
+    identity = {"task": task.to_dict(), "data": DATA, "folds": {"k": 3, "seed": 0, "fingerprint": "folds"}}
     folder.claim({**identity, "score": {"min_votes": min(10, votes)}, "epoch": "last"})
     return folder
 

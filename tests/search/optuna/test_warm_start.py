@@ -61,7 +61,8 @@ def other(tmp_path):
     """An empty study of data d and folds f, in which a space can be searched."""
     folder = StudyFolder(tmp_path / "other")
     score = {"min_votes": 1}
-    identity = {"task": TASK.to_dict(), "data": {"fingerprint": "d"}, "folds": {"k": 3, "fingerprint": "f"}}
+    data = {"name": "toy", "params": {}, "fingerprint": "d", "units": 4, "groups": 2}
+    identity = {"task": TASK.to_dict(), "data": data, "folds": {"k": 3, "seed": 0, "fingerprint": "f"}}
     folder.claim(identity | {"score": score, "epoch": "last"})
     return folder
 
