@@ -24,12 +24,12 @@ class Batch:
     weight: torch.Tensor
     spec: InputSpec
     owned: bool = False
-    side: torch.Tensor | None = None
+    covariates: torch.Tensor | None = None
 
     @property
     def inputs(self) -> tuple[torch.Tensor, ...]:
         """What a network is called with."""
-        return (self.x,) if self.side is None else (self.x, self.side)
+        return (self.x,) if self.covariates is None else (self.x, self.covariates)
 
 
 def apply_all(batch: Batch, rng: np.random.Generator, recipe: Iterable[tuple[ModuleType, Params]]) -> Batch:

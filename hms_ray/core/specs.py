@@ -51,7 +51,7 @@ class InputSpec:
     spans: tuple[int, ...] = ()
     folded: bool = False
     symmetric: bool = False
-    side: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ()
     empty: tuple[float | None, ...] = (0.0,)
 
     def __post_init__(self) -> None:

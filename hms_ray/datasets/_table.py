@@ -25,12 +25,12 @@ class Examples:
     """
 
     unit: np.ndarray
-    side: pd.DataFrame
+    covariates: pd.DataFrame
 
     def __post_init__(self) -> None:
         found = np.unique(self.unit)
         assert (np.diff(self.unit) >= 0).all() and np.array_equal(found, np.arange(len(found))), "units in their order"
-        assert len(self.side) == len(self.unit), f"{len(self.side)} rows beside {len(self.unit)} examples"
+        assert len(self.covariates) == len(self.unit), f"{len(self.covariates)} rows beside {len(self.unit)} examples"
 
     @classmethod
     def one_each(cls, units: int) -> "Examples":
@@ -54,7 +54,7 @@ class Examples:
 
     def beside(self, names: Sequence[str]) -> np.ndarray:
         """Return the numbers (E, S) of those names, float32."""
-        return self.side[list(names)].to_numpy(np.float32)
+        return self.covariates[list(names)].to_numpy(np.float32)
 
 
 @dataclass(frozen=True)
@@ -209,10 +209,10 @@ class Dataset(ABC):
         """Return what is known of units beside their recordings, and tells the answer to a question by itself."""
         if self.targets is None or not self.task.asks_each_class:
             return []
-        side = self.examples.side
-        numbers = self.examples.mean(np.arange(len(self.units)), side.to_numpy(np.float64))
+        covariates = self.examples.covariates
+        numbers = self.examples.mean(np.arange(len(self.units)), covariates.to_numpy(np.float64))
         truth = self.task.decide(self.targets)
-        return _shortcuts.found(truth, self.task.classes, pd.DataFrame(numbers, columns=side.columns))
+        return _shortcuts.found(truth, self.task.classes, pd.DataFrame(numbers, columns=covariates.columns))
 
 
 def first_step(kind: recordings.RecordingKind, start_s: np.ndarray) -> np.ndarray:

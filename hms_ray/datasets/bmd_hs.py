@@ -268,5 +268,7 @@ def _examples(found: pd.DataFrame, people: pd.DataFrame) -> _table.Examples:
     """Return the examples, with the subject's numbers and where the stethoscope was."""
     unit, place = found["unit"].to_numpy(), found["place"].to_numpy()
     at = {"sitting": place >= len(VALVES)} | {valve: place % len(VALVES) == i for i, valve in enumerate(VALVES)}
-    side = people.iloc[unit].reset_index(drop=True).assign(**{name: held.astype(float) for name, held in at.items()})
-    return _table.Examples(unit, side)
+    covariates = (
+        people.iloc[unit].reset_index(drop=True).assign(**{name: held.astype(float) for name, held in at.items()})
+    )
+    return _table.Examples(unit, covariates)

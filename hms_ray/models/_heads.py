@@ -12,7 +12,7 @@ CONSTANT = 1e-6  # of its mean: a deviation that is rounding
 WITH_THE_LAST = (99999,)  # timm's sign for parameters that belong to the block before them
 
 
-class Side(nn.Module):
+class Covariates(nn.Module):
     """Numbers about a unit (B, S), standardised by the training data's; what is not known, NaN, counts as their mean.
 
     What the training data has one value of, or none, says nothing: it is 0 whatever it is later.
@@ -39,16 +39,16 @@ class Side(nn.Module):
         return ((values - self.mean) / self.scale).nan_to_num(0.0)
 
 
-def fit_side(network: nn.Module, values: torch.Tensor) -> None:
+def fit_covariates(network: nn.Module, values: torch.Tensor) -> None:
     """Let a network know the numbers (R, S) beside its training examples, and no others."""
     for part in network.modules():
-        if isinstance(part, Side):
+        if isinstance(part, Covariates):
             part.fit(values)
 
 
-def takes_side(network: nn.Module) -> bool:
+def takes_covariates(network: nn.Module) -> bool:
     """Whether a network has a place for numbers beside its input."""
-    return any(isinstance(part, Side) for part in network.modules())
+    return any(isinstance(part, Covariates) for part in network.modules())
 
 
 def head(width: int, n_outputs: int, hidden: int = 0, drop_rate: float = 0.0) -> nn.Module:
@@ -76,20 +76,20 @@ class Classifier(nn.Module):
         n_outputs: int,
         drop_rate: float,
         layers: Patterns,
-        side: int = 0,
+        covariates: int = 0,
         hidden: int = 0,
     ) -> None:
         super().__init__()
         self.body = body
         self.drop = nn.Dropout(drop_rate)
-        self.side = Side(side) if side else None
-        self.head = head(width + side, n_outputs, hidden, drop_rate)
+        self.covariates = Covariates(covariates) if covariates else None
+        self.head = head(width + covariates, n_outputs, hidden, drop_rate)
         self.layers = dict(layers)
 
-    def forward(self, x: torch.Tensor, side: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, covariates: torch.Tensor | None = None) -> torch.Tensor:
         features = self.drop(self.body(x))
-        if self.side is not None:
-            features = torch.cat([features, self.side(side)], 1)
+        if self.covariates is not None:
+            features = torch.cat([features, self.covariates(covariates)], 1)
         return self.head(features)
 
     def get_classifier(self) -> nn.Module:

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn.functional import interpolate
 
-from hms_ray.models._heads import Patterns, Side, below, exempt
+from hms_ray.models._heads import Covariates, Patterns, below, exempt
 
 Size = Annotated[
     tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None,
@@ -68,19 +68,19 @@ class Fused(nn.Module):
         size: tuple[int, int] | None,
         width: int,
         n_outputs: int,
-        side: int = 0,
+        covariates: int = 0,
     ) -> None:
         super().__init__()
         self.resize = Resize(size)
         self.net = net
         self.pictures = tuple(pictures)
-        self.side = Side(side) if side else None
-        self.head = nn.Linear(width * len(pictures) + side, n_outputs)
+        self.covariates = Covariates(covariates) if covariates else None
+        self.head = nn.Linear(width * len(pictures) + covariates, n_outputs)
 
-    def forward(self, x: torch.Tensor, side: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, covariates: torch.Tensor | None = None) -> torch.Tensor:
         found = self._features([self.resize(x[..., part]) for part in self.pictures])
-        if self.side is not None:
-            found = [*found, self.side(side)]
+        if self.covariates is not None:
+            found = [*found, self.covariates(covariates)]
         return self.head(torch.cat(list(found), dim=1))
 
     def _features(self, seen: list[torch.Tensor]) -> Sequence[torch.Tensor]:

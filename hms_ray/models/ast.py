@@ -94,7 +94,7 @@ def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None
         net.load_state_dict(_fitted(weights, params, spec.shape[0], net))
     width = net.config.hidden_size
     body = SpectrogramTransformer(net, params.resize)
-    return Classifier(body, width, n_outputs, params.drop_rate, LAYERS, len(spec.side))
+    return Classifier(body, width, n_outputs, params.drop_rate, LAYERS, len(spec.covariates))
 
 
 def _config(params: Params, size: tuple[int, int] = (128, 1024), stride: int = 10) -> ASTConfig:

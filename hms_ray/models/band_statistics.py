@@ -22,7 +22,9 @@ class Params(Strict):
 def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
     """Return the statistics, each standardised over the batch, then a head."""
     body = Statistics(spec.shape[0] * spec.shape[1])
-    return Classifier(body, body.size, n_outputs, params.drop_rate, {"stem": r"norm"}, len(spec.side), params.hidden)
+    return Classifier(
+        body, body.size, n_outputs, params.drop_rate, {"stem": r"norm"}, len(spec.covariates), params.hidden
+    )
 
 
 class Statistics(nn.Module):

@@ -26,7 +26,7 @@ def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
     widths = [spec.shape[0], *(params.width * 2**i for i in range(params.depth))]
     blocks = [_block(a, b, stride=4 if i == 0 else 2) for i, (a, b) in enumerate(pairwise(widths))]
     body = nn.Sequential(*blocks, _MeanMax())
-    return Classifier(body, 2 * widths[-1], n_outputs, params.drop_rate, {"blocks": r"(\d+)"}, len(spec.side))
+    return Classifier(body, 2 * widths[-1], n_outputs, params.drop_rate, {"blocks": r"(\d+)"}, len(spec.covariates))
 
 
 def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:

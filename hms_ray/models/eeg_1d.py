@@ -53,7 +53,7 @@ def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
         given or usual for given, usual in zip((params.width, params.depth), SIZES[params.arch], strict=True)
     )
     body = _body(spec, width, depth, params)
-    return Classifier(body, body.features, n_outputs, params.drop_rate, body.LAYERS, len(spec.side))
+    return Classifier(body, body.features, n_outputs, params.drop_rate, body.LAYERS, len(spec.covariates))
 
 
 def _body(spec: InputSpec, width: int, depth: int, params: Params) -> ResnetGru | Squeezeformer | EegNet:

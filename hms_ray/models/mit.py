@@ -79,7 +79,7 @@ def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None
         net.load_state_dict(state)
     frequencies, steps = params.resize or spec.shape[1:]
     body = MixTransformer(net, (max(frequencies, LEAST), max(steps, LEAST)))
-    return Classifier(body, net.config.hidden_sizes[-1], n_outputs, params.drop_rate, LAYERS, len(spec.side))
+    return Classifier(body, net.config.hidden_sizes[-1], n_outputs, params.drop_rate, LAYERS, len(spec.covariates))
 
 
 def _config(params: Params, channels: int = 3) -> SegformerConfig:

@@ -48,7 +48,7 @@ class Probe(nn.Module):
 def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
     """Return the probe; all of it is the last layer for layer-wise rates."""
     return Classifier(
-        Probe(spec, params), spec.shape[-1], n_outputs, params.drop_rate, {}, len(spec.side), params.hidden
+        Probe(spec, params), spec.shape[-1], n_outputs, params.drop_rate, {}, len(spec.covariates), params.hidden
     )
 
 

@@ -59,7 +59,7 @@ def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None
     steps, concat = _steps(spec, params), params.channels == "concat"
     body = Speech(network, steps, params.train, concat, params.pool, params.layers == "mix")
     width = params.known.width * (spec.shape[0] if concat else 1)
-    return Classifier(body, width, n_outputs, params.drop_rate, body.LAYERS, len(spec.side), params.hidden)
+    return Classifier(body, width, n_outputs, params.drop_rate, body.LAYERS, len(spec.covariates), params.hidden)
 
 
 def _steps(spec: InputSpec, params: Params) -> int:

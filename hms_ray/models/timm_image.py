@@ -80,13 +80,13 @@ def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None
         ConfigError: the weights are another network's, or the network does not take an option.
     """
     sizes, fused = _sizes(spec, params), params.fuse == "features"
-    headless = fused or bool(spec.side)  # numbers beside the image meet its features in a head of ours
+    headless = fused or bool(spec.covariates)  # numbers beside the image meet its features in a head of ours
     net = _network(spec.shape[0], 0 if headless else n_outputs, sizes[0], params, weights)
     if params.pool == "gem" and not generalise(net):
         raise ConfigError(f"model.pool: {params.arch!r} does not pool feature maps as timm's CNNs do: say native")
     if headless:
         pictures = spec.pictures if fused else (slice(None),)
-        return Fused(net, pictures, params.resize, net.head_hidden_size, n_outputs, len(spec.side))
+        return Fused(net, pictures, params.resize, net.head_hidden_size, n_outputs, len(spec.covariates))
     return Resized(net, params.resize) if params.resize else net
 
 
@@ -141,7 +141,7 @@ def _network(channels: int, outputs: int, size: tuple[int, int], params: Params,
     try:
         _complete(net)
     except AttributeError as error:  # its own words ask for the head that was left out
-        what = "model.fuse" if params.fuse == "features" else "input.side"
+        what = "model.fuse" if params.fuse == "features" else "input.covariates"
         instead = "say none" if params.fuse == "features" else "leave it out"
         raise ConfigError(f"{what}: timm's {params.arch!r} cannot do without its head: {instead}") from error
     return net

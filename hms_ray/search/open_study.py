@@ -308,9 +308,9 @@ def _check_stages(run: RunConfig, fold: int, dataset: Dataset, train: np.ndarray
     votes, groups = (dataset.units[name].to_numpy() for name in ("votes", "group_id"))
     for number, stage in enumerate(run.stages):
         rows = stage.rows(votes, train)
-        if stage.watch:
-            early_stopping.check(stage.watch, groups[rows])
-            rows = rows[~early_stopping.set_aside(stage.watch, groups[rows], fold_seed(run, fold), number)]
+        if stage.early_stopping:
+            early_stopping.check(stage.early_stopping, groups[rows])
+            rows = rows[~early_stopping.set_aside(stage.early_stopping, groups[rows], fold_seed(run, fold), number)]
         stage.steps(int(examples[rows].sum()), run.optim.batch)
         for epoch in (0, stage.epochs - 1):  # the weights between lie between theirs
             stage.weights(votes, rows, epoch)

@@ -29,7 +29,7 @@ class Inputs(Protocol):
     """
 
     spec: InputSpec
-    side: torch.Tensor | None
+    covariates: torch.Tensor | None
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -54,7 +54,7 @@ class Prepared:
 
     x: torch.Tensor
     spec: InputSpec
-    side: torch.Tensor | None = None
+    covariates: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -105,7 +105,7 @@ class Computed:
     feature: FeatureRef
     random: bool
     spec: InputSpec
-    side: torch.Tensor | None = None
+    covariates: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.kept.values())).start)
@@ -142,21 +142,21 @@ def open_inputs(
         DataError: a store is not on this machine and cannot be copied to it.
     """
     paths, spec = [store.local() for store in stores], input_spec(feature, params)
-    side = torch.tensor(examples.beside(spec.side)) if spec.side else None
+    covariates = torch.tensor(examples.beside(spec.covariates)) if spec.covariates else None
     if params.compute == "prepared":
-        return Prepared(_values(paths[0]), spec, side)
+        return Prepared(_values(paths[0]), spec, covariates)
     kept = {kind: _kept(path, kind, windows[kind]) for kind, path in zip(feature.spec.kinds, paths, strict=True)}
-    return Computed(kept, feature, params.window == "random", spec, side)
+    return Computed(kept, feature, params.window == "random", spec, covariates)
 
 
 def input_spec(feature: FeatureRef, params: InputParams) -> InputSpec:
     """Return what a network is given: a feature's example, and the numbers beside it."""
-    return replace(feature.spec, side=params.side)
+    return replace(feature.spec, covariates=params.covariates)
 
 
 def beside(inputs: Inputs, rows: np.ndarray, device: torch.device) -> torch.Tensor | None:
     """Return the numbers (B, S) beside those examples, if there are any."""
-    return None if inputs.side is None else inputs.side[torch.from_numpy(np.asarray(rows))].to(device)
+    return None if inputs.covariates is None else inputs.covariates[torch.from_numpy(np.asarray(rows))].to(device)
 
 
 def read_quality(stores: Sequence[StoreRef]) -> pd.DataFrame:

@@ -44,7 +44,9 @@ class InputParams(Params):
         "middle", description="what is trained on: the middle window, as scored, or another one in each epoch"
     )
     dtype: Literal["float16", "float32"] = Field("float16", description="how values are kept")
-    side: tuple[str, ...] = Field((), description="numbers of the dataset that the network is given as well: age, ...")
+    covariates: tuple[str, ...] = Field(
+        (), description="numbers of the dataset that the network is given as well: age, ..."
+    )
 
     @model_validator(mode="after")
     def _random_needs_recordings(self) -> "InputParams":
@@ -52,12 +54,12 @@ class InputParams(Params):
             raise ValueError("window: random needs compute: batch, since only the middle window is prepared")
         return self
 
-    @field_validator("side")
+    @field_validator("covariates")
     @classmethod
-    def _each_once(cls, side: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(side)) < len(side):
+    def _each_once(cls, covariates: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(covariates)) < len(covariates):
             raise ValueError("a name may stand once")
-        return side
+        return covariates
 
 
 def check(dataset: Dataset, feature: FeatureRef, params: InputParams) -> None:
@@ -68,10 +70,10 @@ def check(dataset: Dataset, feature: FeatureRef, params: InputParams) -> None:
             with published weights shall be computed while training.
         DataError: a recording is missing, or its file broken, or it ends before a window begins.
     """
-    strange = [name for name in params.side if name not in dataset.examples.side]
+    strange = [name for name in params.covariates if name not in dataset.examples.covariates]
     if strange:
-        known = ", ".join(dataset.examples.side.columns) or "none"
-        raise ConfigError(f"input.side: dataset {dataset.name!r} has no {', '.join(strange)}; it has {known}")
+        known = ", ".join(dataset.examples.covariates.columns) or "none"
+        raise ConfigError(f"input.covariates: dataset {dataset.name!r} has no {', '.join(strange)}; it has {known}")
     if params.compute == "batch" and feature.origin is not None:
         raise ConfigError(
             f"input.compute: feature {feature.name} has published weights, with which it is computed once, before "

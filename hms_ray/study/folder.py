@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hms_ray import __version__
-from hms_ray.core import files, provenance
+from hms_ray.core import files, provenance, renamed
 from hms_ray.core.errors import ConfigError, raise_all
 
 LIBRARIES = ("ray", "torch", "timm", "optuna", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
@@ -263,7 +263,8 @@ class StudyFolder:
     def add_space(self, name: str, resolved: dict[str, Any]) -> None:
         """Record a space; under the same name only other limits, resources or loggers replace the old."""
         study = self.read_study()
-        known = study["spaces"].get(check_id(name), resolved)
+        spaces = study["spaces"]
+        known = renamed.space(spaces[name]) if check_id(name) in spaces else resolved
         changed = {
             key: both
             for key, both in _differing(known, resolved).items()

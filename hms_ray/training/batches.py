@@ -104,5 +104,5 @@ class StageBatches:
         inputs, units = self.data.inputs, self.data.examples.unit[rows]
         shares = self.targets[units], self.weights[units] * self.data.trust[rows]
         y, weight = (torch.from_numpy(v.astype(np.float32)).to(self.device) for v in shares)
-        x, side = inputs.batch(rows, self.device, windows), beside(inputs, rows, self.device)
-        return Batch(x, y, weight, inputs.spec, owned=True, side=side)
+        x, covariates = inputs.batch(rows, self.device, windows), beside(inputs, rows, self.device)
+        return Batch(x, y, weight, inputs.spec, owned=True, covariates=covariates)

@@ -3,6 +3,7 @@
 import io
 import logging
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hms_ray.core.errors import DataError
 log = logging.getLogger(__name__)
 DIGEST_BYTES = 16  # of files.fingerprint
 ZIP = b"PK\x03\x04"
+OLD_COVARIATES = re.compile(r"\bside\.(?=(mean|scale)$)")
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -76,5 +78,5 @@ def unpack(path: Path) -> dict[str, torch.Tensor]:
 
 
 def unpacked(content: bytes) -> dict[str, torch.Tensor]:
-    """Read what `pack` returned."""
-    return load_safetensors(content)
+    """Read what `pack` returned; covariates of studies from before version 0.2 have their present name."""
+    return {OLD_COVARIATES.sub("covariates.", name): weight for name, weight in load_safetensors(content).items()}

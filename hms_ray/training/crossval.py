@@ -17,7 +17,7 @@ from hms_ray.core.errors import ConfigError, TrialFailed, UserError
 from hms_ray.core.progress import Progress
 from hms_ray.datasets import Dataset, Examples, Windows
 from hms_ray.features._feature import FeatureRef
-from hms_ray.models._heads import takes_side
+from hms_ray.models._heads import takes_covariates
 from hms_ray.store import quality
 from hms_ray.store.inputs import Inputs, input_spec, memory_format, open_inputs, read_quality
 from hms_ray.store.prepare import check, prepare_all
@@ -173,8 +173,10 @@ def build_model(run: RunConfig, task: Task, weights: StoreRef | None = None) -> 
         params = params.model_copy(update=name)
         given = (read_weights(weights),)
     network = run.model.module.build(spec, len(task.classes), params, *given)
-    if spec.side and not takes_side(network):
-        raise ConfigError(f"input.side: model {run.model.name} takes nothing beside its {spec.layout}: leave it out")
+    if spec.covariates and not takes_covariates(network):
+        raise ConfigError(
+            f"input.covariates: model {run.model.name} takes nothing beside its {spec.layout}: leave it out"
+        )
     return network
 
 

@@ -94,9 +94,9 @@ def _examples(spec: InputSpec) -> torch.Tensor:
 def _augment(spec: InputSpec, parts: tuple[Component, ...], task: Task) -> None:
     if not parts:
         return
-    side = torch.zeros(2, len(spec.side)) if spec.side else None
+    covariates = torch.zeros(2, len(spec.covariates)) if spec.covariates else None
     y = torch.full((2, len(task.classes)), 1 / len(task.classes))
-    batch = Batch(_examples(spec), y, torch.ones(2), spec, side=side)
+    batch = Batch(_examples(spec), y, torch.ones(2), spec, covariates=covariates)
     apply_all(batch, seeds.stream(0, "rehearsal", "augment"), [(part.module, part.params) for part in parts])
 
 
@@ -111,7 +111,7 @@ def _build(run: RunConfig, spec: InputSpec, task: Task) -> int:
         with torch.inference_mode(), torch.device("meta"):  # shapes alone, whatever the network's size
             with _Unfilled():
                 network = build_model(run, task).eval()
-            more = (torch.empty(2, len(spec.side)),) if spec.side else ()
+            more = (torch.empty(2, len(spec.covariates)),) if spec.covariates else ()
             with _Shapes():
                 network(torch.empty(2, *spec.shape), *more)
             return sum(value.numel() * value.element_size() for value in network.state_dict().values())

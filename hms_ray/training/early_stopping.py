@@ -14,7 +14,7 @@ from hms_ray.training.stages import EarlyStopping
 Networks = dict[str, dict[str, torch.Tensor]]  # the weights and buffers of the network, and of its average
 
 
-def check(watch: EarlyStopping, groups: np.ndarray) -> None:
+def check(settings: EarlyStopping, groups: np.ndarray) -> None:
     """See that a stage can set patients aside; groups: the patients of its units.
 
     Raises:
@@ -22,10 +22,12 @@ def check(watch: EarlyStopping, groups: np.ndarray) -> None:
     """
     patients = len(np.unique(groups))
     if patients < 2:
-        raise TrialFailed(f"watch.share {watch.share}: of one patient none can be set aside; a stage needs two or more")
+        raise TrialFailed(
+            f"early_stopping.share {settings.share}: of one patient none can be set aside; a stage needs two or more"
+        )
 
 
-def set_aside(watch: EarlyStopping, groups: np.ndarray, seed: int, number: int) -> np.ndarray:
+def set_aside(settings: EarlyStopping, groups: np.ndarray, seed: int, number: int) -> np.ndarray:
     """Return the mask (n,) of the units that a stage watches: all that it has of some patients, at random.
 
     groups: (n,) the patients of its units; seed, number: of the recipe, and the stage's
@@ -33,9 +35,9 @@ def set_aside(watch: EarlyStopping, groups: np.ndarray, seed: int, number: int) 
     Raises:
         TrialFailed: as `check`.
     """
-    check(watch, groups)
+    check(settings, groups)
     patients = seeds.stream(seed, "watch", number).permutation(np.unique(groups))
-    return np.isin(groups, patients[: max(1, round(watch.share * len(patients)))])
+    return np.isin(groups, patients[: max(1, round(settings.share * len(patients)))])
 
 
 class EarlyStoppingState:

@@ -37,8 +37,8 @@ def predict(
 
     def forward(start: int, count: int) -> np.ndarray:
         some = rows[start : start + count]
-        x, side = inputs.batch(some, device), beside(inputs, some, device)
-        more = () if side is None else (side,)
+        x, covariates = inputs.batch(some, device), beside(inputs, some, device)
+        more = () if covariates is None else (covariates,)
         variants = (module.variant(x, inputs.spec) for module in test_time)
         views = [x, *(arranged(variant) for variant in variants if variant is not x)]  # x itself is predicted once
         return np.mean([task.to_probs(model(view, *more).float().cpu().numpy()) for view in views], axis=0)

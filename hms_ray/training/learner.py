@@ -14,7 +14,7 @@ from torch import nn
 from hms_ray.augment._compose import Batch, apply_all
 from hms_ray.core import seeds
 from hms_ray.core.errors import TrialFailed, UserError
-from hms_ray.models._heads import fit_side
+from hms_ray.models._heads import fit_covariates
 from hms_ray.store.inputs import memory_format
 from hms_ray.training import checkpoint, memory, optim, precision
 from hms_ray.training.batches import StageBatches, TrainingData
@@ -41,8 +41,8 @@ class Learner:
         torch.manual_seed(seeds.derive(recipe.seed, "weights"))
         with replica.together():
             self.plain = _built(recipe)
-        if data.inputs.side is not None:
-            fit_side(self.plain, data.inputs.side[torch.from_numpy(data.learnt_from(self.rows))])
+        if data.inputs.covariates is not None:
+            fit_covariates(self.plain, data.inputs.covariates[torch.from_numpy(data.learnt_from(self.rows))])
         self.plain.to(replica.device, memory_format=memory_format(1 + len(data.inputs.spec.shape)))
         self.share = -(-recipe.optim.batch // replica.size)  # rows of a batch
         self.average = ModelEmaV3(self.plain, decay=recipe.optim.ema, use_warmup=True) if recipe.optim.ema else None
@@ -220,9 +220,9 @@ class Learner:
 
     def _watching(self, stage: Stage, units: np.ndarray, is_begun: bool) -> EarlyStoppingState | None:
         """Return what watches a stage; of one that is begun, restore the state."""
-        if stage.watch is None:
+        if stage.early_stopping is None:
             return None
-        watching = EarlyStoppingState(stage.watch, units)
+        watching = EarlyStoppingState(stage.early_stopping, units)
         if is_begun:
             assert self.watching_state is not None, "a stage is only half done where a checkpoint was restored"
             watching.restore(self.watching_state)
@@ -245,8 +245,8 @@ class Learner:
         stage = self.recipe.stages[number]
         rows = stage.rows(self.data.votes, self.rows)
         aside = np.zeros(len(rows), bool)
-        if stage.watch:
-            aside = set_aside(stage.watch, self.data.groups[rows], self.recipe.seed, number)
+        if stage.early_stopping:
+            aside = set_aside(stage.early_stopping, self.data.groups[rows], self.recipe.seed, number)
         return rows[~aside], rows[aside]
 
     def _length(self, number: int) -> int:

@@ -112,7 +112,7 @@ class Gradient:
 def _parts(batch: Batch, rows: int) -> list[Batch]:
     """Cut a batch into parts of near-equal size, at most that many rows each."""
     count = -(-len(batch.x) // rows)
-    names = ["x", "y", "weight"] + (["side"] if batch.side is not None else [])
+    names = ["x", "y", "weight"] + (["covariates"] if batch.covariates is not None else [])
     columns = (torch.tensor_split(getattr(batch, name), count) for name in names)
     return [Batch(spec=batch.spec, **dict(zip(names, part, strict=True))) for part in zip(*columns, strict=True)]
 

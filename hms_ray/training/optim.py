@@ -27,7 +27,9 @@ class Params(Strict):
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="rate of a layer over that of the next, the head last; 1: all have the same"
     )
-    head_lr: float = Field(1.0, gt=0, le=1000, description="rate of the head over the stage's lr; see layer_decay")
+    head_lr_multiplier: float = Field(
+        1.0, gt=0, le=1000, description="rate of the head over the stage's lr; see layer_decay"
+    )
     precision: Precision = Field(
         "auto",
         description="auto: bfloat16 on a GPU that has it, float16 with scaled gradients on others, float32 on a CPU",
@@ -56,10 +58,10 @@ def parameter_groups(model: torch.nn.Module, params: Params) -> list[dict[str, A
         )
     else:
         groups = param_groups_weight_decay(model, params.weight_decay, no_weight_decay_list=fixed)
-    if params.head_lr == 1:
+    if params.head_lr_multiplier == 1:
         return groups
     head = {id(parameter) for parameter in model.get_classifier().parameters()}
-    return [part for group in groups for part in _split(group, head, params.head_lr)]
+    return [part for group in groups for part in _split(group, head, params.head_lr_multiplier)]
 
 
 def _split(group: dict[str, Any], head: set[int], scale: float) -> Iterator[dict[str, Any]]:

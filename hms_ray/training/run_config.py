@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from hms_ray import registry
-from hms_ray.core import hints
+from hms_ray.core import hints, renamed
 from hms_ray.core.errors import ConfigError, raise_all, shown
 from hms_ray.core.params import Params, faults, with_hints
 from hms_ray.core.params import places as places_of
@@ -152,6 +152,7 @@ def parse_run(content: Mapping[str, Any]) -> RunConfig:
 
 def try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
     """Return the run, or None and every fault, with what was probably meant by an unknown key."""
+    content = renamed.values(content)
     run, found = _try_run(content)
     return run, with_hints(found, lambda: places(content))
 
@@ -216,10 +217,12 @@ def _try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
 
 def _ending_faults(sections: Sections) -> list[str]:
     """Say which stages end at an epoch of their own choice, which the run's rule would pass over."""
-    ending = [i for i, stage in enumerate(sections.stages) if stage.watch and stage.watch.stop is not None]
+    ending = [
+        i for i, stage in enumerate(sections.stages) if stage.early_stopping and stage.early_stopping.stop is not None
+    ]
     return [
-        f"stages.{i}.watch.stop: the stage ends at its best epoch by itself, so the last must count: say epoch: last, "
-        f"which is {sections.epoch!r}, or stop: null"
+        f"stages.{i}.early_stopping.stop: requires epoch: last, since the stage ends at its best epoch by itself, but "
+        f"epoch is {sections.epoch!r}; set epoch: last, or stop: null"
         for i in ending
         if sections.epoch != "last"
     ]

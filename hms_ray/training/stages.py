@@ -69,7 +69,8 @@ class Stage(Strict):
     lr: float | None = Field(None, gt=0, le=1, description="the schedule's largest learning rate")
     schedule: Literal["one_cycle", "cosine", "plateau"] = Field(
         "one_cycle",
-        description="plateau: the largest rate after the warm-up, lower as soon as `watch` sees no progress",
+        description="plateau: the largest rate after the warm-up, lowered while the score of `early_stopping` does not "
+        "improve",
     )
     warmup: float = Field(0.25, ge=0, le=0.9, description="share of the schedule's steps in which the rate rises")
     continues: bool = Field(
@@ -96,7 +97,7 @@ class Stage(Strict):
     smooth: float = Field(0.0, ge=0, le=1, description="votes added to each class or answer before they become shares")
     augment: dict[str, dict[str, Any]] | None = Field(None, description="instead of the run's; {}: none")
     pseudo: Pseudo | None = None
-    watch: EarlyStopping | None = Field(
+    early_stopping: EarlyStopping | None = Field(
         None, description="stop early, or lower the rate, by patients that are set aside"
     )
 
@@ -118,18 +119,20 @@ class Stage(Strict):
 
     @model_validator(mode="after")
     def _is_watched(self) -> "Stage":
-        """Refuse what watches without effect, or has nothing to watch."""
-        plateau, watch = self.schedule == "plateau", self.watch
-        if watch is None:
+        """Refuse early stopping without effect, and a plateau schedule without early stopping."""
+        plateau, stopping = self.schedule == "plateau", self.early_stopping
+        if stopping is None:
             if plateau:
-                raise ValueError("schedule plateau lowers the rate by a watched score; give the stage a `watch`")
+                raise ValueError("schedule plateau lowers the rate by a watched score; give the stage `early_stopping`")
             return self
         if self.continues:
-            raise ValueError("a stage that continues another has no watch: their schedule could not end early")
-        if watch.stop is None and not plateau:
-            raise ValueError("watch.stop is null and the schedule is no plateau: nothing would follow from the watch")
-        if watch.stop is not None and plateau and watch.stop <= watch.patience:
-            limits = f"watch.stop {watch.stop} is not above watch.patience {watch.patience}"
+            raise ValueError(
+                "a stage that continues another cannot have early_stopping: their schedule could not end early"
+            )
+        if stopping.stop is None and not plateau:
+            raise ValueError("early_stopping.stop is null and the schedule is no plateau: early_stopping has no effect")
+        if stopping.stop is not None and plateau and stopping.stop <= stopping.patience:
+            limits = f"early_stopping.stop {stopping.stop} is not above early_stopping.patience {stopping.patience}"
             raise ValueError(f"{limits}: the stage would end before its rate is ever lowered")
         return self
 
@@ -190,9 +193,9 @@ def order_faults(stages: Sequence[Stage]) -> list[str]:
     first = stages[0]
     needs = {"continues": first.continues, "pseudo": first.pseudo is not None}
     found = [f"stages.0.{name}: the first stage has none before it" for name, wanted in needs.items() if wanted]
-    watched = (n for n, stage in enumerate(stages[1:], 1) if stage.continues and stages[n - 1].watch)
+    watched = (n for n, stage in enumerate(stages[1:], 1) if stage.continues and stages[n - 1].early_stopping)
     return found + [
-        f"stages.{n}.continues: the stage before has a watch, and may end before the schedule" for n in watched
+        f"stages.{n}.continues: the stage before has early_stopping, and may end before the schedule" for n in watched
     ]
 
 

@@ -14,7 +14,7 @@ from hms_ray.core.errors import ConfigError
 from hms_ray.core.params import Params, parse
 from hms_ray.core.specs import AXES, InputSpec
 from hms_ray.features import kaggle_spectrogram
-from hms_ray.models._heads import fit_side, takes_side
+from hms_ray.models._heads import fit_covariates, takes_covariates
 from hms_ray.training import checkpoint
 
 SPECS = {
@@ -26,7 +26,7 @@ SPECS = {
     "embedding": [InputSpec("embedding", (3, 4, 32), 0.2), InputSpec("embedding", (1, 1, 32), 0.05)],
 }
 BESIDE = ("age", "gender")
-SPECS = {layout: [*specs, replace(specs[0], side=BESIDE)] for layout, specs in SPECS.items()}
+SPECS = {layout: [*specs, replace(specs[0], covariates=BESIDE)] for layout, specs in SPECS.items()}
 # where the default has a hundred million parameters
 SMALL = {"speech_encoder": {"arch": "wavlm-tiny", "train": "all"}, "ast": {"depth": 2}}
 NAMES = registry.names("models")
@@ -42,7 +42,7 @@ def _marks(name: str) -> list[pytest.MarkDecorator]:
 each_spec = pytest.mark.parametrize(
     ("name", "spec"),
     [
-        pytest.param(*each, marks=_marks(each[0]), id="-".join([each[0], str(each[1].shape), *each[1].side]))
+        pytest.param(*each, marks=_marks(each[0]), id="-".join([each[0], str(each[1].shape), *each[1].covariates]))
         for each in EACH
     ],
 )
@@ -55,7 +55,7 @@ def _build(name: str, spec: InputSpec, outputs: int = 6, seed: int = 0) -> torch
     untrained = {"pretrained": False} if "pretrained" in module.Params.model_fields else {}
     torch.manual_seed(seed)
     model = module.build(spec, outputs, module.Params(**untrained, **SMALL.get(name, {})))
-    if spec.side and not takes_side(model):
+    if spec.covariates and not takes_covariates(model):
         pytest.skip("it takes nothing beside its input, and a run that wants it to is refused")
     return model
 
@@ -63,9 +63,12 @@ def _build(name: str, spec: InputSpec, outputs: int = 6, seed: int = 0) -> torch
 def _inputs(spec: InputSpec, rows: int = 3) -> tuple[torch.Tensor, ...]:
     """What a network is called with: x, and the numbers beside it, where there are some, not all of them known."""
     chance = torch.Generator().manual_seed(0)
-    x, side = torch.randn(rows, *spec.shape, generator=chance), torch.randn(rows, len(spec.side), generator=chance)
-    side[:1, :1] = torch.nan
-    return (x, side) if spec.side else (x,)
+    x, covariates = (
+        torch.randn(rows, *spec.shape, generator=chance),
+        torch.randn(rows, len(spec.covariates), generator=chance),
+    )
+    covariates[:1, :1] = torch.nan
+    return (x, covariates) if spec.covariates else (x,)
 
 
 @each_spec
@@ -77,8 +80,8 @@ def test_examples_become_logits(name: str, spec: InputSpec) -> None:
 
 @each_spec
 def test_every_parameter_and_the_input_get_a_gradient(name: str, spec: InputSpec) -> None:
-    model, (x, *side) = _build(name, spec).train(), _inputs(spec, 4)
-    (model(x.requires_grad_(), *side) * torch.arange(24.0).view(4, 6)).sum().backward()
+    model, (x, *covariates) = _build(name, spec).train(), _inputs(spec, 4)
+    (model(x.requires_grad_(), *covariates) * torch.arange(24.0).view(4, 6)).sum().backward()
     trained = {key: p.grad for key, p in model.named_parameters() if p.requires_grad}
     assert trained and [key for key, grad in trained.items() if grad is None] == []
     assert all(torch.isfinite(grad).all() for grad in trained.values())
@@ -100,13 +103,13 @@ def test_in_evaluation_an_example_does_not_see_its_neighbours(name: str, spec: I
 
 @each_spec
 def test_numbers_beside_the_input_count_but_not_those_that_are_unknown(name: str, spec: InputSpec) -> None:
-    if not spec.side:
+    if not spec.covariates:
         pytest.skip("this feature has none")
-    model, (x, side) = _build(name, spec).eval(), _inputs(spec)
-    fit_side(model, side[1:])
-    assert not torch.equal(model(x, side), model(x, side + 1))
-    unknown = model(x, torch.full_like(side, torch.nan))
-    torch.testing.assert_close(unknown, model(x, side[1:].mean(0).expand(3, -1)), rtol=1e-4, atol=1e-5)
+    model, (x, covariates) = _build(name, spec).eval(), _inputs(spec)
+    fit_covariates(model, covariates[1:])
+    assert not torch.equal(model(x, covariates), model(x, covariates + 1))
+    unknown = model(x, torch.full_like(covariates, torch.nan))
+    torch.testing.assert_close(unknown, model(x, covariates[1:].mean(0).expand(3, -1)), rtol=1e-4, atol=1e-5)
 
 
 @each_spec
@@ -172,5 +175,5 @@ def test_what_a_part_exempts_from_weight_decay_is_exempt(name: str, spec: InputS
 @each_spec
 def test_it_can_be_rehearsed_without_any_memory(name: str, spec: InputSpec) -> None:
     with torch.device("meta"):
-        more = [torch.empty(2, len(spec.side))] if spec.side else []
+        more = [torch.empty(2, len(spec.covariates))] if spec.covariates else []
         assert _build(name, spec).eval()(torch.empty(2, *spec.shape), *more).shape == (2, 6)

@@ -66,18 +66,18 @@ def test_disease_or_none_is_the_other_question(whole: Path) -> None:
 
 
 def test_what_is_known_of_a_subject_stands_beside_each_recording(whole: Path) -> None:
-    side = _load(whole).examples.side
+    covariates = _load(whole).examples.covariates
     person = pd.read_csv(whole / "additional_metadata.csv").set_index("patient_id").loc["patient_002"]
-    row = side.iloc[8 + 5]  # sitting, at the tricuspid valve
+    row = covariates.iloc[8 + 5]  # sitting, at the tricuspid valve
     assert row["age"] == person["Age"] and row["male"] == (person["Gender"] == "M")
     assert row["smoker"] == person["Smoker"] and row["urban"] == (person["Lives"] == "U")
     assert row[["sitting", *bmd_hs.VALVES]].tolist() == [1, 0, 1, 0, 0]
-    assert side.iloc[8][["sitting", *bmd_hs.VALVES]].tolist() == [0, 1, 0, 0, 0]
+    assert covariates.iloc[8][["sitting", *bmd_hs.VALVES]].tolist() == [0, 1, 0, 0, 0]
 
 
 def test_what_is_not_known_of_a_subject_is_nan(folder: Path) -> None:
     _change(folder, lambda t: t.__setitem__("Age", ["", *t["Age"][1:]]), "additional_metadata.csv")
-    assert _load(folder).examples.side["age"].isna().tolist() == [True] * 8 + [False] * 88
+    assert _load(folder).examples.covariates["age"].isna().tolist() == [True] * 8 + [False] * 88
 
 
 def test_a_recording_is_read_as_it_is(whole: Path) -> None:

@@ -271,7 +271,7 @@ def test_a_worker_reads_what_is_prepared_and_needs_no_weights(
     hearts: Dataset, published: Callable, tmp_path: Path
 ) -> None:
     mine = shutil.copytree(published("wav2vec2-tiny")[1], tmp_path / "mine")
-    run = _run(_ref(pretrained=str(mine), seconds=2.0), input={"side": ["age"]})
+    run = _run(_ref(pretrained=str(mine), seconds=2.0), input={"covariates": ["age"]})
     stores = prepare_inputs(hearts, run)
     content = with_random_weights(run.content, "model", "feature")
     shutil.rmtree(mine)

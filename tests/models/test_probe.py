@@ -49,7 +49,7 @@ def test_one_layer_has_nothing_to_mix() -> None:
 
 @pytest.mark.parametrize("hidden", [0, 16])
 def test_numbers_beside_go_to_the_head(hidden: int) -> None:
-    spec = InputSpec("embedding", (3, 4, 32), 0.2, side=("age", "gender"))
+    spec = InputSpec("embedding", (3, 4, 32), 0.2, covariates=("age", "gender"))
     model = _build(spec, hidden=hidden)
     first = model.head if not hidden else model.head[0]
     assert first.in_features == 34

@@ -141,7 +141,7 @@ def test_attention_begins_as_the_mean_and_looks_at_no_padding() -> None:
 
 @pytest.mark.parametrize("train", ["head", "encoder"])
 def test_what_puts_frames_together_is_trained_with_the_head(train: str) -> None:
-    spec = replace(WAVE, side=("age",))
+    spec = replace(WAVE, covariates=("age",))
     model = _build(spec=spec, train=train, layers="mix", pool="attention", hidden=16).train()
     model(torch.randn(4, 3, 2000), torch.randn(4, 1)).square().sum().backward()
     parts = [model.body.mix.weight, model.body.pool.score.weight, *model.head.parameters()]

@@ -440,14 +440,14 @@ def test_gem_needs_feature_maps() -> None:
 @pytest.mark.parametrize("options", [{}, {"resize": [64, 64]}, {"pool": "gem"}, {"grad_checkpointing": True}])
 def test_numbers_beside_an_image_go_to_the_head(weights: State, options: dict[str, object]) -> None:
     """What the network finds in the image is what it finds without them."""
-    spec = replace(_spec(3), side=("age", "smoker"))
+    spec = replace(_spec(3), covariates=("age", "smoker"))
     plain, model = (_build(s, weights, **options).eval() for s in (_spec(3), spec))
     seen = []
     plain.get_classifier().register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    x, side = torch.randn(2, 3, 64, 48), torch.tensor([[40.0, 1.0], [torch.nan, 0.0]])
+    x, covariates = torch.randn(2, 3, 64, 48), torch.tensor([[40.0, 1.0], [torch.nan, 0.0]])
     plain(x)
-    expected = model.head(torch.cat([seen[0], side.nan_to_num()], 1))
-    torch.testing.assert_close(model(x, side), expected, rtol=1e-4, atol=1e-5)
+    expected = model.head(torch.cat([seen[0], covariates.nan_to_num()], 1))
+    torch.testing.assert_close(model(x, covariates), expected, rtol=1e-4, atol=1e-5)
     assert model.head.in_features == plain.get_classifier().in_features + 2
 
 
@@ -456,13 +456,13 @@ def test_without_numbers_beside_it_timms_own_module_stays() -> None:
 
 
 def test_numbers_go_beside_fused_pictures_too() -> None:
-    spec = replace(_spec(1, (64, 96), (48, 48)), side=("age",))
+    spec = replace(_spec(1, (64, 96), (48, 48)), covariates=("age",))
     model = _build(spec, arch="test_resnet", fuse="features").eval()
     assert model(torch.randn(2, 1, 64, 96), torch.zeros(2, 1)).shape == (2, 6)
     assert model.head.in_features % 2 == 1
 
 
 def test_a_network_that_cannot_be_without_its_head_takes_nothing_beside() -> None:
-    sentence = r"input\.side: timm's 'efficientvit_m0' cannot do without its head: leave it out"
+    sentence = r"input\.covariates: timm's 'efficientvit_m0' cannot do without its head: leave it out"
     with pytest.raises(ConfigError, match=sentence):
-        _build(replace(_spec(3, (224, 224)), side=("age",)), arch="efficientvit_m0")
+        _build(replace(_spec(3, (224, 224)), covariates=("age",)), arch="efficientvit_m0")

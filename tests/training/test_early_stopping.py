@@ -20,7 +20,7 @@ from hms_ray.training.stages import EarlyStopping, Pseudo, Stage
 
 CPU = torch.device("cpu")
 GROUPS = np.repeat(np.arange(20), 3)
-FIRST = Stage(epochs=6, lr=0.02, watch=EarlyStopping(share=0.2, stop=2))
+FIRST = Stage(epochs=6, lr=0.02, early_stopping=EarlyStopping(share=0.2, stop=2))
 STAGES = (FIRST, Stage(epochs=1, lr=0.01))
 # What is watched after each epoch: the third is the best, and the stage ends after the fifth.
 SCORES = {1: 3.0, 2: 2.5, 3: 2.0, 4: 2.2, 5: 2.1}
@@ -143,7 +143,7 @@ def test_watched_patients_are_never_in_a_batch_and_others_are(toy, tmp_path, mon
     recipe = toy.recipe(stages=(replace_watch(FIRST, stop=100), Stage(epochs=1, lr=0.01)))
     toy.train(recipe, data, tmp_path, fold=1)
     train = np.flatnonzero(data.folds != 1)
-    aside = train[early_stopping.set_aside(FIRST.watch, data.groups[train], recipe.seed, 0)]
+    aside = train[early_stopping.set_aside(FIRST.early_stopping, data.groups[train], recipe.seed, 0)]
     assert len(np.unique(data.groups[aside])) == 4, "a fifth of twenty"
     steps = 6 * -(-(40 - len(aside)) // 8)
     assert set(np.concatenate(seen[:steps])) == set(train) - set(aside)
@@ -151,16 +151,16 @@ def test_watched_patients_are_never_in_a_batch_and_others_are(toy, tmp_path, mon
 
 
 def replace_watch(stage, **changes):
-    return stage.model_copy(update={"watch": stage.watch.model_copy(update=changes)})
+    return stage.model_copy(update={"early_stopping": stage.early_stopping.model_copy(update=changes)})
 
 
 def test_the_watched_score_is_that_of_the_scored_network_on_the_stages_units(toy, tmp_path):
     """Also of units that are no part of the scored population, and never of those that the stage leaves out."""
-    data, stage = toy.data, Stage(epochs=2, lr=0.02, max_votes=4, watch=EarlyStopping(share=0.3))
+    data, stage = toy.data, Stage(epochs=2, lr=0.02, max_votes=4, early_stopping=EarlyStopping(share=0.3))
     recipe = toy.recipe(stages=(stage,), epoch="cross_fitted")
     result = toy.train(recipe, data, tmp_path)
     units = np.flatnonzero((data.folds != 0) & (data.votes <= 4))
-    units = units[early_stopping.set_aside(stage.watch, data.groups[units], recipe.seed, 0)]
+    units = units[early_stopping.set_aside(stage.early_stopping, data.groups[units], recipe.seed, 0)]
     model = recipe.build().eval()
     for epoch, path in result.weights.items():
         model.load_state_dict(load(path.read_bytes()))
@@ -213,9 +213,9 @@ def test_without_end_a_watch_only_takes_patients_away(toy, tmp_path):
     """The network is that of a run to whose stage the watched patients were never given."""
     data, recipe = toy.data, toy.recipe(stages=(replace_watch(FIRST, stop=100),))
     train = np.flatnonzero(data.folds != 0)
-    aside = train[early_stopping.set_aside(FIRST.watch, data.groups[train], recipe.seed, 0)]
+    aside = train[early_stopping.set_aside(FIRST.early_stopping, data.groups[train], recipe.seed, 0)]
     without = replace(data, trust=np.where(np.isin(np.arange(60), aside), 0.0, 1.0))
-    plain = toy.recipe(stages=(FIRST.model_copy(update={"watch": None}),))
+    plain = toy.recipe(stages=(FIRST.model_copy(update={"early_stopping": None}),))
     one, other = toy.train(recipe, data, tmp_path / "a"), toy.train(plain, without, tmp_path / "b")
     assert toy.weights(one) == toy.weights(other)
     np.testing.assert_array_equal(one.probs, other.probs)
@@ -223,7 +223,10 @@ def test_without_end_a_watch_only_takes_patients_away(toy, tmp_path):
 
 def test_what_is_held_out_has_no_say(toy, tmp_path):
     """Neither its labels nor its inputs move the end of a stage, its rates or its weights."""
-    data, stage = toy.data, Stage(epochs=8, lr=0.05, schedule="plateau", watch=EarlyStopping(patience=1, stop=2))
+    data, stage = (
+        toy.data,
+        Stage(epochs=8, lr=0.05, schedule="plateau", early_stopping=EarlyStopping(patience=1, stop=2)),
+    )
     held_out = data.folds == 1
     x, targets, votes = data.inputs.x.clone(), data.targets.copy(), data.votes.copy()
     x[held_out], targets[held_out], votes[held_out] = 5 - x[held_out], 1 / 3, 7
@@ -241,7 +244,11 @@ def test_the_rate_falls_when_the_watched_score_stalls(toy, tmp_path, monkeypatch
     rates = rates_of(monkeypatch)
     scripted({1: 3.0, 2: 2.0, 3: 2.0, 4: 2.0, 5: 1.0, 6: 1.5, 7: 1.5, 8: 1.5})
     stage = Stage(
-        epochs=8, lr=0.02, schedule="plateau", warmup=0.2, watch=EarlyStopping(patience=2, factor=0.1, stop=None)
+        epochs=8,
+        lr=0.02,
+        schedule="plateau",
+        warmup=0.2,
+        early_stopping=EarlyStopping(patience=2, factor=0.1, stop=None),
     )
     toy.train(toy.recipe(stages=(stage,)), toy.data, tmp_path)
     assert len(rates) == 40 and rates[:8] == sorted(rates[:8]) and rates[7] < 0.02
@@ -254,8 +261,10 @@ KILLED = (
     (STAGES, SCORES),
     (
         (
-            Stage(epochs=4, lr=0.02, schedule="plateau", evaluations=2, watch=EarlyStopping(patience=1, stop=3)),
-            Stage(epochs=1, lr=0.01, watch=EarlyStopping(share=0.4)),
+            Stage(
+                epochs=4, lr=0.02, schedule="plateau", evaluations=2, early_stopping=EarlyStopping(patience=1, stop=3)
+            ),
+            Stage(epochs=1, lr=0.01, early_stopping=EarlyStopping(share=0.4)),
         ),
         {1: 3.0, 2: 3.0, 3: 2.5, 4: 2.5, 5: 2.5},
     ),
@@ -334,7 +343,7 @@ def test_teachers_watch_patients_of_their_own(toy, tmp_path, monkeypatch):
 
     def noted(self, number):
         found = split(self, number)
-        if self.recipe.stages[number].watch:
+        if self.recipe.stages[number].early_stopping:
             units.append((set(self.rows), set(found[1]), set(self.held_out)))
         return found
 

@@ -30,18 +30,18 @@ def uneven(toy):
     rng = np.random.default_rng(3)
     x = toy.data.inputs.x.float()[UNIT]
     x = x + torch.from_numpy(rng.normal(0, 0.5, x.shape).astype(np.float32))
-    side = torch.from_numpy(rng.normal([40, 170], [20, 10], (len(UNIT), 2)).astype(np.float32))
-    side[5, 0] = torch.nan
-    spec = replace(toy.data.inputs.spec, side=("age", "height"))
-    examples = Examples(UNIT, pd.DataFrame(side.numpy(), columns=list(spec.side)))
-    return replace(toy.data, inputs=Prepared(x, spec, side), examples=examples, trust=np.ones(len(UNIT)))
+    covariates = torch.from_numpy(rng.normal([40, 170], [20, 10], (len(UNIT), 2)).astype(np.float32))
+    covariates[5, 0] = torch.nan
+    spec = replace(toy.data.inputs.spec, covariates=("age", "height"))
+    examples = Examples(UNIT, pd.DataFrame(covariates.numpy(), columns=list(spec.covariates)))
+    return replace(toy.data, inputs=Prepared(x, spec, covariates), examples=examples, trust=np.ones(len(UNIT)))
 
 
 def build():
     """A body of four features, and a head that is given two numbers beside them."""
     torch.manual_seed(0)
     body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return Classifier(body, 4, 3, 0.0, {"stem": "^0", "blocks": []}, side=2)
+    return Classifier(body, 4, 3, 0.0, {"stem": "^0", "blocks": []}, covariates=2)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_an_example_has_the_label_and_the_weight_of_its_unit_and_a_trust_of_its_
         np.testing.assert_allclose(batch.y, uneven.targets[UNIT[rows]], rtol=1e-6)
         np.testing.assert_allclose(batch.weight, weights[UNIT[rows]] * trust[rows], rtol=1e-6)
         np.testing.assert_array_equal(batch.x, uneven.inputs.x[rows])
-        np.testing.assert_array_equal(batch.side, uneven.inputs.side[rows])
+        np.testing.assert_array_equal(batch.covariates, uneven.inputs.covariates[rows])
 
 
 def test_an_untrusted_example_is_never_trained_on_but_its_unit_is(uneven, recipe, toy, tmp_path, seen):
@@ -117,7 +117,7 @@ def test_a_held_out_unit_has_one_row_the_mean_over_all_its_examples(uneven, reci
     model = build().eval()
     model.load_state_dict(load(toy.weights(result)))
     with torch.inference_mode():
-        probs = data.task.to_probs(model(data.inputs.x, data.inputs.side).numpy())
+        probs = data.task.to_probs(model(data.inputs.x, data.inputs.covariates).numpy())
     expected = [probs[np.equal(UNIT, unit)].mean(0) for unit in result.rows]
     np.testing.assert_allclose(result.probs[-1], expected, atol=1e-6)
     many = data.votes[result.rows] >= 10
@@ -129,16 +129,16 @@ def test_numbers_beside_are_standardised_by_the_trusted_training_examples(uneven
     """Each example counts once, a value that is not known does not."""
     data = untrusted(uneven, [0, 30, 31])
     learner = Learner(recipe, data, 1, Replica(CPU))
-    used = data.inputs.side[torch.from_numpy((data.folds[UNIT] != 1) & (data.trust > 0))].numpy()
-    np.testing.assert_allclose(learner.plain.side.mean, np.nanmean(used, 0), rtol=1e-5)
-    np.testing.assert_allclose(learner.plain.side.scale, np.nanstd(used, 0), rtol=1e-5)
-    torch.testing.assert_close(learner.scored.side.mean, learner.plain.side.mean, rtol=0, atol=0)
+    used = data.inputs.covariates[torch.from_numpy((data.folds[UNIT] != 1) & (data.trust > 0))].numpy()
+    np.testing.assert_allclose(learner.plain.covariates.mean, np.nanmean(used, 0), rtol=1e-5)
+    np.testing.assert_allclose(learner.plain.covariates.scale, np.nanstd(used, 0), rtol=1e-5)
+    torch.testing.assert_close(learner.scored.covariates.mean, learner.plain.covariates.mean, rtol=0, atol=0)
 
 
 def test_what_is_beside_the_held_out_fold_does_not_change_the_weights(uneven, recipe, toy, tmp_path):
-    side = uneven.inputs.side.clone()
-    side[torch.from_numpy(uneven.folds[UNIT] == 1)] *= -7
-    other = replace(uneven, inputs=replace(uneven.inputs, side=side))
+    covariates = uneven.inputs.covariates.clone()
+    covariates[torch.from_numpy(uneven.folds[UNIT] == 1)] *= -7
+    other = replace(uneven, inputs=replace(uneven.inputs, covariates=covariates))
     one, two = (toy.train(recipe, data, tmp_path / name, fold=1) for data, name in ((uneven, "a"), (other, "b")))
     assert toy.weights(one) == toy.weights(two)
     assert (one.probs != two.probs).any(), "they reach the predictions"

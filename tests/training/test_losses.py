@@ -67,9 +67,9 @@ def test_weights_are_of_the_units_and_labels_of_the_stage(toy):
 
 
 def test_weights_are_not_of_watched_patients(toy):
-    stage, data = BALANCED.model_copy(update={"watch": EarlyStopping(share=0.4)}), toy.data
+    stage, data = BALANCED.model_copy(update={"early_stopping": EarlyStopping(share=0.4)}), toy.data
     recipe, train = toy.recipe(stages=(stage,)), np.flatnonzero(toy.data.folds != 0)
-    kept = train[~early_stopping.set_aside(stage.watch, data.groups[train], recipe.seed, 0)]
+    kept = train[~early_stopping.set_aside(stage.early_stopping, data.groups[train], recipe.seed, 0)]
     expected = 1 / (3 * data.targets[kept].mean(0))
     np.testing.assert_allclose(weights_of(recipe, data).numpy(), expected, rtol=1e-6)
 

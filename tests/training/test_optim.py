@@ -19,8 +19,8 @@ STEPS = 40
 def rates(schedule, steps=STEPS, warmup=0.25, lr=0.02):
     """The learning rate of each step, and after the last."""
     model = nn.Linear(2, 2)
-    watch = EarlyStopping() if schedule == "plateau" else None
-    stage = Stage(epochs=1, lr=lr, schedule=schedule, warmup=warmup, watch=watch)
+    early_stopping = EarlyStopping() if schedule == "plateau" else None
+    stage = Stage(epochs=1, lr=lr, schedule=schedule, warmup=warmup, early_stopping=early_stopping)
     optimizer = optim.optimizer(model, optim.Params(), lr)
     scheduler = optim.schedule(optimizer, stage, steps)
     found = [optimizer.param_groups[0]["lr"]]
@@ -105,8 +105,8 @@ def test_a_plateau_warms_up_as_one_cycle_does_and_stays():
 
 
 def test_a_plateau_asks_how_much_is_left_at_each_step():
-    left, optimizer = [1.0], optim.optimizer(nn.Linear(2, 2), optim.Params(head_lr=1.0), 0.02)
-    stage = Stage(epochs=1, lr=0.02, schedule="plateau", watch=EarlyStopping())
+    left, optimizer = [1.0], optim.optimizer(nn.Linear(2, 2), optim.Params(head_lr_multiplier=1.0), 0.02)
+    stage = Stage(epochs=1, lr=0.02, schedule="plateau", early_stopping=EarlyStopping())
     scheduler = optim.schedule(optimizer, stage, STEPS, lambda: left[0])
     for scale, step, expected in ((1.0, 30, 0.02), (0.5, 30, 0.01), (0.25, 12, 0.005), (1.0, 0, 0.02 * optim.START)):
         left[0] = scale
@@ -149,7 +149,7 @@ def test_optimisers_of_timm_are_built_by_name(name):
         {"weight_decay": -1.0},
         {"layer_decay": 0.0},
         {"layer_decay": 1.1},
-        {"head_lr": 0.0},
+        {"head_lr_multiplier": 0.0},
         {"precision": "half"},
         {"compile": 1},
         {"x": 1},
@@ -189,7 +189,12 @@ def test_layers_have_the_rates_that_timm_gives_them(net):
 
 def test_decay_of_weights_is_the_same_with_layers_of_their_own_rates(net):
     """Biases and norms have none, everything else has it."""
-    for params in ({}, {"layer_decay": 0.5}, {"head_lr": 9.0}, {"layer_decay": 0.5, "head_lr": 9.0}):
+    for params in (
+        {},
+        {"layer_decay": 0.5},
+        {"head_lr_multiplier": 9.0},
+        {"layer_decay": 0.5, "head_lr_multiplier": 9.0},
+    ):
         groups = optim.parameter_groups(net, optim.Params(weight_decay=0.3, **params))
         decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
         assert decay == {id(p): 0.3 if p.ndim > 1 else 0.0 for p in net.parameters()}
@@ -197,7 +202,7 @@ def test_decay_of_weights_is_the_same_with_layers_of_their_own_rates(net):
 
 @pytest.mark.parametrize("layers", [{}, {"layer_decay": 0.5}])
 def test_the_heads_rate_is_the_heads_alone(net, layers):
-    plain, other = of(net, **layers), of(net, **layers, head_lr=10.0)
+    plain, other = of(net, **layers), of(net, **layers, head_lr_multiplier=10.0)
     head = {id(p) for p in net.get_classifier().parameters()}
     assert {other[p] for p in head} == {10.0}
     assert {p: rate for p, rate in other.items() if p not in head} == {p: r for p, r in plain.items() if p not in head}
@@ -220,7 +225,9 @@ def test_the_model_says_what_does_not_decay():
         assert (decay[id(model.position)], decay[id(model.body.weight)]) == (0.0, 0.3)
 
 
-@pytest.mark.parametrize("params", [{}, {"layer_decay": 0.5}, {"head_lr": 10.0}, {"layer_decay": 0.5, "head_lr": 10.0}])
+@pytest.mark.parametrize(
+    "params", [{}, {"layer_decay": 0.5}, {"head_lr_multiplier": 10.0}, {"layer_decay": 0.5, "head_lr_multiplier": 10.0}]
+)
 def test_frozen_parameters_are_in_no_group_and_others_in_one(params):
     net = timm.create_model("resnet10t", num_classes=3)
     frozen = [*net.conv1.parameters(), *net.layer1.parameters()]
@@ -241,7 +248,7 @@ def test_by_default_there_is_one_rate(net):
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
 def test_a_schedule_moves_each_rate_by_its_scale(net, schedule):
     expected = rates(schedule, lr=LR)
-    optimizer = optim.optimizer(net, optim.Params(layer_decay=0.5, head_lr=10.0), LR)
+    optimizer = optim.optimizer(net, optim.Params(layer_decay=0.5, head_lr_multiplier=10.0), LR)
     scheduler = optim.schedule(optimizer, Stage(epochs=1, lr=LR, schedule=schedule), STEPS)
     for step in (0, 1, 17, STEPS):
         if step:
@@ -251,7 +258,7 @@ def test_a_schedule_moves_each_rate_by_its_scale(net, schedule):
         assert len(set(found)) >= 6
 
 
-@pytest.mark.parametrize("params", [{}, {"layer_decay": 0.5, "head_lr": 10.0}])
+@pytest.mark.parametrize("params", [{}, {"layer_decay": 0.5, "head_lr_multiplier": 10.0}])
 def test_a_step_is_as_long_as_its_rate(params):
     """What counts in the end: with plain descent each parameter moves by its own rate, and by Nesterov's momentum."""
     net = timm.create_model("resnet10t", num_classes=3)

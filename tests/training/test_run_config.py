@@ -222,7 +222,7 @@ def test_everything_about_stages_and_epochs_makes_the_trip_through_yaml(tmp_path
         "evaluations": 3,
         "max_votes": 9,
     }
-    own = {"layer_decay": 0.75, "head_lr": 10.0, "precision": "float32", "compile": True}
+    own = {"layer_decay": 0.75, "head_lr_multiplier": 10.0, "precision": "float32", "compile": True}
     for epoch in ("cross_fitted", "last", "best"):
         run = parse_run(with_stage(**second) | {"epoch": epoch, "optim": own})
         files.write_yaml(tmp_path / "config.yaml", run.content)
@@ -236,10 +236,10 @@ def test_everything_about_stages_and_epochs_makes_the_trip_through_yaml(tmp_path
 
 
 def test_a_stage_that_ends_at_its_best_epoch_wants_the_last_one_to_count():
-    stages = [{"epochs": 4, "lr": 0.01, "watch": {"stop": 2}}]
+    stages = [{"epochs": 4, "lr": 0.01, "early_stopping": {"stop": 2}}]
     _, found = try_run(copy.deepcopy(RUN) | {"stages": stages})
     assert found == [
-        "stages.0.watch.stop: the stage ends at its best epoch by itself, so the last must count: say epoch: last, "
-        "which is 'cross_fitted', or stop: null"
+        "stages.0.early_stopping.stop: requires epoch: last, since the stage ends at its best epoch by itself, but "
+        "epoch is 'cross_fitted'; set epoch: last, or stop: null"
     ]
     assert try_run(copy.deepcopy(RUN) | {"stages": stages, "epoch": "last"})[1] == []

@@ -114,13 +114,13 @@ def test_smoothing_adds_votes_to_each_answer_of_a_question():
         {"class_weight": "equal"},
         {"focal": -0.1},
         {"focal": 10.1},
-        {"watch": {"share": 0.0}},
-        {"watch": {"share": 0.5}},
-        {"watch": {"patience": 0}},
-        {"watch": {"factor": 1.0}},
-        {"watch": {"factor": 0.0}},
-        {"watch": {"stop": 0}},
-        {"watch": {"every": 2}},
+        {"early_stopping": {"share": 0.0}},
+        {"early_stopping": {"share": 0.5}},
+        {"early_stopping": {"patience": 0}},
+        {"early_stopping": {"factor": 1.0}},
+        {"early_stopping": {"factor": 0.0}},
+        {"early_stopping": {"stop": 0}},
+        {"early_stopping": {"every": 2}},
         {"schedule": "step"},
         {"momentum": 0.9},
     ],
@@ -189,8 +189,8 @@ def test_a_stage_that_continues_another_has_no_schedule_of_its_own(own):
         {"continues": True},
         {"lr": 0.1, "schedule": "cosine", "warmup": 0.0, "evaluations": 3, "max_votes": 9, "augment": {}},
         {"continues": True, "low_votes": LowVotes(), "pseudo": Pseudo(parts=3), "augment": {"mixup": {"p": 0.1}}},
-        {"lr": 0.1, "schedule": "plateau", "watch": EarlyStopping(share=0.2, stop=None)},
-        {"lr": 0.1, "class_weight": "balanced", "focal": 2.0, "watch": EarlyStopping(factor=0.1)},
+        {"lr": 0.1, "schedule": "plateau", "early_stopping": EarlyStopping(share=0.2, stop=None)},
+        {"lr": 0.1, "class_weight": "balanced", "focal": 2.0, "early_stopping": EarlyStopping(factor=0.1)},
     ],
 )
 def test_a_stage_survives_the_trip_through_plain_values(fields):
@@ -233,30 +233,33 @@ def test_what_the_first_stage_cannot_be_is_said():
 
 
 def test_by_default_nothing_is_watched_weighed_or_focused():
-    assert (stage().watch, stage().class_weight, stage().focal) == (None, "none", 0.0)
+    assert (stage().early_stopping, stage().class_weight, stage().focal) == (None, "none", 0.0)
 
 
 def test_a_watch_that_means_nothing_is_refused():
     with pytest.raises(ValidationError, match="schedule plateau lowers the rate by a watched score; give the stage a"):
         stage(schedule="plateau")
     with pytest.raises(ValidationError, match="a stage that continues another has no watch"):
-        Stage(epochs=1, continues=True, watch=EarlyStopping())
+        Stage(epochs=1, continues=True, early_stopping=EarlyStopping())
     with pytest.raises(
-        ValidationError, match=r"watch.stop is null and the schedule is no plateau: nothing would follow"
+        ValidationError, match=r"early_stopping.stop is null and the schedule is no plateau: early_stopping has no effect"
     ):
-        stage(watch=EarlyStopping(stop=None))
+        stage(early_stopping=EarlyStopping(stop=None))
     with pytest.raises(
-        ValidationError, match=r"watch.stop 3 is not above watch.patience 3: the stage would end before"
+        ValidationError,
+        match=r"early_stopping.stop 3 is not above early_stopping.patience 3: the stage would end before",
     ):
-        stage(schedule="plateau", watch=EarlyStopping(stop=3))
-    assert stage(watch=EarlyStopping(stop=3)).watch.stop == 3, "without a plateau nothing waits for patience"
+        stage(schedule="plateau", early_stopping=EarlyStopping(stop=3))
+    assert stage(early_stopping=EarlyStopping(stop=3)).early_stopping.stop == 3, (
+        "without a plateau nothing waits for patience"
+    )
 
 
 def test_a_watched_stage_is_not_continued():
-    watched, after = stage(watch=EarlyStopping()), Stage(epochs=1, continues=True)
+    watched, after = stage(early_stopping=EarlyStopping()), Stage(epochs=1, continues=True)
     assert order_faults([watched, stage(), after]) == []
     assert order_faults([stage(), watched, after, after]) == [
-        "stages.2.continues: the stage before has a watch, and may end before the schedule"
+        "stages.2.continues: the stage before has early_stopping, and may end before the schedule"
     ]
 
 

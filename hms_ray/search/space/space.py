@@ -13,7 +13,7 @@ import optuna
 from pydantic import ValidationError
 
 from hms_ray import registry
-from hms_ray.core import hints
+from hms_ray.core import hints, renamed
 from hms_ray.core.errors import ConfigError, raise_all, shown, without_secrets
 from hms_ray.core.params import UNKNOWN, faults, with_hints
 from hms_ray.core.params import places as places_of
@@ -163,7 +163,8 @@ def load(name: str, overrides: tuple[str, ...] = (), prefix: str = "") -> Space:
         return _load_union(path.stem, dict(content), tuple(o.removeprefix(prefix) for o in overrides))
     if not isinstance(content, Mapping) or not isinstance(content.get("base"), Mapping):
         raise ConfigError(f"{path}: a space is a mapping with base and search, or names the spaces that it unites")
-    content = dict(content) | {"base": _whole(content["base"])}
+    content = renamed.space(content)
+    content["base"] = _whole(content["base"])
     _override_all(content, overrides, prefix)
     return parse(path.stem, content)
 
@@ -239,6 +240,7 @@ def unshared(spaces: Sequence[Space]) -> list[str]:
 
 def parse(name: str, content: Mapping[str, Any]) -> Space:
     """Check a space's content: keys, base run, every range at both ends, budget."""
+    content = renamed.space(content)
     strange = [key for key in content if key not in SECTIONS]
     below = [f"base.{path}" for path in places(content["base"])] if strange else []
     found = [
@@ -346,7 +348,7 @@ def _override(content: dict[str, Any], override: str, prefix: str) -> None:
         raise ConfigError(f"--set {shown(override)}: must be key=value, e.g. stages.0.epochs=2")
     if not told.startswith(prefix):  # it is for all spaces of the union
         prefix = ""
-    key = told.removeprefix(prefix)
+    key = renamed.path(told.removeprefix(prefix))
     if "base" in content:
         _check_key(content, key, text, prefix)
     section, _, rest = key.partition(".")
