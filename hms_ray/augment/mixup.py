@@ -34,5 +34,7 @@ def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
         values[rows] = new
         return values
 
-    others = {"y": batch.y, "weight": batch.weight} | ({} if batch.covariates is None else {"covariates": batch.covariates})
+    others = {"y": batch.y, "weight": batch.weight} | (
+        {} if batch.covariates is None else {"covariates": batch.covariates}
+    )
     return replace(put(batch, rows, blend(batch.x)), **{name: blended(values) for name, values in others.items()})

@@ -53,9 +53,9 @@ def space(content: Mapping[str, Any]) -> dict[str, Any]:
     if "base" in found:
         found["base"] = values(found["base"])
     if isinstance(search := found.get("search"), Mapping):
-        found["search"] = {path(str(key)): _range(str(key), item) for key, item in search.items()}
+        found["search"] = {_named(key): _range(str(key), item) for key, item in search.items()}
     if isinstance(smoke := found.get("smoke"), Mapping):
-        found["smoke"] = {path(str(key)): values(item, str(key)) for key, item in smoke.items()}
+        found["smoke"] = {_named(key): values(item, str(key)) for key, item in smoke.items()}
     if isinstance(members := found.get("members"), Mapping):  # of a union, as study.json keeps it
         found["members"] = {name: values(base) for name, base in members.items()}
     return found
@@ -68,8 +68,13 @@ def _range(key: str, content: Any) -> Any:
     if isinstance(options := found.get("choice"), list):
         found["choice"] = [values(option, key) for option in options]
     if isinstance(when := found.get("when"), Mapping):
-        found["when"] = {path(str(name)): values(value, str(name)) for name, value in when.items()}
+        found["when"] = {_named(key): values(value, str(key)) for key, value in when.items()}
     return found
+
+
+def _named(key: object) -> object:
+    """Return a key of a mapping from a file; what is no text is left for its reader to refuse."""
+    return path(key) if isinstance(key, str) else key
 
 
 def _joined(below: str, key: object) -> str:

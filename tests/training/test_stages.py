@@ -237,12 +237,15 @@ def test_by_default_nothing_is_watched_weighed_or_focused():
 
 
 def test_a_watch_that_means_nothing_is_refused():
-    with pytest.raises(ValidationError, match="schedule plateau lowers the rate by a watched score; give the stage a"):
+    with pytest.raises(
+        ValidationError, match="schedule plateau lowers the rate by a watched score; give the stage `early_stopping`"
+    ):
         stage(schedule="plateau")
-    with pytest.raises(ValidationError, match="a stage that continues another has no watch"):
+    with pytest.raises(ValidationError, match="a stage that continues another cannot have early_stopping"):
         Stage(epochs=1, continues=True, early_stopping=EarlyStopping())
     with pytest.raises(
-        ValidationError, match=r"early_stopping.stop is null and the schedule is no plateau: early_stopping has no effect"
+        ValidationError,
+        match=r"early_stopping.stop is null and the schedule is no plateau: early_stopping has no effect",
     ):
         stage(early_stopping=EarlyStopping(stop=None))
     with pytest.raises(
