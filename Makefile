@@ -1,5 +1,5 @@
 # make demo    everything once on simulated recordings; ends with the report's path
-# make test    ruff and the tests; what .ci/run runs
+# make test    ruff, mypy and the tests; what .ci/run runs
 # make bench NAME=ensemble    ratios against peers and limits, one bench
 # make clean   removes what make made
 #
@@ -38,6 +38,7 @@ test: lint
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 format: $(INSTALLED)
 	$(BIN)/python -m ruff check --fix .
@@ -62,7 +63,7 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt | $(BIN)/python
 	@touch $@
 
 clean:
-	rm -rf build *.egg-info .pytest_cache .ruff_cache $(DEMO_DATA) runs/demo reports/demo submission.csv
+	rm -rf build *.egg-info .mypy_cache .pytest_cache .ruff_cache $(DEMO_DATA) runs/demo reports/demo submission.csv
 	find bench hms_ray tests -name __pycache__ -prune -exec rm -rf {} +
 	rm -f $(INSTALLED) $(PINS)
 	if [ -e $(MADE) ]; then rm -rf $(VENV); fi

@@ -81,7 +81,8 @@ class Study:
 
         if not self.folder.ensemble.is_file():
             raise ConfigError(f"{self.path} has no ensemble; fit one with `fit_ensemble`, or `hms-ray ensemble`")
-        return files.read_json(self.folder.ensemble)
+        content: dict[str, Any] = files.read_json(self.folder.ensemble)
+        return content
 
     @property
     def oof(self) -> pd.DataFrame:

@@ -23,6 +23,7 @@ def test_a_wheel_holds_the_search_spaces_and_the_templates(repository: Path, tmp
     built = {path.relative_to(tmp_path / "lib") for path in (tmp_path / "lib").rglob("*") if path.is_file()}
     expected = {path.relative_to(repository) for path in (repository / "hms_ray").rglob("*.py")}
     expected |= {path.relative_to(repository) for path in (repository / "hms_ray" / "report").glob("*.j2")}
+    expected.add(Path("hms_ray/py.typed"))
     expected |= {Path("hms_ray", "search_spaces", path.name) for path in (repository / "search_spaces").glob("*.yaml")}
     assert built == expected
     assert Path("hms_ray", "search_spaces", "demo.yaml") in built

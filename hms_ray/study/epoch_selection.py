@@ -40,7 +40,7 @@ class Candidates(Params):
             return [total]
         first = total - math.ceil(self.share * total) + 1
         count = total - first + 1 if rule == "best" else min(self.most, total - first + 1)
-        return np.linspace(total, first, count).round().astype(int)[::-1].tolist()
+        return [int(epoch) for epoch in np.linspace(total, first, count).round()[::-1]]
 
     def files(self, rule: Rule, total: int) -> int:
         """Return how many epochs of a fold have their weights kept until one is chosen."""
@@ -73,11 +73,11 @@ def choose(rule: Rule, candidates: Candidates, scores: np.ndarray, units: np.nda
 def as_ended(rule: Rule, candidates: Candidates, scores: Sequence[float], epochs: int) -> np.ndarray:
     """Return the score that a fold would have, had it ended after each epoch: that epoch's own, or by the rule "best"
     the lowest of the candidates so far."""
-    scores = np.array(scores, dtype=float)
+    ended = np.array(scores, dtype=float)
     if rule == "best":
         start = candidates.epochs(rule, epochs)[0] - 1
-        scores[start:] = np.fmin.accumulate(scores[start:])
-    return scores
+        ended[start:] = np.fmin.accumulate(ended[start:])
+    return ended
 
 
 def _surely_better(scores: np.ndarray, units: np.ndarray, fold: int, epochs: Sequence[int]) -> int:

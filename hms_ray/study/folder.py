@@ -24,7 +24,7 @@ from typing import Any
 
 from hms_ray import __version__
 from hms_ray.core import files, provenance, renamed
-from hms_ray.core.errors import ConfigError, raise_all
+from hms_ray.core.errors import ConfigError, DataError, raise_all
 
 LIBRARIES = ("ray", "torch", "timm", "optuna", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 SINCE = ("epoch_candidates",)  # of the identity, what older studies lack: theirs is that of the run that goes on
@@ -71,16 +71,20 @@ class FoldFolder:
 
     def write_weights(self, epoch: int, content: bytes) -> None:
         """Keep the packed weights after an epoch; their digest first, so that none are there without it."""
-        known = files.read_json(self.digests) if self.digests.is_file() else {}
-        files.write_json(self.digests, known | {str(epoch): files.sha256(content)})
+        files.write_json(self.digests, self._known_digests() | {str(epoch): files.sha256(content)})
         files.write_bytes(self.weights(epoch), content)
 
     def weights_are_intact(self, epoch: int) -> bool | None:
         """Whether the weights after an epoch are those that were trained; None: the study has no digest of them."""
-        known = files.read_json(self.digests) if self.digests.is_file() else {}
-        if str(epoch) not in known:
-            return None
-        return files.sha256(self.weights(epoch).read_bytes()) == known[str(epoch)]
+        known = self._known_digests().get(str(epoch))
+        return None if known is None else files.sha256(self.weights(epoch).read_bytes()) == known
+
+    def _known_digests(self) -> dict[str, str]:
+        """Return the digest of each epoch's weights, or raise DataError: the file is broken or was edited."""
+        digests = files.read_json(self.digests) if self.digests.is_file() else {}
+        if not isinstance(digests, dict) or not all(isinstance(digest, str) for digest in digests.values()):
+            raise DataError(f"{self.digests}: must map epochs to SHA-256 digests; put the file back from a copy")
+        return digests
 
     @property
     def checkpoint(self) -> Path:
@@ -197,7 +201,7 @@ class StudyFolder:
             raise ConfigError(f"there is no folder {self.root}; `hms-ray search` or `train` makes a study")
         if not self.study.is_file():
             raise ConfigError(f"{self.root} is no study: it has no study.json. Run `hms-ray search` or `train` first.")
-        content = files.read_json(self.study)
+        content: dict[str, Any] = files.read_json(self.study)
         from hms_ray.study.record import check_record  # pydantic, which no study needs that is not there
 
         check_record(self.study, content)
@@ -340,7 +344,7 @@ def _unequal(values: Iterable[tuple[str, Any, Any]]) -> list[str]:
 
 def _differing(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
     """Return the dotted keys in which two nested dicts differ, with both values."""
-    found = {}
+    found: dict[str, tuple[Any, Any]] = {}
     for key in sorted(old.keys() | new.keys()):
         values = old.get(key, MISSING), new.get(key, MISSING)
         if isinstance(values[0], dict) and isinstance(values[1], dict):

@@ -78,8 +78,8 @@ def read(path: Path, schema: Mapping[str, Column], key: Sequence[str], rows: boo
     if rows and table.empty:
         raise DataError(f"{path}: it has no rows")
     faults = [f"column {name!r} {fault}" for name, kind in schema.items() if (fault := kind.fault(table[name]))]
-    if key and not faults and (twice := table.duplicated(list(key))).any():
-        first = table[list(key)][twice].iloc[0]
+    if key and not faults and (repeated := table.duplicated(list(key))).any():
+        first = table[list(key)][repeated].iloc[0]
         faults.append(f"{', '.join(f'{name} {first[name]}' for name in key)} stands more than once")
     raise_all(faults, DataError, str(path))
     return table
