@@ -11,6 +11,7 @@ from hms_ray import tasks
 from hms_ray.core import files
 from hms_ray.core.errors import ConfigError, DataError
 from hms_ray.core.plain_yaml import load_yaml
+from hms_ray.core.recordings import KINDS
 from hms_ray.store.quality import MEASURES
 from hms_ray.study import tables as study_tables
 from hms_ray.study.folder import StudyFolder
@@ -31,7 +32,8 @@ ENSEMBLE_KEYS = (  # what this report reads and earlier versions did not write
     ),
     *("baselines.differences", "baselines.best_single_corrected", "members.0.without", "members.0.most_alike"),
 )
-QUALITY = {"unit_id": study_tables.Column("text"), "kind": study_tables.Column("text")}
+QUALITY = {"unit_id": study_tables.Column("text"), "kind": study_tables.Column("text", among=tuple(KINDS))}
+RUN = ("data", "feature", "model", "input", "quality", "optim")  # the sections of a run that are mappings
 INPUTS = ("input.compute", "input.window", "test_time")  # what the network is given; shown whether searched or not
 
 
@@ -312,9 +314,10 @@ def _config_of(folder: StudyFolder, study: Study, trial: str, space: str) -> dic
     except ConfigError as error:  # the study's file, not one that the user writes
         raise DataError(str(error)) from error
     if not isinstance(content, dict):
-        raise DataError(
-            f"{config}: must hold a run's sections, but holds {content!r:.60}; put the file back from a copy"
-        )
+        raise DataError(f"{config}: must hold a run, but holds {content!r:.60}; put the file back from a copy")
+    faulty = [key for key in RUN if not isinstance(content.get(key, {}), dict)]
+    if faulty:
+        raise DataError(f"{config}: {', '.join(faulty)} must be mappings; put the file back from a copy")
     return content
 
 

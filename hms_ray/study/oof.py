@@ -193,6 +193,11 @@ def _column_faults(frame: pd.DataFrame, numeric: list[str]) -> list[str]:
     twice = frame["unit_id"][frame["unit_id"].duplicated()].unique()
     faults = [f"column {c!r} has an empty cell in row {int(np.flatnonzero(frame[c].isna())[0])}" for c in empty]
     faults += [f"column {c!r} must hold whole numbers" for c in ("fold", "votes") if frame[c].dtype.kind not in "iu"]
+    faults += [
+        f"column {c!r} must not be below 0, but is {frame[c].min()}"
+        for c in ("fold", "votes")
+        if frame[c].dtype.kind in "iu" and frame[c].min() < 0
+    ]
     faults += [f"column {c!r} must hold numbers" for c in numeric if frame[c].dtype.kind not in "fiu"]
     if len(twice):
         faults.append(f"{len(twice)} unit_ids come more than once, the first is {str(twice[0])!r}")

@@ -87,9 +87,9 @@ class SpaceRecord(Part):
     """A search space as it was resolved. members: the base run of each space of a union."""
 
     base: RunRecord
-    search: dict[str, dict[str, Any] | list[Any]] = Field(default_factory=dict)
-    description: str = ""
-    budget: dict[str, Any] = Field(default_factory=dict)
+    search: dict[str, dict[str, Any] | list[Any]]
+    description: str
+    budget: dict[str, Any]
     race: dict[str, Any] = Field(default_factory=dict)
     sampler: dict[str, Any] = Field(default_factory=dict)
     resources: dict[str, Any] = Field(default_factory=dict)

@@ -22,12 +22,14 @@ class Column:
 
     kind: text, whole numbers, or numbers; low, high: bounds of numbers, both allowed
     missing: whether cells may be empty, NaN in numbers
+    among: of text, the values that there are; (): any
     """
 
     kind: Literal["text", "whole", "number"]
     low: float = -LARGEST
     high: float = LARGEST
     missing: bool = False
+    among: tuple[str, ...] = ()
 
     def fault(self, values: pd.Series) -> str | None:
         """Return what is wrong with a column's values, None for nothing."""
@@ -39,7 +41,10 @@ class Column:
             return f"has an empty cell in row {int(np.flatnonzero(values.isna())[0])}"
         if self.kind == "text":
             texts = values.map(lambda value: isinstance(value, str))
-            return None if texts.all() else f"must hold text, but row {int(np.flatnonzero(~texts)[0])} does not"
+            if not texts.all():
+                return f"must hold text, but row {int(np.flatnonzero(~texts)[0])} does not"
+            unknown = [value for value in values.unique() if self.among and value not in self.among]
+            return f"must hold {', '.join(self.among)}, but holds {unknown[0]!r}" if unknown else None
         if values.dtype.kind not in ("iu" if self.kind == "whole" else "iuf"):
             return f"must hold {'whole ' if self.kind == 'whole' else ''}numbers, but holds {values.dtype}"
         outside = np.flatnonzero(values.notna() & ~values.between(self.low, self.high))
@@ -59,12 +64,15 @@ EPOCHS = {
     "lr": Column("number", 0, missing=True),
     "seconds": Column("number", 0),
 }
+LATER = {"memory_gb": Column("number", 0), "skipped_steps": Column("whole", 0)}  # what older curves lack
 
 
-def read(path: Path, schema: Mapping[str, Column], key: Sequence[str], rows: bool = True) -> pd.DataFrame:
-    """Read a table with at least the columns of its schema, all columns included.
+def read(
+    path: Path, schema: Mapping[str, Column], key: Sequence[str], optional: Mapping[str, Column] | None = None
+) -> pd.DataFrame:
+    """Read a table with at least the columns of its schema, all columns included; it has a row at least.
 
-    key: the columns that no two rows may share, if any; rows: whether there must be any
+    key: the columns that no two rows may share, if any; optional: columns that may be missing
 
     Raises:
         DataError: the file is missing or broken, or lists every column that is not as its schema says.
@@ -75,14 +83,16 @@ def read(path: Path, schema: Mapping[str, Column], key: Sequence[str], rows: boo
     missing = [name for name in schema if name not in table]
     if missing:
         raise DataError(f"{path}: missing column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, table))}")
-    if rows and table.empty:
+    if table.empty:
         raise DataError(f"{path}: it has no rows")
-    faults = [f"column {name!r} {fault}" for name, kind in schema.items() if (fault := kind.fault(table[name]))]
+    columns = {**schema, **{name: kind for name, kind in (optional or {}).items() if name in table}}
+    faults = [f"column {name!r} {fault}" for name, kind in columns.items() if (fault := kind.fault(table[name]))]
     if key and not faults and (repeated := table.duplicated(list(key))).any():
         first = table[list(key)][repeated].iloc[0]
         faults.append(f"{', '.join(f'{name} {first[name]}' for name in key)} stands more than once")
     raise_all(faults, DataError, str(path))
-    return table
+    empty = [name for name, kind in columns.items() if kind.kind != "text" and table[name].isna().all()]
+    return table.astype(dict.fromkeys(empty, "float64"))  # a column of nulls has no type of its own
 
 
 def read_folds(path: Path) -> pd.DataFrame:
@@ -95,7 +105,7 @@ def read_epochs(path: Path) -> pd.DataFrame:
 
     The epochs of each fold are 1, 2, ...; errors as in `read`.
     """
-    table = read(path, EPOCHS, ["fold", "epoch"]).sort_values(["fold", "epoch"], ignore_index=True)
+    table = read(path, EPOCHS, ["fold", "epoch"], LATER).sort_values(["fold", "epoch"], ignore_index=True)
     for fold, epochs in table.groupby("fold")["epoch"]:
         if epochs.tolist() != list(range(1, len(epochs) + 1)):
             raise DataError(f"{path}: fold {fold} has the epochs {epochs.tolist()}; it must have 1 to {len(epochs)}")

@@ -71,3 +71,20 @@ def test_a_column_that_is_not_as_its_schema_says_is_named(
 def test_curves_that_cannot_be_are_named(tmp_path: Path, change: Any, sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
         tables.read_epochs(written(tmp_path, change(EPOCHS)))
+
+
+def test_columns_of_later_versions_may_be_missing_but_not_wrong(tmp_path: Path) -> None:
+    later = EPOCHS.drop(columns="memory_gb").assign(skipped_steps=0)
+    assert tables.read_epochs(written(tmp_path, later))["skipped_steps"].tolist() == [0, 0, 0]
+    with pytest.raises(DataError, match="column 'skipped_steps' must hold whole numbers"):
+        tables.read_epochs(written(tmp_path, later.assign(skipped_steps="x")))
+
+
+def test_a_column_without_any_value_is_of_numbers(tmp_path: Path) -> None:
+    assert tables.read_epochs(written(tmp_path, EPOCHS.assign(score=None)))["score"].isna().all()
+
+
+def test_text_is_one_of_the_values_that_there_are(tmp_path: Path) -> None:
+    schema = {"unit_id": tables.Column("text", among=("a", "b"))}
+    with pytest.raises(DataError, match="column 'unit_id' must hold a, b, but holds 'c'"):
+        tables.read(written(tmp_path, FOLDS), schema, key=())
