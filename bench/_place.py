@@ -19,7 +19,7 @@ from hms_ray.store.prepare import InputParams, prepare
 
 
 @dataclass(frozen=True)
-class Executor:
+class Place:
     """What every part works with: a folder of its own, recordings, and how often and how much."""
 
     root: Path
