@@ -86,12 +86,12 @@ def measure(study: Members, others: Members, pool: str, seed: int) -> Study:
     true = _losses(others, fitted.predict(others.probs))
     sums, sizes = bootstrap.by_group(true, others.groups, np.ones(len(true)))
     return Study(
-        said=np.array([fitted.kl_cross_fitted_, apart.value]),
+        said=np.array([fitted.score_cross_fitted_, apart.value]),
         low=np.array([fitted.interval_[0], apart.low]),
         high=np.array([fitted.interval_[1], apart.high]),
         truth=true.mean(0),
         error=bootstrap.standard_errors(sums, sizes),
-        in_sample=fitted.kl_in_sample_,
+        in_sample=fitted.score_in_sample_,
     )
 
 

@@ -31,7 +31,7 @@ def run(arguments: list[str]) -> Iterator[str]:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         yield (
             f"  {pool:12} {time.perf_counter() - start:7.1f} s, peak {peak:.1f} GiB, in sample "
-            f"{fitted.kl_in_sample_:.5f}, cross-fitted {fitted.kl_cross_fitted_:.5f}, gap {fitted.gap_}, "
+            f"{fitted.score_in_sample_:.5f}, cross-fitted {fitted.score_cross_fitted_:.5f}, gap {fitted.gap_}, "
             f"{(fitted.weights_ > 0).sum()} members with weight"
         )
 

@@ -61,6 +61,6 @@ def _line(name: str, fitted: ensemble.Ensemble, seconds: float) -> str:
     low, high = fitted.interval_
     gap = "-" if fitted.gap_ is None else f"{max(fitted.gap_, 0):.0e}"
     return (
-        f"  {name:12} {fitted.kl_in_sample_:9.5f} {fitted.kl_cross_fitted_:12.5f} {low:9.5f}{high:9.5f} "
+        f"  {name:12} {fitted.score_in_sample_:9.5f} {fitted.score_cross_fitted_:12.5f} {low:9.5f}{high:9.5f} "
         f"{gap:>8} {seconds:8.2f}  {(fitted.weights_ > 0).sum()}"
     )

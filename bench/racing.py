@@ -11,6 +11,7 @@ from bench import _backward
 from bench._members import add_files
 from bench._race_sets import Members, RaceSet, made_up_sets, real_sets
 from hms_ray.core.seeds import stream
+from hms_ray.ensemble import bootstrap
 from hms_ray.ensemble.pools import linear
 from hms_ray.ensemble.terms import scored_terms
 from hms_ray.search.finalists import allocation
@@ -268,7 +269,7 @@ class _Look:
             self.kept, self.weights = list(kept), pool.weights
         gains = self.shares * self.terms[:, candidate] / (self.terms[:, self.kept] @ self.weights)
         by_unit = np.bincount(self.units, gains, minlength=len(self.groups)) * len(self.groups) - 1
-        return by_unit.mean() + quantile * ensemble_gain.clustered_error(by_unit, self.groups) < 0
+        return by_unit.mean() + quantile * bootstrap.standard_error(by_unit, self.groups) < 0
 
 
 def ensemble_rule(

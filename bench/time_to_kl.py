@@ -135,7 +135,7 @@ def _cross_fitted(tables: list[OofTable], min_votes: int) -> float:
     members = stack(tables)
     scored = members.votes >= min_votes
     rows = (members.probs, members.targets, members.group_ids, members.folds)
-    return ensemble.fit(*rows, weights=scored.astype(float), pool="linear", task=members.task).kl_cross_fitted_
+    return ensemble.fit(*rows, weights=scored.astype(float), pool="linear", task=members.task).score_cross_fitted_
 
 
 def _line(name: str, course: Course, target: float) -> str:

@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from hms_ray import __version__, registry
 from hms_ray.core.errors import ConfigError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hms_ray.ensemble.members import Limits
+    from hms_ray.ensemble.result import EnsembleResult
     from hms_ray.search.space.space import Space
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -75,14 +76,13 @@ class Study:
         return trials_table(self.folder)
 
     @property
-    def ensemble(self) -> dict[str, Any]:
+    def ensemble(self) -> EnsembleResult:
         """What `fit_ensemble` found: members, weights, scores with intervals and populations, notes."""
-        from hms_ray.core import files
+        from hms_ray.ensemble.result import EnsembleResult
 
         if not self.folder.ensemble.is_file():
             raise ConfigError(f"{self.path} has no ensemble; fit one with `fit_ensemble`, or `hms-ray ensemble`")
-        content: dict[str, Any] = files.read_json(self.folder.ensemble)
-        return content
+        return EnsembleResult.load(self.folder.ensemble)
 
     @property
     def oof(self) -> pd.DataFrame:

@@ -12,11 +12,15 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hms_ray import __version__, api, catalogue, registry
 from hms_ray.core import hints
 from hms_ray.core.errors import ConfigError, HmsRayError, UserError
+
+if TYPE_CHECKING:
+    from hms_ray.ensemble.bootstrap import Estimate
+    from hms_ray.ensemble.result import EnsembleResult, MethodScore, Selection
 
 SET = "a dotted path of the base run, of another section, or of a union's member: stages.0.epochs=2; may repeat"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -369,76 +373,67 @@ def _print(lines: Iterator[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it at its end
 
 
-def _summary(fitted: dict[str, Any]) -> Iterator[str]:
+def _summary(result: "EnsembleResult") -> Iterator[str]:
     """Yield what a reader has to know of an ensemble, each score beside its population and its interval."""
     from hms_ray.report.words import fold_list
     from hms_ray.study.oof import optimism
 
-    rows, others, corrected = fitted["population"], fitted["baselines"], fitted["kl_selection_corrected"]
-    flattered = fitted["optimistic_epochs"]
-    mark = f"  {optimism('best')}" if flattered else ""
-    votes = f" with >= {rows['min_votes']} votes" if rows["min_votes"] > 1 else ""
-    yield f"{rows['units']} units{votes} of {rows['groups']} patients"
-    if corrected is not None:  # it leads: the search chose configurations on rows that they are scored on
-        added = corrected - fitted["kl_cross_fitted"]
-        lead = {key: None if (end := fitted["interval"][key]) is None else end + added for key in ("low", "high")}
-        yield f"selection-corrected     {_with_interval(lead | {'value': corrected})}{mark}"
-        yield f"                        {_correction(fitted['selection'])}"
-    yield f"ensemble, cross-fitted  {_with_interval(fitted['interval'])}{mark}"
-    yield f"ensemble, in sample     {fitted['kl_in_sample']:.5f}  optimistic: weights fitted on the rows scored"
-    best = others["best_single_trial"]
-    its_mark = mark if best in flattered else ""
-    if fitted["candidates"] == 1:
-        yield f"the only table          {others['best_single']:.5f}  {best}, as it is{its_mark}"
+    rows, base, optimistic = result.population, result.baselines, result.optimistic_epochs
+    mark = f"  {optimism('best')}" if optimistic else ""
+    votes = f" with >= {rows.min_votes} votes" if rows.min_votes > 1 else ""
+    yield f"{rows.units} units{votes} of {rows.groups} patients"
+    if result.selection is not None:  # it leads: the search chose configurations on rows that they are scored on
+        yield f"selection-corrected     {_with_interval(result.leading)}{mark}"
+        yield f"                        {_correction(result.selection)}"
+    yield f"ensemble, cross-fitted  {_with_interval(result.interval)}{mark}"
+    yield f"ensemble, in sample     {result.score_in_sample:.5f}  optimistic: weights fitted on the rows scored"
+    best = base.best_single_trial
+    best_mark = mark if best in optimistic else ""
+    if result.candidates == 1:
+        yield f"the only table          {base.best_single:.5f}  {best}, as it is{best_mark}"
     else:
-        yield f"best single             {others['best_single']:.5f}  {best}, chosen in hindsight{its_mark}"
-        yield f"mean of all             {others['mean']:.5f}{mark}"
-    yield f"class prior             {others['prior']:.5f}"
-    yield from _beside_the_plain(fitted)
-    yield f"members with weight     {len(fitted['members'])} of {fitted['candidates']}"
-    yield from _methods(fitted["methods"], mark)
-    if outside := fitted["outside_selection"]:
-        where = f"{outside['units']} units of {fold_list(outside['folds'])}"
-        yield f"no configuration was chosen on {where}: there, cross-fitted {outside['kl_cross_fitted']:.5f}{mark}"
-    yield from (f"note: {note}" for note in fitted["notes"])
+        yield f"best single             {base.best_single:.5f}  {best}, chosen in hindsight{best_mark}"
+        yield f"mean of all             {base.mean:.5f}{mark}"
+    yield f"class prior             {base.prior:.5f}"
+    if base.plain is not None:
+        yield f"plain baseline          {base.plain:.5f}  {base.plain_is}"
+    if (area := result.metrics.macro_auroc_interval) is not None:  # higher is better
+        yield f"macro AUROC             {_with_interval(area)}  of the ensemble, cross-fitted"
+        plain = result.metrics_of_plain
+        if plain is not None and plain.macro_auroc_interval is not None:
+            yield f"macro AUROC, plain      {_with_interval(plain.macro_auroc_interval)}  of the plain baseline"
+    yield f"members with weight     {len(result.members)} of {result.candidates}"
+    yield from _methods(result.methods, mark)
+    if outside := result.outside_selection:
+        where = f"{outside.units} units of {fold_list(outside.folds)}"
+        yield f"no configuration was chosen on {where}: there, cross-fitted {outside.score_cross_fitted:.5f}{mark}"
+    yield from (f"note: {note}" for note in result.notes)
 
 
-def _correction(selection: dict[str, Any]) -> str:
+def _correction(selection: "Selection") -> str:
     """Say what the selection-corrected score adds to the cross-fitted one."""
     from hms_ray.report.words import fold_list
 
-    picking = f"picking {selection['kept']} of {selection['configurations']} configurations"
-    picking += f" on {fold_list(selection['folds'])}"
-    if selection["optimism"] > 0:
+    picking = f"picking {selection.kept} of {selection.configurations} configurations on {fold_list(selection.folds)}"
+    if selection.optimism > 0:
         return f"adds the estimated optimism of {picking}"
     return f"adds nothing: the estimated optimism of {picking} is not above 0"
 
 
-def _beside_the_plain(fitted: dict[str, Any]) -> Iterator[str]:
-    """Yield the score of the plain baseline, and the macro AUROC where the task has it, higher being better."""
-    others, mine, theirs = fitted["baselines"], fitted["metrics"], fitted["metrics_of_plain"]
-    if others["plain"] is not None:
-        yield f"plain baseline          {others['plain']:.5f}  {others['plain_is']}"
-    if (ours := mine["macro_auroc_interval"]) is not None:
-        yield f"macro AUROC             {_with_interval(ours)}  of the ensemble, cross-fitted"
-    if ours is not None and theirs is not None:
-        yield f"macro AUROC, plain      {_with_interval(theirs['macro_auroc_interval'])}  of the plain baseline"
-
-
-def _methods(methods: list[dict[str, Any]], mark: str) -> Iterator[str]:
-    """Yield a table of all pools; mark: what is said of all their scores."""
+def _methods(methods: "Sequence[MethodScore]", mark: str) -> Iterator[str]:
+    """Yield a table of all pools; mark: the remark that applies to all their scores."""
     head = f"{'pool':12} {'in sample':>9} {'cross-fitted, 95 % interval':>30} {'against ours':>28} {'gap':>8}  members"
     yield f"{head}{mark}"
-    for method in methods:
-        gap = "-" if method["gap"] is None else f"{max(method['gap'], 0):.0e}"
-        against = _with_interval(method["difference"], "+") if method["difference"]["value"] else ""
+    for row in methods:
+        gap = "-" if row.gap is None else f"{max(row.gap, 0):.0e}"
+        against = _with_interval(row.difference, "+") if row.difference.value else ""
         yield (
-            f"{method['method']:12} {method['kl_in_sample']:9.5f} {_with_interval(method['kl_cross_fitted']):>30} "
-            f"{against:>28} {gap:>8}  {method['members']}"
+            f"{row.method:12} {row.score_in_sample:9.5f} {_with_interval(row.score_cross_fitted):>30} "
+            f"{against:>28} {gap:>8}  {row.members}"
         )
 
 
-def _with_interval(estimate: dict[str, float | None], sign: str = "") -> str:
+def _with_interval(estimate: "Estimate", sign: str = "") -> str:
     """Print an estimate with its interval, which a few patients do not have."""
-    value = f"{estimate['value']:{sign}.5f}"
-    return value if estimate["low"] is None else f"{value} ({estimate['low']:{sign}.5f} {estimate['high']:{sign}.5f})"
+    value = f"{estimate.value:{sign}.5f}"
+    return value if estimate.low is None else f"{value} ({estimate.low:{sign}.5f} {estimate.high:{sign}.5f})"

@@ -51,5 +51,5 @@ def test_the_ensemble_example_runs_in_fifteen_lines(readme, tmp_path, monkeypatc
     exec(example, names)
     assert names["pooled"].shape == (10, 6)
     ensemble = names["ensemble"]
-    assert ensemble.interval_[0] < ensemble.kl_cross_fitted_ < ensemble.interval_[1]
+    assert ensemble.interval_[0] < ensemble.score_cross_fitted_ < ensemble.interval_[1]
     assert ensemble.gap_ < 1e-9

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -34,9 +35,34 @@ class Estimate:
     low: float | None
     high: float | None
 
-    def to_dict(self) -> dict[str, float | None]:
-        """Return what ensemble.json keeps."""
-        return {"value": self.value, "error": self.error, "low": self.low, "high": self.high}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}  # in ensemble.json
+
+    def __post_init__(self) -> None:
+        if (self.low is None) != (self.high is None):
+            raise ValueError(f"low and high must both be numbers, or both null, but are {self.low} and {self.high}")
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return self.low is not None and self.high is not None
+
+    @property
+    def may_be_chance(self) -> bool:
+        """Whether the interval of a difference holds 0."""
+        return self.low is not None and self.high is not None and self.low <= 0 <= self.high
+
+    @property
+    def opposite(self) -> Estimate:
+        """The same difference, seen from the other side."""
+        if self.low is None or self.high is None:
+            return Estimate(-self.value, self.error, None, None)
+        return Estimate(-self.value, self.error, -self.high, -self.low)
+
+    def moved(self, by: float) -> Estimate:
+        """Return the estimate with its interval, moved by a constant."""
+        if self.low is None or self.high is None:
+            return Estimate(self.value + by, self.error, None, None)
+        return Estimate(self.value + by, self.error, self.low + by, self.high + by)
 
 
 def estimates(
@@ -81,6 +107,18 @@ def worth(sizes: np.ndarray) -> float:
 def standard_errors(sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return the standard error (C,) of each column's mean, by group; `by_group` gives sums and sizes."""
     return _errors(np.ones((1, len(sizes))), sums, sizes, (sums.sum(0) / sizes.sum())[None])[0]
+
+
+def standard_error(values: np.ndarray, groups: np.ndarray) -> float:
+    """Return the standard error of the mean of values (N,) whose groups (N,) are independent; NaN below two groups.
+
+    With G groups the variance is G / (G - 1) * sum_g(sum_i(v_i - mean))^2 / N^2: the sandwich estimator of a mean.
+    """
+    _, codes = np.unique(groups, return_inverse=True)
+    sums = np.bincount(codes, values - values.mean())
+    if len(sums) < 2:
+        return float("nan")
+    return float(np.sqrt((sums @ sums) * len(sums) / (len(sums) - 1)) / len(values))
 
 
 def _counts(rng: np.random.Generator, n_groups: int, draws: int) -> Iterator[np.ndarray]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hms_ray.core import files
+from hms_ray.ensemble.result import Selection
 from hms_ray.ensemble.rows import Rows
 from hms_ray.ensemble.selection import optimism_of_choice
 from hms_ray.study import epoch_selection
@@ -17,7 +18,7 @@ from hms_ray.study.folder import StudyFolder, TrialFolder
 from hms_ray.study.oof import OofTable, Stack
 
 
-def correction(folder: StudyFolder, members: Stack, rows: Rows, rng: np.random.Generator) -> dict[str, Any] | None:
+def correction(folder: StudyFolder, members: Stack, rows: Rows, rng: np.random.Generator) -> Selection | None:
     """Estimate the optimism in the cross-fitted score that comes from choosing configurations; None: none was chosen.
 
     The estimate is of the choice on the folds on which trials were chosen. Rounds have chosen on later folds too, of
@@ -44,15 +45,15 @@ def correction(folder: StudyFolder, members: Stack, rows: Rows, rng: np.random.G
     )
     share = float(rows.weight[chosen_on].sum() / rows.weight.sum())
     optimism = optimism_of_choice(here, kept, rng)
-    return {
-        "configurations": len(tables),
-        "kept": len(kept),
-        "folds": [int(fold) for fold in np.unique(rows.folds[chosen_on])],
-        "units": here.n_units,
-        "groups": here.n_groups,
-        "optimism": optimism,
-        "share": share,
-    }
+    return Selection(
+        configurations=len(tables),
+        kept=len(kept),
+        folds=tuple(np.unique(rows.folds[chosen_on]).tolist()),
+        units=here.n_units,
+        groups=here.n_groups,
+        optimism=optimism,
+        share=share,
+    )
 
 
 def _chosen_on(folder: StudyFolder, members: Stack) -> list[int]:

@@ -20,16 +20,17 @@ from hms_ray.ensemble.pools._base import Pool
 from hms_ray.ensemble.threads import on_one_thread
 from hms_ray.tasks import Task
 
-KEPT = ("method_", "names_", "kl_in_sample_", "kl_cross_fitted_", "interval_", "n_units_", "n_groups_", "notes_")
+KEPT = ("method_", "names_", "score_in_sample_", "score_cross_fitted_", "interval_", "n_units_", "n_groups_", "notes_")
+RENAMED = {"kl_in_sample_": "score_in_sample_", "kl_cross_fitted_": "score_cross_fitted_"}  # old names
 
 
 @dataclass(frozen=True)
 class Ensemble:
     """A fitted ensemble of M members.
 
-    kl_in_sample_: its score on the rows it is fitted on, which is optimistic
-    kl_cross_fitted_: the score of predictions whose weights, hyper-parameters, members and pool were all chosen without
-        the patients that they are scored on. Of other tasks both are the task's own score.
+    score_in_sample_: its score on the rows it is fitted on, which is optimistic
+    score_cross_fitted_: the score of predictions whose weights, hyper-parameters, members and pool were all chosen
+        without the patients that they are scored on
     interval_: bounds of the cross-fitted score, 95 %, from a bootstrap over patients; None where there are too few
     n_units_, n_groups_: how many units and groups the scores are of
     notes_: what has to be said about them
@@ -40,8 +41,8 @@ class Ensemble:
     task_: Task
     method_: str
     names_: tuple[str, ...]
-    kl_in_sample_: float
-    kl_cross_fitted_: float
+    score_in_sample_: float
+    score_cross_fitted_: float
     interval_: tuple[float, float] | None
     n_units_: int
     n_groups_: int
@@ -84,6 +85,7 @@ class Ensemble:
         """
         content = files.read_json(Path(path))
         try:
+            content |= {new: content[old] for old, new in RENAMED.items() if old in content}
             kept = {name: tuple(v) if isinstance(v := content[name], list) else v for name in KEPT}
             return cls(_base.from_dict(content["pool_"]), tasks.from_dict(content["task_"]), **kept)
         except (ConfigError, KeyError, TypeError, ValueError) as error:
@@ -141,8 +143,8 @@ def fit(
         task_=rows.task,
         method_=pool,
         names_=rows.names,
-        kl_in_sample_=rows.score(fitted.predict(rows.probs)),
-        kl_cross_fitted_=score.value,
+        score_in_sample_=rows.score(fitted.predict(rows.probs)),
+        score_cross_fitted_=score.value,
         interval_=None if score.low is None else (score.low, score.high),
         n_units_=rows.n_units,
         n_groups_=rows.n_groups,

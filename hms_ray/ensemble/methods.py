@@ -15,6 +15,7 @@ from hms_ray.core.errors import ConfigError
 from hms_ray.ensemble.pools._base import Pool
 
 AUTO = "auto"
+AUTO_LABEL = "several pools, weighed by nested score"
 OPTIONS = {
     "log_linear": {"ridge": (0.1, 1.0), "bias_ridge": (10.0,)},
     "calibrated": {"ridge": (0.1, 10.0), "bias_ridge": (1.0, 10.0)},
@@ -58,6 +59,13 @@ def names() -> list[str]:
 def methods_for(families: Sequence[str]) -> list[str]:
     """Return the methods that these members can be pooled by."""
     return [name for name in names() if name != "two_level" or _levels(families)]
+
+
+def label(name: str) -> str:
+    """Return what a reader calls a method: the LABEL of its file; a name that nothing here has stays as it is."""
+    if name == AUTO:
+        return AUTO_LABEL
+    return str(registry.load("pools", name).LABEL) if name in registry.names("pools") else name
 
 
 def check(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from hms_ray.ensemble import bootstrap, selection
 from hms_ray.ensemble.methods import methods_for
 from hms_ray.ensemble.nested import CrossFit, Fits, cross_fit
 from hms_ray.ensemble.pools._base import Pool
+from hms_ray.ensemble.result import Baselines, Differences, MethodScore
 from hms_ray.ensemble.rows import Rows
 from hms_ray.tasks import CLIP
 
@@ -37,7 +37,7 @@ def run(fits: Fits, name: str) -> Method:
     return Method(name, fits.chosen(name), cross_fit(fits, name))
 
 
-def table(fits: Fits, ours: Method, rng: np.random.Generator) -> list[dict[str, Any]]:
+def table(fits: Fits, ours: Method, rng: np.random.Generator) -> list[MethodScore]:
     """Return one row for each method, ours first: its scores, and how much worse it is than ours, cross-fitted."""
     rows = fits.rows
     methods = [ours, *(run(fits, name) for name in methods_for(rows.families) if name != ours.name)]
@@ -45,25 +45,31 @@ def table(fits: Fits, ours: Method, rng: np.random.Generator) -> list[dict[str, 
     scores = _estimates(rows, losses, rng, SCORES)
     differences = _estimates(rows, losses - losses[:, :1], rng, DIFFERENCES)
     return [
-        {
-            "method": method.name,
-            "kl_in_sample": method.in_sample(rows),
-            "kl_cross_fitted": score.to_dict(),
-            "difference": difference.to_dict(),
-            "members": int((method.pool.weights > 0).sum()),
-            "gap": method.pool.gap,
-            "gap_by_fold": method.nested.gap,
-        }
+        MethodScore(
+            method=method.name,
+            score_in_sample=method.in_sample(rows),
+            score_cross_fitted=score,
+            difference=difference,
+            members=int((method.pool.weights > 0).sum()),
+            gap=method.pool.gap,
+            gap_by_fold=method.nested.gap,
+        )
         for method, score, difference in zip(methods, scores, differences, strict=True)
     ]
 
 
 def baselines(
-    rows: Rows, ours: CrossFit, members: np.ndarray, rng: np.random.Generator, plain: np.ndarray | None = None
-) -> dict[str, Any]:
+    rows: Rows,
+    ours: CrossFit,
+    members: np.ndarray,
+    rng: np.random.Generator,
+    plain: np.ndarray | None = None,
+    plain_is: str | None = None,
+) -> Baselines:
     """Return the baselines' scores and how much worse than our cross-fitted score each is.
 
-    members (n, M): losses; plain: a plain model's predictions (N, ..., K), None where there are none
+    members (n, M): losses
+    plain: a plain model's predictions (N, ..., K), None where there are none; plain_is: its description
     """
     best = _baselines.best_single(members, rows.weight[rows.scored])
     columns = {"best_single": members[:, best], "mean": _losses(rows, _baselines.mean(rows))}
@@ -71,16 +77,18 @@ def baselines(
     columns |= {} if plain is None else {"plain": _losses(rows, plain)}
     losses, mine = np.stack(list(columns.values()), axis=1), _losses(rows, ours.probs)
     apart = _estimates(rows, losses - mine[:, None], rng, DIFFERENCES)
-    found = zip(columns, _estimates(rows, losses, rng, SCORES), apart, strict=True)
-    groups, weight = rows.groups[rows.scored], rows.weight[rows.scored]
-    result: dict[str, Any] = {"differences": {}, "plain": None}
-    for name, score, difference in found:
-        result |= {name: score.value}
-        result["differences"][name] = difference.to_dict()
-    return result | {
-        "best_single_trial": rows.names[best],
-        "best_single_corrected": selection.best_single(members, groups, weight, rng),
-    }
+    scores = _estimates(rows, losses, rng, SCORES)
+    values = {name: score.value for name, score in zip(columns, scores, strict=True)}
+    return Baselines(
+        best_single_trial=rows.names[best],
+        best_single=values["best_single"],
+        mean=values["mean"],
+        prior=values["prior"],
+        plain=values.get("plain"),
+        plain_is=None if plain is None else plain_is,
+        best_single_corrected=selection.best_single(members, rows.groups[rows.scored], rows.weight[rows.scored], rng),
+        differences=Differences(**dict(zip(columns, apart, strict=True))),
+    )
 
 
 def _losses(rows: Rows, pooled: np.ndarray) -> np.ndarray:

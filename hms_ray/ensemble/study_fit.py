@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,16 @@ from hms_ray.ensemble.members import Limits
 from hms_ray.ensemble.nested import CrossFit, Fits
 from hms_ray.ensemble.pools import _base
 from hms_ray.ensemble.pools import linear as linear_pool
+from hms_ray.ensemble.result import (
+    EnsembleMetrics,
+    EnsembleResult,
+    Member,
+    MethodScore,
+    OutsideSelection,
+    ScoredUnits,
+    Selection,
+    VotesScore,
+)
 from hms_ray.ensemble.rows import Rows
 from hms_ray.ensemble.scores import Method
 from hms_ray.ensemble.threads import on_one_thread
@@ -38,15 +48,12 @@ def fit_study(
     pool: str = _methods.AUTO,
     limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> EnsembleResult:
     """Fit a pool to a study's out-of-fold tables; write ensemble/oof.parquet, then ensemble/ensemble.json.
 
     min_votes: units with fewer votes are predicted but neither fitted on nor scored; None takes the study's own.
     pool, limits, progress: as in `fit`; the members' families are their spaces.
-    Returns what ensemble.json holds: members, certificate, in-sample, cross-fitted and selection-corrected scores,
-    baselines, a table of all methods, metrics beside the score (`metrics_of_plain` those of the plain baseline, if the
-    study has one, which is no candidate), `optimistic_epochs`, the candidates whose epochs were chosen on the rows that
-    they are scored on, and `notes`, sentences on anything that did not go as it should.
+    Returns what ensemble.json holds.
 
     Raises:
         ConfigError: no study, no tables, tables of other data or folds, one fold only, nobody has `min_votes`, no such
@@ -66,27 +73,48 @@ def fit_study(
     fits = Fits(rows, limits, progress)
     ours = scores.run(fits, pool)
     rng = seeds.stream(SEED, "ensemble", "bootstrap")
-    result = {
-        **_pool_figures(members, fits, ours),
-        "limits": asdict(limits) if limits else None,
-        **_score_figures(fits, ours, members.unit_ids, plain, rng),
-        **_selection_figures(folder, members, rows, ours.nested, rng),
-        "population": {"units": rows.n_units, "groups": rows.n_groups, "min_votes": min_votes},
-        "candidates": rows.n_members,
-        "folds_fingerprint": members.folds_fingerprint,
-    }
-    best_single = members.trials.index(result["baselines"]["best_single_trial"])
-    result["baselines"]["plain_is"] = None if plain is None else study["data"].get("baseline") or PLAIN
-    result |= _metric_figures(rows, ours.nested, plain)
-    result["metrics"]["score_by_min_votes"] = _by_min_votes(members, rows, ours.nested, best_single, min_votes)
-    result["optimistic_epochs"] = _optimistic(members)
-    epochs = notes.of_epochs(result["optimistic_epochs"], rows.n_members)
-    imported = study["data"].get("notes", ())  # rows that an import left out, if any
-    result["notes"] = [*imported, *epochs, *result["notes"]]
-    for note in result["notes"]:
+    described = _described(members, fits, ours)
+    losses, methods = notes.member_losses(rows), scores.table(fits, ours, rng)
+    plain_outcomes = None if plain is None else rows.task.outcomes(plain)
+    plain_is = study["data"].get("baseline") or PLAIN
+    compared = scores.baselines(rows, ours.nested, losses, rng, plain_outcomes, plain_is)
+    leaks = notes.of(rows, members.unit_ids, losses)
+    selection = choice.correction(folder, members, rows, rng)
+    optimistic = _optimistic(members)
+    result = EnsembleResult(
+        pool=ours.name,
+        fitted=_base.restricted(ours.pool, np.flatnonzero(ours.pool.weights > 0)),
+        members=described,
+        duality_gap=ours.pool.gap,
+        gap_by_fold=ours.nested.gap,
+        limits=limits or None,
+        score_in_sample=methods[0].score_in_sample,
+        score_cross_fitted=methods[0].score_cross_fitted.value,
+        score_cross_fitted_by_fold=_by_fold(rows, ours.nested),
+        interval=methods[0].score_cross_fitted,
+        methods=tuple(methods),
+        baselines=compared,
+        selection=selection,
+        score_selection_corrected=_corrected(rows.score(ours.nested.probs), selection),
+        outside_selection=_outside_selection(rows, members.selected_on, ours.nested),
+        population=ScoredUnits(units=rows.n_units, groups=rows.n_groups, min_votes=min_votes),
+        candidates=rows.n_members,
+        folds_fingerprint=members.folds_fingerprint,
+        **_metric_figures(members, rows, ours.nested, plain, compared.best_single_trial, min_votes),
+        optimistic_epochs=optimistic,
+        notes=(
+            *study["data"].get("notes", ()),  # rows that an import left out, if any
+            *notes.of_epochs(optimistic, rows.n_members),
+            *ours.nested.notes,
+            *notes.of_constant(rows, ours.pool),
+            *_uncertified(methods),
+            *leaks,
+        ),
+    )
+    for note in result.notes:
         log.warning(note)
     _table(members, rows, ours.nested).write(folder.ensemble_oof)
-    files.write_json(folder.ensemble, result)
+    result.write(folder.ensemble)
     return result
 
 
@@ -98,9 +126,9 @@ def _read_members(folder: StudyFolder, study: dict[str, Any]) -> Stack:
             "or give files with --oof"
         )
     members = stack([OofTable.read(folder.oof(trial)) for trial in ids])
-    known = {"data": members.data_fingerprint, "folds": members.folds_fingerprint}
-    what = {"data": "their units or labels are not the study's", "folds": "their folds are not the study's"}
-    faults = [what[key] for key, found in known.items() if found != study[key]["fingerprint"]]
+    fingerprints = {"data": members.data_fingerprint, "folds": members.folds_fingerprint}
+    sentences = {"data": "their units or labels are not the study's", "folds": "their folds are not the study's"}
+    faults = [sentences[key] for key, value in fingerprints.items() if value != study[key]["fingerprint"]]
     raise_all(faults, ConfigError, f"the out-of-fold tables of {folder.root} are not of this study")
     return members
 
@@ -127,136 +155,103 @@ def _rows(members: Stack, scored: np.ndarray) -> Rows:
     )
 
 
-def _pool_figures(members: Stack, fits: Fits, ours: Method) -> dict[str, Any]:
-    """Describe the pool of all rows, which is what predicts, and its members."""
-    return {
-        "pool": ours.name,
-        "fitted": _base.to_dict(_base.restricted(ours.pool, np.flatnonzero(ours.pool.weights > 0))),
-        "members": _member_figures(members, fits, ours),
-        "duality_gap": ours.pool.gap,
-        "gap_by_fold": ours.nested.gap,
-    }
+def _corrected(score: float, selection: Selection | None) -> float | None:
+    """Add the estimated optimism of choosing configurations; an estimate below 0 is chance, and adds nothing."""
+    return None if selection is None else score + selection.share * max(selection.optimism, 0.0)
 
 
-def _score_figures(
-    fits: Fits, ours: Method, unit_ids: np.ndarray, plain: np.ndarray | None, rng: np.random.Generator
-) -> dict[str, Any]:
-    """Score the pool in sample and cross-fitted, beside every other method and the baselines."""
-    losses, methods = notes.member_losses(fits.rows), scores.table(fits, ours, rng)
-    plain = None if plain is None else fits.rows.task.outcomes(plain)
-    return {
-        "kl_in_sample": methods[0]["kl_in_sample"],
-        "kl_cross_fitted": methods[0]["kl_cross_fitted"]["value"],
-        "kl_cross_fitted_by_fold": _by_fold(fits.rows, ours.nested),
-        "interval": methods[0]["kl_cross_fitted"],
-        "methods": methods,
-        "baselines": scores.baselines(fits.rows, ours.nested, losses, rng, plain),
-        "notes": [
-            *ours.nested.notes,
-            *notes.of_constant(fits.rows, ours.pool),
-            *_uncertified(methods),
-            *notes.of(fits.rows, unit_ids, losses),
-        ],
-    }
-
-
-def _selection_figures(
-    folder: StudyFolder, members: Stack, rows: Rows, nested: CrossFit, rng: np.random.Generator
-) -> dict[str, Any]:
-    """Say what the choice of configurations flatters the score by, and score the folds that took no part in it.
-
-    An estimate below 0 is chance, as choosing makes no score worse than it is: it is kept, and corrects nothing.
-    """
-    selection = choice.correction(folder, members, rows, rng)
-    flattered = selection["share"] * max(selection["optimism"], 0.0) if selection else None
-    return {
-        "selection": selection,
-        "kl_selection_corrected": rows.score(nested.probs) + flattered if selection else None,
-        "outside_selection": _outside_selection(rows, members.selected_on, nested),
-    }
-
-
-def _uncertified(methods: list[dict[str, Any]]) -> list[str]:
-    """Return the sentence that owns up to weights whose certificate stayed open, if any did."""
-    gaps = [gap for method in methods for gap in (method["gap"], method["gap_by_fold"]) if gap is not None]
+def _uncertified(methods: list[MethodScore]) -> list[str]:
+    """Return the sentence on weights whose certificate stayed open, if any did."""
+    gaps = [gap for method in methods for gap in (method.gap, method.gap_by_fold) if gap is not None]
     if max(gaps, default=0) < linear_pool.TOLERANCE:
         return []
     return [f"weights are not certified: the duality gap is {max(gaps):.3g}, not below {linear_pool.TOLERANCE:g}"]
 
 
-def _member_figures(members: Stack, fits: Fits, ours: Method) -> list[dict[str, Any]]:
-    """Describe the members with weight: weight, score of the linear pool without each, likeness of its errors.
-
-    gain: how much worse, in nats, the cross-fitted linear pool is without it; negative: it is better. Without the only
-    member of a linear pool there is none: both are None.
-    """
+def _described(members: Stack, fits: Fits, ours: Method) -> tuple[Member, ...]:
+    """Describe the members with weight: weight, score of the linear pool without each, likeness of its errors."""
     used = np.flatnonzero(ours.pool.weights > 0)
     linear = scores.run(fits, "linear")
     without = _members.leave_one_out(fits.rows, {k: pool.weights for k, pool in linear.nested.pools.items()})
     whole = fits.rows.score(linear.nested.probs)
     alike = _members.error_correlation(fits.rows, used)
     np.fill_diagonal(alike, -np.inf)
-    return [
-        {
-            "trial": members.trials[m],
-            "space": members.spaces[m],
-            "weight": float(ours.pool.weights[m]),
-            "without": None if np.isnan(without[m]) else float(without[m]),
-            "gain": None if np.isnan(without[m]) else float(without[m] - whole),
-            "most_alike": members.trials[used[alike[i].argmax()]] if len(used) > 1 else None,
-            "error_correlation": float(alike[i].max()) if len(used) > 1 else None,
-        }
+    return tuple(
+        Member(
+            trial=members.trials[m],
+            space=members.spaces[m],
+            weight=float(ours.pool.weights[m]),
+            without=None if np.isnan(without[m]) else float(without[m]),
+            gain=None if np.isnan(without[m]) else float(without[m] - whole),
+            most_alike=members.trials[used[alike[i].argmax()]] if len(used) > 1 else None,
+            error_correlation=float(alike[i].max()) if len(used) > 1 else None,
+        )
         for i, m in enumerate(used)
-    ]
+    )
 
 
 def _by_fold(rows: Rows, nested: CrossFit) -> dict[str, float | None]:
     """Score each fold; None for a fold without scored units."""
     by_fold = {fold: rows.scored & (rows.folds == fold) for fold in rows.fold_numbers}
-    return {
-        str(fold): float(rows.losses(nested.probs[mask], mask).mean()) if mask.any() else None
-        for fold, mask in by_fold.items()
-    }
+    return {str(fold): _score(rows, nested.probs, mask) if mask.any() else None for fold, mask in by_fold.items()}
 
 
-def _outside_selection(rows: Rows, selected_on: tuple[int, ...], nested: CrossFit) -> dict[str, Any] | None:
+def _outside_selection(rows: Rows, selected_on: tuple[int, ...], nested: CrossFit) -> OutsideSelection | None:
     """Score the folds that chose no member; None where no fold chose any, or none with scored units is left."""
     mask = rows.scored & ~np.isin(rows.folds, selected_on)
     if not selected_on or not mask.any():
         return None
     members = np.stack([rows.losses(rows.probs[mask, m], mask) for m in range(rows.n_members)], axis=1)
-    predictions = {"kl_cross_fitted": nested.probs, "mean": baselines.mean(rows), "prior": baselines.prior(rows)}
-    return {
-        "folds": [int(fold) for fold in np.unique(rows.folds[mask])],
-        "best_single": float(members.mean(0).min()),
-        **_part(rows, mask, predictions),
-    }
+    return OutsideSelection(
+        folds=tuple(np.unique(rows.folds[mask]).tolist()),
+        units=int(mask.sum()),
+        groups=len(np.unique(rows.groups[mask])),
+        best_single=float(members.mean(0).min()),
+        score_cross_fitted=_score(rows, nested.probs, mask),
+        mean=_score(rows, baselines.mean(rows), mask),
+        prior=_score(rows, baselines.prior(rows), mask),
+    )
 
 
-def _metric_figures(rows: Rows, nested: CrossFit, plain: np.ndarray | None) -> dict[str, Any]:
+def _metric_figures(
+    members: Stack, rows: Rows, nested: CrossFit, plain: np.ndarray | None, best_single: str, min_votes: int
+) -> dict[str, Any]:
     """Return the metrics of the cross-fitted predictions and of the plain baseline, with intervals of their AUROC."""
     rng = seeds.stream(SEED, "ensemble", "auroc")
-    mine, theirs, gain = metrics.aurocs(rows, rows.task.from_outcomes(nested.probs), plain, rng)
-    of_pool = metrics.of_pool(rows, nested) | {"macro_auroc_interval": mine, "macro_auroc_gain": gain}
-    of_plain = None if plain is None else metrics.of_table(rows, plain) | {"macro_auroc_interval": theirs}
-    return {"metrics": of_pool, "metrics_of_plain": of_plain}
+    area, area_of_plain, gain = metrics.aurocs(rows, rows.task.from_outcomes(nested.probs), plain, rng)
+    of_pool = metrics.of_pool(rows, nested).model_copy(update={"macro_auroc_interval": area})
+    of_plain = None
+    if plain is not None:
+        of_plain = metrics.of_table(rows, plain).model_copy(update={"macro_auroc_interval": area_of_plain})
+    by_votes = _by_min_votes(members, rows, nested, members.trials.index(best_single), min_votes)
+    return {
+        "metrics": EnsembleMetrics(**dict(of_pool), macro_auroc_gain=gain, score_by_min_votes=by_votes),
+        "metrics_of_plain": of_plain,
+    }
 
 
 def _by_min_votes(
     members: Stack, rows: Rows, nested: CrossFit, best_single: int, min_votes: int
-) -> list[dict[str, Any]]:
-    """Score the cross-fitted predictions on units with few votes and with many."""
-    predictions = {"kl": nested.probs, "best_single": rows.probs[:, best_single], "prior": baselines.prior(rows)}
-    return [
-        {"min_votes": threshold, **_part(rows, members.votes >= threshold, predictions)}
-        for threshold in _vote_thresholds(members.votes, min_votes)
-    ]
+) -> tuple[VotesScore, ...]:
+    """Score the cross-fitted predictions on units with few votes and with many, be they fitted on or not."""
+    prior = baselines.prior(rows)
+    by_threshold = {n: members.votes >= n for n in _vote_thresholds(members.votes, min_votes)}
+    return tuple(
+        VotesScore(
+            min_votes=threshold,
+            units=int(mask.sum()),
+            groups=len(np.unique(rows.groups[mask])),
+            ensemble=_score(rows, nested.probs, mask),
+            best_single=_score(rows, rows.probs[:, best_single], mask),
+            prior=_score(rows, prior, mask),
+        )
+        for threshold, mask in by_threshold.items()
+    )
 
 
-def _part(rows: Rows, mask: np.ndarray, predictions: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Score predictions (N, ..., K) on the units of the mask (N,), be they fitted on or not."""
-    size = {"units": int(mask.sum()), "groups": len(np.unique(rows.groups[mask]))}
-    return size | {name: float(rows.losses(probs[mask], mask).mean()) for name, probs in predictions.items()}
+def _score(rows: Rows, probs: np.ndarray, mask: np.ndarray) -> float:
+    """Return the mean score of predictions (N, ..., K) on the units of the mask (N,)."""
+    return float(rows.losses(probs[mask], mask).mean())
 
 
 def _vote_thresholds(votes: np.ndarray, own: int) -> list[int]:
@@ -267,9 +262,10 @@ def _vote_thresholds(votes: np.ndarray, own: int) -> list[int]:
     return sorted(threshold for size, threshold in by_size.items() if size)
 
 
-def _optimistic(members: Stack) -> list[str]:
+def _optimistic(members: Stack) -> tuple[str, ...]:
     """Return the trials whose epochs were chosen on the rows that they are scored on."""
-    return [trial for trial, rule in zip(members.trials, members.epoch_rules, strict=True) if rule == "best"]
+    rules = zip(members.trials, members.epoch_rules, strict=True)
+    return tuple(trial for trial, rule in rules if rule == "best")
 
 
 def _epoch_rule(members: Stack) -> str:

@@ -6,8 +6,7 @@ What can be refused without torch is checked before torch is imported, which tak
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from hms_ray.core import files
 from hms_ray.core.errors import ConfigError, DataError, raise_all
 from hms_ray.core.plain_yaml import load_yaml
 from hms_ray.core.progress import Progress
-from hms_ray.ensemble.pools import _base
+from hms_ray.ensemble.result import EnsembleResult, Member
 from hms_ray.study import oof
 from hms_ray.study.folder import StudyFolder
 from hms_ray.tasks import Task
@@ -45,15 +44,14 @@ def predict(folder: StudyFolder, data: Path | str | None, out: Path) -> int:
     if out.is_dir():
         raise ConfigError(f"--out {out}: is a folder; name a file")
     study, ensemble = folder.read_study(), _ensemble(folder)
-    members = ensemble["members"]
+    members = ensemble.members
     _check_weights(folder, members, study["folds"]["k"])
-    _check_fitted(folder, ensemble)
     files.check_writable(out)
     task = tasks.from_dict(study["task"])
     module = registry.load("datasets", study["data"]["name"])
     dataset = module.load_test(_located(module, data))
-    probs = _members_probs(folder, [member["trial"] for member in members], dataset, task)
-    blend = _blend(ensemble["fitted"], task, probs)
+    probs = _members_probs(folder, [member.trial for member in members], dataset, task)
+    blend = task.from_outcomes(ensemble.fitted.predict(task.outcomes(probs)))
     task.check_probs(blend, f"the ensemble of {folder.root}")
     if not members:
         log.warning("no member has weight in this ensemble: it predicts the same for every unit")
@@ -80,61 +78,27 @@ def _members_probs(folder: StudyFolder, trials: list[str], dataset: Dataset, tas
     return probs
 
 
-def _blend(fitted: dict[str, Any], task: Task, probs: np.ndarray) -> np.ndarray:
-    """Pool the members' predictions, (N, M, K) -> (N, K)."""
-    return task.from_outcomes(_base.from_dict(fitted).predict(task.outcomes(probs)))
-
-
-def _ensemble(folder: StudyFolder) -> dict[str, Any]:
+def _ensemble(folder: StudyFolder) -> EnsembleResult:
     """Return ensemble.json, or say which command writes it."""
-    command = f"`hms-ray ensemble --study {folder.root}`"
     if not folder.ensemble.is_file():
-        raise ConfigError(f"{folder.root} has no ensemble; run {command} first")
-    content = files.read_json(folder.ensemble)
-    if "fitted" not in content:
-        raise ConfigError(f"{folder.ensemble} was written by an earlier version; run {command} again")
-    return content
+        raise ConfigError(f"{folder.root} has no ensemble; run `hms-ray ensemble --study {folder.root}` first")
+    return EnsembleResult.load(folder.ensemble)
 
 
-def _check_fitted(folder: StudyFolder, ensemble: dict[str, Any]) -> None:
-    """Raise DataError unless every number of the fitted pool is finite; a member's weight is named as its own."""
-    names = [member["trial"] for member in ensemble["members"]]
-    faults = []
-    for path, number in _numbers(ensemble["fitted"]):
-        if not math.isfinite(number):
-            place = path[-1]
-            mine = path[-2:-1] == ("weights",) and place < len(names)
-            whose = f", the weight of {names[place]}," if mine else ""
-            faults.append(f"fitted.{'.'.join(map(str, path))}{whose} must be a finite number, but is {number}")
-    raise_all(faults, DataError, f"{folder.ensemble} (run `hms-ray ensemble --study {folder.root}` again)")
-
-
-def _numbers(content: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], float]]:
-    """Yield every number in JSON with the keys that lead to it."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            yield from _numbers(value, (*path, key))
-    elif isinstance(content, list):
-        for place, value in enumerate(content):
-            yield from _numbers(value, (*path, place))
-    elif isinstance(content, int | float):
-        yield path, content
-
-
-def _check_weights(folder: StudyFolder, members: list[dict[str, Any]], folds: int) -> None:
+def _check_weights(folder: StudyFolder, members: Sequence[Member], folds: int) -> None:
     """Raise ConfigError unless each member has the weights of its models, one a fold."""
     faults = [
-        f"{member['trial']} ({member['space']}) has no model here; predictions from elsewhere cannot be repeated"
+        f"{member.trial} ({member.space}) has no model here; predictions from elsewhere cannot be repeated"
         for member in members
-        if not folder.trial(member["trial"]).config.is_file()
+        if not folder.trial(member.trial).config.is_file()
     ]
-    for trial in [member["trial"] for member in members if not faults]:
+    for trial in [member.trial for member in members if not faults]:
         named = oof.epochs_of(folder.oof(trial))
         if len(named) != folds:
             faults.append(f"{folder.oof(trial)} names the epochs of {len(named)} folds, but {trial} has {folds}")
-    paths = [path for member in members if not faults for path in _weights(folder, member["trial"])]
+    paths = [path for member in members if not faults for path in _weights(folder, member.trial)]
     faults = faults or [f"{path} is missing" for path in paths if not path.is_file()]
-    faults = faults or _replaced(folder, [member["trial"] for member in members])
+    faults = faults or _replaced(folder, [member.trial for member in members])
     raise_all(faults, ConfigError, f"{folder.root} cannot predict new data")
 
 

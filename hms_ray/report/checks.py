@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
-from hms_ray.report import diagnostics, pools, tables, words
-from hms_ray.report.summary import EnsembleSummary, Estimate
+from hms_ray.ensemble import TOLERANCE as CERTIFIED
+from hms_ray.ensemble.bootstrap import Estimate, standard_error
+from hms_ray.ensemble.result import PredictionMetrics
+from hms_ray.report import diagnostics, tables, words
+from hms_ray.report.summary import EnsembleSummary
 from hms_ray.report.tables import Scored, Study
 
 TOLERANCE = 1e-9
@@ -85,8 +87,8 @@ def _recomputed(summary: EnsembleSummary) -> Check:
 
 def _interval(summary: EnsembleSummary) -> Check:
     """Compare the standard error with that of the predictions; the interval itself comes of random draws."""
-    said, found = summary.estimate, float(summary.rows["score"].mean())
-    error = diagnostics.cluster_error(summary.rows["score"], summary.rows["group_id"])
+    said, found = summary.result.interval, float(summary.rows["score"].mean())
+    error = standard_error(summary.rows["score"], summary.rows["group_id"])
     inside = not said.known or said.low <= found <= said.high
     passed = inside and _equal(said.value, found) and _same(said.error, error)
     detail = f"{words.nats(found)} in {words.interval(said)}; {_errors(said, error)}"
@@ -98,20 +100,20 @@ def _interval(summary: EnsembleSummary) -> Check:
 def _best_single(summary: EnsembleSummary, finalists: list[Scored]) -> list[Check]:
     if not finalists:
         return []
-    said, best = summary.content["baselines"]["best_single"], finalists[0]
-    name = summary.content["baselines"]["best_single_trial"]
+    said, best = summary.result.baselines.best_single, finalists[0]
+    name = summary.result.baselines.best_single_trial
     detail = f"{name} {_pair(said, best.score)} of {best.trial}"
     return [Check("The best single is the best table here", _equal(said, best.score), detail)]
 
 
 def _difference(summary: EnsembleSummary, finalists: list[Scored]) -> list[Check]:
     """Compare the difference to the best single with that of the rows of both tables."""
-    best = next((f for f in finalists if f.trial == summary.content["baselines"]["best_single_trial"]), None)
+    best = next((f for f in finalists if f.trial == summary.result.baselines.best_single_trial), None)
     if best is None:
         return []
     both = summary.rows.merge(best.rows, on="unit_id", suffixes=("", "_theirs"))
     gain, said = both["score_theirs"] - both["score"], summary.best.difference
-    error = diagnostics.cluster_error(gain, both["group_id"])
+    error = standard_error(gain, both["group_id"])
     passed = _equal(said.value, float(gain.mean())) and _same(said.error, error)
     detail = f"{_pair(said.value, float(gain.mean()))}; {_errors(said, error)}"
     return [Check("The difference to the best single is that of both tables, unit by unit", passed, detail)]
@@ -122,38 +124,38 @@ def _metrics(study: Study, summary: EnsembleSummary) -> list[Check]:
     if summary.rows.empty:  # nothing has metrics, and the check of the score has failed
         return []
     said, found = (
-        summary.content["metrics"],
-        diagnostics.predictions(summary.table, study.min_votes, summary.thresholds),
+        summary.result.metrics,
+        diagnostics.predictions(summary.table, study.min_votes, summary.result.metrics.thresholds),
     )
     pairs = _figures(said, found)
-    for row in said["score_by_min_votes"]:
-        where = tables.those("units", row["min_votes"])
-        scores = tables.score_rows(summary.table, row["min_votes"])["score"]
-        pairs |= {f"number of {where}": (row["units"], len(scores)), f"score of {where}": (row["kl"], scores.mean())}
-    what = "Metrics, and scores by number of votes," if len(said["score_by_min_votes"]) > 1 else "Metrics"
+    for row in said.score_by_min_votes:
+        where = tables.those("units", row.min_votes)
+        scores = tables.score_rows(summary.table, row.min_votes)["score"]
+        pairs |= {f"number of {where}": (row.units, len(scores)), f"score of {where}": (row.ensemble, scores.mean())}
+    what = "Metrics, and scores by number of votes," if len(said.score_by_min_votes) > 1 else "Metrics"
     return [_agree(f"{what} are those of the predictions", pairs)]
 
 
 def _plain(study: Study, summary: EnsembleSummary) -> list[Check]:
     """Compare what is said of the plain baseline with its predictions."""
     said, rule = (
-        summary.content["metrics_of_plain"],
+        summary.result.metrics_of_plain,
         "The plain baseline has the score and the metrics that are said of it",
     )
     if said is None or summary.plain is None:
         there = [name for name, its in (("its figures", said), ("its predictions", summary.plain)) if its is not None]
         return [Check(rule, False, f"only {there[0]} are here")] if there else []
-    found = diagnostics.predictions(summary.plain, study.min_votes, said["thresholds"])
-    score = {"score": (summary.content["baselines"]["plain"], float(found.scores.mean()))}
+    found = diagnostics.predictions(summary.plain, study.min_votes, said.thresholds)
+    score = {"score": (summary.result.baselines.plain, float(found.scores.mean()))}
     return [_agree(rule, score | _figures(said, found))]
 
 
-def _figures(said: dict[str, Any], found: diagnostics.Predictions) -> dict[str, tuple[float | None, float]]:
+def _figures(said: PredictionMetrics, found: diagnostics.Predictions) -> dict[str, tuple[float | None, float]]:
     """Pair the metrics that are said of predictions with those found, at thresholds too where there are such."""
-    pairs = {name: (said[name], getattr(found.metrics, name)) for name in METRICS}
+    pairs = {name: (getattr(said, name), getattr(found.metrics, name)) for name in METRICS}
     if found.thresholded:
-        its = said["thresholded"]
-        pairs |= {f"{name} at thresholds": (its[name], getattr(found.thresholded, name)) for name in METRICS}
+        its = said.thresholded
+        pairs |= {f"{name} at thresholds": (getattr(its, name), getattr(found.thresholded, name)) for name in METRICS}
     return pairs
 
 
@@ -165,9 +167,9 @@ def _agree(rule: str, pairs: dict[str, tuple[float | None, float]]) -> Check:
 
 
 def _certified(summary: EnsembleSummary) -> Check:
-    gaps, limit = pools.gaps(summary.content), pools.TOLERANCE
+    gaps, limit = summary.result.gaps, CERTIFIED
     closed = max(gaps, default=0.0) < limit
-    named = any("not certified" in note for note in summary.notes)
+    named = any("not certified" in note for note in summary.result.notes)
     detail = f"largest gap {words.bound(max(gaps))}, limit {limit:g}" if gaps else "no method here has a certificate"
     if not closed:
         detail += f"; a note {'says so' if named else 'that says so is missing'}"
@@ -175,9 +177,9 @@ def _certified(summary: EnsembleSummary) -> Check:
 
 
 def _up_to_date(study: Study, finalists: list[Scored], summary: EnsembleSummary) -> Check:
-    count, folds = summary.content["candidates"], summary.content["folds_fingerprint"]
+    count, folds = summary.result.candidates, summary.result.folds_fingerprint
     members = {f.trial for f in finalists}
-    lost = [trial for trial in summary.weights if trial not in members]
+    lost = [trial for trial in summary.result.weights if trial not in members]
     passed = count == len(finalists) and folds == study.folds["fingerprint"] and not lost
     detail = f"{count} tables when it was fitted, {len(finalists)} now"
     if lost:

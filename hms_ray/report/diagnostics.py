@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from hms_ray.ensemble.bootstrap import standard_error
 from hms_ray.report.tables import Population, in_population
 from hms_ray.study.oof import OofTable
 from hms_ray.tasks import Metrics, Task, calibration_bins
@@ -91,18 +92,6 @@ def population(found: Predictions, min_votes: int) -> Population:
     return Population(len(found.scores), len(np.unique(found.groups)), min_votes)
 
 
-def cluster_error(values: pd.Series, groups: pd.Series) -> float:
-    """Return the standard error of the mean of `values` when rows of one group vary together; NaN below two groups.
-
-    Sums of deviations by group are independent; with G groups the variance of the mean of n rows is
-    G / (G - 1) * sum_g(sum_i(v_i - mean))^2 / n^2 (the sandwich estimator of a mean).
-    """
-    sums = (values - values.mean()).groupby(np.asarray(groups)).sum()
-    if len(sums) < 2:
-        return float("nan")
-    return float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()) / len(values))
-
-
 def by_class(found: Predictions) -> list[ClassRow]:
     """Split the score by class, beside the shares and the metrics of each class; there must be a unit."""
     split = _by_question if found.task.asks_each_class else _by_majority
@@ -176,6 +165,6 @@ def _bin(found: Predictions, k: int, rows: np.ndarray) -> tuple[float, float, fl
     return (
         float(found.probs[rows, k].mean()),
         float(observed.mean()),
-        cluster_error(observed, pd.Series(found.groups[rows])),
+        standard_error(np.asarray(observed), found.groups[rows]),
         len(rows),
     )

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from hms_ray.ensemble.bootstrap import Estimate
 from hms_ray.report import diagnostics, words
 from hms_ray.report.diagnostics import Predictions
 from hms_ray.report.summary import EnsembleSummary
@@ -112,20 +113,18 @@ def _micro(metrics: Metrics, questions: bool) -> list[MetricRow]:
 
 def _areas(found: Predictions, summary: EnsembleSummary | None) -> list[MetricRow]:
     """The macro AUROC, with its interval where the ensemble has one, and its distance to the plain baseline's."""
-    said = summary.content["metrics"] if summary else {"macro_auroc_interval": None, "macro_auroc_gain": None}
-    mine, gain = said["macro_auroc_interval"], said["macro_auroc_gain"]
-    rows = [MetricRow("Macro AUROC", words.area(found.metrics.macro_auroc), MACRO_AUROC, _interval(mine))]
+    area = summary.result.metrics.macro_auroc_interval if summary else None
+    gain = summary.result.metrics.macro_auroc_gain if summary else None
+    rows = [MetricRow("Macro AUROC", words.area(found.metrics.macro_auroc), MACRO_AUROC, _interval(area))]
     if gain:
-        rows.append(
-            MetricRow("Gain of macro AUROC", words.signed_area(gain["value"]), GAIN, _interval(gain, signed=True))
-        )
+        rows.append(MetricRow("Gain of macro AUROC", words.signed_area(gain.value), GAIN, _interval(gain, signed=True)))
     return rows
 
 
-def _interval(estimate: dict[str, float | None] | None, signed: bool = False) -> str:
-    if estimate is None or estimate["low"] is None:
+def _interval(estimate: Estimate | None, signed: bool = False) -> str:
+    if estimate is None or estimate.low is None or estimate.high is None:
         return ""
-    low, high = (words.signed_area(estimate[end]) if signed else words.area(estimate[end]) for end in ("low", "high"))
+    low, high = map(words.signed_area if signed else words.area, (estimate.low, estimate.high))
     return f"95\u00a0% interval, by patient: {low} to {high}"
 
 
@@ -149,15 +148,15 @@ def _log_loss(metrics: Metrics, score: words.ScoreName) -> str:
 
 
 def _by_votes(summary: EnsembleSummary) -> list[VotesRow]:
-    rows = summary.content["metrics"]["score_by_min_votes"]
-    own = summary.content["population"]["min_votes"]
+    rows = summary.result.metrics.score_by_min_votes
+    own = summary.result.population.min_votes
     found = [
         VotesRow(
-            population=Population(row["units"], row["groups"], row["min_votes"]),
-            own=row["min_votes"] == own,
-            ensemble=row["kl"],
-            best_single=row["best_single"],
-            prior=row["prior"],
+            population=Population(row.units, row.groups, row.min_votes),
+            own=row.min_votes == own,
+            ensemble=row.ensemble,
+            best_single=row.best_single,
+            prior=row.prior,
         )
         for row in rows
     ]
@@ -178,7 +177,7 @@ def _votes_sentences(rows: list[VotesRow], summary: EnsembleSummary) -> list[str
             f"pool and no class prior was fitted on them: those were fitted on units with {own.rule} alone. The models "
             "themselves may have been trained on such units of other folds."
         )
-    best = summary.content["baselines"]["best_single_trial"]
+    best = summary.result.baselines.best_single_trial
     return [*found, f"Best single: {best}, which is the best on the marked row and need not be on the others."]
 
 
@@ -186,7 +185,7 @@ def _plain(study: Study, summary: EnsembleSummary | None) -> list[tuple[str, Met
     if summary is None or summary.plain is None:
         return []
     found = diagnostics.predictions(summary.plain, study.min_votes)
-    return [(f"plain baseline: {summary.content['baselines']['plain_is']}", found.metrics)] if len(found.scores) else []
+    return [(f"plain baseline: {summary.result.baselines.plain_is}", found.metrics)] if len(found.scores) else []
 
 
 def _compared(

@@ -12,6 +12,9 @@ from markupsafe import Markup
 
 from hms_ray import __version__
 from hms_ray.core import files
+from hms_ray.ensemble.methods import label
+from hms_ray.ensemble.pools._base import explain
+from hms_ray.ensemble.result import Member
 from hms_ray.report import diagnostics, figures, metrics, pools, quality, tables, words
 from hms_ray.report.checks import run_checks
 from hms_ray.report.summary import EnsembleSummary, read_verdict, selected_folds
@@ -152,7 +155,8 @@ def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
             optimism=_optimism(finalists, summary),
             scores=words.scores_side_by_side(finalists, summary) if summary else [],
             correction=words.correction_sentence(study, summary) if summary else "",
-            certificate=pools.certificate(summary.content, summary.block.population) if summary else [],
+            certificate=pools.certificate(summary.result, summary.block.population) if summary else [],
+            explained=explain(summary.result.fitted) if summary else None,
             headline=words.headline(summary) if summary else "",
             caveats=words.caveats(study, finalists, summary) if summary else [],
             outside_sentence=words.outside_sentence(finalists, summary) if summary else "",
@@ -176,8 +180,12 @@ def _environment() -> Environment:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {name: getattr(words, name) for name in FILTERS} | {"share": quality.share}
-    environment.globals |= {"bar": figures.bar, "pools": pools}
+    environment.filters |= {name: getattr(words, name) for name in FILTERS} | {
+        "share": quality.share,
+        "label": label,
+        "limits": pools.describe_limits,
+    }
+    environment.globals |= {"bar": figures.bar}
     return environment
 
 
@@ -185,11 +193,11 @@ def _population(study: Study, finalists: list[Scored]) -> Population | None:
     return tables.population(finalists[0].rows, study.min_votes) if finalists else None
 
 
-def _members(finalists: list[Scored], summary: EnsembleSummary) -> list[tuple[dict[str, Any], Scored | None]]:
+def _members(finalists: list[Scored], summary: EnsembleSummary) -> list[tuple[Member, Scored | None]]:
     """Return each member with its own table, the heaviest first; None if its table is gone."""
     tables_by_trial = {f.trial: f for f in finalists}
-    members = sorted(summary.content["members"], key=lambda member: -member["weight"])
-    return [(member, tables_by_trial.get(member["trial"])) for member in members]
+    members = sorted(summary.result.members, key=lambda member: -member.weight)
+    return [(member, tables_by_trial.get(member.trial)) for member in members]
 
 
 def _fold_figure(study: Study, finalists: list[Scored]) -> Markup | None:
@@ -254,7 +262,7 @@ def _looked_at(
     if not summary and not finalists:
         return "", None
     table = summary.table if summary else OofTable.read(folder.oof(finalists[0].trial))
-    found = diagnostics.predictions(table, study.min_votes, summary.thresholds if summary else None)
+    found = diagnostics.predictions(table, study.min_votes, summary.result.metrics.thresholds if summary else None)
     of = "the ensemble, cross-fitted" if summary else f"the best table, {finalists[0].trial}"
     return f"{of}{words.mark(_optimism(finalists, summary))}", found if len(found.scores) else None
 
@@ -277,7 +285,7 @@ def _classes(of: str, found: diagnostics.Predictions, study: Study, summary: Ens
         ties=found.metrics.ties,
         calibration=[_calibration(found, k, study) for k in range(len(rows))],
         decisions=_decisions(found) if questions else [],
-        thresholds=(summary.thresholds if summary else None) or {},
+        thresholds=(summary.result.metrics.thresholds if summary else None) or {},
     )
 
 

@@ -8,30 +8,15 @@ import numpy as np
 import pandas as pd
 
 from hms_ray import tasks
-from hms_ray.core import files
 from hms_ray.core.errors import ConfigError, DataError
 from hms_ray.core.plain_yaml import load_yaml
 from hms_ray.core.recordings import KINDS
+from hms_ray.ensemble.result import EnsembleResult
 from hms_ray.store.quality import MEASURES
 from hms_ray.study import tables as study_tables
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable, optimism
 
-ENSEMBLE_KEYS = (  # what this report reads and earlier versions did not write
-    *(
-        "fitted",
-        "limits",
-        "interval",
-        "selection",
-        "methods",
-        "kl_selection_corrected",
-        "notes",
-        "metrics",
-        "optimistic_epochs",
-        "metrics_of_plain",
-    ),
-    *("baselines.differences", "baselines.best_single_corrected", "members.0.without", "members.0.most_alike"),
-)
 QUALITY = {"unit_id": study_tables.Column("text"), "kind": study_tables.Column("text", among=tuple(KINDS))}
 RUN = ("data", "feature", "model", "input", "quality", "optim")  # the sections of a run that are mappings
 INPUTS = ("input.compute", "input.window", "test_time")  # what the network is given; shown whether searched or not
@@ -82,13 +67,13 @@ class Study:
     spaces: dict[str, Any]
     versions: dict[str, str]
     units: pd.DataFrame
-    ensemble: dict[str, Any] | None
+    ensemble: EnsembleResult | None
     quality: pd.DataFrame | None
 
     @property
     def min_votes(self) -> int:
         """The votes a scored unit has: the ensemble's choice, so that tables compare with it; else the study's."""
-        return self.ensemble["population"]["min_votes"] if self.ensemble else self.search_min_votes
+        return self.ensemble.population.min_votes if self.ensemble else self.search_min_votes
 
     @property
     def fold_numbers(self) -> list[int]:
@@ -199,7 +184,7 @@ def read_study(folder: StudyFolder) -> Study:
         spaces=content["spaces"],
         versions=content["versions"],
         units=study_tables.read_folds(folder.folds),
-        ensemble=_read_ensemble(folder) if folder.ensemble.is_file() else None,
+        ensemble=EnsembleResult.load(folder.ensemble) if folder.ensemble.is_file() else None,
         quality=_read_quality(folder) if folder.quality.is_file() else None,
     )
 
@@ -269,18 +254,6 @@ def objective(space: dict[str, Any] | None) -> str:
 
 
 _ABSENT = object()
-
-
-def _read_ensemble(folder: StudyFolder) -> dict[str, Any]:
-    content = files.read_json(folder.ensemble)
-    wanted = ENSEMBLE_KEYS if content.get("members") != [] else [k for k in ENSEMBLE_KEYS if "members.0" not in k]
-    missing = [key for key in wanted if _dig(content, key) is _ABSENT]
-    if missing:
-        raise ConfigError(
-            f"{folder.ensemble} lacks {', '.join(missing)}: another version of hms-ray wrote it; "
-            f"run `hms-ray ensemble --study {folder.root}` again"
-        )
-    return content
 
 
 def _read_quality(folder: StudyFolder) -> pd.DataFrame:

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from hms_ray.report.summary import EnsembleSummary, Estimate, Line, selected_folds
+from hms_ray.ensemble.bootstrap import Estimate
+from hms_ray.report.summary import EnsembleSummary, Line, selected_folds
 from hms_ray.report.tables import Population, Scored, Study
 from hms_ray.study.oof import optimism
 from hms_ray.tasks import Task
@@ -197,14 +198,13 @@ def trial_epochs(study: Study, space: dict[str, Any] | None) -> str:
 
 def headline(summary: EnsembleSummary) -> str:
     """Say what the ensemble is worth beside the best single table, and name whatever scores better than it."""
-    best, lead = summary.best, summary.leading
-    table = "the only table" if summary.content["candidates"] == 1 else "the best single table"
+    best, lead = summary.best, summary.result.leading
+    table = "the only table" if summary.result.candidates == 1 else "the best single table"
     start = f"The ensemble scores {nats(lead.value)}"
     start += f" (95\u00a0% interval {interval(lead)})" if lead.known else ""
-    if summary.correction:
-        start += (
-            f", {nats(summary.correction)} of it for the choice of its configurations. Without that correction it is "
-        )
+    if summary.result.correction:
+        start += f", {nats(summary.result.correction)} of it for the choice of its configurations"
+        start += ". Without that correction it is "
     else:
         start += ", "
     if best.margin == 0:
@@ -215,24 +215,24 @@ def headline(summary: EnsembleSummary) -> str:
 def scores_side_by_side(finalists: list[Scored], summary: EnsembleSummary) -> list[ScoreRow]:
     """Set the score in sample, cross-fitted and corrected for the choice of configurations side by side; the one to
     believe comes first."""
-    everyone, chosen = summary.block.population, summary.correction is not None
+    everyone, chosen = summary.block.population, summary.result.correction is not None
     corrected = ScoreRow(
         "Selection-corrected",
-        summary.leading.value if chosen else None,
-        summary.leading if chosen else None,
+        summary.result.leading.value if chosen else None,
+        summary.result.leading if chosen else None,
         _correction(finalists, summary),
         everyone,
     )
     cross_fitted = ScoreRow(
         "Cross-fitted",
         summary.block.ensemble,
-        None if chosen else summary.estimate,
+        None if chosen else summary.result.interval,
         "Each fold is predicted by a pool that was fitted, its settings chosen, on the other folds alone.",
         everyone,
     )
     in_sample = ScoreRow(
         "In sample",
-        summary.content["kl_in_sample"],
+        summary.result.score_in_sample,
         None,
         "Optimistic: weights fitted and scored on the same rows.",
         everyone,
@@ -248,24 +248,22 @@ def caveats(study: Study, finalists: list[Scored], summary: EnsembleSummary) -> 
 
 def correction_sentence(study: Study, summary: EnsembleSummary) -> str:
     """Explain how the optimism of choosing configurations was estimated; nothing where it was not."""
-    found = summary.content["selection"]
-    if not found:
+    selection = summary.result.selection
+    if not selection:
         return ""
-    rows = Population(found["units"], found["groups"], study.min_votes)
+    rows = Population(selection.units, selection.groups, study.min_votes)
+    if selection.optimism > 0:
+        in_the_score_of_all = f", so {signed(selection.share * selection.optimism)} in the score of all."
+    else:
+        in_the_score_of_all = ". An estimate that is not above 0 is chance, and corrects nothing."
     return (
-        f"{found['configurations']:,} configurations were tried on {fold_list(found['folds'])} ({rows}) and "
-        f"{found['kept']:,} kept. To see what that choice flatters, in the manner of BBC-CV, patients are drawn with "
+        f"{selection.configurations:,} configurations were tried on {fold_list(selection.folds)} ({rows}) and "
+        f"{selection.kept:,} kept. To see what that choice flatters, in the manner of BBC-CV, patients are drawn with "
         "replacement and the choice among all configurations is repeated on those drawn. What it loses on the patients "
-        f"not drawn, beyond what a pool of the kept ones loses there, is the optimism: {signed(found['optimism'])} "
-        f"nats on these rows{_in_the_score_of_all(found)} Trials that were stopped before they had predicted these "
+        f"not drawn, beyond what a pool of the kept ones loses there, is the optimism: {signed(selection.optimism)} "
+        f"nats on these rows{in_the_score_of_all} Trials that were stopped before they had predicted these "
         "folds are not among those tried."
     )
-
-
-def _in_the_score_of_all(found: dict[str, Any]) -> str:
-    if found["optimism"] > 0:
-        return f", so {signed(found['share'] * found['optimism'])} in the score of all."
-    return ". An estimate that is not above 0 is chance, and corrects nothing."
 
 
 def outside_sentence(finalists: list[Scored], summary: EnsembleSummary) -> str:
@@ -273,7 +271,7 @@ def outside_sentence(finalists: list[Scored], summary: EnsembleSummary) -> str:
     chosen_on = selected_folds(finalists)
     if summary.outside:
         return (
-            f"On {fold_list(summary.content['outside_selection']['folds'])} no configuration was chosen: these rows "
+            f"On {fold_list(summary.result.outside_selection.folds)} no configuration was chosen: these rows "
             "took no part in picking hyper-parameters, and the pool that predicts each fold was fitted on others."
         )
     if not chosen_on:
@@ -305,12 +303,12 @@ def _name(line: Line) -> str:
 
 def _correction(finalists: list[Scored], summary: EnsembleSummary) -> str:
     """Say what the correction adds, or why there is none."""
-    found, chosen_on = summary.content["selection"], selected_folds(finalists)
-    if found:
-        picking = f"picking {found['kept']:,} of {found['configurations']:,} configurations"
-        where = f"{signed(found['optimism'])} nats on {fold_list(found['folds'])}"
-        if found["optimism"] > 0:
-            share = percent(found["share"])
+    selection, chosen_on = summary.result.selection, selected_folds(finalists)
+    if selection:
+        picking = f"picking {selection.kept:,} of {selection.configurations:,} configurations"
+        where = f"{signed(selection.optimism)} nats on {fold_list(selection.folds)}"
+        if selection.optimism > 0:
+            share = percent(selection.share)
             return f"Cross-fitted, plus the estimated optimism of {picking}: {where}, {share} of the scored units."
         return f"Cross-fitted: the estimated optimism of {picking} is not above 0 ({where}), and nothing is added."
     if not chosen_on:
@@ -324,7 +322,7 @@ def _correction(finalists: list[Scored], summary: EnsembleSummary) -> str:
 
 
 def _hindsight(summary: EnsembleSummary) -> list[str]:
-    if summary.content["candidates"] == 1:
+    if summary.result.candidates == 1:
         if summary.best.difference.value == 0:
             return ["There is one table only, and the ensemble predicts what that table does."]
         return [
@@ -332,7 +330,7 @@ def _hindsight(summary: EnsembleSummary) -> list[str]:
             "class bias. The difference between their scores is due to that, not to combining models."
         ]
     found = "The best single table was picked in hindsight on the very rows it is scored on: its figure is optimistic."
-    honest = summary.content["baselines"]["best_single_corrected"]
+    honest = summary.result.baselines.best_single_corrected
     if honest is None:
         return [found]
     return [f"{found} Picked on patients drawn with replacement, and scored on those not drawn, it is {nats(honest)}."]
@@ -352,11 +350,11 @@ def _selection(finalists: list[Scored], summary: EnsembleSummary) -> list[str]:
 
 
 def _remedies(summary: EnsembleSummary, chosen_on: list[int]) -> str:
-    found, said = summary.content["selection"], ""
-    if found and found["optimism"] > 0:
+    selection, said = summary.result.selection, ""
+    if selection and selection.optimism > 0:
         said = " The selection-corrected score adds what that is estimated to be worth"
-        later = [fold for fold in chosen_on if fold not in found["folds"]]
-        said += f" on {fold_list(found['folds'])}" if later else ""
+        later = [fold for fold in chosen_on if fold not in selection.folds]
+        said += f" on {fold_list(selection.folds)}" if later else ""
         said += (
             f"; on {fold_list(later)} it cannot be estimated, since only those kept were trained there."
             if later

@@ -5,6 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 
+from hms_ray.ensemble import bootstrap
+
 
 @pytest.fixture
 def bench(bench_named):
@@ -54,7 +56,7 @@ def test_the_rules_stop_a_model_that_only_guesses(bench, sets, members):
 
 def test_the_plain_rule_compares_the_slope_and_its_error(bench, members):
     slope = (members.targets * members.probs[:, 2] / members.probs[:, 1]).sum(-1) - 1
-    error = bench.ensemble_gain.clustered_error(slope, members.groups)
+    error = bootstrap.standard_error(slope, members.groups)
     look = bench._Look.of(members)
     for quantile in (-3, 0, 3, -slope.mean() / error - 0.01, -slope.mean() / error + 0.01):
         assert look.stops(2, [1], quantile) == (slope.mean() + quantile * error < 0)

@@ -1,5 +1,7 @@
 """Intervals by patient: the ratio's estimate and error by hand, invariances, and their coverage."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,7 @@ def estimate(values, groups=GROUPS, weight=None, seed=0, **options):
     """Estimate one column, a figure as a tuple."""
     weight = np.ones(len(groups)) if weight is None else weight
     values = values[:, None] if values.ndim == 1 else values
-    return [tuple(e.to_dict().values()) for e in estimates(values, groups, weight, stream(seed, "draws"), **options)]
+    return [astuple(e) for e in estimates(values, groups, weight, stream(seed, "draws"), **options)]
 
 
 def test_sums_and_sizes_are_weighted_and_by_group():

@@ -34,12 +34,12 @@ def test_every_pool_of_every_task_is_fitted_scored_and_predicts(arrays, kind, po
     task, targets = given["task"], given["targets"]
     assert ensemble.oof_.shape == targets.shape
     task.check_probs(ensemble.oof_, "oof_")
-    assert ensemble.kl_cross_fitted_ == pytest.approx(task.score(targets, ensemble.oof_), rel=1e-12)
+    assert ensemble.score_cross_fitted_ == pytest.approx(task.score(targets, ensemble.oof_), rel=1e-12)
     predicted = ensemble.predict(given["probs"])
     task.check_probs(predicted, "predicted")
-    assert ensemble.kl_in_sample_ == pytest.approx(task.score(targets, predicted), rel=1e-12)
+    assert ensemble.score_in_sample_ == pytest.approx(task.score(targets, predicted), rel=1e-12)
     low, high = ensemble.interval_
-    assert low < ensemble.kl_cross_fitted_ < high
+    assert low < ensemble.score_cross_fitted_ < high
     assert (ensemble.method_, ensemble.task_, ensemble.weights_.shape) == (pool, task, (4,))
     assert (ensemble.n_units_, ensemble.n_groups_, ensemble.names_) == (60, 30, tuple(f"member {m}" for m in range(4)))
 
@@ -47,15 +47,15 @@ def test_every_pool_of_every_task_is_fitted_scored_and_predicts(arrays, kind, po
 @pytest.mark.parametrize("pool", ["auto", "linear", "calibrated"])
 def test_the_score_in_sample_is_the_better_one(arrays, pool):
     ensemble = fit(**arrays(), pool=pool)
-    assert ensemble.kl_in_sample_ < ensemble.kl_cross_fitted_
+    assert ensemble.score_in_sample_ < ensemble.score_cross_fitted_
 
 
 def test_auto_beats_the_mean_and_the_best_member(arrays):
     given = arrays(n_groups=60, noise=(0.7, 0.9, 0.9, 1.5))
     probs, targets, task = given["probs"], given["targets"], given["task"]
     ensemble = fit(**given)
-    assert ensemble.kl_cross_fitted_ < task.score(targets, probs.mean(1))
-    assert ensemble.kl_cross_fitted_ < min(task.score(targets, probs[:, m]) for m in range(4))
+    assert ensemble.score_cross_fitted_ < task.score(targets, probs.mean(1))
+    assert ensemble.score_cross_fitted_ < min(task.score(targets, probs[:, m]) for m in range(4))
     assert abs(fit(**given, pool="linear").gap_) < 1e-9
 
 
@@ -65,8 +65,8 @@ def test_the_cross_fitted_score_is_honest_where_the_one_in_sample_is_not(arrays)
     ensemble = fit(**given, pool="linear")
     fresh = arrays(n_groups=1000, noise=(50.0,) * 12, seed=1)
     truth = given["task"].score(fresh["targets"], ensemble.predict(fresh["probs"]))
-    assert ensemble.kl_in_sample_ < truth
-    assert abs(ensemble.kl_cross_fitted_ - truth) < abs(ensemble.kl_in_sample_ - truth)
+    assert ensemble.score_in_sample_ < truth
+    assert abs(ensemble.score_cross_fitted_ - truth) < abs(ensemble.score_in_sample_ - truth)
 
 
 @pytest.mark.parametrize("pool", methods.names()[1:])
@@ -76,7 +76,7 @@ def test_one_member_is_a_pool(arrays, pool):
     if pool in ("linear", "uniform", "best_single", "greedy"):
         np.testing.assert_allclose(ensemble.oof_, given["probs"][:, 0], atol=1e-12)
         assert ensemble.weights_.tolist() == [1]
-    assert np.isfinite(ensemble.kl_cross_fitted_)
+    assert np.isfinite(ensemble.score_cross_fitted_)
 
 
 @pytest.mark.parametrize("pool", ["auto", "linear", "greedy"])
@@ -96,7 +96,7 @@ def test_rows_of_weight_0_are_predicted_and_nothing_else(arrays):
     after = fit(**given | {"targets": targets}, weights=counts)
     np.testing.assert_array_equal(before.oof_, after.oof_)
     by_row = given["task"].row_scores(given["targets"], before.oof_)
-    assert before.kl_cross_fitted_ == after.kl_cross_fitted_ == pytest.approx(np.average(by_row, weights=counts))
+    assert before.score_cross_fitted_ == after.score_cross_fitted_ == pytest.approx(np.average(by_row, weights=counts))
     assert (before.n_units_, before.n_groups_) == (32, 24)
     without = fit(**{name: v[counts > 0] for name, v in given.items() if name != "task"}, weights=counts[counts > 0])
     np.testing.assert_allclose(without.oof_, before.oof_[counts > 0], atol=1e-12)
@@ -130,9 +130,9 @@ def test_the_fit_is_the_same_to_the_last_bit(arrays):
     one, two = (fit(**arrays(n_groups=15), families=FAMILIES) for _ in range(2))
     np.testing.assert_array_equal(one.oof_, two.oof_)
     np.testing.assert_array_equal(one.weights_, two.weights_)
-    assert (one.kl_cross_fitted_, one.kl_in_sample_, one.interval_) == (
-        two.kl_cross_fitted_,
-        two.kl_in_sample_,
+    assert (one.score_cross_fitted_, one.score_in_sample_, one.interval_) == (
+        two.score_cross_fitted_,
+        two.score_in_sample_,
         two.interval_,
     )
 

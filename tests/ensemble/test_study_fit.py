@@ -8,17 +8,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hms_ray.cli import _summary, main
+from hms_ray import cli, ensemble
+from hms_ray.cli import main
 from hms_ray.core import files
 from hms_ray.core.errors import ConfigError, DataError
-from hms_ray.ensemble import Limits, fit_study, methods, mixture, study_fit
+from hms_ray.ensemble import Limits, methods, mixture, study_fit
 from hms_ray.ensemble.pools import _base
 from hms_ray.ensemble.pools import linear as linear_pool
+from hms_ray.ensemble.result import EnsembleResult
 from hms_ray.oof_import import import_foreign
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable
 
 REAL = Path(os.environ.get("HMS_RAY_REAL", Path(__file__).parents[2].parent / "shared" / "real")) / "oof"
+
+
+def fit_study(folder, *arguments, **options):
+    """Fit the ensemble of a study; return what its file holds."""
+    return ensemble.fit_study(folder, *arguments, **options).model_dump(mode="json")
+
+
+def _summary(content):
+    """The lines that `hms-ray ensemble` prints."""
+    return cli._summary(EnsembleResult.model_validate(content))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +69,9 @@ def test_the_fitted_pool_over_its_members_gives_the_score_in_sample(fitted, line
         pool, first = _base.from_dict(result["fitted"]), members[0]
         pooled = pool.predict(np.stack([table.probs for table in members], axis=1))
         rows = first.rows(10)
-        assert first.task.score(first.targets[rows], pooled[rows]) == pytest.approx(result["kl_in_sample"], rel=1e-12)
+        assert first.task.score(first.targets[rows], pooled[rows]) == pytest.approx(
+            result["score_in_sample"], rel=1e-12
+        )
         assert pool.weights.tolist() == pytest.approx([member["weight"] for member in result["members"]])
         assert all(member["weight"] > 0 for member in result["members"])
 
@@ -76,9 +90,9 @@ def test_the_written_predictions_cover_all_units_and_give_the_cross_fitted_score
     assert len(table.unit_ids) == 120
     assert (table.trial, table.space, table.selected_on) == ("ensemble", "ensemble", (1,))
     rows, task = table.rows(10), table.task
-    assert task.score(table.targets[rows], table.probs[rows]) == pytest.approx(result["kl_cross_fitted"], rel=1e-12)
-    assert set(result["kl_cross_fitted_by_fold"]) == {"0", "1", "2"}
-    for fold, score in result["kl_cross_fitted_by_fold"].items():
+    assert task.score(table.targets[rows], table.probs[rows]) == pytest.approx(result["score_cross_fitted"], rel=1e-12)
+    assert set(result["score_cross_fitted_by_fold"]) == {"0", "1", "2"}
+    for fold, score in result["score_cross_fitted_by_fold"].items():
         its = rows & (table.folds == int(fold))
         assert task.score(table.targets[its], table.probs[its]) == pytest.approx(score, rel=1e-12)
 
@@ -90,7 +104,7 @@ def test_the_weights_of_the_linear_pool_are_its_recipe(linear):
     weights = {member["trial"]: member["weight"] for member in result["members"]}
     blend = sum(weights.get(table.trial, 0) * table.probs for table in tables)
     assert sum(weights.values()) == pytest.approx(1)
-    assert result["kl_in_sample"] == pytest.approx(task.score(targets[rows], blend[rows]), rel=1e-12)
+    assert result["score_in_sample"] == pytest.approx(task.score(targets[rows], blend[rows]), rel=1e-12)
     assert max(result["duality_gap"], result["gap_by_fold"]) < 1e-9
 
 
@@ -115,7 +129,7 @@ def test_scores_stand_beside_their_population_and_their_baselines(fitted):
     assert result["population"] == {"units": 60, "groups": 60, "min_votes": 10}
     assert (result["candidates"], result["pool"], result["notes"], result["limits"]) == (5, "auto", [], None)
     assert result["folds_fingerprint"] == "folds"
-    assert result["kl_in_sample"] <= result["kl_cross_fitted"] + 1e-12 < result["baselines"]["prior"]
+    assert result["score_in_sample"] <= result["score_cross_fitted"] + 1e-12 < result["baselines"]["prior"]
 
 
 def test_the_table_has_a_row_for_each_method_ours_first(fitted, linear):
@@ -123,8 +137,8 @@ def test_the_table_has_a_row_for_each_method_ours_first(fitted, linear):
     assert [row["method"] for row in every["methods"]] == methods.names(), "the members' families are their spaces"
     ours = [row["method"] for row in one_space["methods"]]
     assert (ours[0], set(ours)) == ("linear", set(methods.names()) - {"two_level"})
-    assert every["interval"] == every["methods"][0]["kl_cross_fitted"]
-    assert every["interval"]["value"] == every["kl_cross_fitted"]
+    assert every["interval"] == every["methods"][0]["score_cross_fitted"]
+    assert every["interval"]["value"] == every["score_cross_fitted"]
     assert (every["duality_gap"], every["gap_by_fold"]) == tuple(every["methods"][0][k] for k in ("gap", "gap_by_fold"))
 
 
@@ -134,7 +148,7 @@ def test_each_member_is_described_by_what_is_lost_without_it_and_who_errs_alike(
     rows = next(iter(tables.values())).rows(10)
     errors = {name: (table.probs - table.targets)[rows].ravel() for name, table in tables.items()}
     used = [member["trial"] for member in result["members"]]
-    whole = row_of(result, "linear")["kl_cross_fitted"]["value"]
+    whole = row_of(result, "linear")["score_cross_fitted"]["value"]
     assert len(used) > 1
     for member in result["members"]:
         alike = {other: np.corrcoef(errors[other], errors[member["trial"]])[0, 1] for other in used}
@@ -151,21 +165,21 @@ def test_without_the_best_member_the_linear_pool_is_as_if_it_had_never_been(line
     folder = make_study(tmp_path)
     folder.oof(best).unlink()
     [without] = [member["without"] for member in result["members"] if member["trial"] == best]
-    assert without == pytest.approx(fit_study(folder, pool="linear")["kl_cross_fitted"], abs=1e-6)
+    assert without == pytest.approx(fit_study(folder, pool="linear")["score_cross_fitted"], abs=1e-6)
 
 
 def test_the_choice_of_configurations_is_corrected_for(fitted):
     _, result = fitted
     selection = result["selection"]
     assert (selection["configurations"], selection["kept"], selection["folds"]) == (9, 5, [1])
-    expected = result["kl_cross_fitted"] + selection["share"] * max(selection["optimism"], 0)
+    expected = result["score_cross_fitted"] + selection["share"] * max(selection["optimism"], 0)
     assert selection["share"] == pytest.approx(1 / 3)
-    assert result["kl_selection_corrected"] == pytest.approx(expected, rel=1e-14)
+    assert result["score_selection_corrected"] == pytest.approx(expected, rel=1e-14)
 
 
 def test_where_nothing_was_chosen_nothing_is_corrected(linear):
     _, result = linear
-    assert (result["selection"], result["kl_selection_corrected"], result["outside_selection"]) == (None, None, None)
+    assert (result["selection"], result["score_selection_corrected"], result["outside_selection"]) == (None, None, None)
 
 
 def test_folds_that_chose_nothing_are_scored_apart(fitted):
@@ -173,7 +187,7 @@ def test_folds_that_chose_nothing_are_scored_apart(fitted):
     outside, table = result["outside_selection"], OofTable.read(folder.ensemble_oof)
     rows, task = table.rows(10) & (table.folds != 1), table.task
     assert (outside["folds"], outside["units"], outside["groups"]) == ([0, 2], 40, 40)
-    assert outside["kl_cross_fitted"] == pytest.approx(task.score(table.targets[rows], table.probs[rows]))
+    assert outside["score_cross_fitted"] == pytest.approx(task.score(table.targets[rows], table.probs[rows]))
     singles = [task.score(one.targets[rows], one.probs[rows]) for one in tables_of(folder).values()]
     assert outside["best_single"] == pytest.approx(min(singles))
 
@@ -204,9 +218,9 @@ def test_the_score_stands_at_several_thresholds_of_votes_each_with_its_populatio
     for row in found:
         rows = votes >= row["min_votes"]
         assert (row["units"], row["groups"]) == (rows.sum(), len(set(table.group_ids[rows])))
-        assert row["kl"] == pytest.approx(task.score(table.targets[rows], table.probs[rows]), rel=1e-12)
+        assert row["ensemble"] == pytest.approx(task.score(table.targets[rows], table.probs[rows]), rel=1e-12)
         assert row["best_single"] == pytest.approx(task.score(best.targets[rows], best.probs[rows]), rel=1e-12)
-    assert found[-1]["kl"] == pytest.approx(result["kl_cross_fitted"], rel=1e-12)
+    assert found[-1]["ensemble"] == pytest.approx(result["score_cross_fitted"], rel=1e-12)
     assert found[-1]["prior"] == pytest.approx(result["baselines"]["prior"], rel=1e-12)
 
 
@@ -240,8 +254,8 @@ def test_a_fold_with_all_scored_units_is_averaged_and_noted(make_study, tmp_path
     votes = np.where(np.arange(120) // 2 % 3 == 1, 12, 2)
     result = fit_study(make_study(tmp_path, votes=votes), pool="linear")
     assert [note.split(":")[0] for note in result["notes"]] == ["fold 1"]
-    assert result["kl_cross_fitted_by_fold"]["0"] is None
-    assert result["kl_cross_fitted_by_fold"]["1"] == pytest.approx(result["baselines"]["mean"])
+    assert result["score_cross_fitted_by_fold"]["0"] is None
+    assert result["score_cross_fitted_by_fold"]["1"] == pytest.approx(result["baselines"]["mean"])
 
 
 def test_weights_without_a_certificate_are_noted(make_study, tmp_path, monkeypatch):
@@ -317,14 +331,14 @@ def test_the_command_says_each_score_beside_its_population(make_study, tmp_path,
     assert main(["ensemble", "--study", str(folder.root), "--pool", "linear", *limits]) == 0
     said, result = capsys.readouterr().out, files.read_json(folder.ensemble)
     assert result["limits"] == asdict(Limits(members=2, per_family=2, tolerance=1e-5))
-    added = result["kl_selection_corrected"] - result["kl_cross_fitted"]
+    added = result["score_selection_corrected"] - result["score_cross_fitted"]
     low, high = (result["interval"][key] + added for key in ("low", "high"))
     for sentence in (
         "60 units with >= 10 votes of 60 patients",
-        f"ensemble, cross-fitted  {result['kl_cross_fitted']:.5f} ({result['interval']['low']:.5f} ",
-        f"selection-corrected     {result['kl_selection_corrected']:.5f} ({low:.5f} {high:.5f})",
+        f"ensemble, cross-fitted  {result['score_cross_fitted']:.5f} ({result['interval']['low']:.5f} ",
+        f"selection-corrected     {result['score_selection_corrected']:.5f} ({low:.5f} {high:.5f})",
         "the estimated optimism of picking 3 of 6 configurations on fold 1",
-        f"ensemble, in sample     {result['kl_in_sample']:.5f}  optimistic",
+        f"ensemble, in sample     {result['score_in_sample']:.5f}  optimistic",
         f"best single             {result['baselines']['best_single']:.5f}  cnn-000",
         f"members with weight     {len(result['members'])} of 3",
         "no configuration was chosen on 40 units of folds 0, 2: there, cross-fitted ",
@@ -341,7 +355,7 @@ def test_few_patients_are_told_without_intervals(make_study, tmp_path, capsys, m
     assert main(["ensemble", "--study", str(folder.root), "--pool", "linear"]) == 0
     result = files.read_json(folder.ensemble)
     assert (result["interval"]["low"], result["interval"]["high"]) == (None, None)
-    assert f"ensemble, cross-fitted  {result['kl_cross_fitted']:.5f}\n" in capsys.readouterr().out
+    assert f"ensemble, cross-fitted  {result['score_cross_fitted']:.5f}\n" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real out-of-fold files; HMS_RAY_REAL names their folder")
@@ -351,12 +365,12 @@ def test_the_real_models_give_the_known_optimum(tmp_path):
     result, every = fit_study(folder), fit_study(folder, min_votes=1)
     for found, in_sample, cross_fitted, ours in ((result, 0.21354, 0.21445, 0.2136), (every, 0.47088, 0.47322, 0.4658)):
         row = row_of(found, "linear")
-        assert row["kl_in_sample"] == pytest.approx(in_sample, abs=6e-6)
-        assert row["kl_cross_fitted"]["value"] == pytest.approx(cross_fitted, abs=6e-6)
-        assert found["kl_cross_fitted"] <= ours
+        assert row["score_in_sample"] == pytest.approx(in_sample, abs=6e-6)
+        assert row["score_cross_fitted"]["value"] == pytest.approx(cross_fitted, abs=6e-6)
+        assert found["score_cross_fitted"] <= ours
         gaps = [row[key] for row in found["methods"] for key in ("gap", "gap_by_fold") if row[key] is not None]
         assert len(gaps) >= 8 and max(gaps) < 1e-9
-        assert found["kl_selection_corrected"] is None
+        assert found["score_selection_corrected"] is None
     assert result["baselines"]["best_single"] == pytest.approx(0.23495, abs=6e-6)
     assert result["baselines"]["mean"] == pytest.approx(0.23415, abs=6e-6)
 
@@ -423,7 +437,7 @@ def test_a_plain_baseline_is_scored_beside_the_ensemble_and_never_joins_it(sound
     assert result["baselines"]["plain"] == pytest.approx(score, rel=1e-12)
     assert result["baselines"]["plain_is"] == "logistic regression on two numbers"
     difference = result["baselines"]["differences"]["plain"]
-    assert difference["value"] == pytest.approx(score - result["kl_cross_fitted"], rel=1e-9)
+    assert difference["value"] == pytest.approx(score - result["score_cross_fitted"], rel=1e-9)
     assert difference["low"] > 0
     assert result["candidates"] == 4 and "plain" not in {member["trial"] for member in result["members"]}
     expected = plain.task.metrics(plain.targets, plain.probs).to_dict()
@@ -469,7 +483,7 @@ def test_a_plain_baseline_of_other_data_is_refused(make_study, tmp_path):
 
 def test_votes_may_have_a_plain_baseline_and_no_thresholds(make_study, tmp_path):
     result = fit_study(make_study(tmp_path, plain=2.0), pool="linear")
-    assert result["baselines"]["plain"] > result["kl_cross_fitted"]
+    assert result["baselines"]["plain"] > result["score_cross_fitted"]
     assert result["baselines"]["plain_is"] == "a plain model"
     for metrics in (result["metrics"], result["metrics_of_plain"]):
         assert (metrics["thresholds"], metrics["thresholded"], metrics["macro_auroc_interval"]) == (None, None, None)
@@ -512,7 +526,7 @@ def test_a_pool_in_which_no_member_has_weight_is_its_bias_and_says_so(make_study
     constant = task.from_outcomes(_base.from_dict(result["fitted"]).predict(task.outcomes(nobody)))
     task.check_probs(constant, "the pool without members")
     scored = table.rows(result["population"]["min_votes"])
-    assert task.score(table.targets[scored], constant[scored]) == pytest.approx(result["kl_in_sample"])
+    assert task.score(table.targets[scored], constant[scored]) == pytest.approx(result["score_in_sample"])
 
 
 @pytest.mark.parametrize("pool", [*methods.names()])
@@ -522,7 +536,7 @@ def test_every_pool_takes_members_that_tell_nothing(make_study, tmp_path, pool):
         table = OofTable.read(folder.oof(trial))
         replace(table, probs=np.full_like(table.probs, 1 / 3)).write(folder.oof(trial))
     result = fit_study(folder, pool=pool)
-    assert np.isfinite([result["kl_in_sample"], result["kl_cross_fitted"]]).all()
+    assert np.isfinite([result["score_in_sample"], result["score_cross_fitted"]]).all()
     assert OofTable.read(folder.ensemble_oof).probs.shape == (120, 3)
 
 
@@ -538,9 +552,9 @@ def test_an_optimism_below_0_is_chance_and_corrects_nothing(make_study, tmp_path
     monkeypatch.setattr(study_fit.choice, "optimism_of_choice", lambda *_: -0.01)
     result = fit_study(make_study(tmp_path, n_members=3, n_tried=3, selected_on=(1,)), pool="linear")
     assert result["selection"]["optimism"] == -0.01
-    assert result["kl_selection_corrected"] == pytest.approx(result["kl_cross_fitted"], rel=1e-14)
+    assert result["score_selection_corrected"] == pytest.approx(result["score_cross_fitted"], rel=1e-14)
     _, corrected, said, *_ = _summary(result)
-    assert corrected.startswith(f"selection-corrected     {result['kl_cross_fitted']:.5f} ")
+    assert corrected.startswith(f"selection-corrected     {result['score_cross_fitted']:.5f} ")
     picking = "picking 3 of 6 configurations on fold 1"
     assert said.strip() == f"adds nothing: the estimated optimism of {picking} is not above 0"
 
@@ -554,8 +568,10 @@ def test_no_interval_leaves_what_scores_can_be(make_study, tmp_path, n_groups):
         groups = np.array([f"p{i % n_groups}" for i in range(24)])
         replace(table, group_ids=groups, probs=sure).write(folder.oof(trial))
     result = fit_study(folder)
-    scores = [result["interval"], *(row["kl_cross_fitted"] for row in result["methods"])]
-    apart = [*result["baselines"]["differences"].values(), *(row["difference"] for row in result["methods"])]
+    scores = [result["interval"], *(row["score_cross_fitted"] for row in result["methods"])]
+    differences = result["baselines"]["differences"]
+    assert differences.pop("plain") is None
+    apart = [*differences.values(), *(row["difference"] for row in result["methods"])]
     for least, found in ((0, scores), (-worst, apart)):
         for estimate in found:
             assert (estimate["low"] is None) == (result["population"]["groups"] < 4)

@@ -51,8 +51,8 @@ def test_the_study_says_what_it_is(foreign, study):
 
 def test_an_imported_study_can_be_combined_at_another_min_votes(foreign, study):
     import_foreign(foreign.sound(), study, min_votes=5)
-    assert fit_study(study)["population"]["min_votes"] == 5
-    assert fit_study(study, min_votes=1)["population"]["units"] == N
+    assert fit_study(study).population.min_votes == 5
+    assert fit_study(study, min_votes=1).population.units == N
 
 
 def test_importing_again_changes_nothing_whatever_the_order_or_min_votes(foreign, study):
@@ -103,7 +103,7 @@ def test_without_folds_patients_are_dealt_as_fit_does(foreign, study):
     assert (pd.Series(table.folds).groupby(table.group_ids).nunique() == 1).all(), "no patient in two folds"
     assert note == "labels.csv has no folds: its rows were dealt to 5 folds by patient_id"
     assert study.read_study()["data"]["notes"] == [note]
-    assert note in fit_study(study)["notes"]
+    assert note in fit_study(study).notes
     before = study.folds.read_bytes()
     import_foreign(foreign.sound(foreign.labels().drop(columns="fold").iloc[::-1]), study)
     assert study.folds.read_bytes() == before, "the order of rows changes nothing"

@@ -1,7 +1,7 @@
 """A study folder written through the real formats, small or large, with whatever part missing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from hms_ray import tasks
 from hms_ray.core import files, seeds
 from hms_ray.ensemble import bootstrap
 from hms_ray.ensemble import metrics as _metrics
+from hms_ray.ensemble import result as _result
 from hms_ray.ensemble.rows import Rows
 from hms_ray.store.quality import MEASURES
 from hms_ray.study.folder import StudyFolder
@@ -208,7 +209,7 @@ class FakeStudy:
         values = np.stack(losses, axis=1)[self.kept]
         draws = seeds.stream(7, "intervals")
         found = bootstrap.estimates(values, self.groups[self.kept], np.ones(len(values)), draws)
-        return [estimate.to_dict() for estimate in found]
+        return [asdict(estimate) for estimate in found]
 
     def _ensemble_json(self, members: list[str], weights: np.ndarray, blend: np.ndarray) -> dict[str, Any]:
         kept, mean = self.kept, np.mean(list(self.probs.values()), axis=0)
@@ -219,16 +220,17 @@ class FakeStudy:
         compared = figures | ({} if self.plain is None else {"plain": self.plain_probs})
         score, selection = self.score(blend, kept), self._selection()
         return {
+            "version": _result.VERSION,
             "pool": "linear",
             "fitted": {"kind": "linear", "weights": weights.tolist(), "gap": 2.31e-11},
             "members": [self._member(m, members, weights, blend) for m in members],
             "limits": None,
             "duality_gap": 2.31e-11,
             "gap_by_fold": 4.07e-11,
-            "kl_in_sample": score - 0.004,
-            "kl_cross_fitted": score,
-            "kl_selection_corrected": score + selection["share"] * selection["optimism"] if selection else None,
-            "kl_cross_fitted_by_fold": {str(k): self.score(blend, kept & (self.folds == k)) for k in range(self.k)},
+            "score_in_sample": score - 0.004,
+            "score_cross_fitted": score,
+            "score_selection_corrected": score + selection["share"] * selection["optimism"] if selection else None,
+            "score_cross_fitted_by_fold": {str(k): self.score(blend, kept & (self.folds == k)) for k in range(self.k)},
             "interval": self.estimates(self._losses(blend))[0],
             "selection": selection,
             "methods": self._methods(blend, figures),
@@ -240,8 +242,8 @@ class FakeStudy:
             },
             "candidates": len(self.probs),
             "folds_fingerprint": "f" * 16,
-            **self._metrics({"kl": blend, "best_single": self.probs[best], "prior": prior}),
-            "outside_selection": None if self.foreign else self._outside(figures | {"kl_cross_fitted": blend}),
+            **self._metrics({"ensemble": blend, "best_single": self.probs[best], "prior": prior}),
+            "outside_selection": None if self.foreign else self._outside(figures | {"score_cross_fitted": blend}),
             "optimistic_epochs": list(self.probs) if self.epoch == "best" else [],
             "notes": [],
         }
@@ -274,8 +276,8 @@ class FakeStudy:
         return [
             {
                 "method": name,
-                "kl_in_sample": score["value"] - 0.004,
-                "kl_cross_fitted": score,
+                "score_in_sample": score["value"] - 0.004,
+                "score_cross_fitted": score,
                 "difference": difference,
                 "members": 1 if name == "best_single" else len(self.probs),
                 "gap": 2.31e-11 if name == "linear" else None,
@@ -293,7 +295,8 @@ class FakeStudy:
         scores = {name: self.score(probs, self.kept) for name, probs in figures.items()}
         honest = {"best_single_corrected": scores["best_single"] + 0.0015}
         plain = {"plain": None, "plain_is": None} if self.plain is None else {"plain_is": PLAIN}
-        return {"differences": dict(zip(figures, differences, strict=True))} | scores | honest | plain
+        apart = {"plain": None} | dict(zip(figures, differences, strict=True))
+        return {"differences": apart} | scores | honest | plain
 
     def _metrics(self, figures: dict[str, np.ndarray]) -> dict[str, Any]:
         rows = {n: self.votes >= n for n in sorted({1, 5, self.min_votes, 15})}
@@ -303,13 +306,16 @@ class FakeStudy:
             for n, mask in rows.items()
             if mask.any()
         ]
-        of_blend, of_plain = (self._of_table(probs) for probs in (figures["kl"], self.plain_probs))
-        mine, theirs, gain = _metrics.aurocs(self._rows(), figures["kl"], self.plain_probs, seeds.stream(7, "auroc"))
+        of_blend, of_plain = (self._of_table(probs) for probs in (figures["ensemble"], self.plain_probs))
+        mine, theirs, gain = _metrics.aurocs(
+            self._rows(), figures["ensemble"], self.plain_probs, seeds.stream(7, "auroc")
+        )
+        mine, theirs, gain = (estimate and asdict(estimate) for estimate in (mine, theirs, gain))
         of_blend |= {"macro_auroc_interval": mine, "macro_auroc_gain": gain, "score_by_min_votes": by_min_votes}
         return {"metrics": of_blend, "metrics_of_plain": of_plain and of_plain | {"macro_auroc_interval": theirs}}
 
     def _of_table(self, probs: np.ndarray | None) -> dict[str, Any] | None:
-        return None if probs is None else _metrics.of_table(self._rows(), probs)
+        return None if probs is None else _metrics.of_table(self._rows(), probs).model_dump(mode="json")
 
     def _rows(self) -> Rows:
         targets, nobody = self.task.outcomes(self.targets), ("",)
@@ -332,8 +338,10 @@ class FakeStudy:
             "share": float(inside.sum() / self.kept.sum()),
         }
 
-    def _outside(self, figures: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _outside(self, figures: dict[str, np.ndarray]) -> dict[str, Any] | None:
         outside = self.kept & (self.folds != 0)
+        if not outside.any():
+            return None
         return {
             "folds": list(range(1, self.k)),
             "units": int(outside.sum()),

@@ -32,7 +32,7 @@ def test_a_true_study_passes_all_of_them(complete, fake):
 
 
 def test_an_ensemble_that_claims_too_much(complete):
-    complete.add_ensemble(kl_cross_fitted=0.2)
+    complete.add_ensemble(score_cross_fitted=0.2)
     assert "said 0.2000000" in one(failed(complete), "have the score it claims")
 
 
@@ -75,7 +75,7 @@ def test_metrics_that_are_not_the_predictions(complete):
     complete.add_ensemble(metrics=metrics | {"accuracy": 0.99, "macro_f1": None})
     assert one(failed(complete), rule) == "15 figures; others than found: accuracy, macro_f1"
     first, *others = metrics["score_by_min_votes"]
-    complete.add_ensemble(metrics=metrics | {"score_by_min_votes": [first | {"units": 1, "kl": 0.2}, *others]})
+    complete.add_ensemble(metrics=metrics | {"score_by_min_votes": [first | {"units": 1, "ensemble": 0.2}, *others]})
     found = one(failed(complete), rule)
     assert found.endswith("others than found: number of all units, score of all units")
 

@@ -6,6 +6,7 @@ import pytest
 from sklearn.metrics import classification_report, roc_auc_score
 
 from hms_ray import tasks
+from hms_ray.ensemble.bootstrap import standard_error
 from hms_ray.report import diagnostics
 from hms_ray.report.diagnostics import Predictions
 from hms_ray.study.oof import OofTable
@@ -25,18 +26,18 @@ def four() -> Predictions:
 def test_cluster_error_of_singletons_is_the_ordinary_standard_error():
     values = pd.Series([1.0, 2.0, 4.0, 8.0])
     ordinary = values.std(ddof=1) / 2
-    assert diagnostics.cluster_error(values, pd.Series(list("abcd"))) == pytest.approx(ordinary)
+    assert standard_error(values, pd.Series(list("abcd"))) == pytest.approx(ordinary)
 
 
 def test_cluster_error_counts_patients_not_repeated_rows():
     values, groups = pd.Series([1.0, 2.0, 4.0]), pd.Series(list("abc"))
-    once = diagnostics.cluster_error(values, groups)
-    tenfold = diagnostics.cluster_error(pd.concat([values] * 10), pd.concat([groups] * 10))
+    once = standard_error(values, groups)
+    tenfold = standard_error(pd.concat([values] * 10), pd.concat([groups] * 10))
     assert tenfold == pytest.approx(once)
 
 
 def test_cluster_error_of_one_patient_is_unknown():
-    assert np.isnan(diagnostics.cluster_error(pd.Series([1.0, 2.0]), pd.Series(["a", "a"])))
+    assert np.isnan(standard_error(pd.Series([1.0, 2.0]), pd.Series(["a", "a"])))
 
 
 def test_contributions_add_up_to_the_score(four):

@@ -16,8 +16,8 @@ import pytest
 from hms_ray.core import files
 from hms_ray.core.errors import ConfigError
 from hms_ray.ensemble import fit_study
+from hms_ray.ensemble.methods import label
 from hms_ray.oof_import import import_foreign
-from hms_ray.report import pools
 from hms_ray.report.page import write_report
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable
@@ -104,12 +104,12 @@ def test_figures_of_the_verdict_are_those_of_ensemble_json(complete, page, no_tr
     content = files.read_json(complete.folder.ensemble)
     outside, base = content["outside_selection"], content["baselines"]
     for figure in (
-        *(content[name] for name in ("kl_cross_fitted", "kl_in_sample", "kl_selection_corrected")),
+        *(content[name] for name in ("score_cross_fitted", "score_in_sample", "score_selection_corrected")),
         *(base[name] for name in ("best_single", "best_single_corrected", "mean", "prior")),
-        *(outside[name] for name in ("kl_cross_fitted", "best_single", "mean", "prior")),
+        *(outside[name] for name in ("score_cross_fitted", "best_single", "mean", "prior")),
     ):
         assert f"{figure:.5f}" in summary
-    added = content["kl_selection_corrected"] - content["kl_cross_fitted"]
+    added = content["score_selection_corrected"] - content["score_cross_fitted"]
     low, high = (content["interval"][end] + added for end in ("low", "high"))
     assert f"95 % interval, by patient: {low:.5f} to {high:.5f}" in summary
     for difference in base["differences"].values():
@@ -130,8 +130,8 @@ def test_the_three_scores_stand_side_by_side_each_with_its_population(complete, 
 def test_every_method_stands_with_its_figures_and_in_words(complete, page, no_trials):
     table = words_of(section(page(complete, no_trials), "pools")).replace("\u2212", "-")
     for method in files.read_json(complete.folder.ensemble)["methods"]:
-        row = "{value:.5f} {low:.5f} to {high:.5f}".format(**method["kl_cross_fitted"])
-        assert f"{pools.name(method['method'])} {method['kl_in_sample']:.5f} {row}" in table
+        row = "{value:.5f} {low:.5f} to {high:.5f}".format(**method["score_cross_fitted"])
+        assert f"{label(method['method'])} {method['score_in_sample']:.5f} {row}" in table
         if method["method"] != "linear":
             assert "{value:+.5f} {low:+.5f} to {high:+.5f}".format(**method["difference"]) in table
             end = f"{method['difference']['high']:+.5f}"
@@ -181,7 +181,7 @@ def test_members_show_weight_scores_likeness_and_hyper_parameters(complete, page
     member = files.read_json(complete.folder.ensemble)["members"][0]
     figures = f"0.5000 {own:.5f} {member['without']:.5f} {member['gain']:+.5f} {member['most_alike']} 0.812"
     assert f"eeg-0002 eeg {figures} {PARAMS}" in weights
-    linear = files.read_json(complete.folder.ensemble)["methods"][0]["kl_cross_fitted"]["value"]
+    linear = files.read_json(complete.folder.ensemble)["methods"][0]["score_cross_fitted"]["value"]
     assert f"score of the linear pool ({linear:.5f} with all)" in weights and "Weights sum to 1." in weights
 
 
@@ -312,7 +312,7 @@ def test_folds_without_scored_rows_are_shown_as_such(fake, page, no_trials):
 
 
 def test_a_failed_check_stands_on_top(complete, page, no_trials):
-    complete.add_ensemble(kl_cross_fitted=0.1)
+    complete.add_ensemble(score_cross_fitted=0.1)
     summary = section(page(complete, no_trials), "verdict")
     assert summary.index("Check failed.") < summary.index('class="big"')
 
@@ -376,10 +376,10 @@ def test_a_folder_that_is_no_study_writes_nothing(tmp_path, no_trials):
 
 def test_an_ensemble_of_an_earlier_version_asks_for_another(complete, no_trials, tmp_path):
     content = files.read_json(complete.folder.ensemble)
-    del content["interval"], content["metrics"], content["baselines"]["differences"]
+    del content["interval"], content["metrics"], content["baselines"]["differences"], content["version"]
     files.write_json(complete.folder.ensemble, content)
     with pytest.raises(
-        ConfigError, match=r"lacks interval, metrics, baselines\.differences: .*hms-ray ensemble --study .* again"
+        ConfigError, match=r"hms-ray ensemble --study .* again: it lacks interval, baselines\.differences, metrics$"
     ):
         write_report(complete.folder, no_trials, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -395,7 +395,7 @@ def shape(content):
 def test_the_fake_ensemble_holds_what_fit_study_writes(complete, fake):
     for study in (complete.add_fold_tables(), fake("foreign", foreign=True).write().add_ensemble()):
         imagined = files.read_json(study.folder.ensemble)
-        assert shape(imagined) == shape(fit_study(study.folder, pool="linear"))
+        assert shape(imagined) == shape(fit_study(study.folder, pool="linear").model_dump(mode="json"))
 
 
 @pytest.mark.parametrize(
@@ -410,12 +410,12 @@ def test_the_fake_ensemble_holds_what_fit_study_writes(complete, fake):
 )
 def test_what_fit_study_writes_passes_every_check(fake, page, no_trials, pool, kind):
     study = fake(kind=kind, classes=("a", "b", "c"), patients=20, units_a_patient=5).write().add_fold_tables()
-    content = fit_study(study.folder, pool=pool)
+    content = fit_study(study.folder, pool=pool).model_dump(mode="json")
     text = words_of(page(study, no_trials))
     assert "✗ failed" not in text and text.count("✓ holds") == 10
-    added = content["kl_selection_corrected"] - content["kl_cross_fitted"]
+    added = content["score_selection_corrected"] - content["score_cross_fitted"]
     low, high = (content["interval"][end] + added for end in ("low", "high"))
-    corrected = f"Selection-corrected {content['kl_selection_corrected']:.5f} {low:.5f} to {high:.5f} Cross-fitted"
+    corrected = f"Selection-corrected {content['score_selection_corrected']:.5f} {low:.5f} to {high:.5f} Cross-fitted"
     assert (
         f"{corrected}, plus the estimated optimism of picking 3 of 4 configurations" in text and "Undefined" not in text
     )
@@ -430,12 +430,12 @@ def test_neither_torch_nor_ray_is_imported():
 def test_a_real_ensemble_is_reported_and_passes_every_check(tmp_path, no_trials):
     folder = StudyFolder(tmp_path / "runs" / "real")
     import_foreign(sorted(REAL.glob("*.parquet")), folder)
-    content = fit_study(folder, min_votes=10)
+    content = fit_study(folder, min_votes=10).model_dump(mode="json")
     text = words_of(write_report(folder, no_trials, tmp_path / "out").read_text())
     score, low, high = (content["interval"][name] for name in ("value", "low", "high"))
     start = f"{score:.5f} Cross-fitted KL of the ensemble 95 % interval, by patient: {low:.5f} to {high:.5f}"
     assert f"{start} ≥ 10 votes · 6,329 units · 1,054 patients" in text and 0.21 < score < 0.215
-    assert f"In sample {content['kl_in_sample']:.5f} Optimistic" in text
+    assert f"In sample {content['score_in_sample']:.5f} Optimistic" in text
     apart = "{value:.5f} ({low:.5f} to {high:.5f})".format(**content["baselines"]["differences"]["best_single"])
     assert f"9.1 % lower than the best single table: the difference is {apart}." in text
     assert "Selection-corrected \u2013 Not corrected: no table names a fold" in text

@@ -1,24 +1,41 @@
 """Methods in words: each has a name, and its certificate says what holds for its kind and no more."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
 from hms_ray import registry
-from hms_ray.core import files
+from hms_ray.ensemble import methods
+from hms_ray.ensemble.members import Limits
+from hms_ray.ensemble.pools import _base
+from hms_ray.ensemble.pools.average import Pool as Average
+from hms_ray.ensemble.result import EnsembleResult
 from hms_ray.report import pools
 
 POPULATION = "everyone"
 GAP = '<span class="whole">2.4e-11</span>'
 
 
-def content(kind, gap=2.31e-11, pool=None, **changes):
-    found = {"pool": pool or kind, "fitted": {"kind": kind, "gap": gap}, "duality_gap": gap, "gap_by_fold": gap}
-    return found | {"limits": None, "methods": []} | changes
+def pool_of(kind, gap=2.31e-11):
+    """A pool of two members with this gap."""
+    weights = [0.5, 0.5]
+    log_linear = {"weights": weights, "bias": [0.0, 0.0], "gap": gap}
+    content = {"inner": [weights], "outer": {**log_linear, "weights": [1.0]}} if kind == "two_level" else log_linear
+    return _base.from_dict({"kind": kind, "exponent": 1.0, "shares": weights, **content})
 
 
-def average(*gaps, kinds=("linear", "calibrated"), pool="auto", **changes):
-    parts = [{"kind": kind, "gap": gap} for kind, gap in zip(kinds, gaps, strict=True)]
-    fitted = {"kind": "average", "pools": parts, "shares": [0.25, 0.75]}
-    return content("average", max((gap for gap in gaps if gap), default=None), pool, **changes) | {"fitted": fitted}
+def content(kind, gap=2.31e-11, pool=None, limits=None):
+    """The parts of a result that the sentences on pools are made of."""
+    fitted = pool_of(kind, gap) if isinstance(kind, str) else kind
+    pool = pool or _base.kind(fitted)
+    return SimpleNamespace(pool=pool, fitted=fitted, duality_gap=gap, gap_by_fold=gap, limits=limits, methods=[])
+
+
+def average(*gaps, kinds=("linear", "calibrated"), pool="auto"):
+    parts = tuple(pool_of(kind, gap) for kind, gap in zip(kinds, gaps, strict=True))
+    largest = max((gap for gap in gaps if gap), default=None)
+    return content(Average(parts, np.array([0.25, 0.75])), largest, pool)
 
 
 def said(found):
@@ -26,8 +43,9 @@ def said(found):
 
 
 def test_every_method_has_a_name():
-    assert {*registry.names("pools"), "auto"} == set(pools.NAMES)
-    assert pools.name("of a later version") == "of a later version"
+    assert all(methods.label(name) for name in ("auto", *registry.names("pools")))
+    assert methods.label("log_linear") == "log-linear" and methods.label("auto").startswith("several pools")
+    assert methods.label("of a later version") == "of a later version"
 
 
 @pytest.mark.parametrize(
@@ -48,7 +66,8 @@ def test_a_convex_pool_names_what_its_gap_bounds(kind, phrase):
 @pytest.mark.parametrize("pool", ["calibrated", "greedy", "uniform", "best_single", "prior"])
 def test_other_methods_say_that_they_have_no_certificate(pool):
     sentence = said(content(pool, None))
-    assert sentence == f"There is no certificate for this method: {pools.WITHOUT_BOUND[pool]}"
+    reason = registry.load("pools", pool).SENTENCES.no_bound
+    assert sentence == f"There is no certificate for this method: {reason}"
 
 
 def test_where_auto_is_the_plain_mean_it_says_so_and_why():
@@ -68,24 +87,24 @@ def test_an_average_is_certified_in_its_convex_parts_only():
 
 def test_an_open_certificate_and_limits_are_named():
     assert "leaves the certificate open" in said(content("linear", 3e-6)) and "open" not in said(content("linear"))
-    limited = content("linear", limits={"members": 3, "per_family": None, "seconds": 1.5, "tolerance": 0.001})
+    limited = content("linear", limits=Limits(members=3, seconds=1.5, tolerance=0.001))
     assert "among the members that the limits leave" in said(limited)
-    assert pools.limits(limited) == (
+    assert pools.describe_limits(limited.limits) == (
         "Limits: at most 3 members with weight; at most 1.5 s for one prediction of all members; "
         "members dropped while the linear pool stays within 0.001 nats of its optimum."
     )
-    assert pools.limits(content("linear")) == ""
+    assert pools.describe_limits(None) == ""
 
 
 def test_what_an_average_is_made_of_and_what_weights_mean():
-    assert pools.composition(average(1e-12, None)["fitted"]) == (
+    assert _base.explain(average(1e-12, None).fitted).composition == (
         "An average of 2 pools: 75.0\u00a0% calibrated; 25.0\u00a0% linear."
     )
-    assert pools.composition(content("linear")["fitted"]) == ""
-    assert "no recipe" in pools.meaning(average(1e-12, None)["fitted"])
-    assert "inverse temperature" in pools.meaning(content("log_linear")["fitted"])
-    assert pools.meaning(content("linear")["fitted"]) == "Weights sum to 1."
+    assert _base.explain(content("linear").fitted).composition == ""
+    assert "cannot reproduce the prediction" in _base.explain(average(1e-12, None).fitted).weights
+    assert "inverse temperature" in _base.explain(content("log_linear").fitted).weights
+    assert _base.explain(content("linear").fitted).weights == "Weights sum to 1."
 
 
 def test_gaps_of_all_methods_are_gathered(complete):
-    assert sorted(set(pools.gaps(files.read_json(complete.folder.ensemble)))) == [2.31e-11, 4.07e-11]
+    assert sorted(set(EnsembleResult.load(complete.folder.ensemble).gaps)) == [2.31e-11, 4.07e-11]

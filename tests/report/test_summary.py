@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from hms_ray.core import files
+from hms_ray.ensemble.bootstrap import Estimate
 from hms_ray.report import tables, words
-from hms_ray.report.summary import Estimate, margin, read_verdict, selected_folds
+from hms_ray.report.summary import margin, read_verdict, selected_folds
 
 TWO = {"eeg-0002": 2.6, "eeg-base": 1.9}
 
@@ -35,7 +36,7 @@ def test_no_ensemble_no_verdict(fake):
 def test_margins_and_differences_are_those_of_the_file(complete):
     _, _, summary = read(complete)
     content = files.read_json(complete.folder.ensemble)
-    ours, best = content["kl_cross_fitted"], content["baselines"]["best_single"]
+    ours, best = content["score_cross_fitted"], content["baselines"]["best_single"]
     assert summary.best.margin == pytest.approx((best - ours) / best)
     assert vars(summary.best.difference) == content["baselines"]["differences"]["best_single"]
     assert [line.score for line in summary.block.lines] == [
@@ -48,7 +49,7 @@ def test_the_other_methods_follow_by_cross_fitted_score(complete):
     pools = read(complete)[2].pools
     assert (pools[0].method, pools[0].difference) == (content[0]["method"], None)
     scores = [pool.cross_fitted.value for pool in pools[1:]]
-    assert scores == sorted(method["kl_cross_fitted"]["value"] for method in content[1:])
+    assert scores == sorted(method["score_cross_fitted"]["value"] for method in content[1:])
 
 
 def test_a_difference_seen_from_the_other_side():
@@ -67,7 +68,7 @@ def test_headline_states_score_and_difference_with_intervals(complete):
     content = files.read_json(complete.folder.ensemble)
     sentence = words.headline(read(complete)[2])
     score, best = content["interval"], content["baselines"]["differences"]["best_single"]
-    added = content["kl_selection_corrected"] - score["value"]
+    added = content["score_selection_corrected"] - score["value"]
     value, low, high = (score[key] + added for key in ("value", "low", "high"))
     start = f"The ensemble scores {value:.5f} (95\u00a0% interval {low:.5f} to {high:.5f}), {added:.5f} of it for the "
     assert sentence.startswith(f"{start}choice of its configurations. Without that correction it is ")
@@ -101,7 +102,7 @@ def test_one_patient_has_no_interval(fake):
     study = fake(patients=1, units_a_patient=6, votes=np.full(6, 12), k=1).write()
     summary = read(study.add_ensemble())[2]
     assert "too few patients for an interval" in words.headline(summary) and "95" not in words.headline(summary)
-    assert words.interval(summary.estimate) == "too few patients for an interval"
+    assert words.interval(summary.result.interval) == "too few patients for an interval"
 
 
 def test_one_member_is_not_called_better(fake):
@@ -125,10 +126,10 @@ def test_one_member_that_the_pool_changes_is_not_called_that_table(fake):
 
 def test_an_optimism_below_0_corrects_nothing(complete):
     selection = files.read_json(complete.folder.ensemble)["selection"] | {"optimism": -0.002}
-    earlier = files.read_json(complete.folder.ensemble)["kl_cross_fitted"] - 0.001  # as earlier versions wrote it
-    found, finalists, summary = read(complete.add_ensemble(selection=selection, kl_selection_corrected=earlier))
+    earlier = files.read_json(complete.folder.ensemble)["score_cross_fitted"] - 0.001  # as earlier versions wrote it
+    found, finalists, summary = read(complete.add_ensemble(selection=selection, score_selection_corrected=earlier))
     row = words.scores_side_by_side(finalists, summary)[0]
-    assert row.score == summary.block.ensemble == summary.leading.value
+    assert row.score == summary.block.ensemble == summary.result.leading.value
     assert "is not above 0 (\u22120.00200 nats on fold 0), and nothing is added" in row.meaning
     assert "is chance, and corrects nothing" in words.correction_sentence(found, summary)
     assert "adds what that is estimated" not in " ".join(words.caveats(found, finalists, summary))
@@ -138,10 +139,10 @@ def test_three_scores_side_by_side(complete):
     found, finalists, summary = read(complete)
     content = files.read_json(complete.folder.ensemble)
     rows = words.scores_side_by_side(finalists, summary)
-    keys = ("kl_selection_corrected", "kl_cross_fitted", "kl_in_sample")
+    keys = ("score_selection_corrected", "score_cross_fitted", "score_in_sample")
     assert [row.score for row in rows] == pytest.approx([content[key] for key in keys], abs=1e-15)
     assert [row.interval is None for row in rows] == [False, True, True]
-    added = content["kl_selection_corrected"] - content["kl_cross_fitted"]
+    added = content["score_selection_corrected"] - content["score_cross_fitted"]
     assert rows[0].interval.low == pytest.approx(content["interval"]["low"] + added) and added > 0
     assert all(row.population == summary.block.population for row in rows)
     said, share = rows[0].meaning, content["selection"]["share"]
@@ -152,10 +153,10 @@ def test_three_scores_side_by_side(complete):
 
 
 def uncorrected(study, **changes):
-    found, finalists, summary = read(study.add_ensemble(selection=None, kl_selection_corrected=None, **changes))
+    found, finalists, summary = read(study.add_ensemble(selection=None, score_selection_corrected=None, **changes))
     assert words.correction_sentence(found, summary) == ""
     first, row, _ = words.scores_side_by_side(finalists, summary)
-    assert first.score == summary.leading.value == summary.block.ensemble, "the cross-fitted score leads"
+    assert first.score == summary.result.leading.value == summary.block.ensemble, "the cross-fitted score leads"
     assert row.score is None
     return row.meaning
 

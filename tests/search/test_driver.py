@@ -105,8 +105,8 @@ def test_convex_pools_are_certified_and_the_ensemble_is_no_worse_than_the_mean(u
     fitted = json.loads(undisturbed.ensemble.read_text())
     [linear] = [method for method in fitted["methods"] if method["method"] == "linear"]
     assert linear["gap"] < 1e-9
-    assert linear["kl_in_sample"] <= min(fitted["baselines"]["best_single"], fitted["baselines"]["mean"]) + 1e-9
-    assert fitted["kl_in_sample"] <= fitted["baselines"]["mean"] + 1e-9
+    assert linear["score_in_sample"] <= min(fitted["baselines"]["best_single"], fitted["baselines"]["mean"]) + 1e-9
+    assert fitted["score_in_sample"] <= fitted["baselines"]["mean"] + 1e-9
     assert fitted["population"] == {"units": 12, "groups": 12, "min_votes": 10}
 
 

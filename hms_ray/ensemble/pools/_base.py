@@ -47,6 +47,32 @@ class Weighted:
         return dataclasses.replace(self, weights=change(self.weights))
 
 
+@dataclasses.dataclass(frozen=True)
+class Sentences:
+    """What the report says of a fitted pool.
+
+    weights: what a member's weight means; bound: what the gap bounds, with {gap} and {population} left to fill in
+    no_bound: why there is no such bound, as it follows a colon; composition: what the pool is made of, "" for one pool
+    """
+
+    weights: str = "Weights indicate how much each member counts; this pool does not say how it combines them."
+    bound: str = "No other fit of this pool is better by more than {gap} on these rows, in sample ({population})."
+    no_bound: str = "its fit has no bound on the distance to its optimum."
+    composition: str = ""
+
+
+def explain(pool: Pool) -> Sentences:
+    """Return what the report says of a pool: what `explain(pool)` of its file returns, else its SENTENCES."""
+    module = registry.load("pools", kind(pool))
+    return module.explain(pool) if hasattr(module, "explain") else getattr(module, "SENTENCES", Sentences())
+
+
+def short_label(pool: Pool) -> str:
+    """Return the method's name within a list: SHORT_LABEL of its file, else LABEL."""
+    module = registry.load("pools", kind(pool))
+    return getattr(module, "SHORT_LABEL", module.LABEL)
+
+
 def restricted(pool: Pool, keep: np.ndarray) -> Pool:
     """Return the pool over some of its members; keep: their positions. The others must have no weight."""
     return pool.reindexed(lambda weights: weights[..., keep])

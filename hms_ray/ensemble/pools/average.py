@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,9 @@ import numpy as np
 
 from hms_ray.ensemble.pools import _base, linear, log_linear
 from hms_ray.ensemble.pools._base import Pool as AnyPool
+from hms_ray.ensemble.pools._base import Sentences
+
+LABEL = "average of linear and log-linear"
 
 
 @dataclass(frozen=True)
@@ -53,3 +57,25 @@ def fit(
     """Fit the linear and the log-linear pool, arguments as there, and take the mean of both."""
     pools = (linear.fit(probs, targets, sample_weight), log_linear.fit(probs, targets, sample_weight))
     return Pool(pools, np.full(2, 0.5))
+
+
+def explain(pool: Pool) -> Sentences:
+    """Say what the average is made of, and which of its parts have a certificate."""
+    shares: Counter[str] = Counter()
+    for part, share in zip(pool.pools, pool.shares.tolist(), strict=True):
+        shares[_base.short_label(part)] += share
+    kinds = "; ".join(f"{100 * share:.1f}\u00a0% {label}" for label, share in shares.most_common())
+    certified = [_base.short_label(part) for part in pool.pools if part.gap is not None]
+    others = dict.fromkeys(_base.short_label(part) for part in pool.pools if part.gap is None)
+    bound = (
+        f"{len(certified)} of the {len(pool.pools)} pools averaged here have a certificate "
+        f"({'; '.join(dict.fromkeys(certified))}): each is within {{gap}} of its own optimum on these rows, in sample "
+        "({population}). That bounds each of these fits, not their average."
+    )
+    return Sentences(
+        weights="A weight is the mean, over the pools by their shares, of each pool's weights brought to sum 1. It "
+        "indicates relative importance; these weights cannot reproduce the prediction.",
+        bound=bound + (f" The others ({'; '.join(others)}) have none." if others else ""),
+        no_bound=_base.explain(pool.pools[int(pool.shares.argmax())]).no_bound,
+        composition=f"An average of {len(pool.pools)} pools: {kinds}.",
+    )

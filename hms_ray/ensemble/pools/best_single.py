@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from hms_ray.ensemble.pools import linear
+from hms_ray.ensemble.pools._base import Sentences
 from hms_ray.ensemble.terms import scored_terms
+
+LABEL = "best single, chosen without the fold"
+SENTENCES = Sentences(
+    weights="Weights sum to 1.",
+    no_bound="all weight goes to one member, and nothing is fitted.",
+)
 
 
 class Pool(linear.Pool):

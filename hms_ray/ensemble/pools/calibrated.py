@@ -15,11 +15,18 @@ from scipy.special import softmax
 
 from hms_ray.ensemble import softmax_regression as regression
 from hms_ray.ensemble.pools import linear
-from hms_ray.ensemble.pools._base import Weighted
+from hms_ray.ensemble.pools._base import Sentences, Weighted
 from hms_ray.ensemble.terms import clipped, normalised
 from hms_ray.ensemble.threads import on_one_thread
 from hms_ray.tasks import CLIP
 
+LABEL = "calibrated: linear, with temperature and class bias"
+SHORT_LABEL = "calibrated"
+SENTENCES = Sentences(
+    weights="Weights sum to 1.",
+    no_bound="weights, temperature and class bias are fitted together, which is not a convex problem, so there"
+    " may be better ones.",
+)
 RIDGE = 1e-3  # pulls the weights to equal ones
 BIAS_RIDGE = 1e-2  # on class bias and exponent, centred on 0 and 1
 MAX_STEPS = 50

@@ -8,8 +8,14 @@ from __future__ import annotations
 import numpy as np
 
 from hms_ray.ensemble.pools import linear
+from hms_ray.ensemble.pools._base import Sentences
 from hms_ray.ensemble.terms import scored_terms
 
+LABEL = "greedy selection"
+SENTENCES = Sentences(
+    weights="Weights sum to 1.",
+    no_bound="members are added one by one, whichever helps most, and nobody looks for the best weights.",
+)
 STEPS = 25
 
 

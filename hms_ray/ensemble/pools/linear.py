@@ -11,10 +11,16 @@ from typing import Any
 import numpy as np
 
 from hms_ray.ensemble import mixture
-from hms_ray.ensemble.pools._base import Weighted
+from hms_ray.ensemble.pools._base import Sentences, Weighted
 from hms_ray.ensemble.terms import Pairs, blocks, scored_pairs, terms_at
 from hms_ray.ensemble.threads import on_one_thread
 
+LABEL = "linear"
+SENTENCES = Sentences(
+    weights="Weights sum to 1.",
+    bound="No weights on the simplex can score more than {gap} better than the fitted ones on these rows, "
+    "in sample ({population}).",
+)
 TOLERANCE = mixture.TOLERANCE
 MANY = 1 << 22  # from so many terms on, 32 MB, members are fitted few at a time:
 PART = 12  # those that matter on every twelfth pair,

@@ -12,10 +12,17 @@ import numpy as np
 from scipy.special import softmax
 
 from hms_ray.ensemble import softmax_regression as regression
-from hms_ray.ensemble.pools._base import Weighted
+from hms_ray.ensemble.pools._base import Sentences, Weighted
 from hms_ray.ensemble.terms import clipped, normalised
 from hms_ray.tasks import CLIP
 
+LABEL = "log-linear"
+SENTENCES = Sentences(
+    weights="Weights are exponents of the members' probabilities; their sum acts as an inverse temperature.",
+    bound="What is made small is the score plus a penalty that draws the weights to equal ones and the "
+    "class biases to 0. No other biases and weights of 0 or more can bring this sum more than {gap} "
+    "below the fitted ones' on these rows, in sample ({population}).",
+)
 RIDGE = 1e-3  # per member: pulls the weights towards the plain geometric mean
 BIAS_RIDGE = 1e-2
 HELD = 1e12  # holds the bias at 0

@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from hms_ray.ensemble.pools._base import Weighted
+from hms_ray.ensemble.pools._base import Sentences, Weighted
 from hms_ray.ensemble.terms import normalised
 
+LABEL = "class shares"
+SENTENCES = Sentences(
+    weights="No member has weight: every unit is predicted the same.",
+    no_bound="it predicts the shares of the classes, whatever the members say.",
+)
 SPREAD = 0.01  # for outcomes that no unit of the fit has: without it a single one elsewhere would cost 35 nats
 
 

@@ -11,8 +11,15 @@ from typing import Any
 import numpy as np
 
 from hms_ray.ensemble.pools import linear, log_linear
-from hms_ray.ensemble.pools._base import Weighted
+from hms_ray.ensemble.pools._base import Sentences, Weighted
 
+LABEL = "linear, then temperature"
+SENTENCES = Sentences(
+    weights="Weights sum to 1.",
+    bound="Before the temperature, no weights on the simplex can score more than {gap} better than the "
+    "fitted ones on these rows, in sample ({population}). The temperature is fitted afterwards, for "
+    "these weights.",
+)
 RIDGE = 1e-6
 
 

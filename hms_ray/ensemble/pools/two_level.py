@@ -13,6 +13,16 @@ from typing import Any
 import numpy as np
 
 from hms_ray.ensemble.pools import linear, log_linear
+from hms_ray.ensemble.pools._base import Sentences
+
+LABEL = "two levels: linear in a space, log-linear between"
+SHORT_LABEL = "two levels"
+SENTENCES = Sentences(
+    weights="A weight is the product of the member's weight in its space and the space's own, an exponent.",
+    bound="The pools within the spaces taken as they are: no other class biases, and no weights of the "
+    "spaces of 0 or more, can bring the score plus its penalty more than {gap} below the fitted ones'"
+    " on these rows, in sample ({population}).",
+)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from hms_ray.ensemble.pools import linear
+from hms_ray.ensemble.pools._base import Sentences
+
+LABEL = "plain mean"
+SENTENCES = Sentences(
+    weights="Weights sum to 1.",
+    no_bound="the weights are equal, and nothing is fitted.",
+)
 
 
 class Pool(linear.Pool):

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hms_ray.ensemble.bootstrap import standard_error
 from hms_ray.ensemble.pools import linear
 from hms_ray.ensemble.terms import scored_terms
-from hms_ray.search.pruning.ensemble_gain import clustered_error
 from hms_ray.tasks import CLIP
 
 PRICE = 4e-3  # nats for all pairs after the first fold; chosen on subsets of 18 real models, see `bench/_race_sets.py`
@@ -178,7 +178,7 @@ def _expected_gains(seen: Seen, others: np.ndarray, best: np.ndarray, candidates
     curvature = np.maximum(seen.shares @ apart**2, CLIP)
     slopes = seen.shares @ relative - 1
     by_unit = [np.bincount(seen.units, seen.shares * own, minlength=n_units) * n_units for own in apart.T]
-    errors = np.array([clustered_error(own, seen.groups) for own in by_unit])
+    errors = np.array([standard_error(own, seen.groups) for own in by_unit])
     drawn = slopes[:, None] + errors[:, None] * NODES
     step = np.clip(drawn / curvature[:, None], 0, 1)
     return (step * drawn - step**2 * curvature[:, None] / 2) @ CHANCES

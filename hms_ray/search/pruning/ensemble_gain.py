@@ -64,7 +64,7 @@ def judge_ensemble(
     lead = quantile * now.slope_error(groups)
     weights = now.refit(lead)
     gain, upper = now.gain(now.refit()), now.gain(weights, lead)
-    error = clustered_error(now.change(weights), groups)
+    error = bootstrap.standard_error(now.change(weights), groups)
     stop = upper <= min_gain + linear.TOLERANCE
     found = f"at most {upper:.5f} (gain {gain:.5f}, standard error {error:.5f}; {seen})"
     reason = f"to the pool of {kept.shape[1]} kept it brings {found}; {min_gain:g} is asked for"
@@ -90,7 +90,7 @@ def judge_best(
     if quantile is None:
         return _unjudged(f"too few patients to judge by ({seen})")
     better = row_kl(targets, incumbent) - row_kl(targets, candidate)
-    gain, error = float(better.mean()), clustered_error(better, groups)
+    gain, error = float(better.mean()), bootstrap.standard_error(better, groups)
     upper = gain + quantile * error
     found = f"{gain:+.5f}, at most {upper:+.5f} (standard error {error:.5f}; {seen})"
     return PruneDecision(upper < 0, gain, error, upper, f"against the best model its gain is {found}")
@@ -114,13 +114,6 @@ def row_kl(targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """
     crossed = -(targets * np.log(np.clip(probs, CLIP, 1 - CLIP))).sum(-1)
     return crossed.reshape(len(crossed), -1).mean(1)
-
-
-def clustered_error(values: np.ndarray, groups: np.ndarray) -> float:
-    """Return the standard error of the mean of values (N,) whose groups (N,) are independent of each other."""
-    _, group = np.unique(groups, return_inverse=True)
-    sums = np.bincount(group, values - values.mean())
-    return float(np.sqrt((sums @ sums) * len(sums) / (len(sums) - 1)) / len(values))
 
 
 @dataclass(frozen=True)
@@ -151,7 +144,7 @@ class _Pooled:
         active, candidate = relative[:, :-1][:, self.weights > 0], relative[:, -1]
         root = np.sqrt(self.shares)
         follow = np.linalg.lstsq(active * root[:, None], candidate * root, rcond=None)[0]
-        return clustered_error(self._by_unit(candidate - active @ follow), groups)
+        return bootstrap.standard_error(self._by_unit(candidate - active @ follow), groups)
 
     def refit(self, lead: float = 0.0) -> np.ndarray:
         """Return the weights (M + 1,) of the best pool with the candidate, its predictions scaled up by 1 + lead."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
+from hms_ray.ensemble import bootstrap
 from hms_ray.ensemble.pools import linear
 from hms_ray.search.pruning import ensemble_gain
 from tests.unlike_members import pooled_loss, simulate
@@ -166,9 +167,9 @@ def test_as_good_a_candidate_is_stopped_as_often_as_promised_and_a_worse_one_nea
 def test_the_error_counts_patients_not_their_copies():
     rng = np.random.default_rng(0)
     values, groups = rng.normal(size=50), np.arange(50)
-    error = ensemble_gain.clustered_error(values, groups)
+    error = bootstrap.standard_error(values, groups)
     assert error == pytest.approx(values.std(ddof=1) / np.sqrt(50))
-    assert ensemble_gain.clustered_error(np.repeat(values, 7), np.repeat(groups, 7)) == pytest.approx(error)
+    assert bootstrap.standard_error(np.repeat(values, 7), np.repeat(groups, 7)) == pytest.approx(error)
 
 
 def several_questions(rng, n_patients=120, labels=3, noise=(1, 1, 0.4)):

@@ -1,0 +1,357 @@
+"""The schema of ensemble.json: what was fitted, its scores with their populations, and the metrics beside them.
+
+The report, the command line, the API and prediction read the file through `EnsembleResult.load` alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+
+from hms_ray.core import files, params
+from hms_ray.core.errors import ConfigError, DataError, raise_all
+from hms_ray.ensemble.bootstrap import Estimate
+from hms_ray.ensemble.members import Limits
+from hms_ray.ensemble.pools import _base
+
+VERSION: Literal[2] = 2  # 1, which had no version, named scores kl_*
+RENAMED = {
+    "kl_in_sample": "score_in_sample",
+    "kl_cross_fitted": "score_cross_fitted",
+    "kl_cross_fitted_by_fold": "score_cross_fitted_by_fold",
+    "kl_selection_corrected": "score_selection_corrected",
+    "kl": "ensemble",  # in metrics.score_by_min_votes
+}
+
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Gap = float | None  # in nats; None where the method has no certificate
+Confusion = tuple[tuple[int, ...], ...] | tuple[tuple[tuple[int, ...], ...], ...]
+
+
+def _rebuilt(content: object) -> _base.Pool:
+    """Return the pool that JSON describes; one that is fitted is taken as it is."""
+    if not isinstance(content, dict):
+        return content  # type: ignore[return-value]  # made by `fit_study`
+    if content.get("kind") is None:
+        raise ValueError("it must name its kind, the pool's name")
+    try:
+        return _base.from_dict(content)
+    except KeyError as error:
+        raise ValueError(f"a pool of kind {content['kind']!r} needs {error.args[0]}") from error
+    except (ConfigError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from error
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+
+
+class Member(_Part):
+    """A member with weight.
+
+    without: score of the cross-fitted linear pool without it, the others' weights fitted anew; gain: how much worse, in
+        nats, that is; negative: it is better. Both are None for the only member of a linear pool
+    most_alike, error_correlation: the member with weight whose errors correlate most with its own; None without others
+    """
+
+    trial: str
+    space: str
+    weight: Annotated[float, Field(ge=0)]
+    without: float | None
+    gain: float | None
+    most_alike: str | None
+    error_correlation: float | None
+
+
+class MethodScore(_Part):
+    """One method of pooling, scored; difference: how much worse than the ensemble's method it is, cross-fitted."""
+
+    method: str
+    score_in_sample: float
+    score_cross_fitted: Estimate
+    difference: Estimate
+    members: Count
+    gap: Gap
+    gap_by_fold: Gap
+
+
+class Differences(_Part):
+    """How much worse than the ensemble, cross-fitted, each baseline is, on the same units."""
+
+    best_single: Estimate
+    mean: Estimate
+    prior: Estimate
+    plain: Estimate | None = None
+
+
+class Baselines(_Part):
+    """Scores of the baselines.
+
+    best_single: the best table in hindsight; best_single_corrected: as it could be picked, on patients not drawn
+    mean: of all candidates; prior: the classes' shares; plain: the plain baseline, which `plain_is` describes
+    """
+
+    best_single_trial: str
+    best_single: float
+    best_single_corrected: float | None
+    mean: float
+    prior: float
+    plain: float | None
+    plain_is: str | None
+    differences: Differences
+
+
+class ScoredUnits(_Part):
+    """The population of the scores: units with at least `min_votes` votes."""
+
+    units: Count
+    groups: Count
+    min_votes: Count
+
+
+class Selection(_Part):
+    """The choice of configurations, repeated on patients that are drawn: see `choice.correction`.
+
+    configurations: tried on `folds`, of which `kept` were chosen; optimism: what that flatters the score on these folds
+        by, in nats; share: of the scored units that lie there
+    """
+
+    configurations: Count
+    kept: Count
+    folds: tuple[int, ...]
+    units: Count
+    groups: Count
+    optimism: float
+    share: Share
+
+
+class OutsideSelection(_Part):
+    """Scores on the folds that chose no configuration."""
+
+    folds: tuple[int, ...]
+    units: Count
+    groups: Count
+    best_single: float
+    score_cross_fitted: float
+    mean: float
+    prior: float
+
+
+class VotesScore(_Part):
+    """Scores on the units with at least `min_votes` votes."""
+
+    min_votes: Count
+    units: Count
+    groups: Count
+    ensemble: float
+    best_single: float
+    prior: float
+
+
+class ClassMetrics(_Part):
+    """Metrics of one class, as `tasks.Metrics` defines them; None where one is undefined."""
+
+    units: Count
+    precision: float | None
+    recall: float | None
+    specificity: float | None
+    f1: float | None
+    auroc: float | None
+    calibration_error: float | None
+
+
+class MetricFigures(_Part):
+    """Metrics of predictions of `units` units, as `tasks.Metrics` defines them; None where one is undefined."""
+
+    units: Count
+    log_loss: float | None
+    accuracy: float | None
+    macro_f1: float | None
+    micro_f1: float | None
+    macro_auroc: float | None
+    calibration_error: float | None
+    per_class: dict[str, ClassMetrics]
+    confusion: Confusion
+
+
+class PredictionMetrics(MetricFigures):
+    """Metrics of out-of-fold predictions.
+
+    thresholds: of each fold (K,), chosen on the other folds, and `thresholded` the metrics at these; both are None
+        where decisions are no matter of thresholds
+    """
+
+    thresholds: dict[str, tuple[float, ...]] | None
+    thresholded: MetricFigures | None
+    macro_auroc_interval: Estimate | None = None
+
+    @model_validator(mode="after")
+    def _one_threshold_a_class(self) -> Self:
+        for fold, row in (self.thresholds or {}).items():
+            if len(row) != len(self.per_class):
+                raise ValueError(f"thresholds.{fold} must be {len(self.per_class)} numbers, but has {len(row)}")
+        return self
+
+
+class EnsembleMetrics(PredictionMetrics):
+    """Metrics of the cross-fitted predictions; macro_auroc_gain: by how much theirs is above the plain baseline's."""
+
+    macro_auroc_gain: Estimate | None
+    score_by_min_votes: tuple[VotesScore, ...]
+
+
+class EnsembleResult(_Part):
+    """What ensemble.json holds.
+
+    pool: the method asked for; fitted: the pool of all rows, which predicts; members: those with weight, in its order
+    duality_gap: its certificate; gap_by_fold: the largest gap of a cross-fitting fit
+    score_in_sample: on the rows of the fit, optimistic; interval: the cross-fitted score with its interval
+    score_selection_corrected: adds the optimism of choosing configurations; None where that was not estimated
+    methods: every method, the ensemble's first; outside_selection: None where no fold chose any configuration
+    metrics_of_plain: of the plain baseline, which is no candidate; None where the study has none
+    optimistic_epochs: the candidates whose epochs were chosen on the rows that they are scored on
+    notes: sentences on anything that did not go as it should
+    """
+
+    version: Literal[2] = VERSION
+    pool: str
+    fitted: Annotated[_base.Pool, PlainValidator(_rebuilt), PlainSerializer(_base.to_dict)]
+    members: tuple[Member, ...]
+    duality_gap: Gap
+    gap_by_fold: Gap
+    limits: Limits | None
+    score_in_sample: float
+    score_cross_fitted: float
+    score_cross_fitted_by_fold: dict[str, float | None]
+    interval: Estimate
+    methods: Annotated[tuple[MethodScore, ...], Field(min_length=1)]
+    baselines: Baselines
+    selection: Selection | None
+    score_selection_corrected: float | None
+    outside_selection: OutsideSelection | None
+    population: ScoredUnits
+    candidates: Annotated[int, Field(ge=1)]
+    folds_fingerprint: str
+    metrics: EnsembleMetrics
+    metrics_of_plain: PredictionMetrics | None
+    optimistic_epochs: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if len(self.fitted.weights) != len(self.members):
+            raise ValueError(
+                f"fitted must have {len(self.members)} weights, one a member, but has {len(self.fitted.weights)}"
+            )
+        trials = [member.trial for member in self.members]
+        if len(set(trials)) < len(trials):
+            raise ValueError(f"members must be of different trials, but are {', '.join(trials)}")
+        if len(trials) > self.candidates:
+            raise ValueError(f"candidates must be at least {len(trials)}, the members, but is {self.candidates}")
+        methods = [row.method for row in self.methods]
+        if methods[0] != self.pool or "linear" not in methods:
+            raise ValueError(f"methods must begin with {self.pool} and hold linear, but are {', '.join(methods)}")
+        if (self.selection is None) != (self.score_selection_corrected is None):
+            raise ValueError("selection and score_selection_corrected must both be given, or both be null")
+        return self
+
+    @classmethod
+    def load(cls, path: Path) -> EnsembleResult:
+        """Read and check ensemble.json; a file of the version before is read where it holds all of this.
+
+        Raises:
+            ConfigError: another version wrote it, without something that is needed.
+            DataError: the file is missing or broken; the message names every key that is wrong.
+        """
+        content = files.read_json(path)
+        command = f"run `hms-ray ensemble --study {path.parent.parent}` again"
+        if not isinstance(content, dict):
+            raise DataError(f"{path}: must be a JSON object, but is {type(content).__name__}; {command}")
+        version = content.get("version", 1)
+        if version not in (1, VERSION):
+            raise ConfigError(f"{path} is of version {version!r}, but this hms-ray reads version {VERSION}; {command}")
+        raise_all(list(_not_finite(content)), DataError, f"{path} ({command})")
+        try:
+            text = json.dumps(content if version == VERSION else _renamed(content) | {"version": VERSION})
+            return cls.model_validate_json(text, strict=True)
+        except ValidationError as error:
+            if version == 1:
+                lacking = [".".join(map(str, item["loc"])) for item in error.errors() if item["type"] == "missing"]
+                why = f": it lacks {', '.join(lacking)}" if lacking else ""
+                raise ConfigError(f"{path} was written by an earlier version; {command}{why}") from error
+            raise_all(params.faults(error), DataError, f"{path} ({command})")
+            raise AssertionError("a ValidationError has at least one fault") from error
+
+    def write(self, path: Path) -> None:
+        """Write the file, atomically."""
+        files.write_json(path, self.model_dump(mode="json"))
+
+    @property
+    def correction(self) -> float | None:
+        """What is added to the cross-fitted score for the choice of configurations; None where it was not estimated."""
+        corrected = self.score_selection_corrected
+        return None if corrected is None else max(0.0, corrected - self.score_cross_fitted)  # below 0 in version 1
+
+    @property
+    def leading(self) -> Estimate:
+        """The score to believe: corrected for the choice of configurations where that is known, else cross-fitted."""
+        moved = self.interval.moved(self.correction or 0.0)
+        return Estimate(self.score_cross_fitted + (self.correction or 0.0), moved.error, moved.low, moved.high)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each member by trial id."""
+        return {member.trial: member.weight for member in self.members}
+
+    @property
+    def gaps(self) -> list[float]:
+        """Every duality gap: of the ensemble's fits and of the other methods'."""
+        pairs = [(self.duality_gap, self.gap_by_fold), *((row.gap, row.gap_by_fold) for row in self.methods)]
+        return [gap for pair in pairs for gap in pair if gap is not None]
+
+
+def _renamed(content: Any) -> Any:
+    """Return JSON of version 1 with the names of version 2."""
+    if isinstance(content, list):
+        return [_renamed(item) for item in content]
+    return (
+        {RENAMED.get(key, key): _renamed(item) for key, item in content.items()}
+        if isinstance(content, dict)
+        else content
+    )
+
+
+def _not_finite(content: dict[str, Any]) -> Iterator[str]:
+    """Name each number of the fitted pool that is not finite; a member's weight is named as its own."""
+    members = content.get("members")
+    for path, number in _numbers(content.get("fitted")):
+        if math.isfinite(number):
+            continue
+        position = path[-1]
+        is_weight = path[-2:-1] == ("weights",) and isinstance(members, list) and position < len(members)  # type: ignore[operator]
+        member = members[position] if is_weight else None  # type: ignore[index]
+        owner = f", the weight of {member.get('trial')}," if isinstance(member, dict) else ""
+        yield f"fitted.{'.'.join(map(str, path))}{owner} must be a finite number, but is {number}"
+
+
+def _numbers(content: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], float]]:
+    """Yield every number in JSON with the keys that lead to it."""
+    if isinstance(content, dict | list):
+        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from _numbers(value, (*path, key))
+    elif isinstance(content, int | float):
+        yield path, content
