@@ -66,7 +66,8 @@ def trained(tmp_path_factory, hms_folder):
                 trial_store.handle(FoldDone(trial, result))
             trial_store.finish(trial)
         result = fit_study(folder, pool="linear").model_dump(mode="json")
-        members = [{"trial": f"{name}-base", "space": name, "weight": 0.5} for name in ("one", "two")]
+        unknown = dict.fromkeys(("without", "gain", "most_alike", "error_correlation"))
+        members = [{"trial": f"{name}-base", "space": name, "weight": 0.5} | unknown for name in ("one", "two")]
         fitted = {"kind": "linear", "weights": [0.25, 0.75], "gap": 0.0}
         files.write_json(folder.ensemble, result | {"members": members, "fitted": fitted})
         yield folder
