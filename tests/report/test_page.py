@@ -112,6 +112,7 @@ def test_figures_of_the_verdict_are_those_of_ensemble_json(complete, page, no_tr
     added = content["score_selection_corrected"] - content["score_cross_fitted"]
     low, high = (content["interval"][end] + added for end in ("low", "high"))
     assert f"95 % interval, by patient: {low:.5f} to {high:.5f}" in summary
+    assert base["differences"].pop("plain") is None
     for difference in base["differences"].values():
         assert "{value:+.5f} {low:+.5f} to {high:+.5f}".format(**difference) in summary.replace("\u2212", "-")
     assert f"Best single: {base['best_single_trial']} chosen in hindsight" in summary
