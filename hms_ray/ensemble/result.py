@@ -45,6 +45,8 @@ Confusion = tuple[tuple[int, ...], ...] | tuple[tuple[tuple[int, ...], ...], ...
 def _rebuilt(content: object) -> _base.Pool:
     """Return the pool that JSON describes; one that is fitted is taken as it is."""
     if not isinstance(content, dict):
+        if content is None or isinstance(content, str | int | float | list):
+            raise ValueError("it must be a mapping that names the pool's kind")
         return content  # type: ignore[return-value]  # made by `fit_study`
     if content.get("kind") is None:
         raise ValueError("it must name its kind, the pool's name")
@@ -257,6 +259,9 @@ class EnsembleResult(_Part):
             raise ValueError(
                 f"fitted must have {len(self.members)} weights, one a member, but has {len(self.fitted.weights)}"
             )
+        for member, weight in zip(self.members, self.fitted.weights, strict=True):
+            if not math.isclose(member.weight, weight, rel_tol=1e-9, abs_tol=1e-12):
+                raise ValueError(f"the weight of member {member.trial} is {member.weight}, but {weight} in fitted")
         trials = [member.trial for member in self.members]
         if len(set(trials)) < len(trials):
             raise ValueError(f"members must be of different trials, but are {', '.join(trials)}")

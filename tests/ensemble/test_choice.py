@@ -10,6 +10,7 @@ import pytest
 from hms_ray.core import files
 from hms_ray.core.seeds import stream
 from hms_ray.ensemble import choice
+from hms_ray.ensemble.result import Selection
 from hms_ray.ensemble.rows import Rows
 from hms_ray.ensemble.selection import optimism_of_choice
 from hms_ray.study.oof import OofTable, stack
@@ -33,10 +34,11 @@ def correction(folder, seed=0):
 def test_the_estimate_is_of_all_trials_on_the_folds_that_chose(make_study, tmp_path):
     folder = make_study(tmp_path, n_members=3, n_tried=5, selected_on=CHOSE)
     found = correction(folder)
-    optimism = found.pop("optimism")
-    assert found == {"configurations": 8, "kept": 3, "folds": [0, 2], "units": 40, "groups": 40, "share": 2 / 3}
+    assert found == Selection(
+        configurations=8, kept=3, folds=(0, 2), units=40, groups=40, optimism=found.optimism, share=2 / 3
+    )
     members, rows = read(folder)
-    assert optimism == by_hand(rows, lambda m, units: tried_probs(folder, f"cnn-{m:04}", units), members)
+    assert found.optimism == by_hand(rows, lambda m, units: tried_probs(folder, f"cnn-{m:04}", units), members)
 
 
 def by_hand(rows, probs_of, members):
@@ -84,14 +86,14 @@ def test_trials_are_compared_at_the_epochs_that_the_folds_that_chose_give_them(m
         return np.array([found[unit] for unit in units])
 
     members, rows = read(folder)
-    assert correction(folder)["optimism"] == by_hand(rows, probs_of, members)
+    assert correction(folder).optimism == by_hand(rows, probs_of, members)
 
 
 def test_trials_that_were_stopped_before_their_last_fold_do_not_count(make_study, tmp_path):
     folder = make_study(tmp_path, n_members=3, n_tried=5, selected_on=CHOSE)
     folder.trial("cnn-0005").fold(2).oof.unlink()
     folder.trial("cnn-0006").fold(1).oof.unlink()
-    assert correction(folder)["configurations"] == 7, "fold 1 chose nobody, so that nobody needs it"
+    assert correction(folder).configurations == 7, "fold 1 chose nobody, so that nobody needs it"
 
 
 def test_of_later_folds_on_which_rounds_have_chosen_nothing_is_estimated(make_study, tmp_path):
@@ -104,7 +106,7 @@ def test_of_later_folds_on_which_rounds_have_chosen_nothing_is_estimated(make_st
     for m in range(4, 8):
         folder.trial(f"cnn-{m:04}").fold(2).oof.unlink()
     assert correction(folder) == before
-    assert (before["configurations"], before["kept"], before["folds"]) == (8, 3, [0])
+    assert (before.configurations, before.kept, before.folds) == (8, 3, (0,))
 
 
 def test_members_from_elsewhere_are_not_among_the_kept(make_study, tmp_path):
@@ -112,7 +114,7 @@ def test_members_from_elsewhere_are_not_among_the_kept(make_study, tmp_path):
     table = OofTable.read(folder.oof("cnn-0001"))
     replace(table, trial="foreign", selected_on=()).write(folder.oof("foreign"))
     found = correction(folder)
-    assert (found["configurations"], found["kept"]) == (8, 3)
+    assert (found.configurations, found.kept) == (8, 3)
 
 
 def every_trial_kept(folder):

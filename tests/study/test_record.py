@@ -17,7 +17,9 @@ STUDY: dict[str, Any] = {
     "folds": {"k": 2, "seed": 0, "fingerprint": "cd"},
     "score": {"min_votes": 10},
     "epoch": "cross_fitted",
-    "spaces": {"toy": {"base": {"model": {"name": "basic_cnn"}}, "search": {}, "budget": {"trials": 2}, "description": ""}},
+    "spaces": {
+        "toy": {"base": {"model": {"name": "basic_cnn"}}, "search": {}, "budget": {"trials": 2}, "description": ""}
+    },
 }
 TABLE: dict[str, Any] = {
     "trial": "toy-0000",
