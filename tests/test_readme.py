@@ -53,3 +53,12 @@ def test_the_ensemble_example_runs_in_fifteen_lines(readme, tmp_path, monkeypatc
     ensemble = names["ensemble"]
     assert ensemble.interval_[0] < ensemble.score_cross_fitted_ < ensemble.interval_[1]
     assert ensemble.gap_ < 1e-9
+
+
+def test_the_python_example_names_what_there_is(readme):
+    import hms_ray as hr
+
+    [example] = [block for block in blocks(readme) if "import hms_ray as hr" in block]
+    compile(example, "README.md", "exec")
+    assert set(re.findall(r"\bhr\.(\w+)", readme)) <= set(hr.__all__)
+    assert set(re.findall(r"\bstudy\.(\w+)", example)) <= set(dir(hr.Study))
