@@ -70,7 +70,7 @@ def test_a_key_given_by_both_names_is_refused(tmp_path: Path) -> None:
 def test_a_study_of_old_names_holds_the_same_space(tmp_path: Path) -> None:
     content = yaml.safe_load(OLD)
     content["search"] = {"optim.head_lr": {"log_uniform": [1.0, 20.0]}}
-    old = {"description": "", "base": content["base"], "search": content["search"]}
+    old = {"description": "", "base": content["base"], "search": content["search"], "budget": {}}
     folder = StudyFolder(tmp_path / "study")
     identity = {
         "task": {"kind": "votes", "classes": ["a", "b"]},

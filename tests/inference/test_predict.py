@@ -67,7 +67,8 @@ def trained(tmp_path_factory, hms_folder):
             trial_store.finish(trial)
         result = fit_study(folder, pool="linear").model_dump(mode="json")
         unknown = dict.fromkeys(("without", "gain", "most_alike", "error_correlation"))
-        members = [{"trial": f"{name}-base", "space": name, "weight": 0.5} | unknown for name in ("one", "two")]
+        weights = {"one": 0.25, "two": 0.75}
+        members = [{"trial": f"{name}-base", "space": name, "weight": weights[name]} | unknown for name in weights]
         fitted = {"kind": "linear", "weights": [0.25, 0.75], "gap": 0.0}
         files.write_json(folder.ensemble, result | {"members": members, "fitted": fitted})
         yield folder
@@ -122,7 +123,9 @@ POOLS = {
 @pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
 def test_any_pool_that_was_fitted_predicts_and_folders_are_made(folder, hms_folder, tmp_path, pool):
     ensemble = files.read_json(folder.ensemble)
-    files.write_json(folder.ensemble, ensemble | {"fitted": _base.to_dict(pool)})
+    weights = zip(ensemble["members"], pool.weights.tolist(), strict=True)
+    members = [member | {"weight": weight} for member, weight in weights]
+    files.write_json(folder.ensemble, ensemble | {"fitted": _base.to_dict(pool), "members": members})
     predict(folder, hms_folder, tmp_path / "new" / "folder" / "a.csv")
     probs = np.stack([member_probs(folder, trial, hms_folder) for trial in ("one-base", "two-base")], axis=1)
     table = pd.read_csv(tmp_path / "new" / "folder" / "a.csv")
@@ -185,7 +188,7 @@ def with_value(value):
 def pool_weight(value):
     def change(folder):
         ensemble = files.read_json(folder.ensemble)
-        ensemble["fitted"]["weights"][1] = value
+        ensemble["fitted"]["weights"][1] = ensemble["members"][1]["weight"] = value
         folder.ensemble.write_text(json.dumps(ensemble))
 
     return change
