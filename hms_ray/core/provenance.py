@@ -22,9 +22,13 @@ PACKAGE = Path(__file__).parents[1]
 
 @cache
 def files_of_code(names: tuple[str, ...] = DECIDING) -> dict[str, str]:
-    """Return the fingerprint of each such file by its path inside the package."""
-    found = [p for name in names for p in sorted((PACKAGE / name).rglob("*.py")) or [PACKAGE / name] if p.is_file()]
-    return {str(path.relative_to(PACKAGE)): files.fingerprint(path.read_bytes()) for path in found}
+    """Return the fingerprint of each such file by its path inside the package.
+
+    Raises:
+        FileNotFoundError: a file was moved and its name here was not; its changes would go unnoticed.
+    """
+    paths = [path for name in names for path in sorted((PACKAGE / name).rglob("*.py")) or [PACKAGE / name]]
+    return {str(path.relative_to(PACKAGE)): files.fingerprint(path.read_bytes()) for path in paths}
 
 
 def fingerprint() -> str:

@@ -27,7 +27,8 @@ from hms_ray.store.share import StoreRef
 from hms_ray.store.workers import Threads, Workers
 
 VERSION = 2  # raise it when the layout of a store changes
-CODE = ("files.py", "recordings.py", "datasets", "store/_work.py")  # what decides about a recording's numbers
+# What decides about a recording's numbers.
+CODE = ("core/files.py", "core/recordings.py", "datasets", "store/_work.py")
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
