@@ -235,7 +235,7 @@ def prepare(
     Arguments and errors as in `search`, which does this by itself.
     """
     names = _listed(space)
-    check_data(names, data)
+    _check_data(names, data)
     with _shown(progress), ExitStack() as stack:
         from hms_ray.execution.prepare_tasks import RayTasks
         from hms_ray.execution.session import session
@@ -298,7 +298,7 @@ def import_oof(
     return Study(folder.root)
 
 
-def check_data(
+def _check_data(
     spaces: Sequence[SpaceLike], data: PathLike | None, overrides: Overrides = (), *, smoke: bool = False
 ) -> None:
     """Refuse spaces and data that are not there before torch is imported, which takes seconds.
@@ -344,7 +344,7 @@ def _run(
         if number is not None and number < least:
             raise ConfigError(f"{key}: --{option} must be {least} or more, but got {number}")
     names, words = _listed(space), _words(overrides)
-    check_data(names, data, words, smoke=smoke)
+    _check_data(names, data, words, smoke=smoke)
     words += [f"folds={folds}"] if folds is not None else []
     words += [f"budget.trials={trials}"] if trials is not None else []
     with _shown(progress):

@@ -176,7 +176,7 @@ def _line(kind: str, name: str) -> str:
 
 
 def _folder(kind: str) -> Path:
-    return PACKAGE.joinpath(*registry.PACKAGES.get(kind, kind).split("."))
+    return PACKAGE.joinpath(*registry.package_of(kind).split("."))
 
 
 def _files(kind: str) -> list[str]:

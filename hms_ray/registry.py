@@ -23,9 +23,14 @@ CALLED = {
 PACKAGES = {"pools": "ensemble.pools"}  # a kind that is no package of its own
 
 
+def package_of(kind: str) -> str:
+    """Return the package of a kind's entries, by its name below `hms_ray`."""
+    return PACKAGES.get(kind, kind)
+
+
 def names(kind: str) -> list[str]:
     """Return the entries of a kind ("models", "augment", ...) in alphabetical order."""
-    package = importlib.import_module(f"hms_ray.{PACKAGES.get(kind, kind)}")
+    package = importlib.import_module(f"hms_ray.{package_of(kind)}")
     return list(_listed(tuple((folder, _changed(folder)) for folder in package.__path__)))
 
 
@@ -52,4 +57,4 @@ def load(kind: str, name: str) -> ModuleType:
     """
     if name not in names(kind):
         raise ConfigError(unknown(CALLED.get(kind, f"{kind} entry"), name, names(kind)))
-    return importlib.import_module(f"hms_ray.{PACKAGES.get(kind, kind)}.{name}")
+    return importlib.import_module(f"hms_ray.{package_of(kind)}.{name}")

@@ -14,7 +14,7 @@ from hms_ray.core.specs import InputSpec
 
 @dataclass(frozen=True)
 class Batch:
-    """x (B, *spec.shape), y (B, K) targets, weight (B,) loss weights; side (B, S): the numbers beside x, if any.
+    """x (B, *spec.shape), y (B, K) targets, weight (B,) loss weights; covariates (B, S): the numbers beside x, if any.
 
     owned: nobody else holds x, so that an augmentation may write to it; else it makes a copy first
     """

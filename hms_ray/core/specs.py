@@ -37,7 +37,7 @@ class InputSpec:
     spans: where pictures of different time stand side by side along T, the width of each; empty: one picture
     folded: time runs down the rows as well, so that a step along T is several of a wave
     symmetric: exchanging the left and the right side of the head leaves every example as it is
-    side: names of the numbers that are given beside it, such as the age; what is not known of them is NaN
+    covariates: names of the numbers that are given beside it, such as the age; what is not known of them is NaN
     empty: the value that means "no signal here", for each picture or one for all: what a channel without contact has,
         a gap, and what an augmentation blanks. None: the smallest value of each example's picture, in an image
         without panels of each of its channels

@@ -21,7 +21,7 @@ class Examples:
     """What is trained on: E examples of N units. A unit is predicted by the mean over its examples.
 
     unit: (E,) the unit of each, by its number, in ascending order; every unit has one at least
-    side: E rows of numbers that may be given beside a recording, a column each; NaN where one is not known
+    covariates: E rows of numbers that may be given beside a recording, a column each; NaN where one is not known
     """
 
     unit: np.ndarray

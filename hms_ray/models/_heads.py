@@ -66,7 +66,8 @@ class Classifier(nn.Module):
     are not decayed, `no_weight_decay`.
 
     layers: timm's patterns of the body's parameter names: `stem`, and `blocks` with the block's number as a group
-    side: how many numbers are given beside x, which go to the head as they are; hidden: of its hidden layer, if any
+    covariates: how many numbers are given beside x, which go to the head as they are
+    hidden: of its hidden layer, if any
     """
 
     def __init__(

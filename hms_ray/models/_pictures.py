@@ -58,7 +58,7 @@ class Fused(nn.Module):
     """One headless network of timm sees each picture; a linear head joins what it found -> logits (B, K).
 
     pictures: where along T each picture lies; a whole image is one
-    side: how many numbers are given beside x, which go to the head as they are
+    covariates: how many numbers are given beside x, which go to the head as they are
     """
 
     def __init__(

@@ -25,7 +25,7 @@ NORESERVE = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE: Python na
 class Inputs(Protocol):
     """The examples of a run.
 
-    side: (E, S) float32, the numbers beside them; None: there are none
+    covariates: (E, S) float32, the numbers beside them; None: there are none
     """
 
     spec: InputSpec

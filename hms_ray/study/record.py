@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -12,6 +12,7 @@ from hms_ray.core.errors import ConfigError, DataError, raise_all
 from hms_ray.core.params import faults
 
 VERSION = 1  # of the schema; a study of an earlier one lacks the key and is read alike
+BROKEN = "put the file back from a copy, or begin another study"
 
 
 class Part(BaseModel):
@@ -141,19 +142,16 @@ class Provenance(Part):
         return epochs
 
 
+R = TypeVar("R", StudyRecord, Provenance)
+
+
 def check_provenance(path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
     """Return the metadata of an out-of-fold table, or raise DataError: it is none, or was edited."""
     missing = [key for key in Provenance.model_fields if key not in metadata]
     if missing:
         raise DataError(f"{path}: not an out-of-fold table of hms_ray: its metadata lacks {', '.join(missing)}")
-    try:
-        record = Provenance.model_validate(metadata)
-        record.task.task()
-    except ValidationError as error:
-        raise_all(faults(error), DataError, f"{path}: metadata")
-        raise AssertionError("a ValidationError has at least one fault") from error
-    except ConfigError as error:
-        raise DataError(f"{path}: metadata: task: {error}") from error
+    where = f"{path}: metadata"
+    _checked(Provenance, metadata, where, where)
     return {key: metadata[key] for key in Provenance.model_fields}
 
 
@@ -171,15 +169,17 @@ def check_record(path: Path, content: Any) -> StudyRecord:
         raise ConfigError(
             f"{path}: its schema_version is {version}, this hms-ray reads up to {VERSION}; install a newer one"
         )
+    return _checked(StudyRecord, content, str(path), f"{path} is not as hms-ray wrote it ({BROKEN})")
+
+
+def _checked(kind: type[R], content: dict[str, Any], where: str, heading: str) -> R:
+    """Return the record, or raise DataError: faults under `heading`, a task that cannot be after `where`."""
     try:
-        record = StudyRecord.model_validate(content)
+        record = kind.model_validate(content)
         record.task.task()
     except ValidationError as error:
-        raise_all(faults(error), DataError, f"{path} is not as hms-ray wrote it ({BROKEN})")
+        raise_all(faults(error), DataError, heading)
         raise AssertionError("a ValidationError has at least one fault") from error
     except ConfigError as error:
-        raise DataError(f"{path}: task: {error}") from error
+        raise DataError(f"{where}: task: {error}") from error
     return record
-
-
-BROKEN = "put the file back from a copy, or begin another study"

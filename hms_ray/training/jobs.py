@@ -18,7 +18,7 @@ class FoldJob:
     """One fold of one trial: `run` as plain values, `stores` what it reads, `saved` the checkpoint's file.
 
     weights: the published ones from which the network begins; None: random ones
-    limits: after epoch i the fold stops if its held-out score lies above limits[i]; empty: it never does
+    prune_thresholds: after epoch i the fold stops if its held-out score lies above threshold i; empty: it never does
     """
 
     trial: str

@@ -69,7 +69,7 @@ def train_fold(
     After each epoch the units of this fold that are scored are predicted, after the last one all.
 
     on_epoch: is called with each row of the curve; on_taught: after each epoch of a teacher
-    limits: after epoch i the fold stops if its score is above limits[i]; empty: it never does
+    prune_thresholds: after epoch i the fold stops if its score is above threshold i; empty: it never does
 
     Raises:
         TrialFailed: a stage has no rows or too few for its workers, not even one example fits the device, or the
