@@ -32,10 +32,10 @@ def nearest(name: object, known: Iterable[object], cutoff: float = 0.6) -> str |
 
     known: may hold keys that are no names, as YAML makes of `yes` or 3
     """
-    known = [each for each in known if isinstance(each, str)]
-    if SYNONYMS.get(str(name)) in known:
+    names = [each for each in known if isinstance(each, str)]
+    if SYNONYMS.get(str(name)) in names:
         return SYNONYMS[str(name)]
-    return next(iter(difflib.get_close_matches(str(name), known, n=1, cutoff=cutoff)), None)
+    return next(iter(difflib.get_close_matches(str(name), names, n=1, cutoff=cutoff)), None)
 
 
 def hint(name: object, known: Iterable[object]) -> str:

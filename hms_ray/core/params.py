@@ -15,6 +15,7 @@ from pydantic import (
     field_validator,
     model_serializer,
 )
+from pydantic_core import ErrorDetails
 
 from hms_ray.core import hints
 from hms_ray.core.errors import ConfigError, raise_all, shown
@@ -94,7 +95,7 @@ def _lists(value: Any) -> Any:
     return list(map(_lists, value)) if isinstance(value, tuple) else value
 
 
-def _fault(item: dict[str, Any], where: str) -> str:
+def _fault(item: ErrorDetails, where: str) -> str:
     path = ".".join(map(str, ((where,) if where else ()) + tuple(item["loc"]))) or "top level"
     if item["type"] == "missing":
         return f"{path}: missing"

@@ -7,13 +7,15 @@ are bounded, those counted that aliases repeat.
 import math
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, cast
 
 import yaml
 
 from hms_ray.core.errors import ConfigError, shown
 
+T = TypeVar("T")
 MAX_BYTES = 100_000  # the largest shipped space has 3,300
 MAX_VALUES = 10_000  # with every alias written out
 MAX_DEPTH = 40
@@ -66,30 +68,24 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         event = self.peek_event()
+        mark = cast(yaml.Mark, event.start_mark)  # a loader in Python marks every event
         if isinstance(event, yaml.AliasEvent):
-            node = super().compose_node(parent, index)
+            node = cast(yaml.Node, super().compose_node(parent, index))
             if node not in self.extent:
-                _refuse(f"the alias *{event.anchor} lies inside what it repeats", event.start_mark)
+                _refuse(f"the alias *{event.anchor} lies inside what it repeats", mark)
         else:
-            self._check_depth(1, event.start_mark)
+            self._check_depth(1, mark)
             self.level += 1
-            node = super().compose_node(parent, index)
+            node = cast(yaml.Node, super().compose_node(parent, index))
             self.level -= 1
-            children = [self.extent[child] for child in _children(node)]
-            values, levels = zip(*children, strict=True) if children else ((), ())
-            self.extent[node] = 1 + sum(values), 1 + max(levels, default=0)
+            _check_keys(node)
+            extents = [self.extent[child] for child in _children(node)]
+            depth = 1 + max((levels for _, levels in extents), default=0)
+            self.extent[node] = 1 + sum(values for values, _ in extents), depth
         values, levels = self.extent[node]
-        self._check_depth(levels, event.start_mark)
+        self._check_depth(levels, mark)
         if values > MAX_VALUES:
-            _refuse(f"{values:,} values, aliases written out; at most {MAX_VALUES:,} are read", event.start_mark)
-        return node
-
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        """Of a key that is given twice only the last would count."""
-        node = super().compose_mapping_node(anchor)
-        keys = Counter((key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        if twice := [key for (_, key), count in keys.items() if count > 1]:
-            _refuse(f"key {shown(twice[0])} is given twice; keep one", node.start_mark)
+            _refuse(f"{values:,} values, aliases written out; at most {MAX_VALUES:,} are read", mark)
         return node
 
     def _check_depth(self, more: int, mark: yaml.Mark) -> None:
@@ -102,38 +98,46 @@ _Loader.add_implicit_resolver(  # YAML 1.1 takes 1e-3 for text, since it has no 
 )
 
 
+def _check_keys(node: yaml.Node) -> None:
+    """Refuse a mapping that gives a key twice: only the last value would count."""
+    if isinstance(node, yaml.MappingNode):
+        keys = Counter((key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if twice := [key for (_, key), count in keys.items() if count > 1]:
+            _refuse(f"key {shown(twice[0])} is given twice; keep one", node.start_mark)
+
+
 def _children(node: yaml.Node) -> list[yaml.Node]:
     if isinstance(node, yaml.MappingNode):
         return [part for pair in node.value for part in pair]
     return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
-def _text(loader: _Loader, node: yaml.Node) -> str:
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
     text = loader.construct_scalar(node)
     if found := UNREADABLE.search(text):
         _refuse(f"the text {shown(text)} holds the character {found[0]!r}, which no text may", node.start_mark)
     return text
 
 
-def _whole(loader: _Loader, node: yaml.Node) -> int:
+def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
     number = _number(loader, node, loader.construct_yaml_int, "a whole number")
     if abs(number) >= 2**63:
         _refuse(f"{shown(node.value)} is too large a whole number; it must lie between -2^63 and 2^63", node.start_mark)
     return number
 
 
-def _real(loader: _Loader, node: yaml.Node) -> float:
+def _real(loader: _Loader, node: yaml.ScalarNode) -> float:
     number = _number(loader, node, loader.construct_yaml_float, "a number")
     if not math.isfinite(number):
         _refuse(f"{shown(node.value)} is no finite number; quote it if it is text", node.start_mark)
     return number
 
 
-def _truth(loader: _Loader, node: yaml.Node) -> bool:
+def _truth(loader: _Loader, node: yaml.ScalarNode) -> bool:
     return _number(loader, node, loader.construct_yaml_bool, "true or false")
 
 
-def _number(loader: _Loader, node: yaml.Node, construct: Any, right: str) -> Any:
+def _number(loader: _Loader, node: yaml.ScalarNode, construct: Callable[[yaml.ScalarNode], T], right: str) -> T:
     """Return what PyYAML makes of a scalar; it raises whatever it meets where the text is none."""
     try:
         if len(loader.construct_scalar(node)) <= MAX_DIGITS:
@@ -161,7 +165,7 @@ for _tag, _constructor in {
 _Loader.add_constructor(None, _other)
 
 
-def _refuse(problem: str, mark: yaml.Mark) -> NoReturn:
+def _refuse(problem: str, mark: yaml.Mark | None) -> NoReturn:
     raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
