@@ -20,8 +20,8 @@ def found(truth: np.ndarray, classes: Sequence[str], numbers: pd.DataFrame) -> l
     """
     columns = numbers.fillna(numbers.mean()).fillna(0.0).assign(**{PLACE: np.arange(len(numbers))})
     by = {name: np.repeat(column.to_numpy()[:, None], len(classes), 1) for name, column in columns.items()}
-    areas = pd.DataFrame({name: aurocs(truth, values) for name, values in by.items()}, index=list(classes))
-    either_way = np.maximum(areas, 1 - areas)
+    areas = {name: aurocs(truth, values) for name, values in by.items()}
+    either_way = pd.DataFrame({name: np.maximum(area, 1 - area) for name, area in areas.items()}, index=list(classes))
     return [
         {"class": name, "by": number, "auroc": float(area)}
         for name, row in either_way.iterrows()

@@ -23,6 +23,7 @@ def predict(dataset: Dataset, kind: str, numbers: Sequence[str], folds: np.ndarr
 
     numbers: what is known of a unit beside its recordings
     """
+    assert dataset.targets is not None, "only a labelled dataset has a baseline"
     x = np.concatenate([spectra(dataset, kind), _of_units(dataset, numbers)], axis=1)
     probs = np.empty_like(dataset.targets)
     for fold in np.unique(folds):

@@ -215,7 +215,7 @@ class Dataset(ABC):
         return _shortcuts.found(truth, self.task.classes, pd.DataFrame(numbers, columns=covariates.columns))
 
 
-def first_step(kind: recordings.RecordingKind, start_s: np.ndarray) -> np.ndarray:
+def first_step(kind: recordings.RecordingKind, start_s: float | np.ndarray) -> np.ndarray:
     """Return the step at which windows begin that start after so many seconds.
 
     A hair is added: 2.3 s are 459.99... steps.

@@ -227,7 +227,7 @@ def _numbers(table: pd.DataFrame, column: str, values: dict[str, float] | None) 
     right = f"one of {', '.join(values)}" if values else "a number from 0 on"
     faults = [
         f"row {row + 2} ({table['patient_id'].iat[row]}): {column} must be {right}, or empty, but is {given.iat[row]!r}"
-        for row in np.flatnonzero(wrong)
+        for row in np.flatnonzero(wrong).tolist()
     ]
     return numbers, faults
 
@@ -245,10 +245,10 @@ def _found(folder: Path, table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[dict[
                 left_out.append({"unit_id": subject, "name": name, "cause": cause})
             else:
                 found.append((unit, place, name))
-    found = pd.DataFrame(found, columns=["unit", "place", "name"])
-    silent = table["patient_id"][~table.index.isin(found["unit"])]
+    recorded = pd.DataFrame(found, columns=["unit", "place", "name"])
+    silent = table.loc[~table.index.isin(recorded["unit"]), "patient_id"]
     raise_all([f"{subject} has no recording that holds anything" for subject in silent], DataError, str(folder))
-    return found, tuple(left_out)
+    return recorded, tuple(left_out)
 
 
 def _fault(path: Path) -> str:

@@ -216,7 +216,7 @@ def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
 def _check_numbers(path: Path, column: pd.Series, whole: bool) -> None:
     """Ids and votes must be whole numbers that float64 holds exactly, offsets finite and not negative."""
     numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
-    huge = np.abs(numbers) >= 2**53
+    huge = numbers.abs() >= 2**53
     bad = ~np.isfinite(numbers) | (huge | (numbers % 1 != 0) if whole else numbers < 0)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
@@ -242,7 +242,7 @@ def _check_eegs(table: pd.DataFrame, path: Path) -> None:
     """An EEG is of one patient and one spectrogram, and its windows are numbered."""
     twice = table.duplicated(["eeg_id", "eeg_sub_id"])
     if twice.any():
-        eeg, window = table.loc[twice.idxmax(), ["eeg_id", "eeg_sub_id"]]
+        eeg, window = table.loc[twice, ["eeg_id", "eeg_sub_id"]].iloc[0]
         raise DataError(f"{path}: eeg_id {eeg}, eeg_sub_id {window} stands twice")
     for name in ("patient_id", "spectrogram_id"):
         several = table.groupby("eeg_id")[name].nunique() > 1
