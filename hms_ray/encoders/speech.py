@@ -37,22 +37,28 @@ class Known(NamedTuple):
 
     kind: str
     repository: str | None
-    sizes: Mapping[str, object]
+    sizes: Mapping[str, int | tuple[int, ...]]
 
     @property
     def width(self) -> int:
         """D, of a frame."""
-        return int(self.sizes["hidden_size"])
+        return self.size("hidden_size")
 
     @property
     def depth(self) -> int:
         """Layers after the first frames, which count as one more."""
-        return int(self.sizes["num_hidden_layers"])
+        return self.size("num_hidden_layers")
+
+    def size(self, name: str) -> int:
+        """Return one of the sizes that are single numbers."""
+        value = self.sizes[name]
+        assert isinstance(value, int), f"{name} is {value}"
+        return value
 
 
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
-TINY = {
+TINY: dict[str, int | tuple[int, ...]] = {
     **{"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128},
     **{"conv_dim": (32,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4},
 }
