@@ -6,7 +6,7 @@ fewer bins, near its band, by weights that are fitted here; where the fit is not
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Lock
 from typing import Literal
 
@@ -90,7 +90,8 @@ def _constants(bank: Bank, device: torch.device) -> tuple[torch.Tensor, torch.Te
     bins, weights = _fitted(bank) or (bank.bins_hz, bank.weights)
     angle = 2 * np.pi / bank.rate_hz * np.outer(np.arange(bank.window) - bank.window / 2, bins)
     basis = bank.taper[:, None] * np.concatenate([np.cos(angle), np.sin(angle)], 1)
-    return tuple(torch.tensor(x, dtype=torch.float32, device=device) for x in (basis, weights))
+    tensor = partial(torch.tensor, dtype=torch.float32, device=device)
+    return tensor(basis), tensor(weights)
 
 
 def _fitted(bank: Bank) -> tuple[np.ndarray, np.ndarray] | None:

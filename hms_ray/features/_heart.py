@@ -11,6 +11,7 @@ from scipy.fft import next_fast_len
 
 from hms_ray.core.params import Params as Strict
 from hms_ray.core.recordings import HEART_SOUND
+from hms_ray.features._pieces import butterworth_gain
 
 ORDER = 2
 PAD = 2000  # steps of real sound, or of odd extension, at either end, in which the filter settles
@@ -138,11 +139,8 @@ def _filtered(sound: torch.Tensor, low_hz: float | None, high_hz: float | None) 
 @lru_cache(maxsize=32)
 def _gain(steps: int, low_hz: float | None, high_hz: float | None, device: torch.device) -> torch.Tensor:
     """Return |H|^2 of a Butterworth filter at the frequencies of a spectrum."""
-    edges = [hz for hz in (low_hz, high_hz) if hz is not None]
-    kind = "bandpass" if len(edges) == 2 else "lowpass" if low_hz is None else "highpass"
-    sos = signal.butter(ORDER, edges if len(edges) == 2 else edges[0], kind, fs=HEART_SOUND.rate_hz, output="sos")
     hz = np.fft.rfftfreq(steps, 1 / HEART_SOUND.rate_hz)
-    response = np.abs(signal.sosfreqz(sos, hz, fs=HEART_SOUND.rate_hz)[1]) ** 2
+    response = butterworth_gain(hz, ORDER, low_hz, high_hz, HEART_SOUND.rate_hz)
     return torch.tensor(response, dtype=torch.float32, device=device)
 
 

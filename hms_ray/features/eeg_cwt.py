@@ -98,7 +98,7 @@ def _gains(params: Params, device: torch.device) -> tuple[tuple[int, torch.Tenso
     gauss, offset = (np.exp(-0.5 * params.cycles**2 * square) for square in ((ratio - 1) ** 2, ratio**2 + 1))
     gains = (gauss - offset) * (hz <= EEG.rate_hz / 2)
     folds = gains.reshape(params.scales, -1, blocks).swapaxes(0, 1)
-    firsts = [int(np.argmax([*(fold > NEGLIGIBLE).any(1), True])) for fold in folds]  # or none: an empty rest
+    firsts = [int(np.argmax(np.append((fold > NEGLIGIBLE).any(1), True))) for fold in folds]  # or none: an empty rest
     return tuple(
         (first, torch.tensor(2 / params.stride * fold[first:], dtype=torch.complex64, device=device))
         for first, fold in zip(firsts, folds, strict=True)

@@ -76,8 +76,8 @@ def _faults(params: Params) -> list[str]:
             params.bank != "stft" or params.n_bins == n_bins,
             f"n_bins={params.n_bins} must stay at {n_bins} with bank=stft, whose rows are its bins",
         ),
+        (params.bank != "log" or params.low_hz > 0, "low_hz=0 must be above 0 with bank=log"),
     )
-    rules += ((params.bank != "log" or params.low_hz > 0, "low_hz=0 must be above 0 with bank=log"),)
     return [fault for kept, fault in rules if not kept] or _filterbank.empty_rows(_bank(params))
 
 

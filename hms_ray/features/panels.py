@@ -72,9 +72,9 @@ def spec(params: Params) -> InputSpec:
     widths = tuple(picture.stop - picture.start for part in parts for picture in part.pictures)
     kinds = tuple(dict.fromkeys(kind for part in parts for kind in part.kinds))
     shape = (channels, blocks * _rows(parts), sum(widths))
-    marks = {"folded": any(part.folded for part in parts), "symmetric": all(part.symmetric for part in parts)}
+    folded, symmetric = any(part.folded for part in parts), all(part.symmetric for part in parts)
     empty = tuple(value for part in parts for value in part.empty * (len(part.pictures) // len(part.empty)))
-    return InputSpec("image", shape, parts[0].rate_hz, parts[0].panels, kinds, widths, **marks, empty=empty)
+    return InputSpec("image", shape, parts[0].rate_hz, parts[0].panels, kinds, widths, folded, symmetric, empty=empty)
 
 
 def compute(recordings: Recordings, params: Params) -> torch.Tensor:

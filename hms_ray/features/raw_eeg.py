@@ -17,7 +17,7 @@ from hms_ray.core.recordings import EEG
 from hms_ray.core.specs import InputSpec, Panels
 from hms_ray.features import _montage
 from hms_ray.features._feature import Recordings
-from hms_ray.features._pieces import in_pieces
+from hms_ray.features._pieces import butterworth_gain, in_pieces
 
 ORDER = 2
 NOTCH_QUALITY = 30.0  # the notch's frequency over its width
@@ -80,11 +80,7 @@ def _filtered(waves: torch.Tensor, params: Params) -> torch.Tensor:
 def _gain(params: Params, device: torch.device) -> torch.Tensor:
     """Return |H|^2 of Butterworth filter and notch at the frequencies of the extended wave's spectrum."""
     hz = np.fft.rfftfreq(EEG.steps + 2 * PAD, 1 / EEG.rate_hz)
-    gain = np.ones_like(hz)
-    if edges := [hz for hz in (params.low_hz, params.high_hz) if hz is not None]:
-        kind = "bandpass" if len(edges) == 2 else "lowpass" if params.low_hz is None else "highpass"
-        sos = signal.butter(ORDER, edges if len(edges) == 2 else edges[0], kind, fs=EEG.rate_hz, output="sos")
-        gain = np.abs(signal.sosfreqz(sos, hz, fs=EEG.rate_hz)[1]) ** 2
+    gain = butterworth_gain(hz, ORDER, params.low_hz, params.high_hz, EEG.rate_hz)
     if params.notch_hz is not None:
         notch = signal.iirnotch(params.notch_hz, NOTCH_QUALITY, fs=EEG.rate_hz)
         gain = gain * np.abs(signal.freqz(*notch, hz, fs=EEG.rate_hz)[1]) ** 2

@@ -30,6 +30,7 @@ def spec(params: Params) -> InputSpec:
     wave = raw_eeg.spec(params)
     channels, steps = wave.shape
     shape = (1, channels * params.rows, steps // params.rows)
+    assert wave.panels is not None, "a raw wave has a panel for each channel"
     panels, rate_hz = Panels("F", wave.panels.names), wave.rate_hz / params.rows
     return InputSpec("image", shape, rate_hz, panels, wave.kinds, folded=True)
 

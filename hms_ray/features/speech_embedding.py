@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
+from torch import nn
 
 from hms_ray.core.recordings import HEART_SOUND
 from hms_ray.core.seeds import MAX_SEED
@@ -102,7 +103,7 @@ def _built(params: Params, weights: Weights | None, device: torch.device) -> spe
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(params.seed)  # that of the CPU alone, where weights are drawn
         network = speech.build(params, weights=weights and weights(), where="feature")
-    return network.to(device).eval().requires_grad_(False)
+    return nn.Module.to(network, device).eval().requires_grad_(False)
 
 
 def _steps(params: Params) -> int:
