@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from types import ModuleType
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
 from hms_ray.core.errors import ConfigError
 from hms_ray.core.params import Params
-from hms_ray.core.specs import InputSpec
+from hms_ray.core.specs import InputSpec, Panels
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,18 @@ class Batch:
         return (self.x,) if self.covariates is None else (self.x, self.covariates)
 
 
+@runtime_checkable
+class _WithShare(Protocol):
+    p: float
+
+
 def apply_all(batch: Batch, rng: np.random.Generator, recipe: Iterable[tuple[ModuleType, Params]]) -> Batch:
     """Apply each augmentation in its order; one with p 0 is none, whatever it would need.
 
     `rng` draws the few decisions (which rows, how much) on the CPU: the same seed augments alike on every device.
     """
     for module, params in recipe:
+        assert isinstance(params, _WithShare), "the parameters of an augmentation have the share p"
         if params.p > 0:
             batch = module.apply(batch, rng, params)
     return batch
@@ -76,6 +83,13 @@ def blank(x: torch.Tensor, lost: torch.Tensor, empty: torch.Tensor | float) -> t
     """
     x.mul_((~lost).to(x))
     return x if isinstance(empty, float) and empty == 0 else x.add_(lost.to(x) * empty)
+
+
+def need_panels(spec: InputSpec, name: str, what: str) -> Panels:
+    """Return the panels of a feature that names them; raise ConfigError for one that does not."""
+    if spec.panels is None:
+        raise ConfigError(f"augment.{name} needs {what}; this one names none")
+    return spec.panels
 
 
 def need_signal(spec: InputSpec, name: str) -> None:

@@ -24,8 +24,8 @@ def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
 def variant(x: torch.Tensor, spec: InputSpec) -> torch.Tensor:
     """Reverse F of every row of x (B, C, F, T): inside each panel where panels lie along F, else as a whole."""
     _check(spec)
-    stacked = spec.panels is not None and spec.panels.axis == "F"
-    panels = x.unflatten(-2, (len(spec.panels.names) if stacked else 1, -1))  # (B, C, panels, frequencies, T)
+    blocks = len(spec.panels.names) if spec.panels is not None and spec.panels.axis == "F" else 1
+    panels = x.unflatten(-2, (blocks, -1))  # (B, C, panels, frequencies, T)
     return panels.flip(-2).reshape(x.shape)
 
 

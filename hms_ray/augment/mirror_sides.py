@@ -4,9 +4,11 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from hms_ray.augment._compose import Batch, change_some, need
+from hms_ray.augment._compose import Batch, change_some, need_panels
 from hms_ray.core.params import Params as Strict
-from hms_ray.core.specs import InputSpec, Panels
+from hms_ray.core.specs import InputSpec
+
+SIDES = "a feature whose panels have sides"
 
 
 class Params(Strict):
@@ -22,7 +24,7 @@ def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
     """
     if batch.spec.symmetric:
         return batch
-    _sides(batch.spec)
+    need_panels(batch.spec, "mirror_sides", SIDES)
     return change_some(batch, rng, params.p, lambda x: variant(x, batch.spec))
 
 
@@ -30,14 +32,8 @@ def variant(x: torch.Tensor, spec: InputSpec) -> torch.Tensor:
     """Mirror every row of x (B, *spec.shape); x itself where the mirrored rows are the same."""
     if spec.symmetric:
         return x
-    panels = _sides(spec)
+    panels = need_panels(spec, "mirror_sides", SIDES)
     blocks = x.unflatten(spec.axis(panels.axis), (len(panels.names), -1))
     axis = spec.axis(panels.axis) - 1  # of the panel, counted from the end as spec.axis does
     order = torch.tensor(panels.mirrored(), device=x.device)
     return blocks.index_select(axis, order).reshape(x.shape)
-
-
-def _sides(spec: InputSpec) -> Panels:
-    """Return the panels, or refuse a feature without."""
-    need(spec.panels is not None, "mirror_sides", "a feature whose panels have sides; this one names none")
-    return spec.panels

@@ -34,7 +34,6 @@ def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
         values[rows] = new
         return values
 
-    others = {"y": batch.y, "weight": batch.weight} | (
-        {} if batch.covariates is None else {"covariates": batch.covariates}
-    )
-    return replace(put(batch, rows, blend(batch.x)), **{name: blended(values) for name, values in others.items()})
+    covariates = None if batch.covariates is None else blended(batch.covariates)
+    mixed = put(batch, rows, blend(batch.x))
+    return replace(mixed, y=blended(batch.y), weight=blended(batch.weight), covariates=covariates)

@@ -4,13 +4,14 @@ A chain is the panels whose names share their first two letters: LL1 ... LL4 run
 order. A class of the votes is told by what the chains show and hardly by which of them shows it.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 from pydantic import Field
 
-from hms_ray.augment._compose import Batch, change_some, need
+from hms_ray.augment._compose import Batch, change_some, need, need_panels
 from hms_ray.core.params import Params as Strict
-from hms_ray.core.specs import InputSpec
 
 
 class Params(Strict):
@@ -21,12 +22,12 @@ class Params(Strict):
 
 def apply(batch: Batch, rng: np.random.Generator, params: Params) -> Batch:
     """Shuffle the chains of rows (C, F, T) or (C, T); the midline stays."""
-    spec = batch.spec
-    need(spec.panels is not None, "permute_chains", "a feature whose panels form chains; this one names none")
-    chains = _chains(spec.panels.names)
+    panels = need_panels(batch.spec, "permute_chains", "a feature whose panels form chains")
+    axis, chains = batch.spec.axis(panels.axis), _chains(panels.names)
     alike = len(chains) > 1 and len({len(chain) for chain in chains}) == 1
     need(alike, "permute_chains", "chains of equal length beside the midline, which single electrodes do not form")
-    return change_some(batch, rng, params.p, lambda x: _placed(x, spec, _orders(rng, len(x), spec, np.array(chains))))
+    order = partial(_orders, rng, panels=len(panels.names), chains=np.array(chains))
+    return change_some(batch, rng, params.p, lambda x: _placed(x, axis, order(rows=len(x))))
 
 
 def _chains(names: tuple[str, ...]) -> list[list[int]]:
@@ -38,17 +39,16 @@ def _chains(names: tuple[str, ...]) -> list[list[int]]:
     return list(chains.values())
 
 
-def _orders(rng: np.random.Generator, rows: int, spec: InputSpec, chains: np.ndarray) -> np.ndarray:
+def _orders(rng: np.random.Generator, rows: int, panels: int, chains: np.ndarray) -> np.ndarray:
     """Return (rows, panels): which panel comes to each place. chains: (chains, length)"""
-    order = np.tile(np.arange(len(spec.panels.names)), (rows, 1))
+    order = np.tile(np.arange(panels), (rows, 1))
     drawn = rng.permuted(np.tile(np.arange(len(chains)), (rows, 1)), axis=1)
     order[:, chains.ravel()] = chains[drawn].reshape(rows, -1)
     return order
 
 
-def _placed(x: torch.Tensor, spec: InputSpec, order: np.ndarray) -> torch.Tensor:
-    """Return x (n, *spec.shape) with the panels of each row in its order (n, panels)."""
-    axis = spec.axis(spec.panels.axis)
+def _placed(x: torch.Tensor, axis: int, order: np.ndarray) -> torch.Tensor:
+    """Return x (n, *spec.shape) with the panels along an axis, of each row in its order (n, panels)."""
     blocks = x.unflatten(axis, (order.shape[1], -1))
     shape = [1] * blocks.ndim
     shape[0], shape[axis - 1] = order.shape

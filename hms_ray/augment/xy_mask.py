@@ -41,4 +41,4 @@ def _stripes(rng: np.random.Generator, rows: int, length: int, params: Params) -
     used = np.arange(params.stripes)[:, None] < rng.integers(1, params.stripes + 1, (rows, 1, 1))
     start = rng.integers(0, length - width + 1)
     position = np.arange(length)
-    return (used & (position >= start) & (position < start + width)).any(1)
+    return np.any(used & (position >= start) & (position < start + width), axis=1)
