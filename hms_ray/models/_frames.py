@@ -1,6 +1,7 @@
 """Frames that several layers of an encoder made become one vector: which layers count how much, and which frames."""
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -21,7 +22,7 @@ class LayerMix(nn.Module):
 
     def forward(self, layers: Sequence[torch.Tensor]) -> torch.Tensor:
         shares = self.weight.softmax(0).unbind()
-        return sum(share * frames for share, frames in zip(shares, layers, strict=True))
+        return reduce(torch.add, (share * frames for share, frames in zip(shares, layers, strict=True)))
 
 
 class FramePool(nn.Module):

@@ -20,6 +20,9 @@ class Covariates(nn.Module):
     The statistics are buffers: they are saved with the weights, and whoever predicts needs no training data.
     """
 
+    mean: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, size: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(size))

@@ -1,7 +1,7 @@
 """How a network sees an image: at a size of its own, and as one image or picture by picture."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -30,10 +30,20 @@ class Resize(nn.Module):
         return interpolate(x, self.size, mode="bilinear", antialias=shrinks)
 
 
+class TimmNetwork(nn.Module):
+    """The members of timm's networks that nn.Module does not declare; for annotations, never instantiated."""
+
+    get_classifier: Callable[[], nn.Module]
+    group_matcher: Callable[..., Patterns]
+    set_grad_checkpointing: Callable[[], None]
+    head_hidden_size: int
+    pretrained_cfg: dict[str, Any]
+
+
 class Resized(nn.Module):
     """A network of timm that sees images (B, C, F, T) at another size."""
 
-    def __init__(self, net: nn.Module, size: tuple[int, int]) -> None:
+    def __init__(self, net: TimmNetwork, size: tuple[int, int]) -> None:
         super().__init__()
         self.resize = Resize(size)
         self.net = net
@@ -63,7 +73,7 @@ class Fused(nn.Module):
 
     def __init__(
         self,
-        net: nn.Module,
+        net: TimmNetwork,
         pictures: Sequence[slice],
         size: tuple[int, int] | None,
         width: int,

@@ -23,16 +23,16 @@ class GeM(nn.Module):
 def generalise(net: nn.Module) -> bool:
     """Put GeM wherever the network pools with timm's layer; return whether it does anywhere."""
     places = [
-        name for name, layer in net.named_modules() if isinstance(layer, SelectAdaptivePool2d) and layer.pool_type
+        (name, layer)
+        for name, layer in net.named_modules()
+        if isinstance(layer, SelectAdaptivePool2d) and layer.pool_type
     ]
-    for name in places:
-        net.set_submodule(name, _instead_of(net.get_submodule(name)))
+    for name, layer in places:
+        net.set_submodule(name, _instead_of(layer))
     return bool(places)
 
 
 def _instead_of(layer: SelectAdaptivePool2d) -> GeM:
-    fast = (
-        layer.pool if hasattr(layer.pool, "dim") else None
-    )  # timm's own means know their axes, and flatten themselves
-    flat = isinstance(layer.flatten, nn.Flatten) or bool(fast and fast.flatten)
-    return GeM(dims=fast.dim if fast else (2, 3), keepdim=not flat)
+    dims = getattr(layer.pool, "dim", None)  # timm's own means know their axes, and flatten themselves
+    flat = isinstance(layer.flatten, nn.Flatten) or bool(dims and layer.pool.flatten)
+    return GeM(dims=dims or (2, 3), keepdim=not flat)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -24,9 +25,10 @@ def published(
     """
     try:
         with _quiet():
-            body, found = kind.from_pretrained(
+            loaded = kind.from_pretrained(
                 None, config=config, state_dict=dict(weights), dtype=torch.float32, output_loading_info=True
             )
+        body, found = cast("tuple[PreTrainedModel, dict[str, set[str]]]", loaded)  # what output_loading_info returns
     except RuntimeError as error:
         raise misfit(name, network, str(error)) from error
     state, missing = body.state_dict(), found["missing_keys"]

@@ -13,7 +13,7 @@ from hms_ray.core.errors import ConfigError
 from hms_ray.core.specs import InputSpec
 from hms_ray.encoders import pretrained
 from hms_ray.encoders.pretrained import Pretrained, Source, State, called
-from hms_ray.models._heads import WITH_THE_LAST, Classifier
+from hms_ray.models._heads import WITH_THE_LAST, Classifier, Patterns
 from hms_ray.models._pictures import Resize, Size
 from hms_ray.models._transformers import published
 
@@ -23,7 +23,7 @@ REPOSITORY = "MIT/ast-finetuned-audioset-10-10-0.4593"  # of the base size, for 
 WIDTHS = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # with the number of heads
 FIRST, PLACES = "embeddings.patch_embeddings.projection.weight", "embeddings.position_embeddings"
 TOKENS = 2  # before the patches: of the class, and of the teacher
-LAYERS = {
+LAYERS: Patterns = {
     "stem": r"net\.embeddings",
     "blocks": [(r"net\.layers\.(\d+)", None), (r"net\.layernorm", WITH_THE_LAST)],
 }
@@ -52,7 +52,7 @@ class Patches(nn.Module):
         super().__init__()
         self.projection = nn.Conv2d(channels, width, PATCH, stride)
         nn.init.trunc_normal_(self.projection.weight, std=0.02)
-        nn.init.zeros_(self.projection.bias)
+        nn.init.zeros_(self.projection.get_parameter("bias"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.projection(x).flatten(2).transpose(1, 2)
@@ -85,11 +85,12 @@ def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None
     Raises:
         ConfigError: the image is smaller than a patch, or the weights are another network's.
     """
-    size = params.resize or spec.shape[1:]
+    size = params.resize or (spec.shape[1], spec.shape[2])
     if min(size) < PATCH:
         raise ConfigError(f"model: images of {size[0]} x {size[1]} are smaller than a patch of {PATCH}: say resize")
     net = ASTModel(_config(params, size, params.stride))
-    net.embeddings.patch_embeddings = Patches(spec.shape[0], net.config.hidden_size, params.stride)
+    patches = Patches(spec.shape[0], net.config.hidden_size, params.stride)
+    net.set_submodule("embeddings.patch_embeddings", patches)
     if weights is not None:
         net.load_state_dict(_fitted(weights, params, spec.shape[0], net))
     width = net.config.hidden_size

@@ -11,7 +11,7 @@ from transformers import SegformerConfig, SegformerModel
 from hms_ray.core.specs import InputSpec
 from hms_ray.encoders import pretrained
 from hms_ray.encoders.pretrained import Pretrained, Source, State, called
-from hms_ray.models._heads import WITH_THE_LAST, Classifier
+from hms_ray.models._heads import WITH_THE_LAST, Classifier, Patterns
 from hms_ray.models._pictures import Resize, Size
 from hms_ray.models._transformers import published
 
@@ -28,7 +28,7 @@ SIZES = {  # the widths and depths of the four stages
 LEAST = 32  # rows and columns: below it, nothing is left for the attention of the first stage to look at
 FIRST = "stages.0.patch_embeddings.proj.weight"
 STAGE = r"net\.stages\.(\d+)"
-LAYERS = {
+LAYERS: Patterns = {
     "stem": r"net\.stages\.0\.patch_embeddings",
     "blocks": [
         (rf"{STAGE}\.blocks\.(\d+)", None),

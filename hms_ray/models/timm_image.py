@@ -3,7 +3,7 @@
 import difflib
 import socket
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import timm
 import torch
@@ -16,7 +16,7 @@ from hms_ray.encoders import pretrained
 from hms_ray.encoders.leftover import besides, some, unexpected_by_timm
 from hms_ray.encoders.pretrained import HUB, Pretrained, Source, State, called, fetched, misfit
 from hms_ray.models._heads import Patterns
-from hms_ray.models._pictures import Fused, Resized, Size
+from hms_ray.models._pictures import Fused, Resized, Size, TimmNetwork
 from hms_ray.models._pooling import generalise
 
 LAYOUT = "image"
@@ -92,12 +92,13 @@ def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None
 
 def _published(arch: str) -> Source:
     known = timm.models.get_pretrained_cfg(arch)
-    if not known.hf_hub_id:
-        return Source(known.url, lambda: fetched(known.url, lambda: _from_url(known.url)))
-    name = f"{HUB}{known.hf_hub_id}"
-    file = [known.hf_hub_filename] if known.hf_hub_filename else []
-    key = "/".join([name, *file])
-    return Source(key, lambda: fetched(key, lambda: timm.models.load_state_dict_from_hf(known.hf_hub_id, *file)))
+    assert known is not None, "every network of timm has settings"
+    if not (hub := known.hf_hub_id):
+        url = cast(str, known.url)  # None where there are no weights, which then have no name
+        return Source(url, lambda: fetched(url, lambda: _from_url(url)))
+    file = (known.hf_hub_filename,) if known.hf_hub_filename else ()
+    key = "/".join([f"{HUB}{hub}", *file])
+    return Source(key, lambda: fetched(key, lambda: timm.models.load_state_dict_from_hf(hub, *file)))
 
 
 def _from_url(url: str) -> State:
@@ -113,7 +114,7 @@ def _from_url(url: str) -> State:
 def _sizes(spec: InputSpec, params: Params) -> list[tuple[int, int]]:
     """Return the sizes (F, T) of what the network sees, each once."""
     if params.fuse == "none":
-        return [params.resize or spec.shape[1:]]
+        return [params.resize or (spec.shape[1], spec.shape[2])]
     if len(spec.pictures) == 1:
         raise ConfigError("model.fuse: the feature makes one picture, there is nothing to fuse: say none")
     wide = {part.stop - part.start for part in spec.pictures}
@@ -131,7 +132,7 @@ def _sees_one_size(arch: str) -> bool:
     return bool(known and known.fixed_input_size)
 
 
-def _network(channels: int, outputs: int, size: tuple[int, int], params: Params, weights: State | None) -> nn.Module:
+def _network(channels: int, outputs: int, size: tuple[int, int], params: Params, weights: State | None) -> TimmNetwork:
     options = {"in_chans": channels, "num_classes": outputs, **_options(size, params)}
     net = _created(params, options, weights)
     if weights is not None:
@@ -156,32 +157,33 @@ def _options(size: tuple[int, int], params: Params) -> dict[str, Any]:
     return options
 
 
-def _created(params: Params, options: dict[str, Any], weights: State | None) -> nn.Module:
+def _created(params: Params, options: dict[str, Any], weights: State | None) -> TimmNetwork:
     try:
         if weights is None:
-            return timm.create_model(params.arch, **options)
+            return cast(TimmNetwork, timm.create_model(params.arch, **options))
         overlay = {"state_dict": dict(weights)}  # timm takes tensors out of it
         with unexpected_by_timm() as unexpected:
-            net = timm.create_model(params.arch, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+            made = timm.create_model(params.arch, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     except TypeError as error:
         raise ConfigError(f"model.arch {params.arch!r} does not take these options: {error}") from error
     except (RuntimeError, LookupError, AttributeError) as error:  # what timm makes of tensors that it did not expect
         if weights is None:
             raise
         raise _misfit(params, str(error)) from error
+    net = cast(TimmNetwork, made)
     net.pretrained_cfg.pop("state_dict")  # else the network holds them twice
     if others := besides(unexpected, net.state_dict(), _heads(net)):
         raise _misfit(params, f"the file has besides {some(others)}")
     return net
 
 
-def _heads(net: nn.Module) -> set[str]:
+def _heads(net: TimmNetwork) -> set[str]:
     """Return the parts where the heads are: published ones are left out."""
     names = net.pretrained_cfg.get("classifier") or ()
     return {name.partition(".")[0] for name in ([names] if isinstance(names, str) else names)}
 
 
-def _check_names(net: nn.Module, params: Params, options: dict[str, Any], weights: State) -> None:
+def _check_names(net: TimmNetwork, params: Params, options: dict[str, Any], weights: State) -> None:
     """Refuse weights of another network: timm leaves out what it does not find, and says nothing."""
     wanted = net.state_dict()
     named = len(wanted.keys() & weights.keys())
@@ -201,18 +203,18 @@ def _read(net: nn.Module, again: nn.Module) -> float:
     return sum(same) / len(same)
 
 
-def _checkpoint(net: nn.Module, arch: str) -> None:
+def _checkpoint(net: TimmNetwork, arch: str) -> None:
     try:
         net.set_grad_checkpointing()
     except (AssertionError, AttributeError) as error:
         raise ConfigError(f"model.grad_checkpointing: {arch!r} cannot: say false") from error
 
 
-def _complete(net: nn.Module) -> None:
+def _complete(net: TimmNetwork) -> None:
     """Give a network the words of timm's language that it lacks: some have no patterns, some have two heads."""
     if not hasattr(net, "group_matcher"):
         net.group_matcher = _by_stage
-    heads = net.get_classifier()
+    heads: object = net.get_classifier()
     if isinstance(heads, tuple):  # the head of the class, and of the teacher
         net.get_classifier = partial(nn.ModuleList, heads)
 
