@@ -69,11 +69,12 @@ class ReadOnce:
         """Return the features of the item's examples, a row each, for each output."""
         if not outputs:
             return []
-        examples, found = self.examples[item], [[] for _ in outputs]
+        examples, found = self.examples[item], [list[np.ndarray]() for _ in outputs]
         kinds = dict.fromkeys(kind for output in outputs for kind in output.kinds)
         for part in np.array_split(examples, -(-len(examples) // ROWS)):
             windows = {kind: self._windows(kind, part, read) for kind in kinds}
             for output, rows in zip(outputs, found, strict=True):
+                assert output.feature is not None, "a recording that is kept as it is has no features"
                 batch = {kind: windows[kind] for kind in output.kinds}
                 with torch.inference_mode():
                     values = output.feature.compute(batch).numpy()

@@ -151,7 +151,7 @@ class Writer:
         for name, table in tables.items():
             files.write_table(self.partial / f"{name}.parquet", table.reset_index(drop=True))
         mark = files.fingerprint(items["hash"].tolist())
-        array = {"dtype": self.plan.dtype, "shape": self.plan.shape, "hash": mark}
+        array: dict[str, object] = {"dtype": self.plan.dtype, "shape": self.plan.shape, "hash": mark}
         names = ["x.npy", *(f"{name}.parquet" for name in tables)]
         array["files"] = {name: (self.partial / name).stat().st_size for name in names}
         files.write_json(self.partial / MANIFEST, {**manifest, **array})

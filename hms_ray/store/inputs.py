@@ -23,13 +23,15 @@ NORESERVE = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE: Python na
 
 
 class Inputs(Protocol):
-    """The examples of a run.
+    """The examples of a run."""
 
-    covariates: (E, S) float32, the numbers beside them; None: there are none
-    """
+    @property
+    def spec(self) -> InputSpec:
+        """The shape of one example, and the names of its covariates."""
 
-    spec: InputSpec
-    covariates: torch.Tensor | None
+    @property
+    def covariates(self) -> torch.Tensor | None:
+        """Numbers beside the examples (E, S), float32; None: there are none."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -115,11 +117,10 @@ class Computed:
         return sum(kept.values.nbytes for kept in self.kept.values())
 
     def batch(self, rows: np.ndarray, device: torch.device, rng: np.random.Generator | None = None) -> torch.Tensor:
-        chosen, shift = rng.random((2, len(rows))) if rng is not None and self.random else (None, None)
+        drawn = rng.random((2, len(rows))) if rng is not None and self.random else None
         windows = {}
         for name, kept in self.kept.items():  # all kinds of the same moment
-            middle = chosen is None
-            starts = kept.windows.middle_s[rows] if middle else kept.windows.draw(rows, chosen, shift)
+            starts = kept.windows.middle_s[rows] if drawn is None else kept.windows.draw(rows, *drawn)
             windows[name] = kept.batch(rows, starts, device)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):  # powers do not fit half precision
             return arranged(self.feature.compute(windows))

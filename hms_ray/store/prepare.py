@@ -170,7 +170,8 @@ def _stores(dataset: Dataset, feature: FeatureRef, params: InputParams) -> dict[
         data += map(dataset.recordings_fingerprint, kinds)
         mark = files.fingerprint(VERSION, params.dtype, data, feature.dump(), feature.origin, code)
         return {StoreRef.of(f"{feature.name}-{mark}"): feature.spec.kinds}
-    stores, made_by = {}, provenance.files_of_code(CODE)
+    stores: dict[StoreRef, tuple[str, ...]] = {}
+    made_by = provenance.files_of_code(CODE)
     for kind in feature.spec.kinds:
         mark = files.fingerprint(
             VERSION, params.dtype, dataset.name, kind, dataset.recordings_fingerprint(kind), made_by

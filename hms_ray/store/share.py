@@ -146,6 +146,7 @@ class StoreRef:
     @contextmanager
     def _remote(self) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
         """Yield the file system of the URL and the store's folder in it; what fails there is the user's to mend."""
+        assert self.url is not None, "a store without a URL is not copied"
         try:
             yield fsspec.url_to_fs(f"{self.url.rstrip('/')}/{self.name}")
         except (ImportError, ValueError) as error:

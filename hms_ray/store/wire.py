@@ -72,7 +72,7 @@ class _Connection(socketserver.StreamRequestHandler):
         except (HolderLost, OSError):  # no such chunk, or nobody listens any more: the connection ends
             return
 
-    def _answer(self, request: Mapping[str, Any]) -> None:
+    def _answer(self, request: dict[str, Any]) -> None:
         store, chunk = Path(request.pop("store")), Chunk(**request)
         if chunk.file not in sizes_of(store):
             raise HolderLost(f"{store} has no {chunk.file}")

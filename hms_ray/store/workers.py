@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -26,7 +26,7 @@ class Threads:
 
     def imap(self, function: Callable[[str], T], items: Sequence[str]) -> Iterator[T]:
         with torch_threads(1), ThreadPoolExecutor(THREADS) as pool:
-            flight = deque()
+            flight: deque[Future[T]] = deque()
             try:
                 for item in items:
                     flight.append(pool.submit(function, item))
