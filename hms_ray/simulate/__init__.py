@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
 from hms_ray.core import seeds
 from hms_ray.core.errors import ConfigError, raise_all
 from hms_ray.simulate import _target, folder, plan
@@ -38,7 +40,7 @@ def simulate(
     test = plan.unlabelled(seed, max(1, round(eegs / 10)), {planned.patient_id for planned in train})
     jobs = [("train", i, planned) for i, planned in enumerate(train)]
     jobs += [("test", i, planned) for i, planned in enumerate(test)]
-    rows = {"train": [], "test": []}
+    rows: dict[str, list[pd.DataFrame]] = {"train": [], "test": []}
     for done, (part, index, planned) in enumerate(jobs, start=1):
         rows[part].append(folder.write_recording(out, part, seed, index, planned))
         if progress is not None:

@@ -49,7 +49,8 @@ def heart(rng: np.random.Generator, n: int) -> np.ndarray:
     impulses[at[at < n]] = 1
     t = np.arange(-0.25, 0.5, 1 / SFREQ)
     waves = ((-0.16, 0.025, 0.12), (-0.02, 0.008, -0.15), (0, 0.011, 1), (0.025, 0.01, -0.25), (0.26, 0.05, 0.25))
-    beat = sum(height * np.exp(-(((t - centre) / width) ** 2) / 2) for centre, width, height in waves)
+    bumps = (height * np.exp(-(((t - centre) / width) ** 2) / 2) for centre, width, height in waves)
+    beat = sum(bumps, start=np.zeros_like(t))
     height_uv = rng.lognormal(5.2, 0.9) * rng.choice([-1, 1])
     trace = oaconvolve(impulses, beat.astype(np.float32) * height_uv)[50 : n + 50]
     return (trace + 0.06 * abs(height_uv) * wander(rng, n, 2) + 2 * rng.standard_normal(n)).astype(np.float32)

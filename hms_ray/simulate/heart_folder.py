@@ -14,6 +14,8 @@ from hms_ray.core.errors import ConfigError, raise_all
 from hms_ray.simulate import _target, heart_sound
 from hms_ray.simulate.heart_sound import DISEASES, POSITIONS, POSTURES
 
+Row = dict[str, str | int]
+
 MIN_SUBJECTS = 8  # fewer could not show every disease, alone and with others, and none
 MIN_SECONDS = 2.0  # the slowest heart beats once in it, whole
 VIEWS = tuple((posture, position) for posture in POSTURES for position in POSITIONS)
@@ -137,20 +139,20 @@ def _write_tables(out: Path, seed: int, people: list[Subject]) -> None:
         files.write_text(out / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
 
 
-def _who(subject: Subject) -> dict[str, str]:
+def _who(subject: Subject) -> Row:
     return {"patient_id": subject.patient_id}
 
 
-def _labels(subject: Subject) -> dict[str, int]:
-    has = {name: int(name in subject.diseases) for name in DISEASES}
+def _labels(subject: Subject) -> Row:
+    has: Row = {name: int(name in subject.diseases) for name in DISEASES}
     return has | {"N": int(not subject.diseases)}
 
 
-def _files(subject: Subject) -> dict[str, str]:
+def _files(subject: Subject) -> Row:
     return {f"recording_{k}": name for k, name in enumerate(subject.recordings, start=1)}
 
 
-def _demographics(rng: np.random.Generator, diseases: tuple[str, ...]) -> dict[str, int | str]:
+def _demographics(rng: np.random.Generator, diseases: tuple[str, ...]) -> Row:
     """Return a row of who the subject is: the healthy are younger, narrow mitral valves are rather women's."""
     age = 32 + 7 * bool(diseases) + 3 * len(diseases) + 5 * ("AS" in diseases) + rng.normal(0, 13)
     female = rng.random() < (0.65 if "MS" in diseases else 0.45)

@@ -76,9 +76,9 @@ class RecordingPlan:
     @property
     def onset_s(self) -> float | None:
         """When the pattern begins, for a recording that changes; else None."""
-        if "change" not in self.traps:
-            return None
         eeg = self.eegs[0]
+        if "change" not in self.traps or eeg.split is None:
+            return None
         return (eeg.centre_s(eeg.split - 1) + eeg.centre_s(eeg.split)) / 2
 
 
