@@ -94,17 +94,17 @@ def _check_names(path: Path, names: Sequence[object]) -> None:
 
 def _npy(path: Path) -> Source:
     array = _load(path)
-    if array.dtype.names:
-        return Source(path, _structured(path, array))
+    if names := array.dtype.names:
+        return Source(path, _structured(path, array, names))
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         rule = "an array without column names must hold numbers (N rows, K classes)"
         raise DataError(f"{path}: {rule}, but is {array.dtype} of shape {array.shape}")
     beside = _ids_beside(path)
     if len(beside.frame) != len(array):
         raise DataError(f"{path}: it has {len(array)} rows, but its ids in {beside.path} are {len(beside.frame)}")
-    names = tuple(f"array column {k}" for k in range(array.shape[1]))
-    values = pd.DataFrame(_native(path, array), columns=list(names))
-    return Source(path, pd.concat([beside.frame, values], axis=1), names, beside.id_unnamed)
+    columns = tuple(f"array column {k}" for k in range(array.shape[1]))
+    values = pd.DataFrame(_native(path, array), columns=list(columns))
+    return Source(path, pd.concat([beside.frame, values], axis=1), columns, beside.id_unnamed)
 
 
 def _load(path: Path) -> np.ndarray:
@@ -121,12 +121,12 @@ def _load(path: Path) -> np.ndarray:
         raise DataError(f"{path}: broken npy ({_first_line(error)})") from error
 
 
-def _structured(path: Path, array: np.ndarray) -> pd.DataFrame:
+def _structured(path: Path, array: np.ndarray, names: tuple[str, ...]) -> pd.DataFrame:
     """Return the fields of a structured array (N,) as columns."""
     if array.ndim != 1:
         raise DataError(f"{path}: a structured array must be 1-D, one record a row, but has shape {array.shape}")
-    _check_names(path, array.dtype.names)
-    return pd.DataFrame({name: _native(path, array[name], name) for name in array.dtype.names})
+    _check_names(path, names)
+    return pd.DataFrame({name: _native(path, array[name], name) for name in names})
 
 
 def _native(path: Path, values: np.ndarray, field: str = "") -> np.ndarray:
@@ -152,8 +152,8 @@ def _ids_beside(path: Path) -> Source:
 
 def _ids_array(path: Path) -> Source:
     array = _load(path)
-    if array.dtype.names:
-        return Source(path, _structured(path, array))
+    if names := array.dtype.names:
+        return Source(path, _structured(path, array, names))
     if array.ndim != 1:
         raise DataError(f"{path}: ids must be 1-D, or a structured array of id columns, but have shape {array.shape}")
     return Source(path, pd.DataFrame({UNNAMED_ID: _native(path, array, UNNAMED_ID)}), id_unnamed=True)

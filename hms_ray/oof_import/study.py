@@ -126,7 +126,7 @@ def _checked(
     if task is None:
         faults.raise_any()
     assert task is not None
-    predictions = [named for s in predictions if (named := faults.attempt(name_id, s, truth, named_ids))]
+    predictions = [source for s in predictions if (source := faults.attempt(name_id, s, truth, named_ids))]
     ids = join_columns(truth, predictions, named_ids, faults)
     truth, of_folds = (faults.attempt(with_folds, truth, predictions, ids) if ids else None) or (truth, [])
     whole = faults.attempt(template, truth, ids, task) if ids and (FOLD in truth or not faults) else None
