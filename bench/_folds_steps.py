@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -13,18 +12,18 @@ from pathlib import Path
 from typing import IO, Any
 from unittest import mock
 
-import numpy as np
 import torch
 
 from bench import _folds
+from bench._paced import NO_FOLD, train_epochs
 from hms_ray.core.allocator import keep_freed
 from hms_ray.training import crossval
 from hms_ray.training.batches import TrainingData
 from hms_ray.training.distributed import Replica
-from hms_ray.training.learner import Learner
+from hms_ray.training.recipe import Fold
 from hms_ray.training.run_config import parse_run
 
-LAYOUTS = ("hms_ray.training.learner.memory_format", "hms_ray.store.inputs.memory_format")
+LAYOUTS = ("hms_ray.training.fold_model.memory_format", "hms_ray.store.inputs.memory_format")
 
 
 @dataclass(frozen=True)
@@ -105,27 +104,21 @@ def _last_line(text: str) -> str:
     return (named or lines or ["it said nothing"])[-1]
 
 
-def learner_of(job: Path, how: How) -> Learner:
-    """Return what trains a fold, ready for its first step."""
+def fold_of(job: Path, how: How) -> Fold:
+    """Return the fold that is trained, its held-out units left out."""
     torch.set_num_threads(how.threads)
     if how.allocator:
         keep_freed()
     fold, labels = _folds.load_job(job)
     run = parse_run({**fold.run, "optim": {**fold.run["optim"], **how.optim}})
     inputs = crossval.open_run(run, fold.stores, labels.windows, labels.examples)
-    trust = np.ones(len(labels.votes))
+    trust = (labels.folds != fold.fold).astype(float)
     data = TrainingData(
         inputs, labels.examples, labels.targets, labels.votes, labels.folds, labels.group_ids, trust, labels.task
     )
-    learner = Learner(crossval.recipe(run, labels.task, fold.fold), data, fold.fold, Replica(torch.device("cpu")))
-    learner.begin(0, 0, data.targets)
-    return learner
-
-
-def train(learner: Learner, steps: int) -> None:
-    """Train so many full batches as epochs are trained."""
-    learner.epochs = replace(learner.epochs, rows=np.resize(learner.rows, learner.recipe.optim.batch * steps))
-    learner.train(0, learner.updates)
+    recipe = crossval.recipe(run, labels.task, fold.fold)
+    stages = tuple(stage.model_copy(update={"epochs": 1000}) for stage in recipe.stages[:1])  # more than are trained
+    return Fold(replace(recipe, stages=stages), data, NO_FOLD, Replica(torch.device("cpu")))
 
 
 def main(job: str, how: str, steps: str) -> None:
@@ -133,11 +126,10 @@ def main(job: str, how: str, steps: str) -> None:
     wanted = How(**json.loads(how))
     for name in () if wanted.channels_last else LAYOUTS:
         mock.patch(name, lambda ndim: torch.contiguous_format).start()
-    learner = learner_of(Path(job), wanted)
-    for count in _counts(int(steps)):
-        start = time.perf_counter()
-        train(learner, count)
-        print(time.perf_counter() - start, flush=True)
+    fold = fold_of(Path(job), wanted)
+    train_epochs(
+        fold.recipe, fold.data, fold.replica.device, _counts(int(steps)), lambda seconds: print(seconds, flush=True)
+    )
 
 
 def _counts(steps: int) -> Iterator[int]:

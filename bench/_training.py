@@ -1,8 +1,9 @@
 """What training reads beside a dataset with a loader, and whole epochs beside the bare steps of their network."""
 
 import argparse
+import statistics
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from types import ModuleType
 
@@ -13,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from bench import _notebook
+from bench._paced import train_epochs
 from bench._place import Place
 from bench._words import per_second, ratio
 from hms_ray import registry
@@ -26,10 +28,8 @@ from hms_ray.study.epoch_selection import EVERY
 from hms_ray.tasks import Task
 from hms_ray.training import optim
 from hms_ray.training.batches import StageBatches, TrainingData
-from hms_ray.training.distributed import Replica
-from hms_ray.training.learner import Learner
-from hms_ray.training.loop import Recipe
 from hms_ray.training.precision import autocast, of_device
+from hms_ray.training.recipe import Recipe
 from hms_ray.training.stages import Stage
 
 ARCH = "mobilenetv3_small_050"
@@ -92,38 +92,37 @@ def pipeline(place: Place) -> Iterator[str]:
     """Compare epochs as folds are trained with as many steps of the same network on one batch, on each device."""
     data = _training_data(place, place.dataset())
     for device in ["cpu", *["cuda"] * torch.cuda.is_available()]:
-        learner = _learner(data, torch.device(device), place.options)
-        bare = _Bare(learner, next(learner.epochs.batches(*np.random.default_rng(0).spawn(2))))
-        rates = place.rates({"ours": partial(_epoch, learner), "bare": partial(bare, place.options.steps)})
+        rates = _rates(data, torch.device(device), place.options)
         yield f"  {ARCH}, {tuple(data.inputs.spec.shape)}, {device}: {per_second(rates, 'images')}"
         yield ratio(f"training / bare steps, {device}", rates["bare"] / rates["ours"], "at most 1.05")
 
 
-def _learner(data: TrainingData, device: torch.device, options: argparse.Namespace) -> Learner:
-    """Return what trains a fold, its epochs of so many batches, all full."""
+def _rates(data: TrainingData, device: torch.device, options: argparse.Namespace) -> dict[str, float]:
+    """Return images a second of `train_fold` and of bare steps, in turns; the first of each is not counted."""
     network = timm_image.Params(arch=ARCH, pretrained=False)
     build = partial(timm_image.build, data.inputs.spec, len(data.task.classes), network)
     recipe = Recipe(build, (AUGMENT,), optim.Params(batch=options.batch), (STAGE,), "last", EVERY, 1, (), 0, "bench")
-    learner = Learner(recipe, data.to(device), -1, Replica(device))
-    learner.begin(0, 0, data.targets)
-    learner.epochs = replace(learner.epochs, rows=np.resize(learner.rows, options.batch * options.steps))
-    return learner
+    data = data.to(device)
+    epochs = StageBatches(data, np.arange(options.batch), data.targets, np.ones(len(data.votes)), options.batch, device)
+    bare = _Bare(recipe, data.task, device, epochs.largest(1))
+    seconds: dict[str, list[float]] = {"ours": [], "bare": []}
 
+    def turn(epoch_seconds: float) -> None:
+        seconds["ours"].append(epoch_seconds)
+        started = time.perf_counter()
+        bare(options.steps)
+        seconds["bare"].append(time.perf_counter() - started)
 
-def _epoch(learner: Learner) -> int:
-    """Train an epoch and return its images."""
-    done = learner.step // learner.epochs.steps
-    learner.train(done, done)
-    return len(learner.epochs.rows)
+    train_epochs(recipe, data, device, [options.steps] * (1 + options.rounds), turn)
+    return {name: options.batch * options.steps / statistics.median(times[1:]) for name, times in seconds.items()}
 
 
 class _Bare:
     """The steps of another network of the same kind, written out, always on the same batch."""
 
-    def __init__(self, learner: Learner, batch: Batch) -> None:
-        self.device, self.batch, self.settings = learner.replica.device, batch, learner.recipe.optim
-        self.task: Task = learner.data.task
-        self.network = learner.recipe.build().to(self.device, memory_format=memory_format(4)).train()
+    def __init__(self, recipe: Recipe, task: Task, device: torch.device, batch: Batch) -> None:
+        self.device, self.batch, self.settings, self.task = device, batch, recipe.optim, task
+        self.network = recipe.build().to(self.device, memory_format=memory_format(4)).train()
         self.average = ModelEmaV3(self.network, decay=self.settings.ema, use_warmup=True)
         self.optimizer = optim.optimizer(self.network, self.settings, STAGE.lr)
 

@@ -8,7 +8,6 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,8 +23,8 @@ from hms_ray.study.epoch_selection import Candidates
 from hms_ray.training import optim
 from hms_ray.training.batches import TrainingData
 from hms_ray.training.distributed import Replica
-from hms_ray.training.learner import Learner
-from hms_ray.training.loop import Recipe
+from hms_ray.training.fold_model import FoldModel
+from hms_ray.training.recipe import Fold, Recipe
 from hms_ray.training.stages import Stage
 
 ARCH, CLASSES, GOAL = "mobilenetv3_small_050", tuple("abcdef"), "at most 0.45"
@@ -36,12 +35,24 @@ def run(arguments: list[str]) -> Iterator[str]:
     """Yield the units that are predicted and the ratio of the seconds."""
     options = _options(arguments)
     torch.set_num_threads(options.threads)
-    learner = _learner(options)
-    predicted = _counted(learner)
+    fold = _fold(options)
+    model = FoldModel(fold)
+    scored, others = fold.held_out[fold.is_scored], fold.held_out[~fold.is_scored]
+    predicted = []
+
+    def predict(units: np.ndarray, epochs: int = 1) -> None:
+        for epoch in range(1, epochs + 1):
+            predicted.append(len(units))
+            model.predict(units, epoch)
+
+    def train_fold() -> None:
+        predict(scored, options.epochs)
+        predict(others)
+
     ways: dict[str, Callable[[], None]] = {
-        "all units after every epoch": lambda: _every(learner, options.epochs),
-        "the scored ones, all after the last": lambda: _scored(learner, options.epochs),
-        "a finalist": lambda: (_scored(learner, options.epochs), _others(learner)),
+        "all units after every epoch": lambda: predict(fold.held_out, options.epochs),
+        "the scored ones, all after the last": train_fold,
+        "a finalist": lambda: (train_fold(), predict(others)),
     }
     units, seconds = {}, {name: [] for name in ways}
     for _ in range(options.repeats):
@@ -50,8 +61,8 @@ def run(arguments: list[str]) -> Iterator[str]:
             way()
             seconds[name].append(time.perf_counter() - started)
             units[name] = sum(predicted) - before
-    held_out, scored = len(learner.held_out), int(learner._is_scored.sum())
-    yield f"{held_out} held-out units, {scored} of them scored, {options.epochs} epochs, {options.repeats} turns"
+    sizes = f"{len(fold.held_out)} held-out units, {len(scored)} of them scored"
+    yield f"{sizes}, {options.epochs} epochs, {options.repeats} turns"
     first, *others = ways
     for name in ways:
         yield f"  {name}: {units[name]} units, {statistics.median(seconds[name]):.2f} s"
@@ -60,35 +71,8 @@ def run(arguments: list[str]) -> Iterator[str]:
         yield ratio(f"{name} / {first}", statistics.median(shares), GOAL)
 
 
-def _every(learner: Learner, epochs: int) -> None:
-    for epoch in range(1, epochs + 1):
-        learner._predict(learner.held_out, epoch)
-
-
-def _scored(learner: Learner, epochs: int) -> None:
-    for epoch in range(1, epochs + 1):
-        probs, _ = learner.evaluate(epoch)
-    learner.completed(probs, epochs)
-
-
-def _others(learner: Learner) -> None:
-    learner._predict(learner.held_out[~learner._is_scored], 1)
-
-
-def _counted(learner: Learner) -> list[int]:
-    """Return the numbers of units that are predicted, one entry for each call from now on."""
-    predict, found = learner._predict, []
-
-    def noted(units: np.ndarray, epoch: int) -> np.ndarray:
-        found.append(len(units))
-        return predict(units, epoch)
-
-    learner._predict = noted
-    return found
-
-
-def _learner(options: argparse.Namespace) -> Learner:
-    """Return a network before its training, whose second fold is held out."""
+def _fold(options: argparse.Namespace) -> Fold:
+    """Return the second of two folds."""
     units, rng = 2 * options.units, stream(0, "evaluation")
     spec = InputSpec("image", (1, options.height, options.width), 1.0)
     x = torch.from_numpy(rng.standard_normal((units, *spec.shape)).astype(np.float32)).half()
@@ -108,9 +92,9 @@ def _learner(options: argparse.Namespace) -> Learner:
         min_votes=10,
         test_time=(),
         seed=0,
-        mark=Path(__file__).stem,
+        fingerprint="evaluation",
     )
-    return Learner(recipe, data, 1, Replica(torch.device("cpu")))
+    return Fold(recipe, data, 1, Replica(torch.device("cpu")))
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:

@@ -307,7 +307,7 @@ def _check_stages(run: RunConfig, fold: int, dataset: Dataset, train: np.ndarray
     """
     votes, groups = (dataset.units[name].to_numpy() for name in ("votes", "group_id"))
     for number, stage in enumerate(run.stages):
-        rows = stage.rows(votes, train)
+        rows = stage.select_units(votes, train)
         if stage.early_stopping:
             early_stopping.check(stage.early_stopping, groups[rows])
             rows = rows[~early_stopping.set_aside(stage.early_stopping, groups[rows], fold_seed(run, fold), number)]

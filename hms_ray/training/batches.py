@@ -35,10 +35,10 @@ class TrainingData:
         """The mask (N,) of the units of which there is an example to train on."""
         return np.bincount(self.examples.unit, self.trust) > 0
 
-    def learnt_from(self, units: np.ndarray) -> np.ndarray:
+    def training_examples(self, units: np.ndarray) -> np.ndarray:
         """Return the examples of those units that may be trained on."""
-        found = self.examples.of(units)
-        return found[self.trust[found] > 0]
+        examples = self.examples.of(units)
+        return examples[self.trust[examples] > 0]
 
     def to(self, device: torch.device) -> "TrainingData":
         """Move the inputs to a GPU where they leave at least half of the free memory to the model."""

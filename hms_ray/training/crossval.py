@@ -32,9 +32,10 @@ from hms_ray.training.batches import TrainingData
 from hms_ray.training.distributed import Replica
 from hms_ray.training.evaluate import predict
 from hms_ray.training.jobs import FoldJob, FoldResult, FoldStopped, PredictionJob
-from hms_ray.training.loop import Recipe, train_fold
+from hms_ray.training.loop import train_fold
 from hms_ray.training.published_weights import equipped, origin
 from hms_ray.training.published_weights import read as read_weights
+from hms_ray.training.recipe import Recipe
 from hms_ray.training.run_config import RunConfig, parse_run
 
 
@@ -146,7 +147,7 @@ def recipe(run: RunConfig, task: Task, fold: int, weights: StoreRef | None = Non
         min_votes=run.score.min_votes,
         test_time=test_time(run),
         seed=fold_seed(run, fold),
-        mark=files.fingerprint(provenance.fingerprint(), own, fold, weights and weights.name),
+        fingerprint=files.fingerprint(provenance.fingerprint(), own, fold, weights and weights.name),
     )
 
 

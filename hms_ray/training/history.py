@@ -1,9 +1,9 @@
 """What a fold has behind it, kept so that a kill costs at most the epoch in flight: curve, predictions, weights."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,28 +24,23 @@ def discard(saved: Path) -> None:
             folder.rmdir()
 
 
-class Saved(Protocol):
-    """What a history saves of a learner."""
-
-    def state(self) -> dict[str, Any]:
-        """Return everything that the next epoch needs."""
-
-    def packed(self) -> bytes:
-        """Return the weights that are scored."""
-
-
 class History:
     """The epochs of one fold, beside its checkpoint.
 
     saved: the checkpoint's file; the weights of epochs that may be chosen lie in `weights/` beside it
-    rule, candidates: how the epoch is chosen, and among which; total: epochs of the fold; mark: of the run, as in
-        `Recipe`
+    rule, candidates: how the epoch is chosen, and among which; total: epochs of the fold; fingerprint: of the recipe
     """
 
     def __init__(
-        self, saved: Path, rule: epoch_selection.Rule, candidates: epoch_selection.Candidates, total: int, mark: str
+        self,
+        saved: Path,
+        rule: epoch_selection.Rule,
+        candidates: epoch_selection.Candidates,
+        total: int,
+        fingerprint: str,
     ) -> None:
-        self.saved, self.rule, self.candidates, self.total, self.mark = saved, rule, candidates, total, mark
+        self.saved, self.rule, self.candidates, self.total = saved, rule, candidates, total
+        self.fingerprint = fingerprint
         self.curve: list[dict[str, Any]] = []
         self.by_epoch: list[np.ndarray] = []
 
@@ -54,10 +49,12 @@ class History:
         """Predictions (epochs, rows, K), NaN where a unit was not predicted after an epoch."""
         return np.stack(self.by_epoch) if self.by_epoch else np.empty((0, 0, 0))
 
-    @property
-    def as_ended(self) -> np.ndarray:
-        """The score that the fold would have, had it ended after each epoch (epochs,)."""
-        return epoch_selection.as_ended(self.rule, self.candidates, self._scores(self.curve), self.total)
+    def is_above(self, prune_thresholds: Sequence[float]) -> bool:
+        """Whether the score, had the fold ended with the last epoch, is above that epoch's threshold; NaN never is."""
+        if not (self.curve and prune_thresholds):
+            return False
+        scores = epoch_selection.as_ended(self.rule, self.candidates, self._scores(self.curve), self.total)
+        return bool(scores[-1] > prune_thresholds[len(self.curve) - 1])
 
     def weights(self) -> dict[int, Path]:
         """Return the file of each epoch that may be chosen."""
@@ -65,29 +62,32 @@ class History:
 
     def load(self) -> dict[str, Any] | None:
         """Read what `add` kept of the last finished epoch; None: there is nothing, or weights are missing."""
-        state = checkpoint.load(self.saved, self.mark)
+        state = checkpoint.load(self.saved, self.fingerprint)
         if state is None or not all(path.is_file() for path in self._weights(state["curve"]).values()):
             return None
         return state
 
-    def take(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `load` read."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `load` read."""
         self.curve, self.by_epoch = state["curve"], list(state["probs"].numpy())
 
-    def add(self, probs: np.ndarray, learner: Saved) -> None:
-        """Keep an epoch whose row ends the curve: the weights first, without which the checkpoint would not do."""
+    def add(self, probs: np.ndarray, packed: Callable[[], bytes], learner: Mapping[str, Any]) -> None:
+        """Keep the epoch whose row ends the curve: its weights first, since a checkpoint without them is not resumed.
+
+        probs: predictions (rows, K) after it; packed: returns its weights; learner: what the next epoch needs
+        """
         self.by_epoch.append(probs)
         kept = self.weights()
         if len(self.curve) in kept:
-            files.write_bytes(kept[len(self.curve)], learner.packed())
-        state = {"of": self.mark, "curve": self.curve, "probs": torch.from_numpy(self.probs)}
-        checkpoint.save(self.saved, state | {"learner": learner.state()})
+            files.write_bytes(kept[len(self.curve)], packed())
+        state = {"of": self.fingerprint, "curve": self.curve, "probs": torch.from_numpy(self.probs)}
+        checkpoint.save(self.saved, state | {"learner": dict(learner)})
         for path in set(self._file(0).parent.glob("*.safetensors")) - set(kept.values()):
             path.unlink()
 
-    def again(self, epoch: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return the predictions and the scores of an epoch, counted from 1, for one whose network is the same."""
-        probs = self.by_epoch[epoch - 1] if self.by_epoch else np.empty((0, 0))  # the first worker alone has some
+    def repeat(self, epoch: int) -> tuple[np.ndarray, dict[str, float]]:
+        """Return predictions and scores of an epoch, counted from 1, for a later one with the same network."""
+        probs = self.by_epoch[epoch - 1].copy() if self.by_epoch else np.empty((0, 0))  # the first worker has them
         return probs, {name: self.curve[epoch - 1][name] for name in ("score", "watched")}
 
     def _weights(self, curve: list[dict[str, Any]]) -> dict[int, Path]:

@@ -1,175 +1,197 @@
 """How one fold is trained: the page to read first."""
 
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
-from hms_ray.core import files, seeds
+from hms_ray.augment._compose import Batch, apply_all
+from hms_ray.core import seeds
 from hms_ray.core.errors import TrialFailed
-from hms_ray.core.params import Params
-from hms_ray.study.epoch_selection import Candidates, Rule
-from hms_ray.training import memory, optim, pseudo_labels
+from hms_ray.training import memory, microbatch, pseudo_labels
 from hms_ray.training.batches import TrainingData
 from hms_ray.training.distributed import Replica
+from hms_ray.training.fold_model import FoldModel
 from hms_ray.training.history import History
 from hms_ray.training.jobs import FoldResult, FoldStopped
-from hms_ray.training.learner import Learner
-from hms_ray.training.stages import Stage, schedule_group
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides the result of a fold, but the data.
-
-    augment: the augmentations of each stage
-    epoch, candidates: how the epoch that counts is chosen, and among which
-    test_time: augmentations whose full versions are predicted as well, and averaged
-    mark: changes with anything above, so that a checkpoint of another run is never continued
-    """
-
-    build: Callable[[], nn.Module]
-    augment: tuple[tuple[tuple[ModuleType, Params], ...], ...]
-    optim: optim.Params
-    stages: tuple[Stage, ...]
-    epoch: Rule
-    candidates: Candidates
-    min_votes: int
-    test_time: tuple[ModuleType, ...]
-    seed: int
-    mark: str
-
-    @property
-    def plan(self) -> list[tuple[int, int]]:
-        """The stage of each epoch, and how many epochs of it come before; evaluations count as epochs."""
-        return [(number, done) for number, stage in enumerate(self.stages) for done in range(stage.rounds)]
+from hms_ray.training.precision import autocast
+from hms_ray.training.recipe import Fold, Recipe
+from hms_ray.training.run_stage import begin_stage
+from hms_ray.training.stages import schedule_group
 
 
 def train_fold(
     recipe: Recipe,
     data: TrainingData,
-    fold: int,
+    number: int,
     replica: Replica,
     saved: Path,
     on_epoch: Callable[[Mapping[str, Any]], None],
     prune_thresholds: Sequence[float] = (),
-    on_taught: Callable[[], None] = lambda: None,
+    on_teacher_epoch: Callable[[], None] = lambda: None,
 ) -> FoldResult | FoldStopped:
-    """Train on the other folds, stage after stage, and predict this one; continue from `saved` if it is of this run.
+    """Train on all folds but one, stage after stage, and predict that one; continue from `saved` if it is of this run.
 
-    After each epoch the units of this fold that are scored are predicted, after the last one all.
+    After each epoch the held-out units that are scored are predicted, after the last one all held-out units.
 
-    on_epoch: is called with each row of the curve; on_taught: after each epoch of a teacher
+    number: of the fold that is held out
+    saved: the file of its checkpoint
+    on_epoch: is called with each row of the learning curve; on_teacher_epoch: after each epoch of a teacher
     prune_thresholds: after epoch i the fold stops if its score is above threshold i; empty: it never does
 
     Raises:
-        TrialFailed: a stage has no rows or too few for its workers, not even one example fits the device, or the
+        TrialFailed: a stage has no units or too few for its workers, not even one example fits the device, or the
             numbers are no longer finite.
         OSError: the checkpoint cannot be written, which is no fault of the configuration.
     """
     memory.start(replica.device)
-    learner = Learner(recipe, data.to(replica.device), fold, replica)
-    plan = recipe.plan
-    assert len(prune_thresholds) in (0, len(plan)), f"{len(prune_thresholds)} limits for {len(plan)} epochs"
-    history = History(saved, recipe.epoch, recipe.candidates, len(plan), recipe.mark)
-    if state := replica.team.from_first(history.load() if replica.rank == 0 else None):
-        learner.restore(state["learner"])
-        history.take(state)
-    curve, restored = history.curve, len(history.curve)
-    while not (stopped := replica.team.from_first(_is_above(history, prune_thresholds))) and len(curve) < len(plan):
-        started = time.monotonic()
-        number, done = plan[len(curve)]
-        if done == 0 or len(curve) == restored:
-            learner.begin(number, done, _targets(recipe, number, learner, saved, on_taught))
-        probs, found = _epoch(learner, done, history)
-        row = {"fold": fold, "stage": number, "epoch": len(curve) + 1, **found, "lr": _rate(recipe, number)}
+    fold, plan, stage = Fold(recipe, data.to(replica.device), number, replica), recipe.plan, None
+    assert len(prune_thresholds) in (0, len(plan)), f"{len(prune_thresholds)} thresholds for {len(plan)} epochs"
+    model = FoldModel(fold)
+    history = History(saved, recipe.epoch, recipe.candidates, len(plan), recipe.fingerprint)
+    resumed = replica.team.from_first(history.load() if replica.rank == 0 else None)
+    if resumed:
+        model.load_state(resumed["learner"])
+        history.restore(resumed)
+    curve = history.curve
+    while not (is_pruned := replica.team.from_first(history.is_above(prune_thresholds))) and len(curve) < len(plan):
+        started, epoch, (stage_number, done) = time.monotonic(), len(curve) + 1, plan[len(curve)]
+        if stage is None or done == 0:
+            targets = pseudo_labels.stage_targets(fold, stage_number, saved, train_fold, on_teacher_epoch)
+            stage = begin_stage(fold, model, stage_number, done, targets, stage, resumed and resumed["learner"])
+            resumed = None  # its tensors are not needed again
+            if replica.size > 1:
+                rehearse(model, stage.batches.largest(replica.size), stage.loss)
+        row: dict[str, float | None] = {"fold": number, "stage": stage_number, "epoch": epoch}
+
+        if stage.repeated_epoch is None:
+            # Train: batch -> augment -> forward -> loss -> backward -> clip -> step -> average.
+            torch.manual_seed(seeds.derive(recipe.seed, "dropout", epoch - 1, replica.rank))
+            augment_rng = seeds.stream(recipe.seed, "augment", epoch - 1, replica.rank)
+            loss_sum, taken, skipped = torch.zeros((), device=replica.device), 0, 0
+            model.network.train()
+            for batch in stage.epoch_batches(epoch, done):
+                batch = apply_all(batch, augment_rng, stage.augment)  # x (B, *spec.shape), y (B, K)
+                loss = forward_backward(model, batch, stage.loss)
+                is_taken = clip_and_step(model, stage.optimizer, recipe.optim.clip_grad)
+                stage.advance_schedule()
+                if not is_taken:
+                    skipped += 1
+                    continue
+                loss_sum += loss
+                taken += 1
+                model.updates += 1
+                if model.average:
+                    model.average.update(model.network, step=model.updates)
+            row |= {"train_loss": _mean_loss(model, loss_sum, taken, epoch), "skipped_steps": skipped}
+            # Evaluate: first the patients that early stopping watches, then the held-out units that are scored.
+            watched = stage.watch(model, epoch)
+            probs = np.full((len(fold.held_out), len(data.task.classes)), np.nan)  # (rows, K)
+            probs[fold.is_scored] = model.predict(fold.held_out[fold.is_scored], epoch)
+            score = model.score(fold.held_out[fold.is_scored], probs[fold.is_scored])
+            row |= {"score": score} | watched
+        else:  # the stage stopped early, and the network is what it was at that epoch
+            probs, scores = history.repeat(stage.repeated_epoch)
+            row |= {"train_loss": math.nan, "skipped_steps": 0} | scores
+        if epoch == len(plan):
+            rest = model.predict(fold.held_out[~fold.is_scored], epoch)
+            if replica.rank == 0:
+                probs[~fold.is_scored] = rest
+
+        row["lr"] = recipe.stages[schedule_group(recipe.stages, stage_number)[0]].lr
         row |= {"memory_gb": memory.peak(replica.device) / 1e9, "seconds": time.monotonic() - started}
         curve.append(row)
         if replica.rank == 0:
-            history.add(probs, learner)
-        on_epoch(curve[-1])
-    if stopped:
-        return FoldStopped(fold, curve, **learner.usage())
-    return FoldResult(fold, learner.held_out, history.probs, curve, history.weights(), **learner.usage())
+            history.add(probs, model.packed, model.state() | stage.state())
+        on_epoch(row)
+    if is_pruned:
+        return FoldStopped(number, curve, **model.usage())
+    return FoldResult(number, fold.held_out, history.probs, curve, history.weights(), **model.usage())
 
 
-def _epoch(learner: Learner, done: int, history: History) -> tuple[np.ndarray, dict[str, float]]:
-    """Train the `done`-th epoch of a stage, or pass it where the stage has ended early.
+def forward_backward(model: FoldModel, batch: Batch, loss: microbatch.Loss, is_rehearsal: bool = False) -> torch.Tensor:
+    """Leave the gradient of a batch's mean loss in the parameters, averaged over the team; return this worker's loss.
 
-    Return the predictions (rows, K) after it, NaN of units that are not scored unless it is the fold's last, and the
-    training loss and the scores of its row. At the end itself the network has gone back already: what it predicts is
-    what is kept.
+    The batch passes through the network in parts of `model.rows` rows. A worker alone halves them when its device runs
+    out of memory. Workers of a team cannot: the others would wait in the middle of averaging their gradients. They try
+    what fits before, in a rehearsal, which averages nothing and holds the memory that Adam's state will take.
+
+    Raises:
+        TrialFailed: the memory does not suffice for one row.
+        torch.OutOfMemoryError: in a team.
     """
-    number = len(history.curve) + 1
-    if learner.repeats:
-        probs, scores = history.again(learner.repeats)
-        row = {"train_loss": math.nan, "skipped_steps": 0} | scores
-    else:
-        trained, watched = learner.train(done, number - 1), learner.watch(number)
-        probs, score = learner.evaluate(number)
-        row = trained | {"score": score} | watched
-    return (learner.completed(probs, number) if number == history.total else probs), row
+    in_team = model.fold.replica.size > 1 and not is_rehearsal
+    network = model.wrapped if in_team else model.network
+
+    def accumulate(rows: int) -> torch.Tensor:
+        held = [torch.empty_like(p) for p in network.parameters() for _ in range(2)] if is_rehearsal else []
+        model.network.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=model.device)
+        parts = microbatch.split(batch, rows)
+        for part in parts:
+            with microbatch.synced(network, is_last=part is parts[-1]):
+                with autocast(model.device, model.precision):
+                    logits = network(*part.inputs)  # (b, K)
+                part_loss = (part.weight * loss(logits.float(), part.y)).sum() / len(batch.x)
+                model.scaler.scale(part_loss).backward()
+            total += part_loss.detach()
+        del held
+        return total
+
+    rows = min(model.rows, len(batch.x))
+    if in_team:
+        return accumulate(rows)
+    mean_loss, fitted = memory.attempt(accumulate, rows, model.device)
+    if fitted < rows:
+        model.rows = fitted
+    return mean_loss
 
 
-def _rate(recipe: Recipe, number: int) -> float | None:
-    """Return the largest rate of a stage's schedule."""
-    return recipe.stages[schedule_group(recipe.stages, number)[0]].lr
+def clip_and_step(model: FoldModel, optimizer: torch.optim.Optimizer, clip_grad: float) -> bool:
+    """Take an optimiser step along the gradient, its norm at most `clip_grad`; False: it is infinite, so no step.
+
+    Small gradients of float16 would become 0: `model.scaler` multiplies the loss, and here divides the gradient. A
+    scale that is too large makes the gradient infinite; then the step is skipped and the scale halved. All workers of
+    a team have the same gradient and scale, so they skip the same steps. Other precisions have no scale and never skip.
+    """
+    scale = model.scaler.get_scale()
+    model.scaler.unscale_(optimizer)
+    nn.utils.clip_grad_norm_(model.network.parameters(), clip_grad)
+    model.scaler.step(optimizer)
+    model.scaler.update()
+    return bool(model.scaler.get_scale() >= scale)
 
 
-def _is_above(history: History, prune_thresholds: Sequence[float]) -> bool:
-    """Whether the score, had the fold ended with the last epoch, is above that epoch's limit; NaN never is."""
-    if not (history.curve and prune_thresholds):
-        return False
-    return bool(history.as_ended[-1] > prune_thresholds[len(history.curve) - 1])
+def rehearse(model: FoldModel, batch: Batch, loss: microbatch.Loss) -> None:
+    """Find how many rows fit the device before a team averages its first gradient; the network stays as it is.
+
+    Raises:
+        TrialFailed: on every worker, where one has not the memory for one row.
+    """
+    model.network.train()
+    with model.fold.replica.together(), microbatch.buffers_kept(model.network):
+        forward_backward(model, batch, loss, is_rehearsal=True)
+    model.network.zero_grad(set_to_none=True)
 
 
-def _targets(recipe: Recipe, number: int, learner: Learner, saved: Path, on_taught: Callable[[], None]) -> np.ndarray:
-    """Return the labels (N, K) of a stage; where it has pseudo-labels, teachers are trained for them first."""
-    stage, data = recipe.stages[number], learner.data
-    targets = stage.targets(data.task, data.targets, data.votes)
-    if stage.pseudo is None:
-        return targets
-    dealt = pseudo_labels.deal(data, learner.rows, stage.pseudo.parts, recipe.seed)
-    theirs, taught = pseudo_labels.for_teachers(data, dealt), np.full_like(targets, np.nan)
-    for part in range(stage.pseudo.parts):
-        held_out, probs = _teach(recipe, number, part, theirs, learner.replica, saved, on_taught)
-        taught[held_out] = probs
-    return pseudo_labels.mixed(targets, taught, data.votes, stage.pseudo)
+def _mean_loss(model: FoldModel, loss_sum: torch.Tensor, taken: int, epoch: int) -> float:
+    """Return the mean loss of the steps that were taken, over all workers; NaN where none was.
 
-
-def _teach(
-    recipe: Recipe,
-    number: int,
-    part: int,
-    data: TrainingData,
-    replica: Replica,
-    saved: Path,
-    on_taught: Callable[[], None],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Train a teacher by the stages before, and return the rows of its part and what it predicts for them."""
-    name = f"teacher-{number}-{part}"
-    teacher = replace(
-        recipe,
-        augment=recipe.augment[:number],
-        stages=recipe.stages[:number],
-        epoch="last",
-        seed=seeds.derive(recipe.seed, name),
-        mark=files.fingerprint(recipe.mark, name),
-    )
-    log.info("training %s, whose predictions are labels of stage %d", name, number)
-    try:
-        own = saved.parent / name / saved.name
-        result = train_fold(teacher, data, part, replica, own, lambda row: on_taught(), on_taught=on_taught)
-    except TrialFailed as error:
-        raise TrialFailed(f"{name}: {error}") from error.__cause__
-    assert isinstance(result, FoldResult), "a teacher has no limits"
-    return result.rows, replica.team.from_first(result.probs)[-1]
+    Raises:
+        TrialFailed: it is not finite, or no scale keeps the gradients in the range of float16.
+    """
+    if model.scaler.get_scale() < 1:
+        raise TrialFailed(
+            f"the gradients of epoch {epoch} are too large for float16; set optim.precision to bfloat16 or float32"
+        )
+    if not taken:
+        return math.nan
+    loss = float(model.fold.replica.team.mean(loss_sum).item()) / taken
+    if not math.isfinite(loss):
+        raise TrialFailed(f"the training loss became {loss} in epoch {epoch}; a smaller lr or clip_grad may help")
+    return loss

@@ -141,16 +141,16 @@ class Stage(Strict):
         """Evaluations of the stage: rows of the learning curve."""
         return self.epochs * self.evaluations
 
-    def rows(self, votes: np.ndarray, train: np.ndarray) -> np.ndarray:
+    def select_units(self, votes: np.ndarray, train: np.ndarray) -> np.ndarray:
         """Return those of the training units that the stage trains on."""
         upper = np.inf if self.max_votes is None else self.max_votes
-        rows = train[(votes[train] >= self.min_votes) & (votes[train] <= upper)]
-        if not len(rows):
+        units = train[(votes[train] >= self.min_votes) & (votes[train] <= upper)]
+        if not len(units):
             limits = f"min_votes {self.min_votes}, max_votes {self.max_votes}"
             raise TrialFailed(
                 f"a stage with {limits} leaves no unit to train on; their votes are {_range(votes[train])}"
             )
-        return rows
+        return units
 
     def steps(self, rows: int, batch: int) -> int:
         """Return the batches of an epoch of so many rows, of which each evaluation has one at least."""

@@ -11,7 +11,8 @@ import torch
 
 from hms_ray.core.errors import ConfigError
 from hms_ray.store.inputs import memory_format
-from hms_ray.training import crossval
+from hms_ray.training import crossval, loop
+from hms_ray.training.fold_model import FoldModel
 from hms_ray.training.run_config import parse_run
 
 
@@ -57,8 +58,8 @@ def test_both_see_the_same_images_but_for_augmentation(bench_named, setting, ind
 def test_both_begin_with_the_same_weights(bench_named, setting):
     steps, notebook = bench_named("_folds_steps"), bench_named("_folds_notebook")
     theirs = notebook.Steps(setting.arrays / "weights_0.pt", steps=1).model.state_dict()
-    learner = steps.learner_of(setting.jobs, steps.How())
-    torch.testing.assert_close(dict(learner.plain.state_dict()), dict(theirs))
+    network = FoldModel(steps.fold_of(setting.jobs, steps.How())).network
+    torch.testing.assert_close(dict(network.state_dict()), dict(theirs))
 
 
 def test_both_train_every_fold(bench_named, setting):
@@ -80,15 +81,15 @@ def test_the_notebook_measures_the_same_kl(bench_named, setting, index):
 def test_a_process_trains_a_step_first_and_then_as_told(bench_named, setting, channels_last, monkeypatch, capsys):
     steps = bench_named("_folds_steps")
     monkeypatch.setattr(sys, "stdin", iter(["go\n"]))
-    how, taken, update = steps.How(channels_last=channels_last), [], steps.Learner._update
-    monkeypatch.setattr(steps.Learner, "_update", lambda *step: taken.append(step) or update(*step))
+    how, taken, forward_backward = steps.How(channels_last=channels_last), [], loop.forward_backward
+    monkeypatch.setattr(loop, "forward_backward", lambda *given: taken.append(given) or forward_backward(*given))
     for name in steps.LAYOUTS:  # what the process changes for itself is put back
         monkeypatch.setattr(name, memory_format)
     steps.main(str(setting.jobs), json.dumps(asdict(how)), "2")
     assert len(capsys.readouterr().out.split()) == 2 and len(taken) == 1 + 2
-    assert all(len(batch.x) == setting.batch for _, batch in taken)
+    assert all(len(batch.x) == setting.batch for _, batch, _ in taken)
     # of an image of one channel only the strides tell
-    assert (taken[0][0].plain.conv_stem.weight.stride(1) == 1) == channels_last
+    assert (taken[0][0].network.conv_stem.weight.stride(1) == 1) == channels_last
 
 
 def test_the_lines_have_both_ways_with_their_ratios(lines_of):

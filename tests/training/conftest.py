@@ -18,8 +18,11 @@ from hms_ray.study.epoch_selection import EVERY
 from hms_ray.training import optim
 from hms_ray.training.batches import TrainingData
 from hms_ray.training.distributed import Replica
+from hms_ray.training.fold_model import FoldModel
 from hms_ray.training.jobs import FoldResult
-from hms_ray.training.loop import Recipe, train_fold
+from hms_ray.training.loop import train_fold
+from hms_ray.training.recipe import Fold, Recipe
+from hms_ray.training.run_stage import RunStage, begin_stage
 from hms_ray.training.stages import Stage
 
 CLASSES = ("left", "middle", "right")
@@ -79,10 +82,33 @@ def make_recipe(**changes) -> Recipe:
         "min_votes": 10,
         "test_time": (),
         "seed": 7,
-        "mark": "run",
+        "fingerprint": "run",
     }
     fields |= changes
     return Recipe(**(fields | {"augment": (fields["augment"],) * len(fields["stages"])}))
+
+
+def begun(
+    recipe: Recipe, data: TrainingData, number: int = 0, fold: int = 0, rank: int = 0, size: int = 1
+) -> tuple[FoldModel, RunStage]:
+    """Return a fresh network and a stage before its first epoch."""
+    whole = Fold(recipe, data, fold, Replica(torch.device("cpu"), rank, size))
+    model = FoldModel(whole)
+    stage = recipe.stages[number]
+    targets = stage.targets(data.task, data.targets, data.votes)
+    return model, begin_stage(whole, model, number, 0, targets, None, None)
+
+
+def rates_of(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Note the learning rate of each step."""
+    rates, advance = [], RunStage.advance_schedule
+
+    def noted(self: RunStage) -> None:
+        rates.append(self.optimizer.param_groups[0]["lr"])
+        advance(self)
+
+    monkeypatch.setattr(RunStage, "advance_schedule", noted)
+    return rates
 
 
 def weights(result: FoldResult) -> bytes:

@@ -103,16 +103,16 @@ def test_folds_and_seeds_start_from_other_weights(labels, store, tmp_path):
         {"epoch": "last"},
     ],
 )
-def test_the_mark_changes_with_anything_that_changes_the_result(change):
-    assert recipe(a_run(**change), TASK, 0).mark != recipe(a_run(), TASK, 0).mark
+def test_the_fingerprint_changes_with_anything_that_changes_the_result(change):
+    assert recipe(a_run(**change), TASK, 0).fingerprint != recipe(a_run(), TASK, 0).fingerprint
 
 
 def test_the_mark_is_that_of_a_fold_and_of_this_code(monkeypatch):
-    mark = recipe(a_run(), TASK, 0).mark
-    assert recipe(parse_run(a_run().content), TASK, 0).mark == mark
-    assert recipe(a_run(), TASK, 1).mark != mark
+    fingerprint = recipe(a_run(), TASK, 0).fingerprint
+    assert recipe(parse_run(a_run().content), TASK, 0).fingerprint == fingerprint
+    assert recipe(a_run(), TASK, 1).fingerprint != fingerprint
     monkeypatch.setattr(provenance, "fingerprint", lambda: "0" * 16)
-    assert recipe(a_run(), TASK, 0).mark != mark
+    assert recipe(a_run(), TASK, 0).fingerprint != fingerprint
 
 
 def test_a_fold_becomes_rows_of_a_table_and_weights_that_repeat_them(labels, store, tmp_path):

@@ -9,14 +9,17 @@ import torch
 from safetensors.torch import load
 
 from hms_ray.core.errors import TrialFailed
-from hms_ray.training import early_stopping
+from hms_ray.training import early_stopping, loop
 from hms_ray.training.batches import StageBatches
 from hms_ray.training.distributed import Replica, Team
 from hms_ray.training.early_stopping import EarlyStoppingState
+from hms_ray.training.fold_model import FoldModel
 from hms_ray.training.jobs import FoldResult, FoldStopped
-from hms_ray.training.learner import Learner
 from hms_ray.training.loop import train_fold
+from hms_ray.training.recipe import Fold
+from hms_ray.training.run_stage import RunStage
 from hms_ray.training.stages import EarlyStopping, Pseudo, Stage
+from tests.training.conftest import rates_of
 
 CPU = torch.device("cpu")
 GROUPS = np.repeat(np.arange(20), 3)
@@ -57,18 +60,6 @@ def assert_same(a, b):
 def passed(result):
     """The epochs that were not trained."""
     return [row["epoch"] for row in result.epochs if math.isnan(row["train_loss"])]
-
-
-def rates_of(monkeypatch):
-    """Note the learning rate of each step."""
-    rates, update = [], Learner._update
-
-    def noted(self, batch):
-        rates.append(self.optimizer.param_groups[0]["lr"])
-        return update(self, batch)
-
-    monkeypatch.setattr(Learner, "_update", noted)
-    return rates
 
 
 @pytest.mark.parametrize(("share", "patients"), [(0.01, 1), (0.1, 2), (0.15, 3), (0.2, 4), (0.49, 10)])
@@ -194,13 +185,13 @@ def test_a_stage_that_ends_early_goes_back_to_its_best_epoch(toy, tmp_path, scri
 
 def test_the_next_stage_begins_from_the_best_network(toy, tmp_path, scripted, monkeypatch):
     """Where it ended early, also with its very last epoch, and else from the last."""
-    begun, begin = [], Learner.begin
+    begun, begin = [], loop.begin_stage
 
-    def noted(self, number, done, targets):
-        begun.append(self.packed())
-        return begin(self, number, done, targets)
+    def noted(fold, model, *given):
+        begun.append(model.packed())
+        return begin(fold, model, *given)
 
-    monkeypatch.setattr(Learner, "begin", noted)
+    monkeypatch.setattr(loop, "begin_stage", noted)
     scripted(SCORES)
     for epochs, same in ((6, 3), (5, 3), (4, 4)):
         stages, folder = (FIRST.model_copy(update={"epochs": epochs}), STAGES[1]), tmp_path / str(epochs)
@@ -295,19 +286,20 @@ def test_what_is_passed_is_not_computed(toy, tmp_path, monkeypatch, scripted):
     scripted(SCORES)
     done = []
 
-    def noting(name):
-        method = getattr(Learner, name)
+    def noting(owner, name):
+        method = getattr(owner, name)
 
         def noted(self, *given):
             done.append(name)
             return method(self, *given)
 
-        monkeypatch.setattr(Learner, name, noted)
+        monkeypatch.setattr(owner, name, noted)
 
-    noting("train")
-    noting("evaluate")
+    noting(RunStage, "epoch_batches")
+    noting(FoldModel, "predict")
     toy.train(toy.recipe(stages=(FIRST.model_copy(update={"epochs": 50}),)), toy.data, tmp_path)
-    assert done == ["train", "evaluate"] * 5
+    trained, last = ["epoch_batches", "predict", "predict"] * 5, ["predict"]  # watched and scored units; the others
+    assert done == trained + last
 
 
 def test_a_fold_may_be_stopped_by_its_limits_while_a_stage_is_passed(toy, tmp_path, scripted):
@@ -339,15 +331,15 @@ def test_workers_end_a_stage_as_the_first_says(toy, tmp_path):
 
 def test_teachers_watch_patients_of_their_own(toy, tmp_path, monkeypatch):
     """A stage with pseudo-labels after a watched one: its teachers go through the watch as well."""
-    units, split = [], Learner._split
+    units, split = [], Fold.stage_units
 
     def noted(self, number):
         found = split(self, number)
         if self.recipe.stages[number].early_stopping:
-            units.append((set(self.rows), set(found[1]), set(self.held_out)))
+            units.append((set(self.training_units), set(found[1]), set(self.held_out)))
         return found
 
-    monkeypatch.setattr(Learner, "_split", noted)
+    monkeypatch.setattr(Fold, "stage_units", noted)
     stages = (FIRST, Stage(epochs=1, lr=0.01, pseudo=Pseudo(parts=2)))
     result = toy.train(toy.recipe(stages=stages), toy.data, tmp_path)
     assert np.isfinite(result.probs[-1]).all()

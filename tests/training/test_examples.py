@@ -13,11 +13,9 @@ from hms_ray.datasets import Examples
 from hms_ray.models._heads import Classifier
 from hms_ray.store.inputs import Prepared
 from hms_ray.training.batches import StageBatches
-from hms_ray.training.distributed import Replica
-from hms_ray.training.learner import Learner
 from hms_ray.training.stages import Stage
+from tests.training.conftest import begun
 
-CPU = torch.device("cpu")
 UNITS = 60
 COUNTS = 1 + np.arange(UNITS) * 7 % 3  # 1 to 3 examples a unit
 UNIT = np.repeat(np.arange(UNITS), COUNTS)
@@ -128,11 +126,11 @@ def test_a_held_out_unit_has_one_row_the_mean_over_all_its_examples(uneven, reci
 def test_numbers_beside_are_standardised_by_the_trusted_training_examples(uneven, recipe):
     """Each example counts once, a value that is not known does not."""
     data = untrusted(uneven, [0, 30, 31])
-    learner = Learner(recipe, data, 1, Replica(CPU))
+    model, _ = begun(recipe, data, fold=1)
     used = data.inputs.covariates[torch.from_numpy((data.folds[UNIT] != 1) & (data.trust > 0))].numpy()
-    np.testing.assert_allclose(learner.plain.covariates.mean, np.nanmean(used, 0), rtol=1e-5)
-    np.testing.assert_allclose(learner.plain.covariates.scale, np.nanstd(used, 0), rtol=1e-5)
-    torch.testing.assert_close(learner.scored.covariates.mean, learner.plain.covariates.mean, rtol=0, atol=0)
+    np.testing.assert_allclose(model.network.covariates.mean, np.nanmean(used, 0), rtol=1e-5)
+    np.testing.assert_allclose(model.network.covariates.scale, np.nanstd(used, 0), rtol=1e-5)
+    torch.testing.assert_close(model.scored.covariates.mean, model.network.covariates.mean, rtol=0, atol=0)
 
 
 def test_what_is_beside_the_held_out_fold_does_not_change_the_weights(uneven, recipe, toy, tmp_path):

@@ -1,23 +1,29 @@
 """Training a fold: continued as if undisturbed, reproducible, blind to what it is scored on, and it learns."""
 
 import math
+import multiprocessing
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load
+from timm.utils import ModelEmaV3
 from torch import nn
 
 from hms_ray.augment import mixup
 from hms_ray.core.errors import TrialFailed
 from hms_ray.study.epoch_selection import Candidates
+from hms_ray.training import loop
 from hms_ray.training.batches import StageBatches
 from hms_ray.training.distributed import Replica, Team
+from hms_ray.training.fold_model import FoldModel
 from hms_ray.training.jobs import FoldStopped
-from hms_ray.training.learner import Learner
 from hms_ray.training.loop import train_fold
 from hms_ray.training.stages import Stage
+from tests.training import conftest
+from tests.training.conftest import begun, rates_of
 
 
 class Interrupted(Exception):
@@ -64,6 +70,36 @@ def test_a_run_killed_again_and_again_equals_an_undisturbed_run(toy, tmp_path):
     assert_same(toy.train(recipe, toy.data, tmp_path / "b"), toy.train(recipe, toy.data, tmp_path / "a"))
 
 
+def train_until_killed(folder, is_inside):
+    """Train until the second batch of the third epoch, and wait there."""
+    steps, forward_backward = [], loop.forward_backward
+
+    def stuck(model, batch, loss):
+        steps.append(loss)
+        if len(steps) == 2 * 5 + 2:
+            is_inside.set()
+            time.sleep(600)
+        return forward_backward(model, batch, loss)
+
+    torch.set_num_threads(1)
+    loop.forward_backward = stuck
+    conftest.train(conftest.make_recipe(), conftest.make_data(), folder)
+
+
+def test_a_process_killed_inside_an_epoch_loses_that_epoch_alone(toy, tmp_path):
+    processes = multiprocessing.get_context("spawn")
+    is_inside = processes.Event()
+    process = processes.Process(target=train_until_killed, args=(tmp_path / "b", is_inside), daemon=True)
+    process.start()
+    assert is_inside.wait(300)
+    process.kill()
+    process.join()
+    seen = []
+    resumed = toy.train(toy.recipe(), toy.data, tmp_path / "b", on_epoch=lambda row: seen.append(row["epoch"]))
+    assert seen == [3, 4]
+    assert_same(resumed, toy.train(toy.recipe(), toy.data, tmp_path / "a"))
+
+
 def test_training_leaves_no_trace_of_what_the_process_drew_before(toy, tmp_path):
     first = toy.train(toy.recipe(), toy.data, tmp_path / "a")
     torch.rand(1000)
@@ -72,7 +108,7 @@ def test_training_leaves_no_trace_of_what_the_process_drew_before(toy, tmp_path)
 
 
 def test_a_checkpoint_of_another_run_is_not_continued(toy, tmp_path):
-    toy.train(toy.recipe(mark="other", seed=8), toy.data, tmp_path / "a")
+    toy.train(toy.recipe(fingerprint="other", seed=8), toy.data, tmp_path / "a")
     assert_same(toy.train(toy.recipe(), toy.data, tmp_path / "a"), toy.train(toy.recipe(), toy.data, tmp_path / "b"))
 
 
@@ -88,7 +124,7 @@ def test_the_network_learns(toy, tmp_path):
     assert task.score(data.targets[result.rows], result.probs[-1]) < 0.4 * prior
 
 
-def test_what_is_held_out_does_not_change_the_weights(toy, tmp_path):
+def test_what_is_held_out_does_not_change_the_weights(toy, tmp_path, monkeypatch):
     data, recipe = toy.data, toy.recipe()
     held_out = data.folds == 1
     x, targets, votes = data.inputs.x.clone(), data.targets.copy(), data.votes.copy()
@@ -96,15 +132,8 @@ def test_what_is_held_out_does_not_change_the_weights(toy, tmp_path):
     poisoned = replace(data, inputs=replace(data.inputs, x=x), targets=targets, votes=votes)
     clean, other = (toy.train(recipe, d, tmp_path / n, fold=1) for d, n in ((data, "a"), (replace(data), "b")))
     assert_same(clean, other)
-    trained = Learner(recipe, poisoned, 1, Replica(torch.device("cpu")))
-    done = 0
-    for number, stage in enumerate(recipe.stages):
-        trained.begin(number, 0, stage.targets(poisoned.task, poisoned.targets, poisoned.votes))
-        for epoch in range(stage.epochs):
-            trained.train(epoch, done)
-            done += 1
-    for name, tensor in load(toy.weights(clean)).items():
-        torch.testing.assert_close(trained.scored.state_dict()[name], tensor, rtol=0, atol=0)
+    monkeypatch.setattr(FoldModel, "predict", lambda self, units, epoch: np.full((len(units), 3), 1 / 3))  # NaN fails
+    assert toy.weights(toy.train(recipe, poisoned, tmp_path / "c", fold=1)) == toy.weights(clean)
 
 
 def test_only_the_held_out_units_are_predicted_and_scored_on_the_population(toy, tmp_path):
@@ -118,13 +147,13 @@ def test_only_the_held_out_units_are_predicted_and_scored_on_the_population(toy,
 @pytest.fixture
 def predicted(monkeypatch):
     """The units that are predicted, one entry for each time."""
-    found, predict = [], Learner._predict
+    found, predict = [], FoldModel.predict
 
     def noted(self, units, epoch):
         found.append((epoch, units.tolist()))
         return predict(self, units, epoch)
 
-    monkeypatch.setattr(Learner, "_predict", noted)
+    monkeypatch.setattr(FoldModel, "predict", noted)
     return found
 
 
@@ -197,27 +226,29 @@ def test_the_average_is_what_is_scored_where_there_is_one(toy, tmp_path):
     assert weights[0] != weights[1]
 
 
-def test_the_average_follows_its_own_law(toy):
-    recipe = toy.recipe(optim={"ema": 0.5}, augment=())
-    learner = Learner(recipe, toy.data, 0, Replica(torch.device("cpu")))
-    learner.begin(0, 0, toy.data.targets)
-    seen = []
-    for batch in learner.epochs.batches(np.random.default_rng(0), np.random.default_rng(0)):
-        learner._update(batch)
-        seen.append(learner.plain[0].weight.detach().clone())
+def test_the_average_follows_its_own_law(toy, tmp_path, monkeypatch):
+    seen, update = [], ModelEmaV3.update
+
+    def noted(self, model, step):
+        seen.append(model[0].weight.detach().clone())
+        update(self, model, step)
+
+    monkeypatch.setattr(ModelEmaV3, "update", noted)
+    recipe = toy.recipe(optim={"ema": 0.5}, augment=(), stages=(Stage(epochs=1, lr=0.02),))
+    averaged = load(toy.weights(toy.train(recipe, toy.data, tmp_path)))
     expected = seen[0]  # timm's warm-up: the first update copies, then the decay grows to its limit
     for update, weight in enumerate(seen[1:], start=1):
         decay = min(0.5, 1 - (1 + update) ** -(2 / 3))
         expected = decay * expected + (1 - decay) * weight
-    torch.testing.assert_close(learner.scored[0].weight, expected)
+    assert len(seen) == 5
+    torch.testing.assert_close(averaged["0.weight"], expected)
 
 
 def test_gradients_are_clipped(toy):
-    recipe = toy.recipe(optim={"name": "sgd", "clip_grad": 1e-3, "weight_decay": 0.0, "ema": 0.0}, augment=())
-    learner = Learner(recipe, toy.data, 0, Replica(torch.device("cpu")))
-    learner.begin(0, 0, toy.data.targets)
-    learner._update(next(learner.epochs.batches(np.random.default_rng(0), np.random.default_rng(0))))
-    norm = torch.linalg.vector_norm(torch.stack([p.grad.norm() for p in learner.plain.parameters()]))
+    model, stage = begun(toy.recipe(), toy.data)
+    loop.forward_backward(model, next(stage.epoch_batches(1, 0)), stage.loss)
+    loop.clip_and_step(model, stage.optimizer, 1e-3)
+    norm = torch.linalg.vector_norm(torch.stack([p.grad.norm() for p in model.network.parameters()]))
     assert norm.item() == pytest.approx(1e-3, rel=1e-2)
 
 
@@ -266,7 +297,7 @@ def test_workers_stop_as_the_first_says(toy, tmp_path):
 
 
 def test_a_limit_is_given_for_each_epoch_or_none(toy, tmp_path):
-    with pytest.raises(AssertionError, match="3 limits for 4 epochs"):
+    with pytest.raises(AssertionError, match="3 thresholds for 4 epochs"):
         toy.train(toy.recipe(), toy.data, tmp_path / "a", limits=[1.0] * 3)
 
 
@@ -282,27 +313,14 @@ def test_two_shares_see_the_batch_that_one_worker_sees(toy):
     recipe = toy.recipe(optim=settings, augment=(), stages=(Stage(epochs=1, lr=0.01),))
 
     def gradients(rank, size):
-        learner = Learner(recipe, toy.data, 0, Replica(torch.device("cpu"), rank, size))
-        learner.begin(0, 0, toy.data.targets)
-        learner.plain.eval()  # no batch norm over a share, no dropout
-        learner._update(next(learner.epochs.batches(np.random.default_rng(0), np.random.default_rng(0), rank, size)))
-        return [p.grad.clone() for p in learner.plain.parameters()]
+        model, stage = begun(recipe, toy.data, rank=rank, size=size)
+        model.network.eval()  # no batch norm over a share, no dropout
+        loop.forward_backward(model, next(stage.epoch_batches(1, 0)), stage.loss)
+        return [p.grad.clone() for p in model.network.parameters()]
 
     whole, halves = gradients(0, 1), (gradients(0, 2), gradients(1, 2))
     for expected, a, b in zip(whole, *halves, strict=True):
         torch.testing.assert_close((a + b) / 2, expected, rtol=1e-4, atol=1e-6)
-
-
-def spied(monkeypatch):
-    """Note the learning rate of each step."""
-    rates, update = [], Learner._update
-
-    def noted(self, batch):
-        rates.append(self.optimizer.param_groups[0]["lr"])
-        return update(self, batch)
-
-    monkeypatch.setattr(Learner, "_update", noted)
-    return rates
 
 
 WHOLE = {"lr": 0.02, "schedule": "one_cycle", "warmup": 0.4}
@@ -311,7 +329,7 @@ WHOLE = {"lr": 0.02, "schedule": "one_cycle", "warmup": 0.4}
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
 def test_stages_that_continue_each_other_have_one_schedule(toy, tmp_path, monkeypatch, schedule):
     first = WHOLE | {"schedule": schedule}
-    rates = spied(monkeypatch)
+    rates = rates_of(monkeypatch)
     toy.train(toy.recipe(stages=(Stage(epochs=6, **first),)), toy.data, tmp_path / "a")
     expected = rates.copy()
     rates.clear()
@@ -324,7 +342,7 @@ def test_stages_that_continue_each_other_have_one_schedule(toy, tmp_path, monkey
 
 def test_stages_of_other_rows_continue_a_schedule_of_their_own_steps(toy, tmp_path, monkeypatch):
     """Half as many rows are fewer steps an epoch: 5, 5, and 3 twice; the rate ends where the schedule ends."""
-    rates = spied(monkeypatch)
+    rates = rates_of(monkeypatch)
     parts = (Stage(epochs=2, **WHOLE), Stage(epochs=2, continues=True, min_votes=10))
     toy.train(toy.recipe(stages=parts), toy.data, tmp_path / "a")
     found = rates.copy()
@@ -336,7 +354,7 @@ def test_stages_of_other_rows_continue_a_schedule_of_their_own_steps(toy, tmp_pa
 
 
 def test_a_stage_of_its_own_begins_a_schedule_anew(toy, tmp_path, monkeypatch):
-    rates = spied(monkeypatch)
+    rates = rates_of(monkeypatch)
     stages = (Stage(epochs=1, **WHOLE), Stage(epochs=1, continues=True), Stage(epochs=2, **WHOLE))
     toy.train(toy.recipe(stages=stages), toy.data, tmp_path / "a")
     assert rates[:10] == rates[10:]
@@ -423,17 +441,17 @@ def test_more_evaluations_than_batches_fail_the_trial(toy, tmp_path):
 def test_a_stage_without_augmentations_sees_the_images_untouched(toy, tmp_path, monkeypatch):
     recipe = toy.recipe()
     recipe = replace(recipe, augment=(((mixup, mixup.Params(p=1.0)),), ()))
-    seen, update = [], Learner._update
+    seen, forward_backward = [], loop.forward_backward
 
-    def noted(self, batch):
+    def noted(model, batch, loss):
         known = {x.numpy().tobytes() for x in toy.data.inputs.x.float()}
-        seen.append((self.stage, {x.numpy().tobytes() in known for x in batch.x.contiguous()}))
-        return update(self, batch)
+        seen.append({x.numpy().tobytes() in known for x in batch.x.contiguous()})
+        return forward_backward(model, batch, loss)
 
-    monkeypatch.setattr(Learner, "_update", noted)
+    monkeypatch.setattr(loop, "forward_backward", noted)
     toy.train(recipe, toy.data, tmp_path / "a")
-    assert [found for stage, found in seen if stage == recipe.stages[1]] == [{True}] * 10
-    assert all(False in found for stage, found in seen if stage == recipe.stages[0])
+    assert len(seen) == 20 and all(False in found for found in seen[:10])
+    assert seen[10:] == [{True}] * 10
 
 
 def test_predictions_of_every_epoch_are_those_that_are_scored(toy, tmp_path):

@@ -8,24 +8,15 @@ import torch
 from torch import nn
 
 from hms_ray import tasks
-from hms_ray.training import early_stopping
-from hms_ray.training.distributed import Replica
-from hms_ray.training.learner import Learner
+from hms_ray.training import early_stopping, loop
 from hms_ray.training.stages import EarlyStopping, Stage
+from tests.training.conftest import begun
 
-CPU = torch.device("cpu")
 LOGITS = torch.tensor([[0.3, -1.0, 0.7], [2.0, 0.1, -0.4]])
 
 
-def begun(recipe, data, number=0, fold=0):
-    """A learner that stands before a stage."""
-    learner = Learner(recipe, data, fold, Replica(CPU))
-    learner.begin(number, 0, recipe.stages[number].targets(data.task, data.targets, data.votes))
-    return learner
-
-
 def weights_of(recipe, data, fold=0):
-    return begun(recipe, data, fold=fold).gradient.loss.keywords["weights"]
+    return begun(recipe, data, fold=fold)[1].loss.keywords["weights"]
 
 
 @pytest.fixture
@@ -81,32 +72,39 @@ def test_what_is_held_out_does_not_change_the_weights_of_outcomes(toy, labelled)
     assert one.tolist() == other.tolist() != weights_of(recipe, replace(labelled, targets=targets), fold=0).tolist()
 
 
-def test_each_stage_has_its_own_loss(toy, labelled):
+def test_each_stage_has_its_own_loss(toy, labelled, tmp_path, monkeypatch):
     """Focused at first, balanced when it continues, and at last as it always was."""
     stages = (
         Stage(epochs=1, lr=0.02, focal=2.0),
         Stage(epochs=1, continues=True, class_weight="balanced", focal=1.0),
         Stage(epochs=1, lr=0.01),
     )
-    learner, y = Learner(toy.recipe(stages=stages), labelled, 0, Replica(CPU)), torch.eye(3)[:2]
+    used, y, forward_backward = [], torch.eye(3)[:2], loop.forward_backward
+
+    def noted(model, batch, loss):
+        if not any(loss is known for known in used):
+            used.append(loss)
+        return forward_backward(model, batch, loss)
+
+    monkeypatch.setattr(loop, "forward_backward", noted)
+    toy.train(toy.recipe(stages=stages), labelled, tmp_path)
     task, weights = labelled.task, torch.from_numpy(labelled.task.balance(labelled.targets[labelled.folds != 0]))
-    for number, given in enumerate(({"focal": 2.0}, {"weights": weights, "focal": 1.0}, {})):
-        learner.begin(number, 0, labelled.targets)
-        learner.train(0, number)
-        torch.testing.assert_close(learner.gradient.loss(LOGITS, y), task.loss(LOGITS, y, **given))
+    expected = ({"focal": 2.0}, {"weights": weights, "focal": 1.0}, {})
+    for loss, given in zip(used, expected, strict=True):
+        torch.testing.assert_close(loss(LOGITS, y), task.loss(LOGITS, y, **given))
 
 
 def test_the_gradient_is_that_of_the_stages_loss(toy, labelled):
-    learner = begun(toy.recipe(stages=(BALANCED.model_copy(update={"focal": 2.0}),), augment=()), labelled)
-    learner.plain.eval()  # no batch norm, no dropout
-    batch = next(learner.epochs.batches(*np.random.default_rng(0).spawn(2)))
-    loss = learner.gradient(batch)
-    found = [p.grad.clone() for p in learner.plain.parameters()]
-    learner.plain.zero_grad()
+    model, stage = begun(toy.recipe(stages=(BALANCED.model_copy(update={"focal": 2.0}),), augment=()), labelled)
+    model.network.eval()  # no batch norm, no dropout
+    batch = next(stage.epoch_batches(1, 0))
+    loss = loop.forward_backward(model, batch, stage.loss)
+    found = [p.grad.clone() for p in model.network.parameters()]
+    model.network.zero_grad()
     weights = torch.from_numpy(labelled.task.balance(labelled.targets[labelled.folds != 0]))
-    expected = (batch.weight * labelled.task.loss(learner.plain(batch.x), batch.y, weights, 2.0)).mean()
+    expected = (batch.weight * labelled.task.loss(model.network(batch.x), batch.y, weights, 2.0)).mean()
     expected.backward()
-    torch.testing.assert_close((loss, found), (expected.detach(), [p.grad for p in learner.plain.parameters()]))
+    torch.testing.assert_close((loss, found), (expected.detach(), [p.grad for p in model.network.parameters()]))
 
 
 def test_a_balanced_stage_finds_a_rare_label_as_likely_as_not(toy, labelled, tmp_path):

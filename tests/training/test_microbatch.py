@@ -2,6 +2,7 @@
 
 import multiprocessing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,12 +13,16 @@ from hms_ray import tasks
 from hms_ray.augment._compose import Batch
 from hms_ray.core.errors import TrialFailed
 from hms_ray.core.specs import InputSpec
+from hms_ray.training import optim
 from hms_ray.training.distributed import Replica, Team
-from hms_ray.training.microbatch import Gradient
+from hms_ray.training.fold_model import FoldModel
+from hms_ray.training.loop import clip_and_step, forward_backward, rehearse
 
 CPU = torch.device("cpu")
 TASK = tasks.from_dict({"kind": "votes", "classes": ["a", "b", "c"]})
 ROWS = 10
+SPEC = InputSpec("image", (1, 2, 3), 1.0)
+ALONE = Replica(CPU)
 
 
 class Limited(nn.Module):
@@ -41,7 +46,16 @@ def make_batch(rows=ROWS):
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((rows, 1, 2, 3)), rng.dirichlet(np.ones(3), rows)
     tensors = (torch.from_numpy(v.astype(np.float32)) for v in (x, y, rng.uniform(0.1, 2, rows)))
-    return Batch(*tensors, InputSpec("image", (1, 2, 3), 1.0))
+    return Batch(*tensors, SPEC)
+
+
+def a_model(network, rows=ROWS, precision="float32", replica=ALONE):
+    """What trains a network, so many rows of which pass through it at a time."""
+    data = SimpleNamespace(inputs=SimpleNamespace(covariates=None, spec=SPEC))
+    recipe = SimpleNamespace(
+        build=lambda: network, seed=0, optim=optim.Params(batch=rows * replica.size, ema=0.0, precision=precision)
+    )
+    return FoldModel(SimpleNamespace(recipe=recipe, data=data, replica=replica))
 
 
 def gradients(network):
@@ -59,24 +73,24 @@ def whole():
 @pytest.mark.parametrize("most", [10, 9, 4, 3, 1])
 def test_the_parts_add_up_to_the_gradient_and_loss_of_the_batch(most):
     network = Limited(most)
-    loss = Gradient(network, TASK.loss, Replica(CPU), ROWS)(make_batch())
+    loss = forward_backward(a_model(network), make_batch(), TASK.loss)
     torch.testing.assert_close((loss, gradients(network)), whole())
 
 
 def test_what_was_learnt_is_remembered_and_parts_are_of_near_equal_size():
     network = Limited(4)
-    compute = Gradient(network, TASK.loss, Replica(CPU), ROWS)
-    compute(make_batch())
-    assert (network.seen, compute.rows) == ([10, 5, 2, 2, 2, 2, 2], 2)
+    model = a_model(network)
+    forward_backward(model, make_batch(), TASK.loss)
+    assert (network.seen, model.rows) == ([10, 5, 2, 2, 2, 2, 2], 2)
     network.seen.clear()
-    compute(make_batch(7))
+    forward_backward(model, make_batch(7), TASK.loss)
     assert network.seen == [2, 2, 2, 1]
 
 
 def test_a_small_batch_that_fits_does_not_make_others_smaller():
-    compute = Gradient(Limited(8), TASK.loss, Replica(CPU), 8)
-    compute(make_batch(3))
-    assert compute.rows == 8
+    model = a_model(Limited(8), 8)
+    forward_backward(model, make_batch(3), TASK.loss)
+    assert model.rows == 8
 
 
 def test_a_part_that_fails_after_others_leaves_nothing_of_them():
@@ -88,23 +102,23 @@ def test_a_part_that_fails_after_others_leaves_nothing_of_them():
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     network.body[-1].register_full_backward_hook(lambda *args: spoilt(args[2][0]))
-    compute = Gradient(network, TASK.loss, Replica(CPU), 5)
-    loss = compute(make_batch())
-    assert compute.rows == 2
+    model = a_model(network, 5)
+    loss = forward_backward(model, make_batch(), TASK.loss)
+    assert model.rows == 2
     torch.testing.assert_close((loss, gradients(network)), whole())
 
 
 def test_where_not_one_row_fits_the_trial_fails():
     with pytest.raises(TrialFailed, match="not even one example fits"):
-        Gradient(Limited(0), TASK.loss, Replica(CPU), ROWS)(make_batch())
+        forward_backward(a_model(Limited(0)), make_batch(), TASK.loss)
 
 
 def test_a_rehearsal_finds_what_fits_and_leaves_the_network_as_it_was():
     network = Limited(3, norm=True)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    compute = Gradient(network, TASK.loss, Replica(CPU), ROWS)
-    compute.rehearse(make_batch())
-    assert compute.rows == 2
+    model = a_model(network)
+    rehearse(model, make_batch(), TASK.loss)
+    assert model.rows == 2
     assert all(p.grad is None for p in network.parameters())
     torch.testing.assert_close(dict(network.state_dict()), before, rtol=0, atol=0)
 
@@ -119,14 +133,14 @@ def losses_of(seen):
     return loss
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_network_computes_in_the_given_precision_and_the_loss_in_float32(dtype):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_network_computes_in_the_given_precision_and_the_loss_in_float32(precision):
     network, seen, in_loss = Limited(), [], []
     network.body.register_forward_hook(lambda module, inputs, logits: seen.append(logits.dtype))
-    compute = Gradient(network, losses_of(in_loss), Replica(CPU), 5, dtype)
-    loss = compute(make_batch())
-    compute.scaler.unscale_(torch.optim.SGD(network.parameters()))
-    assert seen == [dtype] * 2
+    model = a_model(network, 5, precision)
+    loss = forward_backward(model, make_batch(), losses_of(in_loss))
+    model.scaler.unscale_(torch.optim.SGD(network.parameters()))
+    assert seen == [getattr(torch, precision)] * 2
     assert in_loss == [torch.float32] * 2 and loss.dtype == torch.float32
     assert {p.grad.dtype for p in network.parameters()} == {torch.float32}
     torch.testing.assert_close((loss, gradients(network)), whole(), rtol=0.05, atol=0.02)
@@ -165,22 +179,23 @@ def work(rank, most, address, answers):
     distributed.init_process_group("gloo", init_method=f"file://{address}", rank=rank, world_size=2)
     network, replica, batch = Limited(most[rank]), Replica(CPU, rank, 2, Gloo()), make_batch()
     mine = replace(batch, x=batch.x[rank::2], y=batch.y[rank::2], weight=batch.weight[rank::2])
-    compute = Gradient(network, TASK.loss, replica, 5)
-    compute.rehearse(mine)
+    model = a_model(network, 5, replica=replica)
+    rehearse(model, mine, TASK.loss)
     for _ in range(2):
-        compute(mine)
+        forward_backward(model, mine, TASK.loss)
     found = [p.grad.tolist() for p in network.parameters()]
     network.most = 5 * rank  # nothing fits rank 0 any more
     try:
-        compute.rehearse(mine)
+        rehearse(model, mine, TASK.loss)
         failure = ""
     except TrialFailed as error:
         failure = str(error)
     network.most = 1000
-    half = Gradient(network, TASK.loss, replica, 5, torch.float16)
-    half(replace(mine, weight=mine.weight * 1e6 ** (1 - rank)))  # infinite on the first worker alone
-    taken = half.step(torch.optim.SGD(network.parameters()), 1.0)
-    answers.put((rank, compute.rows, found, failure, (taken, half.scaler.get_scale())))
+    half = a_model(network, 5, "float16", replica)
+    large = replace(mine, weight=mine.weight * 1e6 ** (1 - rank))  # infinite on the first worker alone
+    forward_backward(half, large, TASK.loss)
+    taken = clip_and_step(half, torch.optim.SGD(network.parameters()), 1.0)
+    answers.put((rank, model.rows, found, failure, (taken, half.scaler.get_scale())))
     distributed.destroy_process_group()
 
 

@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from hms_ray.core.errors import TrialFailed
-from hms_ray.training import optim
+from hms_ray.training import loop, optim
 from hms_ray.training.distributed import Replica, Team
-from hms_ray.training.microbatch import Gradient
 from hms_ray.training.precision import agreed, decide
-from tests.training.test_microbatch import CPU, TASK, Limited, gradients, make_batch, whole
+from tests.training.test_microbatch import CPU, TASK, Limited, a_model, gradients, make_batch, whole
 
 HALF = {"precision": "float16"}
 
@@ -55,32 +54,32 @@ def test_one_worker_without_bfloat16_decides_for_all(monkeypatch):
 def step_of(scale, **options):
     """One step in float16 of a network whose gradient is scaled by so much; SGD with a rate of 1 shows the gradient."""
     network = Limited()
-    compute = Gradient(network, TASK.loss, Replica(CPU), options.pop("rows", 10), torch.float16)
-    compute.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    model = a_model(network, options.pop("rows", 10), "float16")
+    model.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     before = [p.detach().clone() for p in network.parameters()]
-    compute(make_batch())
-    taken = compute.step(torch.optim.SGD(network.parameters(), lr=1.0), **{"largest": 1e9} | options)
+    loop.forward_backward(model, make_batch(), TASK.loss)
+    taken = loop.clip_and_step(model, torch.optim.SGD(network.parameters(), lr=1.0), **{"clip_grad": 1e9} | options)
     moved = [b - p.detach() for b, p in zip(before, network.parameters(), strict=True)]
-    return compute, taken, moved
+    return model, taken, moved
 
 
 @pytest.mark.parametrize("rows", [10, 3])
 def test_a_step_in_float16_follows_the_gradient_whatever_its_scale(rows):
-    compute, taken, moved = step_of(2.0**10, rows=rows)
-    assert taken and compute.scaler.get_scale() == 2.0**10
+    model, taken, moved = step_of(2.0**10, rows=rows)
+    assert taken and model.scaler.get_scale() == 2.0**10
     torch.testing.assert_close(moved, whole()[1], rtol=0.05, atol=0.01)
 
 
 def test_the_gradient_is_clipped_after_it_is_unscaled():
     expected = nn.utils.get_total_norm(whole()[1]).item()
-    _, _, moved = step_of(2.0**10, largest=expected / 4)
+    _, _, moved = step_of(2.0**10, clip_grad=expected / 4)
     assert nn.utils.get_total_norm(moved).item() == pytest.approx(expected / 4, rel=0.02)
 
 
 def test_an_infinite_gradient_moves_nothing_and_halves_the_scale():
-    compute, taken, moved = step_of(2.0**40)
-    assert not all(torch.isfinite(grad).all() for grad in gradients(compute.network))
-    assert not taken and compute.scaler.get_scale() == 2.0**39
+    model, taken, moved = step_of(2.0**40)
+    assert not all(torch.isfinite(grad).all() for grad in gradients(model.network))
+    assert not taken and model.scaler.get_scale() == 2.0**39
     assert all((change == 0).all() for change in moved)
 
 
@@ -108,9 +107,9 @@ def test_skipped_steps_are_counted_and_the_fold_learns(toy, tmp_path, overflowin
 def test_a_skipped_step_changes_no_weight_no_average_and_no_mean_loss(toy, tmp_path, monkeypatch):
     """The first epoch is as if the skipped batches had not been: nothing of them is in any number."""
     taken, updates = [], []
-    step = Gradient.step
-    monkeypatch.setattr(Gradient, "step", lambda self, *told: taken.append(step(self, *told)) or taken[-1])
-    average = "hms_ray.training.learner.ModelEmaV3.update"
+    step = loop.clip_and_step
+    monkeypatch.setattr(loop, "clip_and_step", lambda *given: taken.append(step(*given)) or taken[-1])
+    average = "hms_ray.training.fold_model.ModelEmaV3.update"
     monkeypatch.setattr(average, lambda self, model, step: updates.append(step))
     real = torch.amp.GradScaler
     monkeypatch.setattr(torch.amp, "GradScaler", lambda kind, enabled: real(kind, init_scale=2.0**22, enabled=enabled))

@@ -10,9 +10,10 @@ from hms_ray.augment import mixup
 from hms_ray.core.errors import TrialFailed
 from hms_ray.training import loop, pseudo_labels
 from hms_ray.training.distributed import Replica
-from hms_ray.training.learner import Learner
 from hms_ray.training.loop import train_fold
 from hms_ray.training.pseudo_labels import NOWHERE
+from hms_ray.training.recipe import Fold
+from hms_ray.training.run_stage import RunStage
 from hms_ray.training.stages import Pseudo, Stage, effort
 
 CPU = torch.device("cpu")
@@ -36,7 +37,8 @@ def train_rows(data, fold=0):
 
 def labels_of(recipe, data, saved, fold=0):
     """The labels (N, K) of the second stage."""
-    return loop._targets(recipe, 1, Learner(recipe, data, fold, Replica(CPU)), saved / "checkpoint.pt", lambda: None)
+    whole = Fold(recipe, data, fold, Replica(CPU))
+    return pseudo_labels.stage_targets(whole, 1, saved / "checkpoint.pt", train_fold, lambda: None)
 
 
 @pytest.mark.parametrize("parts", [2, 3, 7, 20])
@@ -80,9 +82,9 @@ def test_a_teacher_learns_from_the_other_parts_alone(toy):
     for_teachers = pseudo_labels.for_teachers(data, dealt)
     np.testing.assert_array_equal(for_teachers.trust[train], data.trust[train])
     assert not for_teachers.trust[np.setdiff1d(np.arange(60), train)].any()
-    learner = Learner(toy.recipe(), for_teachers, 0, Replica(CPU))
-    assert set(learner.rows) == set(np.flatnonzero(dealt == 1))
-    assert set(learner.held_out) == set(np.flatnonzero(dealt == 0))
+    fold = Fold(toy.recipe(), for_teachers, 0, Replica(CPU))
+    assert set(fold.training_units) == set(np.flatnonzero(dealt == 1))
+    assert set(fold.held_out) == set(np.flatnonzero(dealt == 0))
     assert for_teachers.targets is data.targets and for_teachers.inputs is data.inputs
 
 
@@ -163,12 +165,12 @@ def test_each_epoch_of_each_teacher_is_told_of_and_foreseen(toy, recipe, tmp_pat
     stages, seen = (*recipe.stages, TAUGHT), []
     recipe = replace(recipe, stages=stages, augment=recipe.augment[:1] * 3)
     saved, replica = tmp_path / "checkpoint.pt", Replica(CPU)
-    own = train_fold(recipe, toy.data, 0, replica, saved, seen.append, on_taught=lambda: seen.append("taught"))
+    own = train_fold(recipe, toy.data, 0, replica, saved, seen.append, on_teacher_epoch=lambda: seen.append("taught"))
     assert [row for row in seen if row != "taught"] == own.epochs
     teachers = 2 * 2 + 2 * (2 + 2 * 2 + 1)
     assert seen.count("taught") == teachers and effort(stages) == len(own.epochs) + teachers
     again = []
-    train_fold(recipe, toy.data, 0, replica, saved, again.append, on_taught=lambda: again.append("taught"))
+    train_fold(recipe, toy.data, 0, replica, saved, again.append, on_teacher_epoch=lambda: again.append("taught"))
     assert again == [], "what is trained already is not told of again"
 
 
@@ -176,13 +178,13 @@ def killed_in_a_teacher(monkeypatch, at):
     """Kill the process after so many epochs of all teachers together."""
     seen = []
 
-    def counted(recipe, data, fold, replica, saved, on_epoch, limits=(), on_taught=None):
+    def counted(recipe, data, fold, replica, saved, on_epoch, on_teacher_epoch):
         def count(row):
             seen.append(row)
             if len(seen) == at:
                 raise Interrupted
 
-        return train_fold(recipe, data, fold, replica, saved, count, limits)
+        return train_fold(recipe, data, fold, replica, saved, count)
 
     monkeypatch.setattr(loop, "train_fold", counted)
 
@@ -197,19 +199,19 @@ def test_killed_within_a_teacher_and_continued_it_is_as_if_undisturbed(toy, reci
             toy.train(recipe, toy.data, tmp_path / "b")
     trained = []
     with monkeypatch.context() as patched:
-        patched.setattr(Learner, "train", counting(trained))
+        patched.setattr(RunStage, "epoch_batches", counting(trained))
         continued = toy.train(recipe, toy.data, tmp_path / "b")
     assert len(trained) == (4 - at) + 1, "nothing is trained twice"
     assert_same(continued, undisturbed)
 
 
 def counting(seen):
-    """Learner.train, which notes each epoch."""
-    train = Learner.train
+    """The batches of an epoch, which note each epoch that is trained."""
+    epoch_batches = RunStage.epoch_batches
 
-    def counted(self, done, number):
-        seen.append(number)
-        return train(self, done, number)
+    def counted(self, epoch, done):
+        seen.append(epoch)
+        return epoch_batches(self, epoch, done)
 
     return counted
 

@@ -35,14 +35,14 @@ def stage(**changes):
     ],
 )
 def test_rows_keep_to_both_limits_and_to_the_training_units(limits, expected):
-    assert stage(**limits).rows(VOTES, np.array([0, 2, 3, 4])).tolist() == expected
+    assert stage(**limits).select_units(VOTES, np.array([0, 2, 3, 4])).tolist() == expected
 
 
 def test_a_stage_without_rows_says_which_votes_there_are():
     with pytest.raises(TrialFailed, match=r"min_votes 11, max_votes 19 leaves no unit to train on; .* are 1 to 20"):
-        stage(min_votes=11, max_votes=19).rows(VOTES, np.arange(6))
+        stage(min_votes=11, max_votes=19).select_units(VOTES, np.arange(6))
     with pytest.raises(TrialFailed, match="their votes are none"):
-        stage().rows(VOTES, np.array([], int))
+        stage().select_units(VOTES, np.array([], int))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_units_that_count_for_nothing_are_possible():
 
 
 def test_limits_may_meet():
-    assert stage(min_votes=10, max_votes=10).rows(VOTES, np.arange(6)).tolist() == [3]
+    assert stage(min_votes=10, max_votes=10).select_units(VOTES, np.arange(6)).tolist() == [3]
 
 
 def test_limits_that_leave_nothing_say_so():
