@@ -22,9 +22,9 @@ from hms_ray.search.open_study import open_study
 from hms_ray.search.space import space
 from hms_ray.search.space.space import Space
 from hms_ray.study.folder import StudyFolder
-from hms_ray.training import crossval
-from hms_ray.training.crossval import Labels
+from hms_ray.training.build import make_recipe
 from hms_ray.training.jobs import FoldJob
+from hms_ray.training.labels import TrainingLabels
 
 ARCH = "mobilenetv3_small_050"
 LR, WARMUP, MIXUP = 1e-3, 0.25, 0.5
@@ -84,12 +84,12 @@ def make(setting: Setting) -> None:
     setting.jobs.write_bytes(pickle.dumps((job, study.labels)))
 
 
-def load_job(path: Path) -> tuple[FoldJob, Labels]:
+def load_job(path: Path) -> tuple[FoldJob, TrainingLabels]:
     """Read what `make` wrote for the parts."""
     return pickle.loads(path.read_bytes())
 
 
-def _write_arrays(folder: Path, dataset: Dataset, labels: Labels) -> None:
+def _write_arrays(folder: Path, dataset: Dataset, labels: TrainingLabels) -> None:
     """Write the spectrograms as notebooks keep them: an array each, columns in the order of the regions."""
     folder.mkdir(parents=True)
     for name in dataset.files("spectrogram"):
@@ -99,9 +99,9 @@ def _write_arrays(folder: Path, dataset: Dataset, labels: Labels) -> None:
     np.savez(folder / "index.npz", names=windows.names, first=first, targets=labels.targets, folds=labels.folds)
 
 
-def _first_weights(setting: Setting, labels: Labels, fold: int) -> dict[str, torch.Tensor]:
+def _first_weights(setting: Setting, labels: TrainingLabels, fold: int) -> dict[str, torch.Tensor]:
     """Return the weights with which our fold begins."""
-    recipe = crossval.recipe(setting.space.run, labels.task, fold)
+    recipe = make_recipe(setting.space.run, labels.task, fold)
     torch.manual_seed(seeds.derive(recipe.seed, "weights"))
     return recipe.build().state_dict()
 

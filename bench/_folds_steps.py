@@ -17,9 +17,10 @@ import torch
 from bench import _folds
 from bench._paced import NO_FOLD, train_epochs
 from hms_ray.core.allocator import keep_freed
-from hms_ray.training import crossval
 from hms_ray.training.batches import TrainingData
+from hms_ray.training.build import make_recipe
 from hms_ray.training.distributed import Replica
+from hms_ray.training.inputs import open_run
 from hms_ray.training.recipe import Fold
 from hms_ray.training.run_config import parse_run
 
@@ -110,13 +111,13 @@ def fold_of(job: Path, how: How) -> Fold:
     if how.allocator:
         keep_freed()
     fold, labels = _folds.load_job(job)
-    run = parse_run({**fold.run, "optim": {**fold.run["optim"], **how.optim}})
-    inputs = crossval.open_run(run, fold.stores, labels.windows, labels.examples)
+    run = parse_run({**fold.run.content, "optim": {**fold.run.content["optim"], **how.optim}})
+    inputs = open_run(run, fold.stores, labels.windows, labels.examples)
     trust = (labels.folds != fold.fold).astype(float)
     data = TrainingData(
         inputs, labels.examples, labels.targets, labels.votes, labels.folds, labels.group_ids, trust, labels.task
     )
-    recipe = crossval.recipe(run, labels.task, fold.fold)
+    recipe = make_recipe(run, labels.task, fold.fold)
     stages = tuple(stage.model_copy(update={"epochs": 1000}) for stage in recipe.stages[:1])  # more than are trained
     return Fold(replace(recipe, stages=stages), data, NO_FOLD, Replica(torch.device("cpu")))
 

@@ -28,9 +28,10 @@ from hms_ray.search.space import space
 from hms_ray.search.space.settings import Budget, Race
 from hms_ray.search.space.space import Space
 from hms_ray.study.folder import StudyFolder
-from hms_ray.training.crossval import Labels, train_job
 from hms_ray.training.distributed import Replica
 from hms_ray.training.jobs import FoldJob
+from hms_ray.training.labels import TrainingLabels
+from hms_ray.training.run_job import train_job
 
 
 def run(arguments: list[str]) -> Iterator[str]:
@@ -75,7 +76,7 @@ def nested(base: Space, data: Path, root: Path, trials: int) -> list[float]:
         return [result.metrics["overhead"] for result in tuner.fit()]
 
 
-def _nested_trial(config: Mapping[str, Any], job: FoldJob, labels: Labels, root: str) -> None:
+def _nested_trial(config: Mapping[str, Any], job: FoldJob, labels: TrainingLabels, root: str) -> None:
     begun = time.monotonic()
     seconds = Path(tempfile.mkdtemp()) / "seconds"
     trainer = TorchTrainer(

@@ -20,7 +20,7 @@ from hms_ray.simulate import simulate
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable
 from hms_ray.tasks import Task
-from hms_ray.training.crossval import build_model
+from hms_ray.training.build import build_model
 
 BASELINE = "basic_cnn"
 NAMES = (BASELINE, "effnet", "resnet", "mit", "ast", "modern", "raw_image", "cwt", "eeg_1d", "speech")

@@ -15,9 +15,12 @@ from hms_ray.datasets import Dataset
 from hms_ray.search.open_study import load_dataset
 from hms_ray.search.space import space
 from hms_ray.study import folds
-from hms_ray.training import crossval
 from hms_ray.training.distributed import Replica
+from hms_ray.training.inputs import prepare_inputs
+from hms_ray.training.jobs import FoldJob
+from hms_ray.training.labels import TrainingLabels
 from hms_ray.training.run_config import RunConfig, parse_run
+from hms_ray.training.run_job import train_job
 
 
 def run(arguments: list[str]) -> Iterator[str]:
@@ -60,13 +63,13 @@ def _dataset(root: Path | None, content: Mapping[str, Any]) -> Dataset:
 def _score(dataset: Dataset, run: RunConfig) -> float:
     """Train every fold in this process and return the score of the held-out predictions."""
     table = folds.assign(dataset.units, run.folds, run.seed)
-    labels = crossval.Labels.of(dataset, table)
-    stores = crossval.prepare_inputs(dataset, run)
+    labels = TrainingLabels.of(dataset, table)
+    stores = prepare_inputs(dataset, run)
     probs = np.empty_like(labels.targets)
     with tempfile.TemporaryDirectory() as scratch:
         for k in range(run.folds):
-            job = crossval.FoldJob("bench", run.content, k, stores, Path(scratch) / str(k) / "checkpoint.pt")
-            result = crossval.train_job(job, labels, Replica(torch.device("cpu")), lambda row: None)
+            job = FoldJob("bench", run, k, stores, Path(scratch) / str(k) / "checkpoint.pt")
+            result = train_job(job, labels, Replica(torch.device("cpu")), lambda row: None)
             probs[result.rows] = result.probs[-1]
     scored = labels.votes >= run.score.min_votes
     return dataset.task.score(labels.targets[scored], probs[scored])

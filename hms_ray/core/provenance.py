@@ -15,7 +15,7 @@ DECIDING = (
     "ensemble/mixture.py",
     "ensemble/terms.py",
     "ensemble/pools/linear.py",
-    *("search/optuna", "search/pruning", "search/queue.py", "search/space/ranges.py", "search/trial_store.py"),
+    *("search/optuna", "search/pruning", "search/queue.py", "search/space/ranges.py", "study/trial_store.py"),
 )
 PACKAGE = Path(__file__).parents[1]
 

@@ -1,4 +1,4 @@
-"""The driver's end of the line: writes what workers send, answers them, and ends folds that never would."""
+"""The driver's dispatcher: hands what workers send to the source of work, answers them, and ends overdue folds."""
 
 import itertools
 import threading
@@ -21,7 +21,6 @@ from hms_ray.execution.events import (
     FoldFailed,
     FoldHalted,
     FoldPredicted,
-    Mailbox,
     Message,
     ReplicasLost,
     StorageFailed,
@@ -29,6 +28,7 @@ from hms_ray.execution.events import (
     WorkDone,
     WorkRequest,
 )
+from hms_ray.execution.mailbox import Mailbox
 
 POLL_S = 0.5
 ATTEMPTS = 3  # a fold whose worker is lost so often is what kills it

@@ -13,7 +13,7 @@ from hms_ray.execution.packing import SMALLEST, GpuPacking
 from hms_ray.execution.ray_train import run_group
 from hms_ray.execution.ray_tune import run_trials
 from hms_ray.execution.resources import Request, WorkerNeeds
-from hms_ray.training.crossval import Labels
+from hms_ray.training.labels import TrainingLabels
 
 
 class Executor(Protocol):
@@ -36,13 +36,13 @@ class Executor(Protocol):
 class LocalExecutor:
     """This process, without Ray: one fold at a time, with as many threads as a worker has CPUs."""
 
-    labels: Labels
+    labels: TrainingLabels
     cpus: float
     fold_s: float | None = None
     max_concurrent: int = 1
 
     @classmethod
-    def of(cls, wanted: WorkerNeeds, labels: Labels, fold_s: float | None) -> "LocalExecutor":
+    def of(cls, wanted: WorkerNeeds, labels: TrainingLabels, fold_s: float | None) -> "LocalExecutor":
         """Return this process as a place, or refuse folds of several workers."""
         if wanted.workers_per_fold > 1:
             raise ConfigError(
@@ -69,7 +69,7 @@ class RayExecutor:
     """A Ray cluster. Trials whose folds have one worker run in reused Tune actors, several to a GPU where its memory
     allows; those whose folds have more, and chosen configurations, run in a Train worker group."""
 
-    labels: Labels
+    labels: TrainingLabels
     request: Request
     shared: bool
     cluster: Cluster
@@ -83,7 +83,7 @@ class RayExecutor:
         cls,
         wanted: WorkerNeeds,
         cluster: Cluster,
-        labels: Labels,
+        labels: TrainingLabels,
         logs: Path,
         fold_s: float | None,
         mlflow: str | None,

@@ -11,8 +11,8 @@ from hms_ray.execution.collector import TrialSource
 from hms_ray.execution.events import OVERDUE, EpochDone, FoldBegun, Message, TeacherEpochDone
 from hms_ray.execution.worker import train_work
 from hms_ray.store.share import StoreRef
-from hms_ray.training.crossval import Labels
 from hms_ray.training.distributed import Replica
+from hms_ray.training.labels import TrainingLabels
 
 
 @dataclass
@@ -41,7 +41,7 @@ class LocalChannel:
         return self.source.goes_on(trial, fold)
 
 
-def run_here(source: TrialSource, labels: Labels, threads: int, fold_s: float | None = None) -> None:
+def run_here(source: TrialSource, labels: TrainingLabels, threads: int, fold_s: float | None = None) -> None:
     """Run trials until the source has no more.
 
     threads: as many as a worker of Ray would have; fold_s: a fold that takes longer is failed after its epoch

@@ -126,7 +126,7 @@ class _Plain(LoggerCallback):
     def _show(self, trial: Trial) -> _Shown:
         """Return the same view of a trial each time: loggers find its run by it."""
         if trial.trial_id not in self.shown:
-            config = {"trial": trial_name(trial)} | parameters(trial.config["work"].jobs[0].run)
+            config = {"trial": trial_name(trial)} | parameters(trial.config["work"].jobs[0].run.content)
             seen = _Shown(trial.trial_id, config, trial.local_path, trial.experiment_dir_name)
             self.shown[trial.trial_id] = seen
         return self.shown[trial.trial_id]

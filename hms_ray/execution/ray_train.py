@@ -38,8 +38,8 @@ from hms_ray.execution.device import rehearsed
 from hms_ray.execution.events import Message, ReplicasLost, Work, WorkDone, WorkRequest
 from hms_ray.execution.resources import Request, folds_at_once
 from hms_ray.execution.worker import RayChannel, train_work
-from hms_ray.training.crossval import Labels
 from hms_ray.training.distributed import Replica, Team
+from hms_ray.training.labels import TrainingLabels
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,12 @@ PATIENCE_S = 60  # how long a first rank waits before it shows the others that i
 
 
 def run_group(
-    source: TrialSource, labels: Labels, request: Request, cluster: Cluster, logs: Path, fold_s: float | None = None
+    source: TrialSource,
+    labels: TrainingLabels,
+    request: Request,
+    cluster: Cluster,
+    logs: Path,
+    fold_s: float | None = None,
 ) -> None:
     """Run work in a worker group of as many replicas as the cluster holds until the source has no more.
 
@@ -98,7 +103,7 @@ def _look_after(dispatcher: "WorkDispatcher", cluster: Cluster, request: Request
     dispatcher.retry()
 
 
-def _trainer(mailbox: Any, labels: Labels, request: Request, replicas: int, logs: Path) -> DataParallelTrainer:
+def _trainer(mailbox: Any, labels: TrainingLabels, request: Request, replicas: int, logs: Path) -> DataParallelTrainer:
     return DataParallelTrainer(
         _work,
         train_loop_config={
@@ -213,7 +218,7 @@ class WorkDispatcher:
                 del self.waiting[replica]
                 if work is not None:
                     self.given[replica] = work
-                ray.get(self.collector.mailbox.give.remote(question, work))
+                ray.get(self.collector.mailbox.give.remote(question, work and cloudpickle.dumps(work)))
 
     def _next(self) -> Work | None:
         if self.closing:
@@ -251,7 +256,7 @@ def _next(replica: Replica, index: int, mailbox: Any) -> Work | None:
         answer = ray.get(mailbox.take.remote(question, PATIENCE_S)) if replica.rank == 0 else None
         answered, work = replica.team.from_first(answer)
         if answered:
-            return work
+            return work and cloudpickle.loads(work)
 
 
 def _join(rank: int, size: int, backend: str, from_first: Callable[[Any], Any]) -> None:

@@ -17,15 +17,15 @@ from hms_ray.execution.events import EpochDone, Message, Work
 from hms_ray.execution.loggers import trial_name
 from hms_ray.execution.resources import Request
 from hms_ray.execution.worker import RayChannel, train_work
-from hms_ray.training.crossval import Labels
 from hms_ray.training.distributed import Replica
+from hms_ray.training.labels import TrainingLabels
 
 log = logging.getLogger(__name__)
 
 
 def run_trials(
     source: TrialSource,
-    labels: Labels,
+    labels: TrainingLabels,
     request: Request,
     max_concurrent: Callable[[], int],
     logs: Path,
@@ -34,7 +34,7 @@ def run_trials(
 ) -> None:
     """Run trials until the source has no more, each names its share of a GPU.
 
-    at_once: returns how many may run at the same time; it is asked before each, since nodes come and go
+    max_concurrent: returns how many trials may run at the same time; it is asked before each, since nodes come and go
     """
     with Collector(source, fold_s) as collector:
         trainable = tune.with_parameters(_train_trial, labels=labels, mailbox=collector.mailbox)
@@ -50,7 +50,7 @@ def run_trials(
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(logs),
-                failure_config=tune.FailureConfig(max_failures=ATTEMPTS * (int(labels.folds.max()) + 1)),
+                failure_config=tune.FailureConfig(max_failures=ATTEMPTS * (labels.n_folds)),
                 callbacks=[*callbacks, _Watch(collector)],
                 verbose=0,
             ),
@@ -72,7 +72,7 @@ class _TuneChannel(RayChannel):
             tune.report({name: message.row[name] for name in ("fold", "epoch", "train_loss", "score")})
 
 
-def _train_trial(config: Mapping[str, Any], labels: Labels, mailbox: Any) -> None:
+def _train_trial(config: Mapping[str, Any], labels: TrainingLabels, mailbox: Any) -> None:
     work = config["work"]
     actor = cloudpickle.dumps(ray.get_runtime_context().current_actor)
     train_work(work, labels, Replica(device(work.gpus)), _TuneChannel(mailbox), actor)

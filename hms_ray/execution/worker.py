@@ -27,11 +27,11 @@ from hms_ray.execution.events import (
 from hms_ray.execution.store_copies import bring
 from hms_ray.store.copies import NoRoom
 from hms_ray.store.share import StoreRef
-from hms_ray.training.crossval import Labels, predict_job, train_job
 from hms_ray.training.distributed import Replica
 from hms_ray.training.history import discard
 from hms_ray.training.jobs import FoldJob, FoldStopped, PredictionJob
-from hms_ray.training.run_config import parse_run
+from hms_ray.training.labels import TrainingLabels
+from hms_ray.training.run_job import predict_job, train_job
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS)  # faults of a disk, no configuration's
 
@@ -72,7 +72,7 @@ class RayChannel:
 
 
 def train_work(
-    work: Work, labels: Labels, replica: Replica, channel: DriverChannel, actor: bytes | None = None
+    work: Work, labels: TrainingLabels, replica: Replica, channel: DriverChannel, actor: bytes | None = None
 ) -> None:
     """Train the folds one after the other until one does not end well or the driver stops the trial, or predict them.
 
@@ -110,7 +110,9 @@ def cause_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
 
 
-def _train(job: FoldJob, labels: Labels, replica: Replica, channel: DriverChannel, actor: bytes | None) -> Message:
+def _train(
+    job: FoldJob, labels: TrainingLabels, replica: Replica, channel: DriverChannel, actor: bytes | None
+) -> Message:
     def on_epoch(row: Mapping[str, Any]) -> None:
         if replica.rank == 0:
             channel.post(EpochDone(job.trial, row))
@@ -129,7 +131,7 @@ def _train(job: FoldJob, labels: Labels, replica: Replica, channel: DriverChanne
     else:
         missing = None
     if replica.rank == 0:  # now, so that no copy counts as time of the fold
-        channel.post(FoldBegun(job.trial, job.fold, parse_run(job.run).effort, actor))
+        channel.post(FoldBegun(job.trial, job.fold, job.effort, actor))
     if missing:
         full = isinstance(missing.__cause__, NoRoom | OSError)
         return (StorageFailed if full else FoldFailed)(job.trial, job.fold, str(missing))
@@ -153,7 +155,7 @@ def _train(job: FoldJob, labels: Labels, replica: Replica, channel: DriverChanne
 
 
 def _predicted(
-    job: PredictionJob, labels: Labels, device: torch.device, channel: DriverChannel, actor: bytes | None
+    job: PredictionJob, labels: TrainingLabels, device: torch.device, channel: DriverChannel, actor: bytes | None
 ) -> FoldPredicted | FoldFailed:
     try:
         channel.bring(job.stores)

@@ -67,8 +67,7 @@ def _located(module: Any, data: Path | str | None) -> Path:
 
 def _members_probs(folder: StudyFolder, trials: list[str], dataset: Dataset, task: Task) -> np.ndarray:
     """Return the members' predictions (N, M, K)."""
-    from hms_ray.training.crossval import with_random_weights
-    from hms_ray.training.run_config import parse_run
+    from hms_ray.training.run_config import parse_run, with_random_weights
 
     runs = [parse_run(with_random_weights(load_yaml(folder.trial(trial).config))) for trial in trials]
     probs, progress = np.empty((len(dataset.units), len(trials), len(task.classes))), Progress("predict")
@@ -130,8 +129,9 @@ def _member_probs(folder: StudyFolder, trial: str, run: RunConfig, dataset: Data
     import torch
 
     from hms_ray.training import checkpoint, precision, published_weights
-    from hms_ray.training.crossval import build_model, open_run, prepare_inputs, test_time
+    from hms_ray.training.build import build_model, test_time
     from hms_ray.training.evaluate import predict as predict_rows
+    from hms_ray.training.inputs import open_run, prepare_inputs
 
     published_weights.check(folder.trial(trial), {"feature": published_weights.fetch(run.feature)})
     inputs = open_run(run, prepare_inputs(dataset, run), dataset.windows, dataset.examples)

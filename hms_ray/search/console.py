@@ -16,6 +16,19 @@ from rich.table import Table
 from rich.text import Text
 
 from hms_ray.core.sizes import in_words
+from hms_ray.execution.events import EpochDone, FoldBegun, FoldFailed, Message, Note, TeacherEpochDone
+from hms_ray.search.events import (
+    BestTrial,
+    EnsembleSoFar,
+    FoldScored,
+    FoldsToCome,
+    Notice,
+    SearchEvent,
+    TrialEnded,
+    TrialRejected,
+    TrialScored,
+    TrialStopped,
+)
 from hms_ray.search.search_progress import Pool, Running, SearchProgress, duration
 
 log = logging.getLogger(__name__)
@@ -26,9 +39,9 @@ STATES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed"}
 
 
 class ConsoleView:
-    """Shows what the driver tells it; a context in which the table is live, and after which its last state stands.
+    """Shows the events of a search; a context in which the table is live, and after which its last state stands.
 
-    All methods may be called from any thread. Outside the context they log. Arguments as in `SearchProgress`.
+    `handle` may be called from any thread. Outside the context they log. Arguments as in `SearchProgress`.
     """
 
     def __init__(
@@ -63,81 +76,84 @@ class ConsoleView:
         self.live = False
         self.open.close()
 
-    def started(self, trial: str, fold: int, epochs: int | None) -> None:
-        """A fold begins; epochs: its whole schedule, and its teachers'."""
-        with self.lock:
-            first = self.progress.since is None
-            self.progress.started(trial, fold, epochs)
-        if first:
-            length = "" if epochs is None else f", {epochs} epochs"
-            self._log(logging.INFO, f"the first fold begins: {_named(trial, fold)}{length}")
+    def handle(self, event: Message | SearchEvent) -> None:
+        """Show an event: in the table, or where there is none in the log.
 
-    def epoch(self, trial: str, fold: int, epoch: int, score: float, memory_gb: float | None = None) -> None:
-        """A fold has trained an epoch, counted from 1; score: NaN if there is none; memory_gb: the peak on its GPU."""
+        Never logged with the lock held, for which a redraw may wait. A handler of a signal may call this.
+        """
         with self.lock:
-            self.progress.epoch(trial, fold, epoch, score, memory_gb)
+            log_line = self._count(event)
+        if log_line and not self.live:
+            log.log(log_line.level, "%s", log_line.sentence)
 
-    def taught(self, trial: str, fold: int) -> None:
-        """A teacher of a fold has trained an epoch."""
-        with self.lock:
-            self.progress.taught(trial, fold)
+    def _count(self, event: Message | SearchEvent) -> Notice | None:
+        """Bring the table up to date, and return the log line that stands for it where there is none."""
+        progress = self.progress
+        match event:
+            case FoldBegun(trial, fold, epochs) if epochs:
+                is_first = progress.since is None
+                progress.started(trial, fold, epochs)
+                if is_first:
+                    return Notice(f"the first fold begins: {_named(trial, fold)}, {epochs} epochs")
+            case EpochDone(trial, row):
+                progress.epoch(trial, row["fold"], row["epoch"], row["score"], row["memory_gb"] or None)
+            case TeacherEpochDone(trial, fold):
+                progress.taught(trial, fold)
+            case FoldScored(trial, fold):
+                progress.fold_done(trial, fold)
+                total, left = round(progress.work() + progress.to_come()), duration(progress.left_s())
+                return Notice(f"{self._fold_words(event)}; {progress.finished} of about {total} folds, {left} left")
+            case TrialScored(trial, score, units, min_votes):
+                return self._note(Notice(f"{trial} all folds: {self._score_words(score, units, min_votes)}"))
+            case TrialStopped(trial, fold, cause, folds_saved):
+                progress.fold_broken(trial, fold)
+                progress.saved += folds_saved
+                return self._note(Notice(f"{_named(trial, fold)} stopped: {cause}"))
+            case FoldFailed(trial, fold, cause):
+                progress.fold_broken(trial, fold)
+                return self._note(Notice(f"{_named(trial, fold)} failed: {cause}", logging.WARNING))
+            case TrialRejected(trial, cause):
+                progress.fold_broken(trial, None)
+                return self._note(Notice(f"{trial} failed: {cause}", logging.WARNING))
+            case TrialEnded(trial, state):
+                progress.ended(trial, state)
+            case BestTrial(trial, score) if progress.best != (trial, score):
+                progress.best = trial, score
+                return Notice(f"best single so far: {_best(progress)}")
+            case EnsembleSoFar(score, members, units, patients):
+                progress.pool = Pool(score, members, units, patients)
+                return Notice(f"ensemble so far: {_ensemble(progress)}")
+            case FoldsToCome(folds):
+                progress.finalists(folds)
+            case Note(sentence):
+                return self._note(Notice(sentence))
+            case Notice():
+                return self._note(event)
+        return None
 
-    def fold_done(self, trial: str, fold: int, sentence: str) -> None:
-        """A fold is finished; the sentence says which, and its score with its population."""
-        with self.lock:
-            self.progress.fold_done(trial, fold)
-            done, left = self.progress.finished, self.progress.left_s()
-            total = round(self.progress.work() + self.progress.to_come())
-        self._log(logging.INFO, f"{sentence}; {done} of about {total} folds, {duration(left)} left")
+    def _note(self, notice: Notice) -> Notice:
+        """Show a sentence in the table until newer ones push it out."""
+        self.progress.notes.append(notice.sentence)
+        return notice
 
-    def stopped(self, trial: str, fold: int | None, cause: str, folds_saved: float) -> None:
-        """Racing stopped a trial, inside a fold or between two; folds_saved: what it will not train, parts included."""
-        with self.lock:
-            self.progress.fold_broken(trial, fold)
-            self.progress.saved += folds_saved
-        self.note(f"{_named(trial, fold)} stopped: {cause}")
+    def _fold_words(self, fold: FoldScored) -> str:
+        if not fold.units:
+            return (
+                f"{fold.trial} fold {fold.fold}: trained; none of its units has {fold.min_votes} votes, so it has no "
+                "score"
+            )
+        skipped = (
+            f"; {fold.skipped_steps} steps skipped: their gradients were infinite in float16"
+            if fold.skipped_steps
+            else ""
+        )
+        return f"{fold.trial} fold {fold.fold}: {self._score_words(fold.score, fold.units, fold.min_votes)}{skipped}"
 
-    def failed(self, trial: str, fold: int | None, cause: str) -> None:
-        """A fold, or a trial without any, could not be trained."""
-        with self.lock:
-            self.progress.fold_broken(trial, fold)
-        self.note(f"{_named(trial, fold)} failed: {cause}", logging.WARNING)
-
-    def ended(self, trial: str, state: str) -> None:
-        """A trial has ended as COMPLETE, PRUNED or FAIL."""
-        assert state in STATES, state
-        with self.lock:
-            self.progress.ended(trial, state)
-
-    def best(self, trial: str, score: float) -> None:
-        """The best single trial so far."""
-        with self.lock:
-            news = self.progress.best != (trial, score)
-            self.progress.best = trial, score
-        if news:
-            self._log(logging.INFO, f"best single so far: {_best(self.progress)}")
-
-    def ensemble(self, score: float, members: int, units: int, patients: int) -> None:
-        """The ensemble so far; optimistic, since its weights are fitted to the units that it is scored on."""
-        with self.lock:
-            self.progress.pool = Pool(score, members, units, patients)
-        self._log(logging.INFO, f"ensemble so far: {_ensemble(self.progress)}")
-
-    def finalists(self, folds: int) -> None:
-        """The trials, or a round, are over; so many folds of chosen configurations follow, as far as is known."""
-        with self.lock:
-            self.progress.finalists(folds)
-
-    def note(self, sentence: str, level: int = logging.INFO) -> None:
-        """Show a sentence until newer ones push it out; a handler of a signal may call this."""
-        with self.lock:
-            self.progress.notes.append(sentence)
-        self._log(level, sentence)
-
-    def _log(self, level: int, sentence: str) -> None:
-        """Say it in the log where there is no table; never called with the lock held, for which a redraw may wait."""
-        if not self.live:
-            log.log(level, "%s", sentence)
+    def _score_words(self, score: float, units: int, min_votes: int) -> str:
+        """Word a score with its population."""
+        votes = f" with >= {min_votes} votes" if min_votes > 1 else ""
+        optimism = f", {self.progress.optimism}" if self.progress.optimism else ""
+        return f"score {score:.4f} on {units} units{votes}{optimism}"
 
     def _table(self) -> Table:
         with self.lock:

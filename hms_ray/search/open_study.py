@@ -1,4 +1,4 @@
-"""Opening a study: data, folds and spaces are checked against each other before anything starts."""
+"""Opens a study: data, folds and spaces are checked against each other before anything starts."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,19 +25,13 @@ from hms_ray.store.workers import Workers
 from hms_ray.study import folds, oof
 from hms_ray.study.epoch_selection import Candidates, Rule
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.trial_store import TrialStore
 from hms_ray.training import early_stopping, pseudo_labels
-from hms_ray.training.crossval import (
-    Labels,
-    build_model,
-    check_inputs,
-    fold_seed,
-    prepare_inputs,
-    prepare_runs,
-    table_of,
-    with_random_weights,
-)
+from hms_ray.training.build import build_model, fold_seed
 from hms_ray.training.dry_run import Rehearsals
+from hms_ray.training.inputs import check_inputs, prepare_inputs, prepare_runs
 from hms_ray.training.jobs import FoldJob, PredictionJob
+from hms_ray.training.labels import TrainingLabels
 from hms_ray.training.published_weights import begin_from
 from hms_ray.training.published_weights import fetch as fetch_weights
 from hms_ray.training.run_config import Component, RunConfig, Score, parse_run, try_run
@@ -47,12 +41,12 @@ CHOSEN_ON = "warm_start_chosen_on"
 
 
 @dataclass(frozen=True)
-class Study:
+class OpenStudy:
     """An open study: its folder, its data, and the labels that every trial shares."""
 
     folder: StudyFolder
     dataset: Dataset
-    labels: Labels
+    labels: TrainingLabels
     score: Score
     epoch: Rule
     candidates: Candidates
@@ -62,14 +56,10 @@ class Study:
     prepared: dict[str, tuple[StoreRef, ...]] = field(default_factory=dict)
     fetched: dict[str, StoreRef | None] = field(default_factory=dict)
 
-    @property
-    def min_votes(self) -> int:
-        """Units with so many votes are scored."""
-        return self.score.min_votes
-
-    def scored_units(self, fold: int) -> int:
-        """Return how many units of a fold are scored."""
-        return int(((self.labels.folds == fold) & (self.labels.votes >= self.min_votes)).sum())
+    def trial_store(self, selected_on: Sequence[int] = (), rounds_on: Sequence[int] = ()) -> TrialStore:
+        """Return what reads and writes its trials; arguments as there."""
+        rule, candidates, min_votes = self.epoch, self.candidates, self.score.min_votes
+        return TrialStore(self.folder, self.labels, rule, candidates, min_votes, selected_on, rounds_on)
 
     def begin(self, spaces: Sequence[Space]) -> None:
         """Write the study's identity, folds and spaces, or refuse what differs from what is written."""
@@ -87,7 +77,7 @@ class Study:
             return
         log.info("plain baseline: %s", self.dataset.BASELINE)
         if (probs := self.dataset.baseline(self.labels.folds)) is not None:
-            table_of(self.labels, probs, "baseline", "baseline").write(self.folder.baseline)
+            self.labels.table(probs, "baseline", "baseline").write(self.folder.baseline)
 
     def prepare(self, spaces: Sequence[Space], workers: Workers | None = None) -> None:
         """Prepare what the base runs read and each choice of a feature, and keep the quality of the recordings.
@@ -121,7 +111,7 @@ class Study:
         good = np.bincount(self.labels.examples.unit, trust > 0)
         trusted = good > 0
         try:
-            for k in range(self.folds):
+            for k in range(self.labels.n_folds):
                 train = np.flatnonzero(trusted & (self.labels.folds != k))
                 _check_stages(run, k, self.dataset, train, good)
         except TrialFailed as error:
@@ -180,22 +170,12 @@ class Study:
             return str(error)
         return None
 
-    @property
-    def folds(self) -> int:
-        """The number of folds."""
-        return int(self.labels.folds.max()) + 1
-
     def chosen_on(self, space: Space) -> list[int]:
         """Return the folds on whose scores the space's warm start was chosen; the other study may be gone since."""
         known = self.folder.read_study()["spaces"] if self.folder.study.is_file() else {}
         if CHOSEN_ON in known.get(space.name, {}):
             return known[space.name][CHOSEN_ON]
         return list(warm_start.selected_on(space, self.labels.group_ids, self.labels.folds))
-
-    def scored_folds(self) -> list[int]:
-        """Return all folds, those that hold scored units first: a trial without any could not be compared."""
-        scored = np.unique(self.labels.folds[self.labels.votes >= self.min_votes])
-        return sorted(range(self.folds), key=lambda k: (k not in scored, k))
 
     def job(self, trial: str, run: RunConfig, fold: int, prune_thresholds: tuple[float, ...] = ()) -> FoldJob:
         """Return the job of one fold, and keep the trial's run in its folder."""
@@ -204,13 +184,12 @@ class Study:
             files.write_yaml(folder.config, run.content)
         saved, weights = folder.fold(fold).checkpoint.absolute(), self.weights(run)
         begin_from(folder, {"model": weights, "feature": self._fetched(run.feature)})
-        content = with_random_weights(run.content, "model", "feature")  # a worker has stores, not such files
-        return FoldJob(trial, content, fold, self.stores(run), saved, weights, prune_thresholds)
+        return FoldJob(trial, run.without_weights(), fold, self.stores(run), saved, weights, prune_thresholds)
 
     def prediction_job(self, trial: str, run: RunConfig, fold: int, epoch: int) -> PredictionJob:
         """Return the job that predicts the units of a finished fold that are not scored, after an epoch."""
-        content, weights = with_random_weights(run.content, "model", "feature"), self.folder.trial(trial).fold(fold)
-        return PredictionJob(trial, content, fold, self.stores(run), epoch, weights.weights(epoch).read_bytes())
+        weights = self.folder.trial(trial).fold(fold).weights(epoch).read_bytes()
+        return PredictionJob(trial, run.without_weights(), fold, self.stores(run), epoch, weights)
 
 
 def _input_key(run: RunConfig) -> str:
@@ -223,8 +202,8 @@ def load_dataset(root: Path, run: RunConfig) -> Dataset:
     return run.data.module.load(root, run.data.params)
 
 
-def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path, force: bool = False) -> Study:
-    """Check everything that can be checked without reading recordings; `Study.begin` then writes a new study.
+def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path, force: bool = False) -> OpenStudy:
+    """Check everything that can be checked without reading recordings; `OpenStudy.begin` then writes a new study.
 
     Raises:
         ConfigError: spaces that do not go together, a run that cannot work, a study of other data or folds.
@@ -253,8 +232,8 @@ def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path, force: 
     rehearsals = Rehearsals(dataset.task)
     _check_runs(spaces, dataset, table["fold"].to_numpy(), rehearsals)
     identity["folds"] |= {"fingerprint": folds.fingerprint(table)}
-    labels = Labels.of(dataset, table)
-    study = Study(folder, dataset, labels, run.score, run.epoch, run.epoch_candidates, identity, rehearsals, force)
+    labels = TrainingLabels.of(dataset, table)
+    study = OpenStudy(folder, dataset, labels, run.score, run.epoch, run.epoch_candidates, identity, rehearsals, force)
     if folder.study.is_file():
         study.begin(spaces)
     return study

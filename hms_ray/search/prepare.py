@@ -7,7 +7,7 @@ from hms_ray.core import files
 from hms_ray.search.open_study import load_dataset, variants
 from hms_ray.search.space.space import Space
 from hms_ray.store.workers import Workers
-from hms_ray.training.crossval import prepare_runs
+from hms_ray.training.inputs import prepare_runs
 from hms_ray.training.run_config import RunConfig
 
 

@@ -1,4 +1,4 @@
-"""The trials of one space: proposes, races and records them, wherever they are trained."""
+"""The queue of a space's trials: proposes, prunes and records them, wherever they are trained."""
 
 import math
 import re
@@ -14,11 +14,12 @@ from hms_ray.core.errors import ConfigError, SearchAborted
 from hms_ray.execution.collector import ATTEMPTS, LOST
 from hms_ray.execution.events import FoldDone, FoldHalted, Message, Work
 from hms_ray.execution.packing import GpuPacking
+from hms_ray.search.events import BestTrial, EnsembleSoFar, Notice, TrialEnded, TrialRejected, TrialStopped
 from hms_ray.search.finalists.shortlist import Shortlist
-from hms_ray.search.open_study import Study
+from hms_ray.search.open_study import OpenStudy
 from hms_ray.search.optuna.journal import Journal
 from hms_ray.search.pruning.pruner import Pruner
-from hms_ray.search.trial_store import TrialStore
+from hms_ray.search.recorder import Recorder
 from hms_ray.training.jobs import FoldResult, FoldStopped
 from hms_ray.training.run_config import RunConfig, try_run
 
@@ -31,7 +32,7 @@ class _Stop:
     fidelity: float
 
 
-class Trials:
+class TrialQueue:
     """The source of trials: first those that a stopped driver left, then new proposals within the budget.
 
     What a trial is proposed from and judged against are the trials that had ended `result_lag` numbers before it. So no
@@ -48,14 +49,15 @@ class Trials:
 
     def __init__(
         self,
-        study: Study,
+        study: OpenStudy,
         journal: Journal,
-        trial_store: TrialStore,
+        recorder: Recorder,
         pruner: Pruner,
         max_concurrent: Callable[[int], int],
         gpus: float | GpuPacking,
     ) -> None:
-        self.study, self.journal, self.trial_store, self.pruner, self.gpus = study, journal, trial_store, pruner, gpus
+        self.study, self.journal, self.recorder, self.pruner, self.gpus = study, journal, recorder, pruner, gpus
+        self.store, self.publish = recorder.store, recorder.publish
         self.folds, self.budget = pruner.folds, journal.space.budget
         self.max_concurrent, self.concurrency = max_concurrent, journal.concurrency()
         self.waiting = deque(journal.unfinished())
@@ -69,7 +71,7 @@ class Trials:
         self.lock = threading.RLock()
         self.shortlist = Shortlist(journal, pruner)
         self.shortlist.update()
-        trial_store.release([journal.trial_id(number) for number in journal.out])  # a kill may have come before
+        self.store.release([journal.trial_id(number) for number in journal.out])  # a kill may have come before
 
     def interrupt(self) -> None:
         """Let the folds in flight end, and begin no others."""
@@ -111,7 +113,7 @@ class Trials:
 
     def handle(self, message: Message) -> None:
         """Write what a worker sent."""
-        self.trial_store.handle(message)
+        self.recorder.handle(message)
         with self.lock:
             match message:
                 case FoldHalted(trial, stopped):
@@ -133,7 +135,7 @@ class Trials:
         """
         with self.lock:
             self._end(work.trial)
-            self.trial_store.release(self.shortlist.update())
+            self.store.release(self.shortlist.update())
 
     def why(self) -> str:
         """Return the last failure's cause."""
@@ -155,18 +157,15 @@ class Trials:
         if now > self.concurrency:
             number = len(self.journal.trials())
             if self.concurrency and number:
-                self.trial_store.console_view.note(
-                    f"{now} trials at once instead of {self.concurrency}, from {self.journal.trial_id(number)} on"
-                )
+                first = self.journal.trial_id(number)
+                self.publish(Notice(f"{now} trials at once instead of {self.concurrency}, from {first} on"))
             self.concurrency = now
         proposal = self.journal.propose(self.result_lag, self.study.fault, self.concurrency)
         if proposal is not None:
             replaced = self.journal.trial(proposal[0]).user_attrs.get("replaced", {})
             for cause in (cause for cause in replaced if cause not in self.shown_faults):
                 self.shown_faults.add(cause)
-                self.trial_store.console_view.note(
-                    f"an invalid configuration was replaced, as others like it will be: {cause}"
-                )
+                self.publish(Notice(f"an invalid configuration was replaced, as others like it will be: {cause}"))
         return proposal
 
     def _view(self, number: int) -> list[FrozenTrial] | None:
@@ -179,12 +178,10 @@ class Trials:
         trial = self.journal.trial_id(number)
         run, faults = try_run(content)
         if run is None:
-            self.trial_store.console_view.failed(trial, None, "; ".join(faults))
-            self._fail(number, trial, "; ".join(faults))
-            return None
+            return self._reject(number, trial, "; ".join(faults))
         self.shortlist.make_room()
         self.numbers[trial], self.runs[trial] = number, run
-        missing = self.trial_store.missing(trial, self.folds)
+        missing = self.store.missing(trial, self.folds)
         began = len(missing) < len(self.folds)
         if not missing or (began and not self._survives(trial)):  # the driver was killed before it recorded that
             self._end(trial)
@@ -192,13 +189,16 @@ class Trials:
         try:
             self.study.weights(run)
         except ConfigError as error:  # a combination of choices whose weights cannot be had
-            self.trial_store.console_view.failed(trial, None, str(error))
-            self._fail(number, trial, str(error))
-            return None
+            return self._reject(number, trial, str(error))
         kept = self.kept(number)
         jobs = [self.study.job(trial, run, fold, self.pruner.prune_thresholds(run, fold, kept)) for fold in missing]
         self.given[trial] = self.gpus.share(run) if isinstance(self.gpus, GpuPacking) else self.gpus
         return Work(trial, tuple(jobs), self.given[trial])
+
+    def _reject(self, number: int, trial: str, cause: str) -> None:
+        """Fail a trial that cannot begin."""
+        self.publish(TrialRejected(trial, cause))
+        self._fail(number, trial, cause)
 
     def _survives(self, trial: str) -> bool:
         done = self._done(trial)
@@ -210,7 +210,7 @@ class Trials:
         return not decision.stop
 
     def _done(self, trial: str) -> list[int]:
-        missing = self.trial_store.missing(trial, self.folds)
+        missing = self.store.missing(trial, self.folds)
         return [fold for fold in self.folds if fold not in missing]
 
     def _learn(self, trial: str, result: FoldResult | FoldStopped) -> None:
@@ -219,13 +219,12 @@ class Trials:
 
     def _stop(self, trial: str, cause: str) -> None:
         whole = self.runs[trial].epochs * len(self.folds)
-        stop = self.stops[trial] = _Stop(cause, self.trial_store.epochs(trial) / whole)
-        self.trial_store.console_view.stopped(
-            trial, self.trial_store.halted.get(trial), cause, (1 - stop.fidelity) * len(self.folds)
-        )
+        stop = self.stops[trial] = _Stop(cause, self.store.epochs(trial) / whole)
+        fold, folds_saved = self.recorder.halted_folds.get(trial), (1 - stop.fidelity) * len(self.folds)
+        self.publish(TrialStopped(trial, fold, cause, folds_saved))
 
     def _end(self, trial: str) -> None:
-        missing, failure = self.trial_store.missing(trial, self.folds), self.trial_store.failures.get(trial)
+        missing, failure = self.store.missing(trial, self.folds), self.recorder.failures.get(trial)
         share = self.given.get(trial, 1.0)
         if failure and failure.of_memory and isinstance(self.gpus, GpuPacking) and share < 1:
             self.gpus.halve(self.runs[trial], share)
@@ -253,17 +252,15 @@ class Trials:
         self.waiting = deque(sorted([*self.waiting, proposal], key=lambda waiting: waiting[0]))
 
     def _complete(self, trial: str) -> None:
-        number, score = self.numbers[trial], self.trial_store.score(trial, self.folds)
+        number, score = self.numbers[trial], self.store.score(trial, self.folds)
         if not math.isfinite(score):
             return self._fail(number, trial, f"its score is {score}")
         attrs = {"score": score}
         if self.study.score.objective == "gain":
             attrs["gain"] = self.pruner.gain(trial, self.folds, self.kept(number))
-        self.journal.reports(number, self.trial_store.reports(trial))
-        self.journal.complete(
-            number, -attrs["gain"] if "gain" in attrs else score, self.trial_store.seconds(trial), **attrs
-        )
-        self.trial_store.console_view.ended(trial, "COMPLETE")
+        self.journal.reports(number, self.store.reports(trial))
+        self.journal.complete(number, -attrs["gain"] if "gain" in attrs else score, self.store.seconds(trial), **attrs)
+        self.publish(TrialEnded(trial, "COMPLETE"))
         self.show()
 
     def _prune(self, trial: str, stop: _Stop) -> None:
@@ -271,17 +268,17 @@ class Trials:
         if self.study.score.objective == "gain":
             estimate = -self.pruner.gain(trial, self._done(trial), kept)
         else:
-            estimate = self.pruner.estimate(trial, self.runs[trial], self.trial_store.halted.get(trial), kept)
-        self.journal.reports(number, self.trial_store.reports(trial))
-        self.journal.prune(number, estimate, stop.fidelity, stop.cause, self.trial_store.seconds(trial))
-        self.trial_store.drop_weights(trial)
-        self.trial_store.console_view.ended(trial, "PRUNED")
+            estimate = self.pruner.estimate(trial, self.runs[trial], self.recorder.halted_folds.get(trial), kept)
+        self.journal.reports(number, self.store.reports(trial))
+        self.journal.prune(number, estimate, stop.fidelity, stop.cause, self.store.seconds(trial))
+        self.store.drop_weights(trial)
+        self.publish(TrialEnded(trial, "PRUNED"))
 
     def _fail(self, number: int, trial: str, cause: str) -> None:
-        self.journal.reports(number, self.trial_store.reports(trial))
-        self.journal.fail(number, cause, seconds=self.trial_store.seconds(trial))
-        self.trial_store.drop_weights(trial)
-        self.trial_store.console_view.ended(trial, "FAIL")
+        self.journal.reports(number, self.store.reports(trial))
+        self.journal.fail(number, cause, seconds=self.store.seconds(trial))
+        self.store.drop_weights(trial)
+        self.publish(TrialEnded(trial, "FAIL"))
         self._check_failures()
 
     def show(self) -> None:
@@ -290,10 +287,8 @@ class Trials:
         if not complete:
             return
         best = min(complete, key=lambda t: (t.user_attrs["score"], t.number))
-        self.trial_store.console_view.best(self.journal.trial_id(best.number), best.user_attrs["score"])
-        self.trial_store.console_view.ensemble(
-            *self.pruner.ensemble([self.journal.trial_id(t.number) for t in complete])
-        )
+        self.publish(BestTrial(self.journal.trial_id(best.number), best.user_attrs["score"]))
+        self.publish(EnsembleSoFar(*self.pruner.ensemble([self.journal.trial_id(t.number) for t in complete])))
 
     def _check_failures(self) -> None:
         """Abort when the newest trials that have ended all failed alike: what is wrong is not the configuration."""

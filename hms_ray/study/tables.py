@@ -100,12 +100,18 @@ def read_folds(path: Path) -> pd.DataFrame:
     return read(path, FOLDS, ["unit_id"])
 
 
-def read_epochs(path: Path) -> pd.DataFrame:
-    """Read the learning curves of a trial: fold, stage, epoch, train_loss, score, lr, seconds, in that order of rows.
+def read_curves(path: Path) -> pd.DataFrame:
+    """Read the learning curves of a trial, finished or not, sorted by fold and epoch: fold, stage, epoch, train_loss,
+    score, lr, seconds; errors as in `read`.
 
-    The epochs of each fold are 1, 2, ...; errors as in `read`.
+    A fold that was killed and resumed may lack an epoch until it is finished.
     """
-    table = read(path, EPOCHS, ["fold", "epoch"], LATER).sort_values(["fold", "epoch"], ignore_index=True)
+    return read(path, EPOCHS, ["fold", "epoch"], LATER).sort_values(["fold", "epoch"], ignore_index=True)
+
+
+def read_epochs(path: Path) -> pd.DataFrame:
+    """Read the learning curves of finished folds, whose epochs are 1, 2, ...; else as `read_curves`."""
+    table = read_curves(path)
     for fold, epochs in table.groupby("fold")["epoch"]:
         if epochs.tolist() != list(range(1, len(epochs) + 1)):
             raise DataError(f"{path}: fold {fold} has the epochs {epochs.tolist()}; it must have 1 to {len(epochs)}")

@@ -16,7 +16,7 @@ from hms_ray.core.specs import InputSpec
 from hms_ray.features._feature import FeatureRef
 from hms_ray.store.inputs import input_spec
 from hms_ray.tasks import Task
-from hms_ray.training.crossval import build_model, test_time
+from hms_ray.training.build import build_model, test_time
 from hms_ray.training.run_config import Component, RunConfig
 
 # What networks are initialised with; on the meta device it costs half of the time and changes nothing.

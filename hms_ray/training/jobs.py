@@ -3,31 +3,43 @@
 Imports no torch: processes that only hand it on should start at once.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hms_ray.store.share import StoreRef
 
+if TYPE_CHECKING:
+    from hms_ray.training.run_config import RunConfig
+
 
 @dataclass(frozen=True)
 class FoldJob:
-    """One fold of one trial: `run` as plain values, `stores` what it reads, `saved` the checkpoint's file.
+    """One fold of one trial.
+
+    run: without published weights; stores: what it reads; saved: the checkpoint's file
 
     weights: the published ones from which the network begins; None: random ones
     prune_thresholds: after epoch i the fold stops if its held-out score lies above threshold i; empty: it never does
     """
 
     trial: str
-    run: Mapping[str, Any]
+    run: RunConfig
     fold: int
     stores: tuple[StoreRef, ...]
     saved: Path
     weights: StoreRef | None = None
     prune_thresholds: tuple[float, ...] = ()
+
+    @property
+    def effort(self) -> int:
+        """Epochs of the fold with those of its teachers."""
+        return self.run.effort
 
     @property
     def reads(self) -> tuple[StoreRef, ...]:
@@ -65,7 +77,7 @@ class PredictionJob:
     """
 
     trial: str
-    run: Mapping[str, Any]
+    run: RunConfig
     fold: int
     stores: tuple[StoreRef, ...]
     epoch: int

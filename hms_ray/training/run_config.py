@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Literal
 
@@ -84,6 +84,12 @@ class Component:
         """The file that implements it."""
         return registry.load(self.kind, self.name)
 
+    def without_weights(self) -> "Component":
+        """Return the component with random weights, if it may have pretrained ones."""
+        if "pretrained" not in type(self.params).model_fields:
+            return self
+        return replace(self, params=self.params.model_copy(update={"pretrained": False}))
+
     def dump(self) -> dict[str, Any]:
         """Return name and parameters, defaults included."""
         return {"name": self.name, **self.params.model_dump()}
@@ -119,6 +125,13 @@ class RunConfig:
         """Epochs of a fold with those of its teachers: what progress is a share of."""
         return effort(self.stages)
 
+    def without_weights(self) -> "RunConfig":
+        """Return the run with random weights for pretrained ones: it needs neither the hub nor a file of this machine.
+
+        Whoever trains it is given the weights, or what a feature computed with them.
+        """
+        return replace(self, model=self.model.without_weights(), feature=self.feature.without_weights())
+
     @property
     def content(self) -> dict[str, Any]:
         """Plain values that `parse_run` reads back."""
@@ -148,6 +161,17 @@ def parse_run(content: Mapping[str, Any]) -> RunConfig:
     raise_all(found, ConfigError, "run")
     assert run is not None, "a run without faults exists"
     return run
+
+
+def with_random_weights(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a run's plain values with random weights for the model's pretrained ones, whose file may be gone.
+
+    What is no run is returned as it is, for `parse_run` to refuse.
+    """
+    model = content.get("model") if isinstance(content, Mapping) else None
+    if not isinstance(model, Mapping) or "pretrained" not in model:
+        return content
+    return {**content, "model": {**model, "pretrained": False}}
 
 
 def try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:

@@ -11,9 +11,8 @@ import torch
 
 from hms_ray.core.errors import ConfigError
 from hms_ray.store.inputs import memory_format
-from hms_ray.training import crossval, loop
+from hms_ray.training import inputs, loop
 from hms_ray.training.fold_model import FoldModel
-from hms_ray.training.run_config import parse_run
 
 
 @pytest.fixture
@@ -46,9 +45,7 @@ def test_both_see_the_same_images_but_for_augmentation(bench_named, setting, ind
     rows = np.arange(len(labels.targets))
     held = {name: np.load(setting.arrays / f"{name}.npy") for name in np.unique(index["names"])}
     theirs = notebook.images(held, index, rows, augmented=False)
-    ours = crossval.open_run(parse_run(job.run), job.stores, labels.windows, labels.examples).batch(
-        rows, torch.device("cpu")
-    )
+    ours = inputs.open_run(job.run, job.stores, labels.windows, labels.examples).batch(rows, torch.device("cpu"))
     assert ours.shape[1:] == (1, 400, 300)
     torch.testing.assert_close(torch.stack([x for x, _ in theirs]), ours, atol=0.02, rtol=0.01)  # stores are float16
     np.testing.assert_allclose([y.numpy() for _, y in theirs], labels.targets, atol=1e-6)

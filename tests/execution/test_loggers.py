@@ -46,7 +46,7 @@ def make_trial(tmp_path: Path) -> Callable[[str], Trial]:
     """The function that makes a trial of Tune's as the search configures it."""
 
     def make(name: str) -> Trial:
-        job = FoldJob(name, RUN, 0, tmp_path / "store", tmp_path / "saved")
+        job = FoldJob(name, SimpleNamespace(content=RUN), 0, tmp_path / "store", tmp_path / "saved")
         storage = StorageContext(str(tmp_path / "ray"), "tune")
         return _Placed(
             "trainable",

@@ -1,5 +1,6 @@
 """Who gets which work in a worker group, also after it was started again; test_placement.py runs whole groups."""
 
+import pickle
 import subprocess
 import sys
 from collections import deque
@@ -39,7 +40,7 @@ class Source:
 def office(monkeypatch):
     """A dispatcher without Ray: `answers` by question, `spared` the trials whose loss was no fault of theirs."""
     answers, spared = {}, []
-    give = SimpleNamespace(remote=lambda question, work: answers.update({question: work and work.trial}))
+    give = SimpleNamespace(remote=lambda question, work: answers.update({question: work and pickle.loads(work).trial}))
     collector = SimpleNamespace(mailbox=SimpleNamespace(give=give), spare=lambda work: spared.append(work.trial))
     monkeypatch.setattr(ray_train.ray, "get", lambda ref: ref)
     return SimpleNamespace(dispatcher=WorkDispatcher(Source("a", "b", "c"), collector), answers=answers, spared=spared)

@@ -3,7 +3,6 @@
 import errno
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -60,7 +59,7 @@ def training(monkeypatch):
         return result
 
     monkeypatch.setattr(worker, "train_job", train_job)
-    monkeypatch.setattr(worker, "parse_run", lambda content: SimpleNamespace(effort=1))
+    monkeypatch.setattr(FoldJob, "effort", 1)
     return results
 
 

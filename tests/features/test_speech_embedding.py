@@ -23,7 +23,8 @@ from hms_ray.features._feature import FeatureRef
 from hms_ray.simulate import simulate_hearts
 from hms_ray.store.inputs import beside
 from hms_ray.training import published_weights
-from hms_ray.training.crossval import build_model, check_inputs, open_run, prepare_inputs, with_random_weights
+from hms_ray.training.build import build_model
+from hms_ray.training.inputs import check_inputs, open_run, prepare_inputs
 from hms_ray.training.run_config import RunConfig, parse_run
 
 KINDS = {"wav2vec2-tiny": (Wav2Vec2Config, Wav2Vec2Model), "wavlm-tiny": (WavLMConfig, WavLMModel)}
@@ -273,7 +274,7 @@ def test_a_worker_reads_what_is_prepared_and_needs_no_weights(
     mine = shutil.copytree(published("wav2vec2-tiny")[1], tmp_path / "mine")
     run = _run(_ref(pretrained=str(mine), seconds=2.0), input={"covariates": ["age"]})
     stores = prepare_inputs(hearts, run)
-    content = with_random_weights(run.content, "model", "feature")
+    content = run.without_weights().content
     shutil.rmtree(mine)
     inputs = open_run(parse_run(content), stores, hearts.windows, hearts.examples)
     rows = np.arange(4)

@@ -19,16 +19,17 @@ from hms_ray.ensemble import fit_study
 from hms_ray.ensemble.pools import _base, average, linear, log_linear
 from hms_ray.execution.events import EpochWeights, FoldDone
 from hms_ray.inference.predict import predict
-from hms_ray.search.console import ConsoleView
 from hms_ray.search.open_study import open_study
+from hms_ray.search.recorder import Recorder
 from hms_ray.search.space.space import parse
-from hms_ray.search.trial_store import TrialStore
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable
-from hms_ray.training import checkpoint, crossval
-from hms_ray.training.crossval import build_model, prepare_inputs, train_job
+from hms_ray.training import checkpoint, inputs
+from hms_ray.training.build import build_model
 from hms_ray.training.distributed import Replica
+from hms_ray.training.inputs import prepare_inputs
 from hms_ray.training.run_config import parse_run
+from hms_ray.training.run_job import train_job
 
 BASE = {
     "data": {"name": "hms"},
@@ -53,18 +54,15 @@ def trained(tmp_path_factory, hms_folder):
         study = open_study(folder, spaces, hms_folder)
         study.begin(spaces)
         for space in spaces:
-            trial, trial_store = (
-                f"{space.name}-base",
-                TrialStore(study, (), ConsoleView("test", trials=0, trial_folds=0)),
-            )
+            trial, recorder = f"{space.name}-base", Recorder(study.trial_store(), lambda event: None)
             files.write_yaml(folder.trial(trial).config, space.run.content)
             for fold in range(2):
                 job = study.job(trial, space.run, fold)
                 result = train_job(job, study.labels, Replica(torch.device("cpu")), print)
                 for epoch, path in result.weights.items():
-                    trial_store.handle(EpochWeights(trial, fold, epoch, path.read_bytes()))
-                trial_store.handle(FoldDone(trial, result))
-            trial_store.finish(trial)
+                    recorder.handle(EpochWeights(trial, fold, epoch, path.read_bytes()))
+                recorder.handle(FoldDone(trial, result))
+            recorder.finish(trial)
         result = fit_study(folder, pool="linear").model_dump(mode="json")
         unknown = dict.fromkeys(("without", "gain", "most_alike", "error_correlation"))
         weights = {"one": 0.25, "two": 0.75}
@@ -240,7 +238,7 @@ def test_an_ensemble_without_members_predicts_its_bias(folder, hms_folder, tmp_p
 
 def test_missing_weights_are_told_before_any_recording_is_read(folder, hms_folder, tmp_path, monkeypatch):
     lost_weights(folder)
-    monkeypatch.setattr(crossval, "prepare_all", lambda *_: pytest.fail("recordings were read"))
+    monkeypatch.setattr(inputs, "prepare_all", lambda *_: pytest.fail("recordings were read"))
     with pytest.raises(ConfigError, match=r"two-base/folds/1/weights/\d.safetensors is missing"):
         predict(folder, hms_folder, tmp_path / "a.csv")
 
@@ -284,7 +282,7 @@ def test_an_output_below_a_folder_that_cannot_be_written_is_refused_before_any_w
     folder, hms_folder, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(files.os, "access", lambda path, mode: False)  # root may write anywhere
-    monkeypatch.setattr(crossval, "open_run", lambda *_: pytest.fail("work began"))
+    monkeypatch.setattr(inputs, "open_run", lambda *_: pytest.fail("work began"))
     out = tmp_path / "locked" / "submission.csv"
     assert main(["predict", "--study", str(folder.root), "--data", str(hms_folder), "--out", str(out)]) == 2
     assert f"error: {tmp_path}: Permission denied" in capsys.readouterr().err

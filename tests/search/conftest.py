@@ -22,14 +22,15 @@ import pytest
 import torch
 import yaml
 
-from hms_ray.execution.events import EpochDone, EpochWeights, FoldDone, FoldPredicted
-from hms_ray.search.open_study import Study, open_study
+from hms_ray.execution.events import EpochDone, EpochWeights, FoldDone
+from hms_ray.search.open_study import OpenStudy, open_study
+from hms_ray.search.recorder import Recorder
 from hms_ray.search.space.space import parse
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable
 from hms_ray.study.trials_table import trials_table
-from hms_ray.training.crossval import predict_job, train_job
 from hms_ray.training.distributed import Replica
+from hms_ray.training.run_job import predict_job, train_job
 
 BASE = {
     "data": {"name": "hms"},
@@ -79,10 +80,14 @@ def make_space(name="toy", search=None, **base):
     return parse(name, {"base": copy.deepcopy(BASE) | base, "search": search or {}})
 
 
-def train(study, space, fold, trial_store=None, trial=None):
+def ignore(event: Any) -> None:
+    """Nobody looks."""
+
+
+def train(study, space, fold, store=None, trial=None, publish=ignore):
     """Train one fold in this process; what it sends goes to the trial store."""
     trial = trial or f"{space.name}-base"
-    handle = trial_store.handle if trial_store else lambda message: None
+    handle = Recorder(store, publish).handle if store else ignore
     job = study.job(trial, space.run, fold)
     result = train_job(job, study.labels, Replica(torch.device("cpu")), lambda row: handle(EpochDone(trial, row)))
     for epoch, path in result.weights.items():
@@ -91,17 +96,17 @@ def train(study, space, fold, trial_store=None, trial=None):
     return result
 
 
-def predict(study, space, trial_store, trial=None):
+def predict(study, space, store, trial=None):
     """Predict in this process what the trial's chosen epochs still lack, and return their numbers by fold."""
     trial = trial or f"{space.name}-base"
-    missing = trial_store.unpredicted(trial)
+    missing = store.unpredicted(trial)
     for fold, epoch in missing.items():
         job = study.prediction_job(trial, space.run, fold, epoch)
-        trial_store.handle(FoldPredicted(trial, fold, epoch, predict_job(job, study.labels, torch.device("cpu"))))
+        store.add_predictions(trial, fold, epoch, predict_job(job, study.labels, torch.device("cpu")))
     return missing
 
 
-def begin(folder: StudyFolder, spaces: list, root: Path) -> Study:
+def begin(folder: StudyFolder, spaces: list, root: Path) -> OpenStudy:
     """Open a study and write it, as the driver does once the cluster can do the work."""
     study = open_study(folder, spaces, root)
     study.begin(spaces)

@@ -11,24 +11,39 @@ import sys
 import threading
 import time
 from contextlib import redirect_stderr
+from typing import Literal
 
 import pytest
 from rich.console import Console
 
+from hms_ray.execution.events import EpochDone, FoldBegun, FoldFailed
 from hms_ray.search.console import ConsoleView, render
+from hms_ray.search.events import (
+    BestTrial,
+    EnsembleSoFar,
+    FoldScored,
+    FoldsToCome,
+    Notice,
+    TrialEnded,
+    TrialRejected,
+    TrialStopped,
+)
 from hms_ray.search.search_progress import SearchProgress
 
 SEARCH = """
 import logging, sys, time
+from hms_ray.execution.events import EpochDone, FoldBegun, FoldFailed
 from hms_ray.search.console import ConsoleView
+from hms_ray.search.events import FoldScored
 logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
 with ConsoleView("study", trials=2, trial_folds=1) as console_view:
-    console_view.started("demo-0000", 0, 3)
-    console_view.epoch("demo-0000", 0, 2, 0.9876)
+    console_view.handle(FoldBegun("demo-0000", 0, 3, None))
+    row = dict(fold=0, epoch=2, score=0.9876, memory_gb=0.0)
+    console_view.handle(EpochDone("demo-0000", row))
     logging.getLogger("elsewhere").warning("somebody logs [b]this[/b]")
     time.sleep(0.4)
-    console_view.fold_done("demo-0000", 0, "demo-0000 fold 0: score 0.5432 on 44 units with >= 10 votes")
-    console_view.failed("demo-0001", 0, "KeyError: 'x' [/]")
+    console_view.handle(FoldScored("demo-0000", 0, 0.5432, 44, 10, 0))
+    console_view.handle(FoldFailed("demo-0001", 0, "KeyError: 'x' [/]"))
     {last}
 logging.getLogger("elsewhere").warning("afterwards")
 """
@@ -69,6 +84,37 @@ def _read_all(terminal: int, chunks: list[bytes]) -> None:
         chunks.append(chunk)
 
 
+class Told(ConsoleView):
+    """A console view with the events of a search as methods."""
+
+    def started(self, trial: str, fold: int, epochs: int) -> None:
+        self.handle(FoldBegun(trial, fold, epochs, None))
+
+    def epoch(self, trial: str, fold: int, epoch: int, score: float, memory_gb: float = 0.0) -> None:
+        self.handle(EpochDone(trial, {"fold": fold, "epoch": epoch, "score": score, "memory_gb": memory_gb}))
+
+    def fold_done(self, trial: str, fold: int, score: float = 0.5432) -> None:
+        self.handle(FoldScored(trial, fold, score, 44, 10, 0))
+
+    def stopped(self, trial: str, fold: int | None, cause: str, folds_saved: float) -> None:
+        self.handle(TrialStopped(trial, fold, cause, folds_saved))
+
+    def failed(self, trial: str, fold: int | None, cause: str) -> None:
+        self.handle(TrialRejected(trial, cause) if fold is None else FoldFailed(trial, fold, cause))
+
+    def ended(self, trial: str, state: Literal["COMPLETE", "PRUNED", "FAIL"]) -> None:
+        self.handle(TrialEnded(trial, state))
+
+    def best(self, trial: str, score: float) -> None:
+        self.handle(BestTrial(trial, score))
+
+    def ensemble(self, score: float, members: int, units: int, patients: int) -> None:
+        self.handle(EnsembleSoFar(score, members, units, patients))
+
+    def note(self, sentence: str) -> None:
+        self.handle(Notice(sentence))
+
+
 def shown(title: str, progress: SearchProgress, **arguments: int) -> str:
     console = Console(file=io.StringIO(), width=100)
     console.print(render(title, progress, **arguments))
@@ -76,9 +122,9 @@ def shown(title: str, progress: SearchProgress, **arguments: int) -> str:
 
 
 @pytest.fixture
-def console_view(caplog: pytest.LogCaptureFixture) -> ConsoleView:
+def console_view(caplog: pytest.LogCaptureFixture) -> Told:
     caplog.set_level(logging.INFO)
-    return ConsoleView("study", trials=12, trial_folds=2, finalist_folds=4, clock=itertools.count(0, 10).__next__)
+    return Told("study", trials=12, trial_folds=2, finalist_folds=4, clock=itertools.count(0, 10).__next__)
 
 
 def test_an_empty_board_says_what_is_to_come(console_view):
@@ -93,7 +139,7 @@ def test_an_empty_board_says_what_is_to_come(console_view):
 
 def test_what_flatters_every_score_stands_beside_it(caplog):
     caplog.set_level(logging.INFO)
-    console_view = ConsoleView("study", trials=2, trial_folds=1, optimism="optimistic: best epochs")
+    console_view = Told("study", trials=2, trial_folds=1, optimism="optimistic: best epochs")
     console_view.best("demo-0002", 0.54321)
     console_view.ensemble(0.50004, 3, 44, 12)
     best, ensemble = caplog.messages
@@ -105,7 +151,7 @@ def test_what_flatters_every_score_stands_beside_it(caplog):
 
 def test_without_a_terminal_the_first_fold_is_told_and_no_other(console_view, caplog):
     console_view.started("demo-0000", 1, 12)
-    console_view.started("demo-0001", 0, None)
+    console_view.started("demo-0001", 0, 8)
     assert caplog.messages == ["the first fold begins: demo-0000 fold 1, 12 epochs"]
 
 
@@ -114,7 +160,7 @@ def test_the_table_shows_everything_that_was_told(console_view):
     console_view.epoch("demo-0000", 0, 3, 0.61234, 3.24)
     console_view.started("demo-0001", 1, 8)
     console_view.epoch("demo-0001", 1, 8, float("nan"))
-    console_view.fold_done("demo-0002", 0, "demo-0002 fold 0: score 0.5")
+    console_view.fold_done("demo-0002", 0)
     console_view.ended("demo-0002", "COMPLETE")
     console_view.stopped("demo-0003", 0, "it brings nothing", 1.25)
     console_view.ended("demo-0003", "PRUNED")
@@ -134,7 +180,7 @@ def test_the_table_shows_everything_that_was_told(console_view):
 
 def test_folds_without_trials_are_not_raced():
     console_view = ConsoleView("t", trials=0, trial_folds=0)
-    console_view.finalists(5)
+    console_view.handle(FoldsToCome(5))
     text = shown("t", console_view.progress)
     assert "0 trained, about 5 to come" in text
     assert "racing" not in text
@@ -166,7 +212,7 @@ def test_without_a_terminal_it_logs_lines(console_view, caplog):
     with console_view:
         console_view.started("demo-0000", 0, 4)
         console_view.epoch("demo-0000", 0, 1, 0.7)
-        console_view.fold_done("demo-0000", 0, "demo-0000 fold 0: score 0.5432 on 44 units with >= 10 votes")
+        console_view.fold_done("demo-0000", 0)
         console_view.stopped("demo-0000", None, "it brings nothing", 1.0)
         console_view.failed("demo-0001", 1, "100 % wrong")
         console_view.best("demo-0000", 0.5432)
@@ -191,7 +237,7 @@ def test_threads_lose_no_count_and_draw_meanwhile(console_view):
             trial = f"{name}-{number}"
             console_view.started(trial, 0, 1)
             console_view.epoch(trial, 0, 1, 0.5)
-            console_view.fold_done(trial, 0, trial)
+            console_view.fold_done(trial, 0)
             console_view.stopped(trial, None, "", 0.5)
             console_view.ended(trial, "PRUNED")
 
@@ -247,8 +293,8 @@ class Terminal(io.StringIO):
         return super().write(text)
 
 
-def live_board(terminal: Terminal) -> ConsoleView:
-    return ConsoleView("study", 1, 1, console=Console(file=terminal, force_terminal=True, force_interactive=True))
+def live_board(terminal: Terminal) -> Told:
+    return Told("study", 1, 1, console=Console(file=terminal, force_terminal=True, force_interactive=True))
 
 
 def test_a_terminal_that_is_gone_costs_no_search():
@@ -299,7 +345,8 @@ def test_others_log_above_the_table_and_do_not_tear_it():
 
 
 def test_it_does_not_flood_the_terminal():
-    many = "\n    ".join(["for n in range(20000):", "    console_view.epoch('demo-0002', 0, n, 0.5)", "pass"])
+    many = "console_view.handle(EpochDone('demo-0002', row | dict(epoch=n)))"
+    many = "\n    ".join(["for n in range(20000):", f"    {many}", "pass"])
     text = in_terminal(program(many))
     assert text.count("╭") < 20
 

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from hms_ray.core.errors import ConfigError
-from hms_ray.search import disk_budget, driver
+from hms_ray.search import disk_budget, driver, open_study
 from hms_ray.search.space.settings import Budget, Race
 from hms_ray.study.folder import StudyFolder
-from hms_ray.training import checkpoint, crossval, dry_run
+from hms_ray.training import build, checkpoint, dry_run
 
 WIDE = {"name": "basic_cnn", "width": 16, "depth": 2}
 
@@ -20,7 +20,7 @@ def sized(toy, budget=None, **search):
 
 
 def test_weights_are_as_large_as_their_file(toy):
-    packed = checkpoint.pack(crossval.build_model(toy.space.run, toy.study.labels.task).state_dict())
+    packed = checkpoint.pack(build.build_model(toy.space.run, toy.study.labels.task).state_dict())
     assert 0 < len(packed) - toy.study.rehearsals.weight_bytes(toy.space.run) < 10_000
 
 
@@ -65,9 +65,9 @@ def test_many_trials_that_wait_for_earlier_ones_count(toy):
 
 
 def test_networks_that_were_rehearsed_are_not_built_again(toy, tmp_path, monkeypatch):
-    built, build = [], crossval.build_model
-    for module in (crossval, dry_run):
-        monkeypatch.setattr(module, "build_model", lambda run, task: built.append(run.model) or build(run, task))
+    built, build_model = [], build.build_model
+    for module in (build, dry_run, open_study):
+        monkeypatch.setattr(module, "build_model", lambda run, task: built.append(run.model) or build_model(run, task))
     room(monkeypatch, 0)
     ranges = {"model": {"choice": [toy.space.base["model"], WIDE]}, "stages.0.epochs": {"int": [1, 5]}}
     with pytest.raises(ConfigError, match=r"files of weights of .* and 0 B are free"):

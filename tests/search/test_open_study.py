@@ -261,15 +261,15 @@ def test_every_choice_of_a_model_or_a_feature_is_rehearsed(toy):
 def test_folds_with_scored_units_come_first(toy):
     votes = np.where(toy.study.labels.folds == 2, 12, 3)
     study = replace(toy.study, labels=replace(toy.study.labels, votes=votes))
-    assert study.scored_folds() == [2, 0, 1]
-    assert toy.study.scored_folds() == [0, 1, 2]
+    assert study.trial_store().scored_folds() == [2, 0, 1]
+    assert toy.study.trial_store().scored_folds() == [0, 1, 2]
 
 
 def test_a_job_names_its_checkpoint_and_a_prepared_feature(toy):
     job = toy.study.job("toy-0000", toy.space.run, 1)
     assert [is_whole(store.path) for store in job.stores] == [True]
     assert job.saved == toy.folder.trial("toy-0000").fold(1).checkpoint.absolute()
-    assert job.run == toy.space.run.content
+    assert job.run == toy.space.run
 
 
 def test_what_a_warm_start_was_chosen_on_outlives_the_other_study(toy, tmp_path):

@@ -17,10 +17,11 @@ from hms_ray.search.optuna.journal import Journal
 from hms_ray.search.pruning import ensemble_gain
 from hms_ray.search.pruning.ensemble_gain import PruneDecision
 from hms_ray.search.pruning.pruner import Pruner
-from hms_ray.search.queue import Trials
+from hms_ray.search.queue import TrialQueue
+from hms_ray.search.recorder import Recorder
 from hms_ray.search.space.settings import Budget, Race
-from hms_ray.search.trial_store import TrialStore
 from hms_ray.study.folder import StudyFolder
+from hms_ray.study.trial_store import TrialStore
 from hms_ray.training.jobs import FoldResult
 
 SEARCH = {"stages.0.lr": {"log_uniform": [1e-3, 1e-1]}}
@@ -39,15 +40,17 @@ def space(toy):
 
 def source(toy, space, max_concurrent=1, gpus=0.0):
     """What the driver makes of a study, anew as after a restart."""
-    trial_store = TrialStore(toy.study, FOLDS, ConsoleView("test", trials=0, trial_folds=0), space.budget.disk_gb)
-    return Trials(
+    store, view = toy.study.trial_store(FOLDS), ConsoleView("test", trials=0, trial_folds=0)
+    queue = TrialQueue(
         toy.study,
         Journal(toy.folder, space),
-        trial_store,
-        Pruner(space.race, space.budget, trial_store, FOLDS),
+        Recorder(store, view.handle),
+        Pruner(space.race, space.budget, store, FOLDS),
         lambda wanted: max_concurrent,
         gpus,
     )
+    queue.view = view
+    return queue
 
 
 def train_all(toy, space, fold_s=None, **options):
@@ -83,24 +86,24 @@ def test_without_a_race_every_trial_trains_all_its_folds(toy, space):
     assert states(trials) == ["COMPLETE"] * 4
     for trial in trials.journal.trials():
         name = trials.journal.trial_id(trial.number)
-        assert trial.value == trials.trial_store.score(name, FOLDS)
-        assert trials.trial_store.missing(name, range(3)) == [2]
+        assert trial.value == trials.store.score(name, FOLDS)
+        assert trials.store.missing(name, range(3)) == [2]
         assert sorted(trial.intermediate_values) == [1, 2, 3, 4], "two epochs in each of two folds"
 
 
 def test_a_resumed_search_shows_the_best_trial_and_the_ensemble(toy, space):
-    before = train_all(toy, space).trial_store.console_view.progress
+    before = train_all(toy, space).view.progress
     again = source(toy, space)
-    assert again.trial_store.console_view.progress.best is None
+    assert again.view.progress.best is None
     again.show()
-    assert again.trial_store.console_view.progress.best == before.best
-    assert again.trial_store.console_view.progress.pool == before.pool
+    assert again.view.progress.best == before.best
+    assert again.view.progress.pool == before.pool
 
 
 def test_a_search_that_begins_has_nothing_to_show(toy, space):
     trials = source(toy, space)
     trials.show()
-    assert (trials.trial_store.console_view.progress.best, trials.trial_store.console_view.progress.pool) == (
+    assert (trials.view.progress.best, trials.view.progress.pool) == (
         None,
         None,
     )
@@ -114,10 +117,10 @@ def test_stopped_trials_are_pruned_with_an_estimate_and_lose_their_weights(toy, 
         name = trials.journal.trial_id(trial.number)
         folder = toy.folder.trial(name).fold(0)
         assert trial.user_attrs["cause"] == "stopped: by the test" and trial.user_attrs["fidelity"] == 0.5
-        assert trials.trial_store.missing(name, FOLDS) == [1] and not list(folder.root.glob("weights/*"))
-        others = [trials.trial_store.score("race-0000", [fold]) for fold in FOLDS]
-        units = [len(trials.trial_store.scored("race-0000", [fold]).targets) for fold in FOLDS]
-        expected = trials.trial_store.score(name, [0]) - others[0] + np.average(others, weights=units)
+        assert trials.store.missing(name, FOLDS) == [1] and not list(folder.root.glob("weights/*"))
+        others = [trials.store.score("race-0000", [fold]) for fold in FOLDS]
+        units = [len(trials.store.scored("race-0000", [fold]).targets) for fold in FOLDS]
+        expected = trials.store.score(name, [0]) - others[0] + np.average(others, weights=units)
         assert trial.user_attrs["estimate"] == pytest.approx(expected, rel=1e-12)
 
 
@@ -140,16 +143,16 @@ def test_killed_after_any_fold_it_ends_the_same(toy, space, tmp_path, stopping, 
     other = toy.open(StudyFolder(tmp_path / "undisturbed"), [space], toy.root)
     undisturbed = outcome(train_all(SimpleNamespace(study=other, folder=other.folder), space))
     trials, handled = source(toy, space), 0
-    write = trials.trial_store._write
+    drop = trials.store._drop_unselected
 
-    def dying(trial, message):
+    def dying(trial):
         nonlocal handled
-        write(trial, message)
         handled += 1
         if handled == after:
             raise KeyboardInterrupt
+        drop(trial)
 
-    trials.trial_store._write = dying
+    trials.store._drop_unselected = dying
     with pytest.raises(KeyboardInterrupt):
         run_here(trials, toy.study.labels, threads=1)
     written = {path: path.stat().st_mtime_ns for path in toy.folder.root.glob("trials/race-*/folds/*/oof.parquet")}
@@ -219,14 +222,14 @@ def test_different_errors_do_not_abort(toy, space, monkeypatch):
 
 
 def test_a_study_that_outgrows_its_budget_stops(toy, space):
-    with pytest.raises(SearchAborted, match=r" has \d+\.\d [kM]B, more than budget.disk_gb: 1e-05; raise it"):
+    with pytest.raises(SearchAborted, match=r" has \d+\.\d [kM]B, more than budget.disk_gb: 1e-05\. Raise it"):
         train_all(toy, replace(space, budget=Budget(trials=4, trial_folds=2, disk_gb=1e-5)))
 
 
 def with_weights(toy, trials):
     """The complete trials whose weights of both trial folds are there."""
     complete = [trials.journal.trial_id(t.number) for t in trials.journal.trials(TrialState.COMPLETE)]
-    return [trial for trial in complete if trials.trial_store.without_weights(trial) == [2]]
+    return [trial for trial in complete if trials.store.without_weights(trial) == [2]]
 
 
 def test_weights_of_trials_that_cannot_be_finalists_go_as_trials_end(toy, space):
@@ -264,7 +267,7 @@ def test_where_room_is_short_runners_up_go_first(toy, space, monkeypatch):
     tight = replace(space, budget=Budget(trials=4, trial_folds=2, finalists=1, disk_gb=(used - weights) / 1e9))
     again = source(toy, tight)
     assert again.next() is not None, "room was made"
-    kept = [trial for trial in complete if len(again.trial_store.without_weights(trial)) == 1]
+    kept = [trial for trial in complete if len(again.store.without_weights(trial)) == 1]
     assert kept == [chosen]
 
 
@@ -282,7 +285,7 @@ def test_the_objective_may_be_what_a_trial_adds_to_the_ensemble(toy, space):
         name = trials.journal.trial_id(trial.number)
         gain = trials.pruner.gain(name, FOLDS, kept)
         assert trial.value == -gain and gain >= 0
-        assert trial.user_attrs["score"] == trials.trial_store.score(name, FOLDS)
+        assert trial.user_attrs["score"] == trials.store.score(name, FOLDS)
         kept.append(name)
 
 
@@ -318,7 +321,7 @@ def test_a_proposal_that_leaves_nothing_to_train_on_is_replaced(toy, space):
     space = replace(space, ranges=toy.make_space("race", search).ranges, search=search)
     trials = source(toy, space, max_concurrent=4)
     works = [trials.next() for _ in range(4)]
-    assert all(work.jobs[0].run["stages"][1]["min_votes"] < 99 for work in works)
+    assert all(work.jobs[0].run.stages[1].min_votes < 99 for work in works)
     replaced = [cause for trial in trials.journal.trials() for cause in trial.user_attrs.get("replaced", {})]
     assert replaced and all("a stage with min_votes 99" in cause for cause in replaced)
 

@@ -20,7 +20,7 @@ from hms_ray.models import basic_cnn, timm_image
 from hms_ray.store.share import StoreRef
 from hms_ray.study.folder import StudyFolder
 from hms_ray.training import published_weights
-from hms_ray.training.crossval import build_model
+from hms_ray.training.build import build_model
 from hms_ray.training.run_config import Component, parse_run
 
 ARCH = "mobilenetv3_small_050"

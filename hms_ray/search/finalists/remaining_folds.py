@@ -5,26 +5,32 @@ from collections.abc import Iterable, Mapping
 
 from hms_ray.execution.events import FoldDone, FoldFailed, FoldPredicted, Message, Work
 from hms_ray.execution.packing import GpuPacking
-from hms_ray.search.trial_store import TrialStore
+from hms_ray.search.disk_limit import DiskLimit
+from hms_ray.search.open_study import OpenStudy
+from hms_ray.search.recorder import Recorder
 from hms_ray.training.run_config import RunConfig
 
 
 class Folds:
     """The source of some folds of some trials: each is a work of its own, so that they spread over all replicas.
 
-    pairs: trials and their folds; share: what each takes of a GPU; packing: learns what they need of it
-    short: whether it was too little for a fold
+    pairs: trials and their folds
+    disk: how large the study may grow
+    share: what each fold takes of a GPU; packing: learns what they need of it; short: it was too little for a fold
     """
 
     def __init__(
         self,
         runs: Mapping[str, RunConfig],
         pairs: Iterable[tuple[str, int]],
-        trial_store: TrialStore,
+        study: OpenStudy,
+        recorder: Recorder,
+        disk: DiskLimit,
         share: float,
         packing: GpuPacking,
     ) -> None:
-        self.runs, self.trial_store, self.share, self.packing = runs, trial_store, share, packing
+        self.runs, self.study, self.recorder, self.disk = runs, study, recorder, disk
+        self.share, self.packing = share, packing
         self.interrupted, self.short = False, False
         self.left = deque(pairs)
         self.in_flight = 0
@@ -54,14 +60,14 @@ class Folds:
         """
         if self.interrupted or not self.folds:
             return None
-        self.trial_store.check_disk()
+        self.disk.check()
         work = self._work()
         self.in_flight += 1
         return work
 
     def handle(self, message: Message) -> None:
         """Write what a worker sent."""
-        self.trial_store.handle(message)
+        self.recorder.handle(message)
         if isinstance(message, FoldDone):
             self.packing.learn(self.runs[message.trial], self.share, message.result)
         if isinstance(message, FoldFailed) and message.of_memory and self.share < 1:
@@ -69,16 +75,16 @@ class Folds:
             self.short = True
 
     def goes_on(self, trial: str, fold: int) -> bool:
-        """There is nothing to go on with: each fold is a work of its own."""
+        """Always no: each fold is a work of its own."""
         return False
 
     def ended(self, work: Work) -> None:
-        """A fold that was not finished shows in the trial store."""
+        """Count a fold as ended; the trial store shows whether it is finished."""
         self.in_flight -= 1
 
     def _work(self) -> Work:
         trial, fold = self.left.popleft()
-        return Work(trial, (self.trial_store.study.job(trial, self.runs[trial], fold),), self.share)
+        return Work(trial, (self.study.job(trial, self.runs[trial], fold),), self.share)
 
 
 class Finals(Folds):
@@ -89,10 +95,17 @@ class Finals(Folds):
     """
 
     def __init__(
-        self, runs: Mapping[str, RunConfig], trial_store: TrialStore, share: float, packing: GpuPacking
+        self,
+        runs: Mapping[str, RunConfig],
+        study: OpenStudy,
+        recorder: Recorder,
+        disk: DiskLimit,
+        share: float,
+        packing: GpuPacking,
     ) -> None:
-        pairs = [(trial, fold) for trial in runs for fold in trial_store.without_weights(trial)]
-        super().__init__(runs, pairs, trial_store, share, packing)
+        self.store = recorder.store
+        pairs = [(trial, fold) for trial in runs for fold in self.store.without_weights(trial)]
+        super().__init__(runs, pairs, study, recorder, disk, share, packing)
         self.unpredicted: deque[tuple[str, int, int]] = deque()
         for trial in runs:
             self._settle(trial)
@@ -106,20 +119,20 @@ class Finals(Folds):
         super().handle(message)
         if isinstance(message, FoldDone):
             self._settle(message.trial)
-        if isinstance(message, FoldPredicted) and not self.trial_store.unpredicted(message.trial):
-            self.trial_store.finish(message.trial)
+        if isinstance(message, FoldPredicted) and not self.store.unpredicted(message.trial):
+            self.recorder.finish(message.trial)
 
     def _work(self) -> Work:
         if not self.unpredicted:
             return super()._work()
         trial, fold, epoch = self.unpredicted.popleft()  # first, since weights that are not chosen then make room
-        return Work(trial, (self.trial_store.study.prediction_job(trial, self.runs[trial], fold, epoch),), self.share)
+        return Work(trial, (self.study.prediction_job(trial, self.runs[trial], fold, epoch),), self.share)
 
     def _settle(self, trial: str) -> None:
         """Of a trial that has all its folds, have predicted what is missing, or finish it at once."""
-        if self.trial_store.without_weights(trial) or self.trial_store.is_whole(trial):
+        if self.store.without_weights(trial) or self.store.is_whole(trial):
             return
-        if missing := self.trial_store.unpredicted(trial):
+        if missing := self.store.unpredicted(trial):
             self.unpredicted.extend((trial, fold, epoch) for fold, epoch in missing.items())
         else:
-            self.trial_store.finish(trial)
+            self.recorder.finish(trial)

@@ -7,19 +7,21 @@ driver that was killed finishes the recorded round and then plans as it would ha
 import logging
 
 from hms_ray.core.errors import SearchAborted
+from hms_ray.search.events import Notice
 from hms_ray.search.finalists.allocation import Plan
 from hms_ray.search.finalists.shortlist import Shortlist
 from hms_ray.search.optuna.journal import Journal
-from hms_ray.search.trial_store import TrialStore
+from hms_ray.search.recorder import Recorder
+from hms_ray.study.trial_store import TrialStore
 from hms_ray.training.run_config import RunConfig, parse_run
 
 
 class Rounds:
     """What is trained next of the trials on the shortlist, all of which have ended."""
 
-    def __init__(self, journal: Journal, trial_store: TrialStore, shortlist: Shortlist) -> None:
-        self.journal, self.trial_store, self.shortlist = journal, trial_store, shortlist
-        self.order = trial_store.study.scored_folds()
+    def __init__(self, journal: Journal, store: TrialStore, shortlist: Shortlist) -> None:
+        self.journal, self.store, self.shortlist = journal, store, shortlist
+        self.order = store.scored_folds()
 
     def next(self) -> dict[str, int]:
         """Return the trials that train now, each with its fold; none: the rounds are over.
@@ -42,7 +44,7 @@ class Rounds:
         found = {}
         for number, fold in self._last()["pairs"]:
             trial = self.journal.trial_id(number)
-            if number not in self.journal.out and self.trial_store.missing(trial, [fold]):
+            if number not in self.journal.out and self.store.missing(trial, [fold]):
                 found[trial] = fold
         return found
 
@@ -55,9 +57,9 @@ class Rounds:
     def folds(self) -> int:
         """Return how many folds the trials lack that are to get all folds, as far as is known now."""
         kept = [self.journal.trial_id(number) for number in self._last()["kept"] if number not in self.journal.out]
-        return sum(len(self.trial_store.missing(trial, self.order)) for trial in kept)
+        return sum(len(self.store.missing(trial, self.order)) for trial in kept)
 
-    def close(self) -> None:
+    def close(self, recorder: Recorder) -> None:
         """Take out the trials whose fold could not be trained.
 
         Raises:
@@ -67,15 +69,15 @@ class Rounds:
         if not failed:
             return
         causes = {
-            trial: f"fold {fold} of {trial} could not be trained: {self._cause(trial)}"
+            trial: f"fold {fold} of {trial} could not be trained: {_cause(recorder, trial)}"
             for trial, fold in failed.items()
         }
         numbers = [number for number, _ in self._last()["pairs"] if self.journal.trial_id(number) in failed]
         if {*self._last()["kept"]} <= {*numbers, *self.journal.out}:
             raise SearchAborted(f"space {self.journal.space.name}: {'; '.join(causes.values())}")
         for trial, cause in causes.items():
-            self.trial_store.console_view.note(f"{trial} cannot become a finalist: {cause}", logging.WARNING)
-        self.trial_store.release(self.shortlist.put_out(numbers))
+            recorder.publish(Notice(f"{trial} cannot become a finalist: {cause}", logging.WARNING))
+        self.store.release(self.shortlist.put_out(numbers))
 
     def _open(self, plan: Plan) -> None:
         """Record a round."""
@@ -84,11 +86,12 @@ class Rounds:
         kept = [members[position].number for position in plan.kept]
         gone = self.shortlist.leave(plan.kept)
         self.journal.put_round(pairs, kept, gone, self.shortlist.considered)
-        self.trial_store.release([self.journal.trial_id(number) for number in gone])
+        self.store.release([self.journal.trial_id(number) for number in gone])
 
     def _last(self) -> dict[str, list]:
         return self.journal.rounds[-1] if self.journal.rounds else {"pairs": [], "kept": []}
 
-    def _cause(self, trial: str) -> str:
-        failure = self.trial_store.failures.get(trial)
-        return failure.cause if failure else "its worker did not say why"
+
+def _cause(recorder: Recorder, trial: str) -> str:
+    failure = recorder.failures.get(trial)
+    return failure.cause if failure else "its worker did not say why"

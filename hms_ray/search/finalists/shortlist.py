@@ -13,6 +13,7 @@ from collections.abc import Collection
 from optuna.trial import FrozenTrial, TrialState
 
 from hms_ray.core.errors import SearchAborted
+from hms_ray.search.disk_limit import DiskLimit
 from hms_ray.search.finalists.allocation import Plan
 from hms_ray.search.optuna.journal import Journal
 from hms_ray.search.pruning.pruner import Pruner
@@ -87,12 +88,12 @@ class Shortlist:
         Raises:
             SearchAborted: it is short nevertheless.
         """
-        trial_store = self.pruner.trial_store
+        disk = DiskLimit(self.pruner.store.folder.root, self.budget.disk_gb)
         try:
-            trial_store.check_disk()
+            disk.check()
         except SearchAborted:
-            trial_store.release(self.put_out(self._leave(self._kept())))
-            trial_store.check_disk()
+            self.pruner.store.release(self.put_out(self._leave(self._kept())))
+            disk.check()
 
     def finalists(self) -> dict[str, int]:
         """Return the trials to train on all folds and their numbers: those of the best ensemble, or else the best."""

@@ -12,9 +12,9 @@ from hms_ray.execution.events import FoldFailed
 from hms_ray.execution.local import LocalChannel
 from hms_ray.execution.packing import GpuPacking
 from hms_ray.execution.worker import train_work
-from hms_ray.search.console import ConsoleView
+from hms_ray.search.disk_limit import DiskLimit
 from hms_ray.search.finalists.remaining_folds import Finals
-from hms_ray.search.trial_store import TrialStore
+from hms_ray.search.recorder import Recorder
 from hms_ray.study.oof import OofTable
 from hms_ray.training.distributed import Replica
 from hms_ray.training.jobs import FoldJob, PredictionJob
@@ -23,8 +23,8 @@ TRIAL = "toy-base"
 
 
 def finals(toy, disk_gb: float | None = None) -> Finals:
-    trial_store = TrialStore(toy.study, (), ConsoleView("test", trials=0, trial_folds=0), disk_gb)
-    return Finals({TRIAL: toy.space.run}, trial_store, 0.25, GpuPacking(toy.folder.gpu_memory))
+    recorder, disk = Recorder(toy.study.trial_store(), lambda event: None), DiskLimit(toy.folder.root, disk_gb)
+    return Finals({TRIAL: toy.space.run}, toy.study, recorder, disk, 0.25, GpuPacking(toy.folder.gpu_memory))
 
 
 def folds(source: Finals) -> list[int]:
@@ -38,15 +38,15 @@ def folds(source: Finals) -> list[int]:
 
 
 def test_each_missing_fold_is_a_work_of_its_own(toy):
-    trial_store = TrialStore(toy.study, (), ConsoleView("test", trials=0, trial_folds=0))
-    toy.train(toy.study, toy.space, 1, trial_store)
+    store = toy.study.trial_store()
+    toy.train(toy.study, toy.space, 1, store)
     assert folds(finals(toy)) == [0, 2]
 
 
 def test_a_fold_whose_weights_were_dropped_is_trained_again(toy):
-    trial_store = TrialStore(toy.study, (), ConsoleView("test", trials=0, trial_folds=0))
-    toy.train(toy.study, toy.space, 1, trial_store)
-    trial_store.drop_weights(TRIAL)
+    store = toy.study.trial_store()
+    toy.train(toy.study, toy.space, 1, store)
+    store.drop_weights(TRIAL)
     assert folds(finals(toy)) == [0, 1, 2]
 
 
@@ -91,7 +91,7 @@ def test_folds_are_trained_then_predicted_after_the_epoch_that_was_chosen(toy):
     early = [fold for fold, epoch in enumerate(table.epochs) if epoch == 1]
     assert early and found[3:] == [(PredictionJob, fold) for fold in early]
     assert np.isfinite(table.probs).all() and sorted(table.unit_ids) == sorted(toy.study.labels.unit_ids)
-    assert source.trial_store.is_whole(TRIAL)
+    assert source.store.is_whole(TRIAL)
 
 
 @pytest.mark.parametrize("after", [3, 4])
@@ -122,6 +122,6 @@ def test_a_fold_that_cannot_be_predicted_leaves_the_trial_without_a_table(toy, m
     source = finals(toy)
     run(source, toy)
     assert not toy.folder.oof(TRIAL).is_file()
-    assert source.trial_store.failures[TRIAL].cause.startswith(
+    assert source.recorder.failures[TRIAL].cause.startswith(
         "ZeroDivisionError: division by zero (test_remaining_folds.py:"
     )

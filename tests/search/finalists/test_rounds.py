@@ -9,12 +9,13 @@ from hms_ray.core.errors import SearchAborted, TrialFailed
 from hms_ray.execution import worker
 from hms_ray.search import driver
 from hms_ray.search.console import ConsoleView
+from hms_ray.search.events import FoldsToCome
 from hms_ray.search.finalists import allocation
 from hms_ray.search.optuna.journal import Journal
 from hms_ray.search.space.settings import Budget, Race
-from hms_ray.search.trial_store import TrialStore
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable
+from hms_ray.study.trial_store import TrialStore
 
 TRIALS, FOLDS = 7, 3
 
@@ -94,10 +95,14 @@ def test_rounds_end_with_the_finalists_whose_tables_say_what_chose_them(search):
 
 
 def test_the_board_is_told_what_those_that_are_kept_still_lack(search, monkeypatch):
-    told, real = [], ConsoleView.finalists
-    monkeypatch.setattr(
-        ConsoleView, "finalists", lambda console_view, folds: told.append(folds) or real(console_view, folds)
-    )
+    told, real = [], ConsoleView.handle
+
+    def handle(self, event):
+        if isinstance(event, FoldsToCome):
+            told.append(event.folds)
+        real(self, event)
+
+    monkeypatch.setattr(ConsoleView, "handle", handle)
     search()
     assert told[:2] == [2 * 2, 2 * 1]
 
@@ -130,12 +135,12 @@ def test_a_finished_search_trains_and_records_nothing(search):
     [
         (Journal, "put_round", 1, True),
         (Journal, "put_round", 1, False),
-        (TrialStore, "_write", TRIALS, False),
-        (TrialStore, "_write", TRIALS + 1, False),
-        (TrialStore, "_write", TRIALS + 2, False),
+        (TrialStore, "_drop_unselected", TRIALS, True),
+        (TrialStore, "_drop_unselected", TRIALS + 1, True),
+        (TrialStore, "_drop_unselected", TRIALS + 2, True),
         (Journal, "put_round", 2, False),
-        (TrialStore, "_write", TRIALS + 3, False),
-        (TrialStore, "_write", TRIALS + 4, False),
+        (TrialStore, "_drop_unselected", TRIALS + 3, True),
+        (TrialStore, "_drop_unselected", TRIALS + 4, True),
     ],
 )
 def test_killed_anywhere_it_ends_the_same(toy, space, search, tmp_path, monkeypatch, kind, name, at, before):
@@ -166,7 +171,7 @@ def test_a_trial_that_is_dropped_in_a_round_loses_its_weights(toy, tmp_path, mon
     rounds, out = search.journal.rounds, search.journal.out
     assert all(map(search.weights, range(8)))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        dying(patch, TrialStore, "_write", 1)
+        dying(patch, TrialStore, "_drop_unselected", 1, before=True)
         search()
     assert [len(one["pairs"]) for one in rounds] == [8, 1] and len(out) == 8 - 1 - 4
     assert [bool(search.weights(number)) for number in range(8)] == [number not in out for number in range(8)]

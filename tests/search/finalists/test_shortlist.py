@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from hms_ray.core.errors import SearchAborted
 from hms_ray.core.seeds import stream
+from hms_ray.search.disk_limit import DiskLimit
 from hms_ray.search.finalists import allocation, shortlist
 from hms_ray.search.finalists.shortlist import Shortlist
 from hms_ray.search.pruning import ensemble_gain
@@ -50,8 +51,8 @@ class Trials:
     def put_out(self, numbers, considered):
         self.out, self.considered = sorted({*self.out, *numbers}), considered
 
-    def shortlist(self, trial_store=None):
-        return Shortlist(self, Pruner(self, trial_store))
+    def shortlist(self, store=None):
+        return Shortlist(self, Pruner(self, store))
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Pruner:
     """Plans by one fold of two; spent: what the shortlist said of others, each time."""
 
     journal: Trials
-    trial_store: SimpleNamespace | None
+    store: SimpleNamespace | None
     spent: list[int] = field(default_factory=list)
     folds: tuple[int, ...] = (0,)
 
@@ -150,15 +151,16 @@ def test_without_a_cap_half_as_many_runners_up_stay_as_the_plan_keeps():
     assert len(journal.out) >= complete - shortlist.size(kept, Race()) > 0
 
 
-def test_where_the_disk_is_short_runners_up_go_for_good():
+def test_where_the_disk_is_short_runners_up_go_for_good(monkeypatch):
     expected, _, journal = searched(Race(), range(TRIALS))
     released, room = [], iter([SearchAborted("full")])
 
-    def check_disk():
+    def check(limit):
         if error := next(room, None):
             raise error
 
-    found = journal.shortlist(SimpleNamespace(check_disk=check_disk, release=released.extend))
+    monkeypatch.setattr(DiskLimit, "check", check)
+    found = journal.shortlist(SimpleNamespace(folder=SimpleNamespace(root=None), release=released.extend))
     assert found.update() == []
     found.make_room()
     assert len(released) == 4 and not set(released) & set(expected)

@@ -6,12 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_ray.search.console import ConsoleView
 from hms_ray.search.finalists import allocation
 from hms_ray.search.pruning import ensemble_gain, learning_curve
 from hms_ray.search.pruning.pruner import Pruner
 from hms_ray.search.space.settings import Budget, Race
-from hms_ray.search.trial_store import TrialStore
 
 FOLDS = (0, 1)
 LRS = {"toy-0000": 0.01, "toy-0001": 0.03, "toy-0002": 0.1}
@@ -20,39 +18,39 @@ LRS = {"toy-0000": 0.01, "toy-0001": 0.03, "toy-0002": 0.1}
 @pytest.fixture
 def raced(toy):
     """Three trials with both trial folds, and one more with the first."""
-    trial_store = TrialStore(toy.study, FOLDS, ConsoleView("test", trials=0, trial_folds=0))
+    store = toy.study.trial_store(FOLDS)
     for trial, lr in LRS.items():
         space = toy.make_space(stages=[{"epochs": 2, "lr": lr}])
         for fold in FOLDS:
-            toy.train(toy.study, space, fold, trial_store, trial)
+            toy.train(toy.study, space, fold, store, trial)
     toy.run = toy.make_space(stages=[{"epochs": 2, "lr": 0.02}]).run
-    toy.train(toy.study, toy.make_space(stages=[{"epochs": 2, "lr": 0.02}]), 0, trial_store, "toy-0003")
+    toy.train(toy.study, toy.make_space(stages=[{"epochs": 2, "lr": 0.02}]), 0, store, "toy-0003")
     return SimpleNamespace(
-        trial_store=trial_store,
+        store=store,
         run=toy.run,
         pruner=lambda rule="ensemble", budget=Budget(), **more: Pruner(  # noqa: B008
-            Race(rule=rule, **more), budget, trial_store, FOLDS
+            Race(rule=rule, **more), budget, store, FOLDS
         ),
     )
 
 
-def stacked(trial_store, trials, folds):
-    return np.stack([trial_store.scored(trial, folds).probs for trial in trials], 1)
+def stacked(store, trials, folds):
+    return np.stack([store.scored(trial, folds).probs for trial in trials], 1)
 
 
 @pytest.mark.parametrize("rule", ["ensemble", "best"])
 def test_a_verdict_is_that_of_the_rule_on_the_folds_done(raced, rule):
-    kept, own = list(LRS), raced.trial_store.scored("toy-0003", [0])
+    kept, own = list(LRS), raced.store.scored("toy-0003", [0])
     decide = raced.pruner(rule, stop_rate=0.2).decide("toy-0003", [0], kept)
     look = {"look": 1, "looks": 2, "stop_rate": 0.2}
     if rule == "ensemble":
-        others = stacked(raced.trial_store, kept, [0])
+        others = stacked(raced.store, kept, [0])
         expected = ensemble_gain.judge_ensemble(
             own.targets, own.groups, own.probs, others, **look, min_gain=allocation.PRICE / 16
         )
     else:
-        best = min(kept, key=lambda trial: raced.trial_store.score(trial, [0]))
-        rival = raced.trial_store.scored(best, [0]).probs
+        best = min(kept, key=lambda trial: raced.store.score(trial, [0]))
+        rival = raced.store.scored(best, [0]).probs
         expected = ensemble_gain.judge_best(own.targets, own.groups, own.probs, rival, **look)
     assert str(decide) == str(expected), "NaN included"
 
@@ -66,7 +64,7 @@ def test_limits_come_from_the_curves_of_the_same_fold(raced):
     kept = [*LRS, "toy-0003"]
     for rule in ("ensemble", "best"):
         expected = learning_curve.prune_thresholds(
-            [learning_curve.Curve(raced.trial_store.curve(trial, 0), (2,)) for trial in kept], (2,), rule
+            [learning_curve.Curve(raced.store.curve(trial, 0), (2,)) for trial in kept], (2,), rule
         )
         assert raced.pruner(rule).prune_thresholds(raced.run, 0, kept) == tuple(expected)
         assert np.isfinite(expected[0]) and np.isinf(expected[1])
@@ -76,21 +74,21 @@ def test_limits_come_from_the_curves_of_the_same_fold(raced):
 
 def test_an_estimate_corrects_for_the_folds_that_are_missing(raced):
     kept = list(LRS)
-    others = np.array([[raced.trial_store.score(trial, [fold]) for fold in FOLDS] for trial in kept])
-    units = np.array([len(raced.trial_store.scored(kept[0], [fold]).targets) for fold in FOLDS])
-    own = raced.trial_store.score("toy-0003", [0])
+    others = np.array([[raced.store.score(trial, [fold]) for fold in FOLDS] for trial in kept])
+    units = np.array([len(raced.store.scored(kept[0], [fold]).targets) for fold in FOLDS])
+    own = raced.store.score("toy-0003", [0])
     expected = own - others[:, 0].mean() + np.average(others.mean(0), weights=units)
     assert raced.pruner().estimate("toy-0003", raced.run, None, kept) == pytest.approx(expected, rel=1e-12)
 
 
 def test_an_estimate_of_a_fold_stopped_inside_projects_its_end(raced):
-    curve = raced.trial_store.curves["toy-0003"]
+    curve = raced.store.curves["toy-0003"]
     extra = curve.iloc[[0]].assign(fold=1, score=2.0)
-    raced.trial_store.curves["toy-0003"] = pd.concat([curve, extra], ignore_index=True)
+    raced.store.curves["toy-0003"] = pd.concat([curve, extra], ignore_index=True)
     kept = list(LRS)
-    falls = [np.subtract(*raced.trial_store.curve(trial, 1)) for trial in kept]
-    ends = np.array([raced.trial_store.score("toy-0003", [0]), 2.0 - np.mean(falls)])
-    units = np.array([len(raced.trial_store.scored(kept[0], [fold]).targets) for fold in FOLDS])
+    falls = [np.subtract(*raced.store.curve(trial, 1)) for trial in kept]
+    ends = np.array([raced.store.score("toy-0003", [0]), 2.0 - np.mean(falls)])
+    units = np.array([len(raced.store.scored(kept[0], [fold]).targets) for fold in FOLDS])
     found = raced.pruner().estimate("toy-0003", raced.run, 1, kept)
     assert found == pytest.approx(np.average(ends, weights=units), rel=1e-9)
 
@@ -98,10 +96,10 @@ def test_an_estimate_of_a_fold_stopped_inside_projects_its_end(raced):
 def planned(raced, trials, **terms):
     """Plan by hand; the trials have finished folds in the study's order."""
     done = [2 if trial in LRS else 1 for trial in trials]
-    longest = raced.trial_store.scored("toy-0000", FOLDS)
+    longest = raced.store.scored("toy-0000", FOLDS)
     probs = np.full((len(longest.targets), len(trials), longest.probs.shape[1]), np.nan)
     for i, (trial, count) in enumerate(zip(trials, done, strict=True)):
-        its = raced.trial_store.scored(trial, FOLDS[:count]).probs
+        its = raced.store.scored(trial, FOLDS[:count]).probs
         probs[: len(its), i] = its
     trained = np.arange(3) < np.array(done)[:, None]
     return allocation.plan(longest.targets, probs, longest.groups, longest.folds, trained, **terms)
@@ -130,10 +128,10 @@ def test_folds_that_a_trial_has_finished_are_counted(raced):
 
 def test_gain_and_ensemble_are_over_all_trial_folds(raced):
     kept = list(LRS)
-    targets, probs = raced.trial_store.scored(kept[0], FOLDS).targets, stacked(raced.trial_store, kept, FOLDS)
+    targets, probs = raced.store.scored(kept[0], FOLDS).targets, stacked(raced.store, kept, FOLDS)
     pruner = raced.pruner(min_gain=0.0)
     assert pruner.gain(kept[2], FOLDS, kept[:2]) == ensemble_gain.gain(targets, probs[:, 2], probs[:, :2])
     score, members, units, patients = pruner.ensemble(kept)
-    assert score <= min(raced.trial_store.score(trial, FOLDS) for trial in kept) + 1e-9
+    assert score <= min(raced.store.score(trial, FOLDS) for trial in kept) + 1e-9
     assert 1 <= members <= 3 and units == len(targets)
-    assert patients == len(np.unique(raced.trial_store.scored(kept[0], FOLDS).groups))
+    assert patients == len(np.unique(raced.store.scored(kept[0], FOLDS).groups))

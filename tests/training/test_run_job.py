@@ -13,11 +13,13 @@ from hms_ray.core.seeds import stream
 from hms_ray.datasets import Examples, Windows
 from hms_ray.store import quality
 from hms_ray.store.share import StoreRef
-from hms_ray.training import checkpoint, crossval
-from hms_ray.training.crossval import Labels, build_model, fold_table, recipe, train_job, with_random_weights
+from hms_ray.training import checkpoint
+from hms_ray.training.build import build_model, make_recipe
 from hms_ray.training.distributed import Replica
 from hms_ray.training.jobs import FoldJob
-from hms_ray.training.run_config import parse_run
+from hms_ray.training.labels import TrainingLabels
+from hms_ray.training.run_config import parse_run, with_random_weights
+from hms_ray.training.run_job import train_job
 
 RUN = {
     "data": {"name": "hms"},
@@ -39,7 +41,7 @@ def a_run(**changes):
 def labels():
     rng = stream(0, "labels")
     votes, zero = np.array([12, 4] * (UNITS // 2)), np.zeros(UNITS)
-    return Labels(
+    return TrainingLabels(
         unit_ids=np.array([f"u{i}" for i in range(UNITS)]),
         group_ids=np.array([f"p{i // 2}" for i in range(UNITS)]),
         targets=rng.dirichlet(np.ones(3), UNITS),
@@ -71,7 +73,7 @@ def store(tmp_path):
 
 
 def train(run, labels, store, saved, fold=0):
-    job = FoldJob("toy-0001", run.content, fold, (store,), saved / "checkpoint.pt")
+    job = FoldJob("toy-0001", run, fold, (store,), saved / "checkpoint.pt")
     return train_job(job, labels, Replica(torch.device("cpu")), lambda row: None)
 
 
@@ -85,7 +87,7 @@ def test_two_trainings_of_a_job_agree_and_leave_the_features_alone(labels, store
 
 def test_folds_and_seeds_start_from_other_weights(labels, store, tmp_path):
     task = labels.task
-    assert len({recipe(a_run(seed=s), task, k).seed for s in range(3) for k in range(3)}) == 9
+    assert len({make_recipe(a_run(seed=s), task, k).seed for s in range(3) for k in range(3)}) == 9
     one, two = (train(a_run(seed=s), labels, store, tmp_path / str(s)) for s in (0, 1))
     assert one.weights[2].read_bytes() != two.weights[2].read_bytes()
 
@@ -104,23 +106,23 @@ def test_folds_and_seeds_start_from_other_weights(labels, store, tmp_path):
     ],
 )
 def test_the_fingerprint_changes_with_anything_that_changes_the_result(change):
-    assert recipe(a_run(**change), TASK, 0).fingerprint != recipe(a_run(), TASK, 0).fingerprint
+    assert make_recipe(a_run(**change), TASK, 0).fingerprint != make_recipe(a_run(), TASK, 0).fingerprint
 
 
 def test_the_mark_is_that_of_a_fold_and_of_this_code(monkeypatch):
-    fingerprint = recipe(a_run(), TASK, 0).fingerprint
-    assert recipe(parse_run(a_run().content), TASK, 0).fingerprint == fingerprint
-    assert recipe(a_run(), TASK, 1).fingerprint != fingerprint
+    fingerprint = make_recipe(a_run(), TASK, 0).fingerprint
+    assert make_recipe(parse_run(a_run().content), TASK, 0).fingerprint == fingerprint
+    assert make_recipe(a_run(), TASK, 1).fingerprint != fingerprint
     monkeypatch.setattr(provenance, "fingerprint", lambda: "0" * 16)
-    assert recipe(a_run(), TASK, 0).fingerprint != fingerprint
+    assert make_recipe(a_run(), TASK, 0).fingerprint != fingerprint
 
 
 def test_a_fold_becomes_rows_of_a_table_and_weights_that_repeat_them(labels, store, tmp_path):
     result = train(a_run(), labels, store, tmp_path / "c", fold=1)
-    table = fold_table(result, labels, "toy-0001", "toy", (1,))
+    table = labels.table(result.probs[-1], "toy-0001", "toy", result.rows)
     assert table.unit_ids.tolist() == labels.unit_ids[labels.folds == 1].tolist()
     np.testing.assert_array_equal(table.targets, labels.targets[labels.folds == 1])
-    assert (table.trial, table.space, table.selected_on) == ("toy-0001", "toy", (1,))
+    assert (table.trial, table.space) == ("toy-0001", "toy")
     model = build_model(a_run(), TASK).eval()
     model.load_state_dict(checkpoint.unpack(result.weights[2]))
     x = torch.from_numpy(np.load(store.path / "x.npy")[result.rows]).float()
@@ -134,10 +136,4 @@ def test_a_network_whose_weights_are_replaced_needs_none(tmp_path):
     assert parse_run(with_random_weights(run.content)).model.params.pretrained is False
     assert with_random_weights(moved) == with_random_weights(run.content)
     assert with_random_weights(a_run().content) == a_run().content
-
-
-def test_learning_curves_are_written_by_fold_and_epoch(tmp_path):
-    rows = [{"fold": k, "epoch": e, "score": 0.1} for k in (1, 0) for e in (2, 1)]
-    crossval.write_epochs(tmp_path / "epochs.parquet", rows)
-    table = files.read_table(tmp_path / "epochs.parquet")
-    assert table[["fold", "epoch"]].to_numpy().tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]
+    assert run.without_weights().content == with_random_weights(run.content), "checkpoints know runs by their content"

@@ -1,6 +1,6 @@
-"""What workers send is in the study folder, each fold once, weights before the table that says finished."""
+"""What trials leave in the study folder: each fold once, its weights before the table that marks it as finished."""
 
-import logging
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,32 +8,34 @@ import pytest
 import torch
 
 from hms_ray.core import files
-from hms_ray.core.errors import SearchAborted
-from hms_ray.execution.events import EpochDone, FoldBegun, FoldDone, FoldFailed, StorageFailed
-from hms_ray.search.console import ConsoleView
-from hms_ray.search.trial_store import TrialStore
+from hms_ray.core.errors import DataError
 from hms_ray.study.folder import FoldFolder
 from hms_ray.study.oof import OofTable
+from hms_ray.study.trial_store import FoldRecord
 from hms_ray.training import checkpoint
-from hms_ray.training.crossval import build_model, finished_folds, open_run
+from hms_ray.training.build import build_model
 from hms_ray.training.evaluate import predict
+from hms_ray.training.inputs import open_run
 
 TRIAL = "toy-base"
-VIEW = ConsoleView("test", trials=0, trial_folds=0)
 
 
 @pytest.fixture
 def trained(toy):
     """A store that has received all three folds, the last one first."""
-    toy.trial_store = TrialStore(toy.study, (2,), VIEW)
-    toy.results = {fold: toy.train(toy.study, toy.space, fold, toy.trial_store) for fold in (2, 0, 1)}
+    toy.store = toy.study.trial_store((2,))
+    toy.results = {fold: toy.train(toy.study, toy.space, fold, toy.store) for fold in (2, 0, 1)}
     return toy
+
+
+def record(result):
+    return FoldRecord(result.fold, result.rows, result.probs, result.epochs)
 
 
 def finish(trained):
     """Predict what the chosen epochs lack, as a worker does, and write the trial's table."""
-    trained.predict(trained.study, trained.space, trained.trial_store)
-    trained.trial_store.finish(TRIAL)
+    trained.predict(trained.study, trained.space, trained.store)
+    trained.store.finish(TRIAL)
 
 
 def test_finished_folds_hold_predictions_and_weights_and_no_checkpoint(trained):
@@ -59,19 +61,19 @@ def test_weights_are_written_before_the_table_that_says_finished(toy, monkeypatc
 
     monkeypatch.setattr(OofTable, "write", no_room)
     with pytest.raises(OSError, match="no space left"):
-        toy.train(toy.study, toy.space, 0, TrialStore(toy.study, (), VIEW))
+        toy.train(toy.study, toy.space, 0, toy.study.trial_store())
     folder = toy.folder.trial(TRIAL).fold(0)
     assert folder.weights(2).is_file()
     assert folder.checkpoint.is_file(), "the checkpoint stays until the fold is finished"
-    assert finished_folds(toy.folder, TRIAL, 3) == []
+    assert toy.study.trial_store().missing(TRIAL, range(3)) == [0, 1, 2]
 
 
 def test_a_restart_finds_what_is_finished(trained):
-    trial_store = TrialStore(trained.study, (2,), VIEW)
-    assert trial_store.missing(TRIAL, range(3)) == []
+    store = trained.study.trial_store((2,))
+    assert store.missing(TRIAL, range(3)) == []
     trained.folder.trial(TRIAL).fold(1).oof.unlink()
-    assert trial_store.missing(TRIAL, range(3)) == [1]
-    assert trial_store.missing("toy-0001", [2, 0]) == [2, 0]
+    assert store.missing(TRIAL, range(3)) == [1]
+    assert store.missing("toy-0001", [2, 0]) == [2, 0]
 
 
 def test_curves_hold_each_epoch_once_sorted_by_fold(trained):
@@ -79,13 +81,13 @@ def test_curves_hold_each_epoch_once_sorted_by_fold(trained):
     assert curve[["fold", "epoch"]].to_numpy().tolist() == [[0, 1], [0, 2], [1, 1], [1, 2], [2, 1], [2, 2]]
     columns = ["fold", "stage", "epoch", "train_loss", "skipped_steps", "score", "lr", "memory_gb", "seconds"]
     assert list(curve) == columns
-    assert trained.trial_store.seconds(TRIAL) == pytest.approx(curve["seconds"].sum())
+    assert trained.store.seconds(TRIAL) == pytest.approx(curve["seconds"].sum())
 
 
 def test_a_repeated_epoch_replaces_its_row(trained):
     row = {"fold": 1, "stage": 0, "epoch": 1, "train_loss": 9.0, "skipped_steps": 0, "score": 8.0, "lr": 0.1}
     row |= {"memory_gb": 0.0, "seconds": 7.0}
-    TrialStore(trained.study, (), VIEW).handle(EpochDone(TRIAL, row))
+    trained.study.trial_store().add_epoch(TRIAL, row)
     curve = files.read_table(trained.folder.trial(TRIAL).epochs)
     assert len(curve) == 6
     assert curve.set_index(["fold", "epoch"]).loc[(1, 1), "train_loss"] == 9.0
@@ -110,11 +112,11 @@ def test_the_score_is_over_the_scored_units_of_the_folds(trained):
         probs = np.concatenate([trained.results[k].probs[best_of_others(trained, k, folds) - 1] for k in folds])
         many = labels.votes[rows] >= 10
         expected = task.score(labels.targets[rows][many], probs[many])
-        assert trained.trial_store.score(TRIAL, folds) == pytest.approx(expected, abs=1e-12)
+        assert trained.store.score(TRIAL, folds) == pytest.approx(expected, abs=1e-12)
 
 
 def test_reports_count_epochs_over_the_folds(trained):
-    reports = trained.trial_store.reports(TRIAL)
+    reports = trained.store.reports(TRIAL)
     assert [step for step, _ in reports] == [1, 2, 3, 4, 5, 6]
     first = trained.results[0].epochs[0]["score"]
     assert reports[0] == (1, first), "in the order of the folds, whichever was trained first"
@@ -140,11 +142,11 @@ def test_units_that_are_not_scored_are_predicted_once_by_the_weights_of_the_chos
     """The table is what predicting every unit after every epoch would have given."""
     epochs = {k: best_of_others(trained, k, (0, 1, 2)) for k in range(3)}
     expected = {k: epoch for k, epoch in epochs.items() if epoch != 2}  # after the last epoch all are
-    assert trained.trial_store.unpredicted(TRIAL) == expected != {}
+    assert trained.store.unpredicted(TRIAL) == expected != {}
     with pytest.raises(AssertionError, match="has units that are not predicted"):
-        trained.trial_store.finish(TRIAL)
-    assert trained.predict(trained.study, trained.space, trained.trial_store) == expected
-    assert trained.trial_store.unpredicted(TRIAL) == {}
+        trained.store.finish(TRIAL)
+    assert trained.predict(trained.study, trained.space, trained.store) == expected
+    assert trained.store.unpredicted(TRIAL) == {}
     run, labels = trained.space.run, trained.study.labels
     for fold, epoch in expected.items():
         result = trained.results[fold]
@@ -152,28 +154,28 @@ def test_units_that_are_not_scored_are_predicted_once_by_the_weights_of_the_chos
         model.load_state_dict(checkpoint.unpack(trained.folder.trial(TRIAL).fold(fold).weights(epoch)))
         inputs = open_run(run, trained.study.stores(run), labels.windows, labels.examples)
         whole = predict(model, inputs, result.rows, labels.task, torch.device("cpu"), 16)
-        np.testing.assert_allclose(trained.trial_store._probs(TRIAL, fold, epoch), whole, atol=1e-6)
+        np.testing.assert_allclose(trained.store._probs(TRIAL, fold, epoch), whole, atol=1e-6)
 
 
 def test_a_study_from_before_only_scored_units_were_predicted_lacks_nothing(trained):
     for fold, result in trained.results.items():
         path = trained.folder.trial(TRIAL).fold(fold).by_epoch
         files.write_array(path, np.where(np.isnan(result.probs), 1 / 6, result.probs))
-    assert trained.trial_store.unpredicted(TRIAL) == {}
-    trained.trial_store.finish(TRIAL)
+    assert trained.store.unpredicted(TRIAL) == {}
+    trained.store.finish(TRIAL)
 
 
 def test_weights_of_epochs_that_are_not_chosen_are_deleted_once_a_trial_has_all_folds(toy):
-    trial_store, root = TrialStore(toy.study, (), VIEW), toy.folder.trial(TRIAL).root
+    store, root = toy.study.trial_store(), toy.folder.trial(TRIAL).root
 
     def kept():
         return {k: sorted(int(path.stem) for path in root.glob(f"folds/{k}/weights/*")) for k in range(3)}
 
-    toy.results = {fold: toy.train(toy.study, toy.space, fold, trial_store) for fold in (2, 0)}
+    toy.results = {fold: toy.train(toy.study, toy.space, fold, store) for fold in (2, 0)}
     assert kept() == {0: [1, 2], 1: [], 2: [1, 2]}, "while a fold is missing, any epoch may be chosen"
-    toy.results[1] = toy.train(toy.study, toy.space, 1, trial_store)
+    toy.results[1] = toy.train(toy.study, toy.space, 1, store)
     assert kept() == {k: [best_of_others(toy, k, (0, 1, 2))] for k in range(3)}, "before there is a table"
-    assert trial_store.without_weights(TRIAL) == []
+    assert store.without_weights(TRIAL) == []
 
 
 def test_a_fold_in_training_keeps_its_checkpoint_while_another_ends(trained):
@@ -182,28 +184,18 @@ def test_a_fold_in_training_keeps_its_checkpoint_while_another_ends(trained):
         trained.folder.trial(TRIAL).fold(fold).drop_weights()
     checkpoint_of_1 = trained.folder.trial(TRIAL).fold(1).checkpoint
     files.write_bytes(checkpoint_of_1, b"in training")
-    trained.train(trained.study, trained.space, 0, trained.trial_store)
+    trained.train(trained.study, trained.space, 0, trained.store)
     assert checkpoint_of_1.is_file()
-    assert trained.trial_store.without_weights(TRIAL) == [1]
+    assert trained.store.without_weights(TRIAL) == [1]
 
 
 def test_what_a_kill_left_of_epochs_that_are_not_chosen_goes_with_the_table(trained):
     folder = trained.folder.trial(TRIAL).fold(0)
     chosen = best_of_others(trained, 0, (0, 1, 2))
     folder.write_weights(3 - chosen, b"left by a kill")
-    assert trained.trial_store.without_weights(TRIAL) == []
+    assert trained.store.without_weights(TRIAL) == []
     finish(trained)
     assert [path.stem for path in (folder.root / "weights").iterdir()] == [str(chosen)]
-
-
-@pytest.mark.parametrize("rule", ["cross_fitted", "last", "best"])
-def test_a_score_at_the_best_epoch_is_called_optimistic(toy, rule, caplog):
-    study = replace(toy.study, epoch=rule)
-    with caplog.at_level(logging.INFO, "hms_ray.search.console"):
-        toy.train(study, toy.make_space(epoch=rule), 0, TrialStore(study, (), VIEW))
-    [said] = [message for message in caplog.messages if " score " in message]
-    assert ("votes, optimistic: best epochs, chosen on the rows scored;" in said) == (rule == "best")
-    assert ("optimistic" in said) == (rule == "best")
 
 
 def test_a_fold_trained_again_for_its_weights_keeps_the_epoch_of_the_table(trained):
@@ -211,11 +203,11 @@ def test_a_fold_trained_again_for_its_weights_keeps_the_epoch_of_the_table(train
     table = OofTable.read(trained.folder.oof(TRIAL))
     folder = trained.folder.trial(TRIAL).fold(0)
     folder.drop_weights()
-    assert trained.trial_store.without_weights(TRIAL) == [0]
-    result = trained.train(trained.study, trained.space, 0, trained.trial_store)
+    assert trained.store.without_weights(TRIAL) == [0]
+    result = trained.train(trained.study, trained.space, 0, trained.store)
     curve = [row | {"score": 9.0} for row in result.epochs]
     other = replace(result, probs=result.probs[:, :, ::-1].copy(), epochs=curve)
-    trained.trial_store.handle(FoldDone(TRIAL, other))  # as other code, or a GPU, would have it
+    trained.store.write_fold(TRIAL, record(other))  # as other code, or a GPU, would have it
     finish(trained)
     again = OofTable.read(trained.folder.oof(TRIAL))
     assert again.epochs == table.epochs, "the weights of other epochs are gone"
@@ -224,54 +216,37 @@ def test_a_fold_trained_again_for_its_weights_keeps_the_epoch_of_the_table(train
     np.testing.assert_array_equal(again.probs[again.folds == 0][known], expected[known])
     assert [path.stem for path in (folder.root / "weights").iterdir()] == [str(table.epochs[0])]
     np.testing.assert_array_equal(
-        trained.trial_store.scored(TRIAL, [0]).probs, other.probs[-1][trained.study.labels.votes[other.rows] >= 10]
+        trained.store.scored(TRIAL, [0]).probs, other.probs[-1][trained.study.labels.votes[other.rows] >= 10]
     )
 
 
 def test_a_table_is_behind_a_fold_that_was_trained_again_until_it_is_written_again(trained):
     """A kill between the two would leave the old predictions beside the new weights."""
-    assert not trained.trial_store.is_whole(TRIAL)
+    assert not trained.store.is_whole(TRIAL)
     finish(trained)
-    assert trained.trial_store.is_whole(TRIAL)
+    assert trained.store.is_whole(TRIAL)
     trained.folder.trial(TRIAL).fold(0).drop_weights()
-    assert not trained.trial_store.is_whole(TRIAL)
-    trained.train(trained.study, trained.space, 0, trained.trial_store)
-    assert trained.trial_store.without_weights(TRIAL) == [] and not trained.trial_store.is_whole(TRIAL)
+    assert not trained.store.is_whole(TRIAL)
+    trained.train(trained.study, trained.space, 0, trained.store)
+    assert trained.store.without_weights(TRIAL) == [] and not trained.store.is_whole(TRIAL)
     finish(trained)
-    assert trained.trial_store.is_whole(TRIAL)
+    assert trained.store.is_whole(TRIAL)
 
 
 @pytest.mark.parametrize(("rule", "kept"), [("last", [2]), ("best", None)])
 def test_other_rules_keep_one_epoch_from_the_start(toy, rule, kept):
     study = replace(toy.study, epoch=rule)
-    trial_store, space = TrialStore(study, (), VIEW), toy.make_space(epoch=rule)
-    result = toy.train(study, space, 0, trial_store)
+    store, space = study.trial_store(), toy.make_space(epoch=rule)
+    result = toy.train(study, space, 0, store)
     best = int(np.argmin([row["score"] for row in result.epochs])) + 1
     assert sorted(result.weights) == (kept or [best])
     own = study.labels.votes[result.rows] >= 10
-    np.testing.assert_array_equal(trial_store.scored(TRIAL, [0]).probs, result.probs[(kept or [best])[0] - 1][own])
-
-
-def test_skipped_steps_are_said_where_a_fold_has_some(trained, caplog):
-    result = trained.results[0]
-    for skipped, said in ((0, False), (3, True)):
-        rows = [row | {"skipped_steps": skipped} for row in result.epochs]
-        caplog.clear()
-        with caplog.at_level(logging.INFO, "hms_ray.search.console"):
-            trained.trial_store.handle(FoldDone(TRIAL, replace(result, epochs=rows)))
-        assert ("; 6 steps skipped: their gradients were infinite in float16" in caplog.text) == said
-
-
-def test_a_failure_is_remembered_with_its_cause(toy):
-    trial_store = TrialStore(toy.study, (), VIEW)
-    trial_store.handle(FoldFailed(TRIAL, 0, "the training loss became nan in epoch 1"))
-    assert trial_store.failures[TRIAL].cause == "the training loss became nan in epoch 1"
-    assert trial_store.missing(TRIAL, [0]) == [0]
+    np.testing.assert_array_equal(store.scored(TRIAL, [0]).probs, result.probs[(kept or [best])[0] - 1][own])
 
 
 def test_a_trial_that_never_began_has_no_reports_and_took_no_time(toy):
-    trial_store = TrialStore(toy.study, (), VIEW)
-    assert (trial_store.reports("toy-0009"), trial_store.seconds("toy-0009")) == ([], 0.0)
+    store = toy.study.trial_store()
+    assert (store.reports("toy-0009"), store.seconds("toy-0009")) == ([], 0.0)
 
 
 def test_the_folder_of_a_fold_keeps_its_place(toy):
@@ -279,25 +254,68 @@ def test_the_folder_of_a_fold_keeps_its_place(toy):
 
 
 def test_weights_can_be_dropped_and_are_then_missed(trained):
-    assert trained.trial_store.without_weights(TRIAL) == []
-    trained.trial_store.drop_weights(TRIAL)
-    assert trained.trial_store.missing(TRIAL, range(3)) == []
-    assert trained.trial_store.without_weights(TRIAL) == [0, 1, 2]
-
-
-def test_a_fold_begun_anew_forgets_its_failure(toy):
-    trial_store = TrialStore(toy.study, (), VIEW)
-    trial_store.handle(FoldFailed(TRIAL, 0, "out of memory", of_memory=True))
-    trial_store.handle(FoldBegun(TRIAL, 0, 2, None))
-    assert trial_store.failures == {}
-
-
-def test_a_disk_that_refuses_ends_the_search(toy):
-    with pytest.raises(SearchAborted, match=r"toy-base fold 1 could not be written: x\.pt: No space left\. Make room"):
-        TrialStore(toy.study, (), VIEW).handle(StorageFailed(TRIAL, 1, "x.pt: No space left"))
+    assert trained.store.without_weights(TRIAL) == []
+    trained.store.drop_weights(TRIAL)
+    assert trained.store.missing(TRIAL, range(3)) == []
+    assert trained.store.without_weights(TRIAL) == [0, 1, 2]
 
 
 def test_curves_are_those_of_the_fold(trained):
     for fold, result in trained.results.items():
-        np.testing.assert_array_equal(trained.trial_store.curve(TRIAL, fold), [row["score"] for row in result.epochs])
-    assert trained.trial_store.curve("toy-0009", 0).size == 0
+        np.testing.assert_array_equal(trained.store.curve(TRIAL, fold), [row["score"] for row in result.epochs])
+    assert trained.store.curve("toy-0009", 0).size == 0
+
+
+def test_learning_curves_are_written_by_fold_and_epoch(toy):
+    row = {"stage": 0, "train_loss": 1.0, "skipped_steps": 0, "score": 0.1, "lr": 0.1, "memory_gb": 0.0, "seconds": 1.0}
+    for fold in (1, 0):
+        toy.study.trial_store().replace_epochs(TRIAL, fold, [row | {"fold": fold, "epoch": e} for e in (2, 1)])
+    table = files.read_table(toy.folder.trial(TRIAL).epochs)
+    assert table[["fold", "epoch"]].to_numpy().tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]
+
+
+def garbage(path):
+    path.write_bytes(b"garbage")
+
+
+def shorter(path):
+    files.write_array(path, np.load(path)[:1])
+
+
+def narrower(path):
+    files.write_array(path, np.load(path)[:, :, :2])
+
+
+def flat(path):
+    files.write_array(path, np.load(path)[0])
+
+
+def removed(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [garbage, shorter, narrower, flat, removed])
+def test_damaged_predictions_are_refused_by_name(trained, damage):
+    path = trained.folder.trial(TRIAL).fold(1).by_epoch
+    damage(path)
+    with pytest.raises(DataError, match=re.escape(str(path))):
+        for epoch in (1, 2):
+            trained.study.trial_store()._read_scored(TRIAL, 1, epoch)
+
+
+def folder_instead(path):
+    path.unlink()
+    path.mkdir()
+
+
+def without_fold(path):
+    table = files.read_table(path)
+    files.write_table(path, table[table["fold"] != 1])
+
+
+@pytest.mark.parametrize("damage", [garbage, folder_instead, without_fold])
+def test_damaged_learning_curves_are_refused_by_name(trained, damage):
+    path = trained.folder.trial(TRIAL).epochs
+    damage(path)
+    with pytest.raises(DataError, match=re.escape(str(path))):
+        trained.study.trial_store().scored(TRIAL, [0, 1])
