@@ -1,6 +1,7 @@
 # make demo    everything once on simulated recordings; ends with the report's path
 # make test    ruff, mypy and the tests; what .ci/run runs
 # make bench NAME=ensemble    ratios against peers and limits, one bench
+# make docs    the pages of docs/ as a site, in site/
 # make clean   removes what make made
 #
 # PYTHON=...   the Python (3.11 or newer) that makes the environment
@@ -18,7 +19,7 @@ TORCH := torch|torchvision|triton|nvidia-.*|cuda-.*
 DEMO_DATA := demo_data
 REPORT := reports/demo/index.html
 
-.PHONY: demo install test lint format bench clean
+.PHONY: demo install test lint format docs bench clean
 
 demo: $(INSTALLED) $(DEMO_DATA)/train.csv
 	$(BIN)/hms-ray search --space demo --data $(DEMO_DATA)
@@ -44,6 +45,11 @@ format: $(INSTALLED)
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate_spaces.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site: site/index.html"
+
 bench: $(INSTALLED)
 	$(BIN)/python -m bench $(NAME)
 
@@ -63,7 +69,7 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt | $(BIN)/python
 	@touch $@
 
 clean:
-	rm -rf build *.egg-info .mypy_cache .pytest_cache .ruff_cache $(DEMO_DATA) runs/demo reports/demo submission.csv
+	rm -rf build site *.egg-info .mypy_cache .pytest_cache .ruff_cache $(DEMO_DATA) runs/demo reports/demo submission.csv
 	find bench hms_ray tests -name __pycache__ -prune -exec rm -rf {} +
 	rm -f $(INSTALLED) $(PINS)
 	if [ -e $(MADE) ]; then rm -rf $(VENV); fi

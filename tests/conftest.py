@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -62,6 +63,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def repository() -> Path:
     """The root of the checkout."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def fenced_blocks() -> Callable[[Path, str], list[str]]:
+    """The function that returns the fenced blocks of one language of a Markdown page: fenced_blocks(path, "bash")."""
+
+    def blocks(page: Path, language: str) -> list[str]:
+        return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+    return blocks
 
 
 @pytest.fixture(scope="session")

@@ -1,64 +1,47 @@
-"""What the README shows works as shown."""
+"""What the README shows works as shown; the pages of docs/ are tested in tests/docs."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hms_ray import cli
-from hms_ray.search.space import space
+import hms_ray as hr
 
 
 @pytest.fixture(scope="module")
 def readme(repository: Path) -> str:
-    return (repository / "README.md").read_text()
+    return (repository / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(readme: str) -> list[str]:
-    """Return the indented blocks without their indentation."""
-    found = re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", readme, flags=re.MULTILINE)
-    return ["\n".join(line[4:] for line in block.splitlines()) for block in found]
+def test_it_is_short(readme: str) -> None:
+    assert len(readme.splitlines()) <= 250
 
 
-def test_the_space_it_shows_is_valid(readme, tmp_path):
-    [content] = [block for block in blocks(readme) if block.lstrip().startswith("base:")]
-    (tmp_path / "shown.yaml").write_text(content)
-    shown = space.load(str(tmp_path / "shown.yaml"))
-    assert [stage.min_votes for stage in shown.run.stages] == [1, 10]
-    assert len(shown.ranges) == 3
-
-
-def test_the_verbs_and_options_it_shows_exist(readme, capsys):
-    [usage] = [block for block in blocks(readme) if "hms-ray simulate OUT" in block]
-    for line in usage.strip().splitlines():
-        verb = line.split()[1]
-        with pytest.raises(SystemExit):
-            cli.main([verb, "--help"])
-        known = capsys.readouterr().out
-        assert all(option in known for option in re.findall(r"--[a-z-]+", line)), line
-
-
-def test_the_files_it_links_exist(readme, repository):
-    links = re.findall(r"\]\((?!http)([^)]+)\)", readme)
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_the_files_it_links_exist(repository: Path, name: str) -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)", (repository / name).read_text(encoding="utf-8"))
     assert links and all((repository / link).exists() for link in links)
 
 
-def test_the_ensemble_example_runs_in_fifteen_lines(readme, tmp_path, monkeypatch):
-    [example] = [block for block in blocks(readme) if "import Ensemble, fit" in block]
-    assert len([line for line in example.splitlines() if line.strip()]) <= 15
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(example, names)
-    assert names["pooled"].shape == (10, 6)
-    ensemble = names["ensemble"]
-    assert ensemble.interval_[0] < ensemble.score_cross_fitted_ < ensemble.interval_[1]
-    assert ensemble.gap_ < 1e-9
+def test_it_links_every_page(readme: str, repository: Path) -> None:
+    pages = {f"docs/{path.name}" for path in (repository / "docs").glob("*.md")} - {
+        "docs/index.md",
+        "docs/extending.md",
+    }
+    assert pages <= set(re.findall(r"\]\(([^)]+)\)", readme))
 
 
-def test_the_python_example_names_what_there_is(readme):
-    import hms_ray as hr
-
-    [example] = [block for block in blocks(readme) if "import hms_ray as hr" in block]
+def test_the_python_example_names_what_there_is(
+    readme: str, repository: Path, fenced_blocks: Callable[[Path, str], list[str]]
+) -> None:
+    [example] = fenced_blocks(repository / "README.md", "python")
     compile(example, "README.md", "exec")
     assert set(re.findall(r"\bhr\.(\w+)", readme)) <= set(hr.__all__)
     assert set(re.findall(r"\bstudy\.(\w+)", example)) <= set(dir(hr.Study))
+
+
+def test_contributing_names_every_room(repository: Path) -> None:
+    table = (repository / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rooms = [path.parent.name for path in (repository / "hms_ray").glob("*/__init__.py")]
+    assert [room for room in sorted(rooms) if f"| `hms_ray/{room}/` |" not in table] == []
