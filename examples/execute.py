@@ -25,7 +25,8 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
     Raises:
         nbclient.exceptions.CellExecutionError: a cell fails.
     """
-    with _environment(ENVIRONMENT | {"HMS_RAY_CACHE": str(folder / "cache")}):
+    own = {"HMS_RAY_CACHE": "cache", "IPYTHONDIR": "ipython", "JUPYTER_RUNTIME_DIR": "runtime"}
+    with _environment(ENVIRONMENT | {name: str(folder / own[name]) for name in own}):
         client = NotebookClient(
             notebook,
             timeout=TIMEOUT_S,
