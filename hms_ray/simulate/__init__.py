@@ -1,4 +1,4 @@
-"""Recordings in the competition's layout that a person could take for it, from a seed."""
+"""Simulate realistic recordings in the layout of the competition, from a seed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from hms_ray.simulate.heart_folder import simulate_hearts
 
 __all__ = ["simulate", "simulate_hearts"]
 
-MIN_PATIENTS = 6  # five folds by patient, and one more
+MIN_PATIENTS = 6  # one more than the five folds by patient
 
 
 def simulate(

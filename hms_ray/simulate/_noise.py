@@ -1,4 +1,4 @@
-"""Random signals that the other files build from: noise of a given spectrum, and slow wandering."""
+"""Random signals for the other files: noise of a given spectrum, and slow random curves."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ def shaped(rng: np.random.Generator, rows: int, n: int, density: Callable[[np.nd
 
 
 def wander(rng: np.random.Generator, n: int, every_s: float) -> np.ndarray:
-    """Return a smooth random curve (n,) of about unit variance that turns every `every_s` seconds."""
+    """Return a smooth random curve (n,) of about unit variance with a turning point every `every_s` seconds."""
     step = max(1, round(every_s * SFREQ))
     knots = rng.standard_normal(n // step + 3, dtype=np.float32)[:, None]
     ease = (0.5 - 0.5 * np.cos(np.pi * np.arange(step) / step)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Where the electrodes of the 10-20 system lie, the double banana's chains, and how a source spreads over them."""
+"""Positions of the 10-20 electrodes, the chains of the double banana, and the spread of a source over them."""
 
 import numpy as np
 
@@ -39,9 +39,9 @@ def distances(point: tuple[float, float]) -> np.ndarray:
 
 
 def gains(focus: tuple[float, float], spread: float, laterality: float) -> np.ndarray:
-    """Return how strongly each electrode sees a source, (C,), 1 at the best.
+    """Return the gain of a source at each electrode, (C,); the largest is 1.
 
-    laterality: 1 is the focus alone; 0 adds its mirror image at full strength, as in a generalised pattern.
+    laterality: 1 only the focus; 0 adds its mirror image at full strength, as in a generalised pattern.
     """
     mirrored = (-focus[0], focus[1])
     field = _bump(focus, spread) + (1 - laterality) * _bump(mirrored, spread)
@@ -49,10 +49,10 @@ def gains(focus: tuple[float, float], spread: float, laterality: float) -> np.nd
 
 
 def delays(focus: tuple[float, float], lag_ms: float, laterality: float) -> np.ndarray:
-    """Return whole samples by which each electrode trails the source, (C,); `lag_ms` per radius of the head."""
-    own, other = distances(focus), distances((-focus[0], focus[1]))
-    reach = own * laterality + np.minimum(own, other) * (1 - laterality)
-    return np.rint(reach * lag_ms * SFREQ / 1000).astype(int)
+    """Return the delay of each electrode in whole samples, (C,); `lag_ms` per radius of the head."""
+    direct, mirrored = distances(focus), distances((-focus[0], focus[1]))
+    distance = direct * laterality + np.minimum(direct, mirrored) * (1 - laterality)
+    return np.rint(distance * lag_ms * SFREQ / 1000).astype(int)
 
 
 def mix(matrix: np.ndarray, sources: np.ndarray) -> np.ndarray:
@@ -67,10 +67,10 @@ def mix(matrix: np.ndarray, sources: np.ndarray) -> np.ndarray:
 
 
 def volume_conduction(length: float = 0.35) -> np.ndarray:
-    """Return (C, C) that turns independent sources into signals of unit variance, alike where electrodes are near."""
+    """Return a matrix (C, C) from independent sources to signals of unit variance; near electrodes are correlated."""
     squared = ((POSITIONS[:, None] - POSITIONS[None]) ** 2).sum(-1)
     kernel = np.exp(-squared / (2 * length**2))
-    kernel[kernel < 0.02] = 0  # too far to matter
+    kernel[kernel < 0.02] = 0  # negligible at that distance
     return (kernel / np.sqrt((kernel**2).sum(1, keepdims=True))).astype(np.float32)
 
 

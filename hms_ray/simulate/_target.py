@@ -1,10 +1,10 @@
-"""The folder that a simulation is written into: train.csv comes last, so that what has none is not whole."""
+"""Check the folder that a simulation is written to. train.csv is written last: without it, a folder is incomplete."""
 
 from pathlib import Path
 
 
 def faults(out: Path, recordings: str) -> list[str]:
-    """Say why a folder cannot be written into; recordings: the folder in it that is written first."""
+    """Return why a folder cannot be written to; recordings: the folder in it that is written first."""
     if not out.exists():
         return []
     if not out.is_dir():

@@ -1,4 +1,4 @@
-"""What is not brain: blinks, muscle, the heart, mains, electrodes that pop, fall off or never worked."""
+"""Artefacts: blinks, muscle, heart, mains, and electrodes that pop or lose contact."""
 
 import numpy as np
 from scipy.signal import oaconvolve
@@ -35,7 +35,7 @@ def muscle(rng: np.random.Generator, n: int, bursts: int) -> np.ndarray:
 
 
 def mains(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Return 60 Hz interference (C, n), another strength at each electrode."""
+    """Return 60 Hz interference (C, n), of a different strength at each electrode."""
     wave = np.sin(2 * np.pi * (60 * np.arange(n) / SFREQ + rng.random())).astype(np.float32)
     return rng.gamma(1, 0.9, (len(_scalp.CHANNELS), 1)).astype(np.float32) * wave
 
@@ -57,7 +57,7 @@ def heart(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def pops(rng: np.random.Generator, n: int, starts: np.ndarray, low_uv: float, high_uv: float) -> np.ndarray:
-    """Return electrode pops (C, n) at these samples: a jump at one electrode that decays, the larger the sooner."""
+    """Return electrode pops (C, n) at these samples: a jump at one electrode that decays; larger jumps decay faster."""
     out = np.zeros((len(_scalp.CHANNELS), n), np.float32)
     for start in starts.tolist():
         height_uv = np.exp(rng.uniform(np.log(low_uv), np.log(high_uv)))
@@ -68,7 +68,7 @@ def pops(rng: np.random.Generator, n: int, starts: np.ndarray, low_uv: float, hi
 
 
 def drop_electrodes(rng: np.random.Generator, eeg: np.ndarray) -> np.ndarray:
-    """Return (rows, electrodes) with NaN runs of .1 to 20 s in some electrodes, now and then in all of them."""
+    """Return (rows, electrodes) with NaN runs of .1 to 20 s in some electrodes, sometimes in all of them."""
     eeg = eeg.copy()
     rows, width = eeg.shape
     for _ in range(int(rng.integers(1, 4))):

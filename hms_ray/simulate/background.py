@@ -1,4 +1,4 @@
-"""What lies under every pattern: pink background, alpha, burst suppression, drift, and the reference's own noise."""
+"""The signal under every pattern: pink background, alpha, burst suppression, drift, and noise of the reference."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from hms_ray.simulate._scalp import SFREQ
 
 @dataclass(frozen=True)
 class Background:
-    """How one recording's background looks.
+    """The parameters of one recording's background.
 
     level: power density at 4 Hz, uV^2/Hz
-    slope: power falls with frequency to this power
-    floor: power density that is left at high frequencies, uV^2/Hz
+    slope: power falls as frequency to the power of -slope
+    floor: power density at high frequencies, uV^2/Hz
     slowing: extra power around 2.5 Hz, as a multiple of `level`
     alpha_uv, alpha_hz: posterior rhythm; 0 uV where the patient has none
     asymmetry: log ratio of amplitudes, right over left
@@ -33,7 +33,7 @@ class Background:
 
 
 def draw(rng: np.random.Generator, quiet: bool) -> Background:
-    """Draw a background; a quiet one is so low that its spectrogram rounds to 0 in places."""
+    """Draw a background; a quiet one is so weak that parts of its spectrogram round to 0."""
     suppressed = rng.random() < 0.08
     alpha = rng.random() < 0.2 and not suppressed  # a brain that bursts has no posterior rhythm
     return Background(
@@ -53,14 +53,23 @@ def render(rng: np.random.Generator, n: int, style: Background) -> np.ndarray:
     sources = shaped(rng, len(_scalp.CHANNELS), n, lambda hz: _density(hz, style))
     signal = _scalp.mix(_scalp.volume_conduction(), sources)
     signal *= np.exp(0.5 * style.asymmetry * np.sign(_scalp.POSITIONS[:, :1])).astype(np.float32)
-    signal *= np.exp(0.12 * wander(rng, n, 8) + 0.15 * wander(rng, n, 60)) * _bursts(rng, n, style.suppression)
-    if style.alpha_uv:
-        signal += _alpha(rng, n, style)
+    level = np.exp(0.12 * wander(rng, n, 8) + 0.15 * wander(rng, n, 60))
+    if style.suppression:  # 1 in bursts and about .12 between them
+        threshold = np.tanh(2 * (style.suppression - 0.5)) * 0.8
+        level *= (0.12 + 0.88 / (1 + np.exp(-8 * (wander(rng, n, 3) - threshold)))).astype(np.float32)
+    signal *= level
+    if style.alpha_uv:  # the posterior rhythm: both sides together, of varying amplitude
+        width_hz = 0.8
+        peak = style.alpha_uv**2 / (2 * width_hz * np.sqrt(2 * np.pi))
+        waves = shaped(rng, 2, n, lambda hz: peak * np.exp(-((hz - style.alpha_hz) ** 2) / (2 * width_hz**2)))
+        waves *= np.exp(0.5 * wander(rng, n, 7))
+        fields = np.stack([_scalp.gains((side * 0.35, -0.85), 0.45, 1.0) for side in (-1, 1)], axis=1)  # (C, 2)
+        signal += _scalp.mix(fields, waves)
     return signal
 
 
 def drift(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Return offsets, slow sway and the reference's own noise (C, n), most of which a bipolar pair cancels."""
+    """Return offsets, slow drift and noise of the reference (C, n); a bipolar pair cancels most of it."""
     rows = len(_scalp.CHANNELS)
     common = shaped(rng, 1, n, lambda hz: 12 / (0.3 + hz**2)) + 15 * wander(rng, n, 6)
     slow = np.stack([wander(rng, n, rng.uniform(8, 25)) for _ in range(rows)])
@@ -69,30 +78,13 @@ def drift(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _density(hz: np.ndarray, style: Background) -> np.ndarray:
+    """Return the two-sided power density at these frequencies, uV^2/Hz."""
     f = np.maximum(hz, 0.8)
     high_pass = hz**4 / (hz**4 + 0.45**4)
     pink = style.level * (f / 4) ** -style.slope / (1 + 0.04 * style.level * (f / 4) ** -style.slope)
     slow = style.level * style.slowing * np.exp(-((hz - 2.5) ** 2) / 2.0) * 2
     low_pass = 1 / (1 + (hz / 60) ** 6)
     return (pink + slow + style.floor) * high_pass * low_pass
-
-
-def _alpha(rng: np.random.Generator, n: int, style: Background) -> np.ndarray:
-    """Return the posterior rhythm (C, n): both sides together, waxing and waning."""
-    width = 0.8
-    peak = style.alpha_uv**2 / (2 * width * np.sqrt(2 * np.pi))
-    waves = shaped(rng, 2, n, lambda hz: peak * np.exp(-((hz - style.alpha_hz) ** 2) / (2 * width**2)))
-    waves *= np.exp(0.5 * wander(rng, n, 7))
-    fields = np.stack([_scalp.gains((side * 0.35, -0.85), 0.45, 1.0) for side in (-1, 1)], axis=1)  # (C, 2)
-    return _scalp.mix(fields, waves)
-
-
-def _bursts(rng: np.random.Generator, n: int, suppression: float) -> np.ndarray:
-    """Return (n,) of 1 in bursts and about .12 between them; 1 throughout where there is no suppression."""
-    if not suppression:
-        return np.ones(n, np.float32)
-    threshold = np.tanh(2 * (suppression - 0.5)) * 0.8
-    return (0.12 + 0.88 / (1 + np.exp(-8 * (wander(rng, n, 3) - threshold)))).astype(np.float32)
 
 
 def rms_uv(signal: np.ndarray) -> float:

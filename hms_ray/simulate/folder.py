@@ -1,4 +1,4 @@
-"""The competition's folder: recordings first, the tables that make it complete last."""
+"""Write the competition's folder: first the recordings, last the tables, without which it is incomplete."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from hms_ray.core import files, seeds
 from hms_ray.simulate import artefacts, panel, plan, recording, scene, spectrogram
-from hms_ray.simulate._scalp import CHANNELS
+from hms_ray.simulate._scalp import CHANNELS, SFREQ
 
 VOTES = [f"{name}_vote" for name in scene.CLASSES]
 SPELLINGS = ("Seizure", "LPD", "GPD", "LRDA", "GRDA", "Other")
@@ -23,14 +23,23 @@ def write_recording(out: Path, part: str, seed: int, index: int, planned: plan.R
     part: "train" or "test"; with the seed and the index it names the random streams, so that order does not matter.
     """
     streams = {name: seeds.stream(seed, part, index, name) for name in ("scene", "signal", "votes", "faults")}
-    drawn = scene.draw(streams["scene"], planned.label, "quiet" in planned.traps, "change" in planned.traps)
-    played = recording.render(
-        streams["signal"], drawn, planned.seconds, planned.labelled_s, planned.onset_s, planned.traps
-    )
-    _write_spectrogram(out / f"{part}_spectrograms", planned, played, streams["faults"])
+    traps, faults = planned.traps, streams["faults"]
+    drawn = scene.draw(streams["scene"], planned.label, "quiet" in traps, "change" in traps)
+    rendered = recording.render(streams["signal"], drawn, planned.seconds, planned.labelled_s, planned.onset_s, traps)
+    power = spectrogram.compute(rendered.signal)
+    if "gap" in traps:
+        start = int(faults.integers(5, len(power) // 3))
+        power[start : start + int(faults.integers(2, 30))] = np.nan
+    time_dtype = np.int16 if "short_time" in traps else np.int64
+    time = np.arange(1, 2 * len(power), spectrogram.ROW_S, dtype=time_dtype)
+    path = out / f"{part}_spectrograms" / f"{planned.spectrogram_id}.parquet"
+    _write(path, ["time", *spectrogram.column_names()], [time, *power.T])
     for eeg in planned.eegs:
-        _write_eeg(out / f"{part}_eegs", eeg, planned, played, streams["faults"])
-    return _rows(planned, drawn, played, streams["votes"])
+        table = rendered.eeg(eeg.start_s, round(eeg.seconds * SFREQ))
+        if "dropout" in traps:
+            table = artefacts.drop_electrodes(faults, table)
+        _write(out / f"{part}_eegs" / f"{eeg.eeg_id}.parquet", EEG_COLUMNS, list(table.T))
+    return _rows(planned, drawn, rendered, streams["votes"])
 
 
 def write_tables(out: Path, seed: int, train: list[pd.DataFrame], test: list[pd.DataFrame]) -> None:
@@ -45,32 +54,6 @@ def write_tables(out: Path, seed: int, train: list[pd.DataFrame], test: list[pd.
     files.write_text(out / "train.csv", rows.to_csv(index=False))
 
 
-def _write_eeg(
-    folder: Path,
-    eeg: plan.EegPlan,
-    planned: plan.RecordingPlan,
-    played: recording.Recording,
-    rng: np.random.Generator,
-) -> None:
-    table = played.eeg(eeg.start_s, round(eeg.seconds * recording.SFREQ))
-    if "dropout" in planned.traps:
-        table = artefacts.drop_electrodes(rng, table)
-    _write(folder / f"{eeg.eeg_id}.parquet", EEG_COLUMNS, list(table.T))
-
-
-def _write_spectrogram(
-    folder: Path, planned: plan.RecordingPlan, played: recording.Recording, rng: np.random.Generator
-) -> None:
-    power = spectrogram.compute(played.signal)
-    if "gap" in planned.traps:
-        start = int(rng.integers(5, len(power) // 3))
-        power[start : start + int(rng.integers(2, 30))] = np.nan
-    dtype = np.int16 if "short_time" in planned.traps else np.int64
-    time = np.arange(1, 2 * len(power), spectrogram.ROW_S, dtype=dtype)
-    names = ["time", *spectrogram.column_names()]
-    _write(folder / f"{planned.spectrogram_id}.parquet", names, [time, *power.T])
-
-
 def _write(path: Path, names: list[str], columns: list[np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = [pa.array(np.ascontiguousarray(column)) for column in columns]
@@ -79,38 +62,28 @@ def _write(path: Path, names: list[str], columns: list[np.ndarray]) -> None:
 
 
 def _rows(
-    planned: plan.RecordingPlan, drawn: scene.Scene, played: recording.Recording, rng: np.random.Generator
+    planned: plan.RecordingPlan, drawn: scene.Scene, rendered: recording.Recording, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Return a row for each window, with the votes of its period."""
+    """Return a row for each window; the raters vote once on each period, on the 10 s in the middle of its windows."""
     rows = []
     for eeg in planned.eegs:
-        votes = _votes(eeg, planned.panel, drawn, played, rng)
-        for k, offset in enumerate(eeg.offsets_s):
-            window = {
-                "eeg_id": eeg.eeg_id,
-                "eeg_sub_id": k,
-                "eeg_label_offset_seconds": offset,
-                "spectrogram_id": planned.spectrogram_id,
-                "spectrogram_label_offset_seconds": eeg.start_s + offset - plan.LEAD_S,
-                "patient_id": planned.patient_id,
-                "expert_consensus": SPELLINGS[int(votes[k].argmax())],
-            }
-            rows.append(window | dict(zip(VOTES, votes[k].tolist(), strict=True)))
+        count = len(eeg.offsets_s)
+        for first, last in pairwise([0, count] if eeg.split is None else [0, eeg.split, count]):
+            centres_s = [eeg.centre_s(k) for k in range(first, last)]
+            ideal = np.mean([panel.truth(drawn, rendered.presence_at(c - 5, c + 5)) for c in centres_s], axis=0)
+            votes = panel.vote(rng, planned.panel, ideal)
+            for k in range(first, last):
+                window = {
+                    "eeg_id": eeg.eeg_id,
+                    "eeg_sub_id": k,
+                    "eeg_label_offset_seconds": eeg.offsets_s[k],
+                    "spectrogram_id": planned.spectrogram_id,
+                    "spectrogram_label_offset_seconds": eeg.start_s + eeg.offsets_s[k] - plan.LEAD_S,
+                    "patient_id": planned.patient_id,
+                    "expert_consensus": SPELLINGS[int(votes.argmax())],
+                }
+                rows.append(window | dict(zip(VOTES, votes.tolist(), strict=True)))
     table = pd.DataFrame(rows)
     order = table["spectrogram_label_offset_seconds"].rank(method="first").astype(int) - 1
     table.insert(4, "spectrogram_sub_id", order)
     return table
-
-
-def _votes(
-    eeg: plan.EegPlan, name: str, drawn: scene.Scene, played: recording.Recording, rng: np.random.Generator
-) -> np.ndarray:
-    """Return each window's votes (windows, K): a period is voted on once, on the 10 s in its windows' middles."""
-    count = len(eeg.offsets_s)
-    edges = [0, count] if eeg.split is None else [0, eeg.split, count]
-    votes = []
-    for first, last in pairwise(edges):
-        centres = [eeg.centre_s(k) for k in range(first, last)]
-        ideal = np.mean([panel.truth(drawn, played.presence_at(c - 5, c + 5)) for c in centres], axis=0)
-        votes += [panel.vote(rng, name, ideal)] * (last - first)
-    return np.stack(votes)

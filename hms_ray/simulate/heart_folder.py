@@ -16,10 +16,10 @@ from hms_ray.simulate.heart_sound import DISEASES, POSITIONS, POSTURES
 
 Row = dict[str, str | int]
 
-MIN_SUBJECTS = 8  # fewer could not show every disease, alone and with others, and none
-MIN_SECONDS = 2.0  # the slowest heart beats once in it, whole
+MIN_SUBJECTS = 8  # fewer could not show every disease, alone and combined, and none
+MIN_SECONDS = 2.0  # contains one whole beat of the slowest heart
 VIEWS = tuple((posture, position) for posture in POSTURES for position in POSITIONS)
-SHORT = 0.02  # share of recordings that stop early, as a few of the real ones do
+SHORT = 0.02  # share of recordings that are shorter, as a few of the real ones are
 # How many of the real set's 108 subjects have which diseases.
 COMBINATIONS = {
     (): 21,
@@ -42,25 +42,36 @@ COMBINATIONS = {
 
 @dataclass(frozen=True)
 class Subject:
-    """One subject of a part ("train" or "test"), with the diseases that the recordings have to show."""
+    """One subject of a part ("train" or "test") and the diseases to be simulated."""
 
     part: str
     number: int
     diseases: tuple[str, ...]
 
     @property
-    def patient_id(self) -> str:
-        """The name in every table."""
-        return f"patient_{self.number:03d}"
+    def name(self) -> Row:
+        """The first column of every table."""
+        return {"patient_id": f"patient_{self.number:03d}"}
+
+    @property
+    def labels(self) -> Row:
+        """The columns of the diseases, and of none."""
+        return {**{name: int(name in self.diseases) for name in DISEASES}, "N": int(not self.diseases)}
+
+    @property
+    def files(self) -> Row:
+        """The columns of the recordings' names."""
+        return {f"recording_{k}": name for k, name in enumerate(self.recordings, start=1)}
 
     @property
     def recordings(self) -> list[str]:
-        """The names of the recordings, in the order of VIEWS; only those of the train part tell the label."""
-        prefix = "T" if self.part == "test" else _prefix(self.diseases)
+        """The names of the recordings, in the order of VIEWS; only names of the train part contain the label."""
+        prefix = "MD" if len(self.diseases) > 1 else "".join(self.diseases) or "N"
+        prefix = "T" if self.part == "test" else prefix
         return [f"{prefix}_{self.number:03d}_{posture}_{position}" for posture, position in VIEWS]
 
     def stream(self, seed: int, *path: str | int) -> np.random.Generator:
-        """Return a random stream that is this subject's alone."""
+        """Return a random stream of this subject only."""
         return seeds.stream(seed, "hearts", self.part, self.number, *path)
 
 
@@ -79,22 +90,36 @@ def simulate_hearts(
     seconds: length of a recording
 
     Raises:
-        ConfigError: an argument cannot be, or `out` is not empty; nothing has been written.
+        ConfigError: an argument is invalid, or `out` is not empty; nothing has been written.
     """
     out = Path(out)
     seeds.check_seed(seed)
     raise_all([*_number_faults(subjects, seconds), *_target.faults(out, "train")], ConfigError, "cannot simulate")
-    people = [*_labelled(seed, subjects), *_unlabelled(seed, subjects + 1, max(2, subjects // 5))]
+    shared = combinations(seeds.stream(seed, "hearts", "train"), subjects)
+    people = [Subject("train", number, diseases) for number, diseases in enumerate(shared, start=1)]
+    # The test part has so few subjects that their diseases are drawn at random.
+    known, shares = list(COMBINATIONS), np.array(list(COMBINATIONS.values()), float)
+    drawn = seeds.stream(seed, "hearts", "test").choice(len(known), max(2, subjects // 5), p=shares / shares.sum())
+    people += [Subject("test", number, known[k]) for number, k in enumerate(drawn.tolist(), start=subjects + 1)]
     jobs = [(subject, view) for subject in people for view in range(len(VIEWS))]
     for done, (subject, view) in enumerate(jobs, start=1):
         write_recording(out, seed, subject, view, seconds)
         if progress is not None:
             progress(done, len(jobs))
-    _write_tables(out, seed, people)
+    train = [subject for subject in people if subject.part == "train"]
+    test = [subject for subject in people if subject.part == "test"]
+    metadata = [subject.name | _demographics(subject.stream(seed, "metadata"), subject.diseases) for subject in people]
+    tables = {
+        "test": [subject.name | subject.files for subject in test],
+        "additional_metadata": metadata,
+        "train": [subject.name | subject.labels | subject.files for subject in train],  # last: the folder is complete
+    }
+    for name, rows in tables.items():
+        files.write_text(out / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
 
 
 def write_recording(out: Path, seed: int, subject: Subject, view: int, seconds: float) -> None:
-    """Simulate and write one recording; its random streams are its own, so that order does not matter."""
+    """Simulate and write one recording; it has random streams of its own, so that order does not matter."""
     heart = heart_sound.draw(subject.stream(seed, "heart"), subject.diseases)
     rng = subject.stream(seed, "sound", view)
     if rng.random() < SHORT:
@@ -105,7 +130,7 @@ def write_recording(out: Path, seed: int, subject: Subject, view: int, seconds: 
 
 
 def combinations(rng: np.random.Generator, count: int) -> list[tuple[str, ...]]:
-    """Return so many subjects' diseases in the real shares, as nearly as whole numbers go, in random order."""
+    """Return the diseases of `count` subjects, in random order, in the shares of the real set up to rounding."""
     exact = np.array(list(COMBINATIONS.values())) * count / sum(COMBINATIONS.values())
     whole = np.floor(exact).astype(int)
     by_remainder = np.argsort(whole - exact, kind="stable")
@@ -114,46 +139,8 @@ def combinations(rng: np.random.Generator, count: int) -> list[tuple[str, ...]]:
     return [known[k] for k in rng.permutation(np.repeat(np.arange(len(known)), whole)).tolist()]
 
 
-def _labelled(seed: int, count: int) -> list[Subject]:
-    shared = combinations(seeds.stream(seed, "hearts", "train"), count)
-    return [Subject("train", number, diseases) for number, diseases in enumerate(shared, start=1)]
-
-
-def _unlabelled(seed: int, first: int, count: int) -> list[Subject]:
-    """Return subjects numbered on from `first`; so few that their diseases are drawn, not shared out."""
-    known, shares = list(COMBINATIONS), np.array(list(COMBINATIONS.values()), float)
-    drawn = seeds.stream(seed, "hearts", "test").choice(len(known), count, p=shares / shares.sum()).tolist()
-    return [Subject("test", number, known[k]) for number, k in enumerate(drawn, start=first)]
-
-
-def _prefix(diseases: tuple[str, ...]) -> str:
-    return "MD" if len(diseases) > 1 else "".join(diseases) or "N"
-
-
-def _write_tables(out: Path, seed: int, people: list[Subject]) -> None:
-    """Write test.csv, additional_metadata.csv and, last of all, train.csv."""
-    train = [_who(s) | _labels(s) | _files(s) for s in people if s.part == "train"]
-    test = [_who(s) | _files(s) for s in people if s.part == "test"]
-    metadata = [_who(s) | _demographics(s.stream(seed, "metadata"), s.diseases) for s in people]
-    for name, rows in (("test", test), ("additional_metadata", metadata), ("train", train)):
-        files.write_text(out / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
-
-
-def _who(subject: Subject) -> Row:
-    return {"patient_id": subject.patient_id}
-
-
-def _labels(subject: Subject) -> Row:
-    has: Row = {name: int(name in subject.diseases) for name in DISEASES}
-    return has | {"N": int(not subject.diseases)}
-
-
-def _files(subject: Subject) -> Row:
-    return {f"recording_{k}": name for k, name in enumerate(subject.recordings, start=1)}
-
-
 def _demographics(rng: np.random.Generator, diseases: tuple[str, ...]) -> Row:
-    """Return a row of who the subject is: the healthy are younger, narrow mitral valves are rather women's."""
+    """Return age, gender, smoking and home; healthy subjects are younger, mitral stenosis is commoner in women."""
     age = 32 + 7 * bool(diseases) + 3 * len(diseases) + 5 * ("AS" in diseases) + rng.normal(0, 13)
     female = rng.random() < (0.65 if "MS" in diseases else 0.45)
     smoker = rng.random() < (0.05 if female else 0.45)

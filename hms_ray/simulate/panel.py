@@ -1,7 +1,7 @@
-"""Who votes: a wide panel of few, hasty and biased raters, and an expert panel of many careful ones.
+"""Simulated raters: panels of few, biased raters ("few", "wide"), and an expert panel of many careful raters.
 
-Both look at the same scene. What an ideal rater would answer depends on what can be seen: a pattern near the
-background's amplitude splits the votes with "other", a half lateralised one between LPD and GPD, and so on.
+All rate the same scene. The ideal answer depends on its visible properties: with a pattern near the background's
+amplitude the votes are split with "other", with a half lateralised one between LPD and GPD, and so on.
 """
 
 import numpy as np
@@ -18,8 +18,8 @@ SHARES = {"few": 0.22, "wide": 0.36, "expert": 0.42}  # of recordings; the real 
 VOTES = {"few": (1, 2), "wide": (3, 7), "expert": (10, 20)}
 _COUNT_SHARES = {"few": (0.62, 0.38), "wide": (0.74, 0.09, 0.13, 0.03, 0.01), "expert": (1 / 11,) * 11}
 
-# Rows: what an ideal rater says; columns: what a rater of that panel says instead. The wide panel was told to look
-# for seizures, sees delta where there is none, and mixes up one side and both; those of one or two votes prefer "other"
+# Rows: the ideal answer; columns: the answer of a rater of that panel. The wide panel was asked to look for
+# seizures, sees delta where there is none, and confuses one side with both; panels of one or two prefer "other"
 _BIAS = {
     "few": np.array(
         [
@@ -43,12 +43,12 @@ _BIAS = {
     ),
     "expert": np.eye(len(CLASSES)),
 }
-_AGREEMENT = {"few": 1.2, "wide": 0.8, "expert": 10.0}  # Dirichlet concentration: low ones agree, on anything
-_SLIPS = np.array([0.10, 0.22, 0.14, 0.14, 0.20, 0.20])  # what experts say by mistake
+_AGREEMENT = {"few": 1.2, "wide": 0.8, "expert": 10.0}  # Dirichlet concentration; raters of a low one agree
+_SLIPS = np.array([0.10, 0.22, 0.14, 0.14, 0.20, 0.20])  # distribution of the experts' errors
 
 
 def truth(scene: Scene, presence: float = 1.0) -> np.ndarray:
-    """Return what ideal raters would answer, (K,), summing to 1.
+    """Return the answers of ideal raters, shares (K,) that sum to 1.
 
     presence: the pattern's amplitude in the labelled 10 s, as a multiple of the scene's visibility
     """

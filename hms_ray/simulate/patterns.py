@@ -54,8 +54,19 @@ def seizure(rng: np.random.Generator, n: int, spans: list[tuple[float, float]]) 
     course = draw_course(rng)
     for start, stop in spans:
         first, last = max(0, int(start * SFREQ)), min(n, int(stop * SFREQ))
-        if last - first > SFREQ:
-            out[:, first:last] += _one_seizure(rng, last - first, course)
+        steps = last - first
+        if steps <= SFREQ:
+            continue
+        rate = course.rates_hz(steps) * (1 + 0.06 * wander(rng, steps, 1) + 0.06 * wander(rng, steps, 4))
+        phase = 2 * np.pi * (np.cumsum(rate) / SFREQ + rng.random())
+        share = np.linspace(0, 1, steps)  # of the seizure
+        spiky = np.exp(2.2 * (np.cos(phase) - 1)) - 0.35 - 0.5 * np.cos(phase - 1.2)
+        growth = np.interp(share, [0, 0.1, 0.5, 0.9, 1], [0.15, 0.5, 1.0, 1.1, 0.3])
+        fast = shaped(rng, 1, steps, lambda hz: 0.004 * hz**2 / (hz**2 + 25) / (1 + (hz / 14) ** 4))[0]
+        focal = (spiky * np.exp(0.25 * wander(rng, steps, 1)) + fast) * growth
+        joined = np.interp(share, [0, 0.3, 0.6, 1], [0, 0.1, 0.8, 0.9])
+        wide = joined * (np.cos(phase - 0.9) + 0.4 * np.cos(2 * phase)) * np.exp(0.2 * wander(rng, steps, 2))
+        out[:, first:last] += (np.stack([focal, wide]) * ramp(steps, 1, steps / SFREQ - 0.5, 1)).astype(np.float32)
     return out
 
 
@@ -77,20 +88,6 @@ class Course:
 def draw_course(rng: np.random.Generator) -> Course:
     """Draw a course; some seizures climb for long, others begin near their fastest."""
     return Course(rng.uniform(1.2, 2.8), rng.uniform(3.5, 9), rng.uniform(1.0, 2.5), rng.uniform(0.15, 0.7))
-
-
-def _one_seizure(rng: np.random.Generator, n: int, evolution: Course) -> np.ndarray:
-    rate = evolution.rates_hz(n) * (1 + 0.06 * wander(rng, n, 1) + 0.06 * wander(rng, n, 4))
-    phase = 2 * np.pi * (np.cumsum(rate) / SFREQ + rng.random())
-    course = np.linspace(0, 1, n)
-    spiky = np.exp(2.2 * (np.cos(phase) - 1)) - 0.35 - 0.5 * np.cos(phase - 1.2)
-    growth = np.interp(course, [0, 0.1, 0.5, 0.9, 1], [0.15, 0.5, 1.0, 1.1, 0.3])
-    fast = shaped(rng, 1, n, lambda hz: 0.004 * hz**2 / (hz**2 + 25) / (1 + (hz / 14) ** 4))[0]
-    focal = (spiky * np.exp(0.25 * wander(rng, n, 1)) + fast) * growth
-    joined = np.interp(course, [0, 0.3, 0.6, 1], [0, 0.1, 0.8, 0.9])
-    wide = joined * (np.cos(phase - 0.9) + 0.4 * np.cos(2 * phase)) * np.exp(0.2 * wander(rng, n, 2))
-    length_s = n / SFREQ
-    return (np.stack([focal, wide]) * ramp(n, 1, length_s - 0.5, 1)).astype(np.float32)
 
 
 def _bell(t: np.ndarray, centre: float, width: float) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Who is recorded, how often, for how long, and which of the real files' traps each file holds.
+"""Plan of a simulated data set: patients, files, windows, and which irregularities of the real files each one has.
 
-All of it is drawn before any signal, from one stream; each recording then has streams of its own.
+The plan is drawn before any signal, from one random stream; each recording then has streams of its own.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from hms_ray.simulate.scene import CLASSES
 WINDOW_S = 50.0
 IMAGE_S = 600.0
 LEAD_S = (IMAGE_S - WINDOW_S) / 2  # the 50 s window lies in the middle of the 10 minute image
-MAX_ID = 4_294_958_358  # the largest in the real files: beyond int32 and uint31
+MAX_ID = 4_294_958_358  # the largest in the real files; it does not fit int32
 MAX_PATIENT_ID = 65_000
 MIN_ID = 100
 TRAPS = {
@@ -32,7 +32,7 @@ TRAPS = {
 
 @dataclass(frozen=True)
 class EegPlan:
-    """One EEG file: where in its recording it starts, and the offsets of its 50 s windows."""
+    """One EEG file: its start in the recording, and the offsets of its 50 s windows."""
 
     eeg_id: int
     start_s: float
@@ -51,14 +51,14 @@ class EegPlan:
 
 @dataclass(frozen=True)
 class RecordingPlan:
-    """One spectrogram file and the EEG files that it serves."""
+    """One spectrogram file and the EEG files that refer to it."""
 
     spectrogram_id: int
     patient_id: int
     panel: str
     label: str
     eegs: tuple[EegPlan, ...]
-    spare_s: int  # what the file holds beyond the last window's 10 minutes
+    spare_s: int  # length after the 10 minutes of the last window
     traps: frozenset[str]
 
     @property
@@ -85,14 +85,22 @@ class RecordingPlan:
 def labelled(seed: int, eegs: int, patients: int) -> list[RecordingPlan]:
     """Plan the labelled part: `eegs` EEG files of `patients` patients."""
     rng = seeds.stream(seed, "plan", "train")
-    owners = _owners(rng, eegs, patients)
+    # Each patient has at least one EEG, a few patients have many; sorted by patient.
+    weights = rng.gamma(0.7, 1, patients) + 1e-3
+    owners = np.sort(np.r_[np.arange(patients), rng.choice(patients, eegs - patients, p=weights / weights.sum())])
     sizes = _sizes(rng, owners)
-    firsts = np.cumsum([0, *sizes[:-1]])
-    panels = _panels(rng, len(sizes))
+    count, firsts = len(sizes), np.cumsum([0, *sizes[:-1]])
+    # Panels in exact shares, so that a small set has its experts too.
+    edges = np.rint(np.cumsum(list(panel.SHARES.values())) * count).astype(int)
+    panels = rng.permutation(np.repeat(list(panel.SHARES), np.diff([0, *edges]))).tolist()
     patient_ids = _ids(rng, patients, max(MAX_PATIENT_ID, 4 * patients))
-    labels = _labels(rng, owners[firsts], panels)
+    # Half of the recordings show the usual class of their patient.
+    usual = {name: rng.choice(CLASSES, patients, p=share) for name, share in panel.POPULATION.items()}
+    fresh = {name: rng.choice(CLASSES, count, p=share) for name, share in panel.POPULATION.items()}
+    is_usual = rng.random(count) < 0.5
+    labels = [str(usual[p][owners[firsts[i]]] if is_usual[i] else fresh[p][i]) for i, p in enumerate(panels)]
     traps = _traps(rng, labels, panels)
-    spectrogram_ids, eeg_ids = _ids(rng, len(sizes), MAX_ID), _ids(rng, eegs, MAX_ID)
+    spectrogram_ids, eeg_ids = _ids(rng, count, MAX_ID), _ids(rng, eegs, MAX_ID)
     return [
         RecordingPlan(
             spectrogram_id=spectrogram_ids[i],
@@ -108,7 +116,7 @@ def labelled(seed: int, eegs: int, patients: int) -> list[RecordingPlan]:
 
 
 def unlabelled(seed: int, eegs: int, taken: set[int]) -> list[RecordingPlan]:
-    """Plan the part without labels: one 50 s EEG each, of patients that are not among the `taken` ids."""
+    """Plan the part without labels: one 50 s EEG each, of patients whose ids are not among `taken`."""
     rng = seeds.stream(seed, "plan", "test")
     drawn = _ids(rng, eegs + len(taken), max(MAX_PATIENT_ID, 4 * (eegs + len(taken))))
     patient_ids = [i for i in drawn if i not in taken][:eegs]
@@ -129,14 +137,8 @@ def unlabelled(seed: int, eegs: int, taken: set[int]) -> list[RecordingPlan]:
     ]
 
 
-def _owners(rng: np.random.Generator, eegs: int, patients: int) -> np.ndarray:
-    """Return each EEG's patient, sorted: each patient has one, and few have many."""
-    weights = rng.gamma(0.7, 1, patients) + 1e-3
-    return np.sort(np.r_[np.arange(patients), rng.choice(patients, eegs - patients, p=weights / weights.sum())])
-
-
 def _sizes(rng: np.random.Generator, owners: np.ndarray) -> list[int]:
-    """Return how many EEGs each spectrogram serves: some of a patient's EEGs share that of the one before."""
+    """Return the number of EEGs of each spectrogram: some EEGs of a patient share the spectrogram of the one before."""
     may_share = np.flatnonzero(owners[1:] == owners[:-1]) + 1
     sharing = set(rng.choice(may_share, int(np.ceil(0.12 * len(may_share))), replace=False).tolist())
     sizes = [1]
@@ -148,63 +150,42 @@ def _sizes(rng: np.random.Generator, owners: np.ndarray) -> list[int]:
     return sizes
 
 
-def _panels(rng: np.random.Generator, count: int) -> list[str]:
-    """Return each recording's panel in exact shares, so that a small set has its experts too."""
-    edges = np.rint(np.cumsum([panel.SHARES[name] for name in panel.SHARES]) * count).astype(int)
-    names = np.repeat(list(panel.SHARES), np.diff([0, *edges]))
-    return [str(name) for name in rng.permutation(names)]
-
-
 def _traps(rng: np.random.Generator, labels: list[str], panels: list[str]) -> list[frozenset[str]]:
-    """Return each recording's traps in exact shares; every trap occurs, however small the set, if any can hold it."""
+    """Return each recording's traps in exact shares; each trap occurs at least once if any recording can have it."""
     changeable = [i for i, label in enumerate(labels) if label != "other" and panels[i] == "expert"]
-    holders = {}
+    recordings = {}
     for name, share in TRAPS.items():
-        able = changeable if name == "change" else range(len(labels))
-        count = min(len(able), max(1, round(share * len(labels))))
-        holders[name] = set(rng.choice(able, count, replace=False).tolist())
-    return [frozenset(name for name in TRAPS if i in holders[name]) for i in range(len(labels))]
-
-
-def _labels(rng: np.random.Generator, owners: np.ndarray, panels: list[str]) -> list[str]:
-    """Return what each recording shows: half of the time what its patient shows usually."""
-    usual = {name: rng.choice(CLASSES, owners.max() + 1, p=share) for name, share in panel.POPULATION.items()}
-    fresh = {name: rng.choice(CLASSES, len(panels), p=share) for name, share in panel.POPULATION.items()}
-    loyal = rng.random(len(panels)) < 0.5
-    return [str(usual[p][owners[i]] if loyal[i] else fresh[p][i]) for i, p in enumerate(panels)]
+        candidates = changeable if name == "change" else range(len(labels))
+        count = min(len(candidates), max(1, round(share * len(labels))))
+        recordings[name] = set(rng.choice(candidates, count, replace=False).tolist())
+    return [frozenset(name for name in TRAPS if i in recordings[name]) for i in range(len(labels))]
 
 
 def _ids(rng: np.random.Generator, count: int, high: int) -> list[int]:
-    """Return distinct ids from MIN_ID to `high`; the first is in the top quarter, so that large ids always occur."""
-    found = {int(rng.integers(3 * high // 4, high + 1)): None}
-    while len(found) < count:
-        found.update(dict.fromkeys(rng.integers(MIN_ID, high + 1, count).tolist()))
-    return list(found)[:count]
+    """Return distinct ids from MIN_ID to `high`; the first lies in the top quarter, so that large ids always occur."""
+    ids = {int(rng.integers(3 * high // 4, high + 1)): None}
+    while len(ids) < count:
+        ids.update(dict.fromkeys(rng.integers(MIN_ID, high + 1, count).tolist()))
+    return list(ids)[:count]
 
 
 def _eegs(rng: np.random.Generator, eeg_ids: list[int], traps: frozenset[str]) -> tuple[EegPlan, ...]:
-    """Return a recording's EEGs, each some time after the one before; the first at the earliest time there is."""
+    """Return a recording's EEGs, each some time after the one before; the first begins as early as possible."""
     eegs, start_s = [], LEAD_S
     for eeg_id in eeg_ids:
-        offsets = _offsets(rng, traps)
-        eegs.append(EegPlan(eeg_id, start_s, offsets, _split(rng, offsets, traps)))
+        # Most EEGs have a few windows within a minute, a few have many.
+        count = 1 if rng.random() < 0.25 else 2 + int(min(rng.geometric(0.3), 25))
+        steps = rng.choice([2.0, 4.0, 6.0, 8.0, 12.0], count - 1, p=[0.45, 0.2, 0.2, 0.1, 0.05])
+        if traps & {"change", "revote"}:
+            steps = np.r_[steps, 20.0, 2.0]
+        if "odd_offset" in traps:
+            steps = np.r_[rng.choice([1.0, 3.0, 2.5]), steps]
+        offsets_s = tuple(np.r_[0.0, np.cumsum(steps)].tolist())
+        split = None
+        if "change" in traps:  # the pattern changes in the last wide step
+            split = len(offsets_s) - 2
+        elif "revote" in traps:
+            split = int(rng.integers(1, len(offsets_s)))
+        eegs.append(EegPlan(eeg_id, start_s, offsets_s, split))
         start_s += 2.0 * int(rng.integers(5, 90))
     return tuple(eegs)
-
-
-def _offsets(rng: np.random.Generator, traps: frozenset[str]) -> tuple[float, ...]:
-    """Return the starts of an EEG's windows: mostly a few within a minute, seldom many."""
-    count = 1 if rng.random() < 0.25 else 2 + int(min(rng.geometric(0.3), 25))
-    steps = rng.choice([2.0, 4.0, 6.0, 8.0, 12.0], count - 1, p=[0.45, 0.2, 0.2, 0.1, 0.05])
-    if traps & {"change", "revote"}:
-        steps = np.r_[steps, 20.0, 2.0]
-    if "odd_offset" in traps:
-        steps = np.r_[rng.choice([1.0, 3.0, 2.5]), steps]
-    return tuple(np.r_[0.0, np.cumsum(steps)].tolist())
-
-
-def _split(rng: np.random.Generator, offsets_s: tuple[float, ...], traps: frozenset[str]) -> int | None:
-    """Return the first window of the second period; one that changes does so in the last wide step."""
-    if "change" in traps:
-        return len(offsets_s) - 2
-    return int(rng.integers(1, len(offsets_s))) if "revote" in traps else None

@@ -48,44 +48,44 @@ def render(
     """Render a scene.
 
     seconds: length of the spectrogram file
-    labelled_s: the times between which the pattern must show, since raters looked there
+    labelled_s: the times between which the pattern must be visible, because raters looked there
     onset_s: when the pattern begins, where that lies between two labelled windows
     traps: "outlier" and "flat" change the signal here
     """
     n = (seconds + 2 * EDGE_S) * SFREQ
+    minutes, is_seizure = n / SFREQ / 60, scene.kind == "seizure"
     under = background.render(rng, n, scene.background)
-    spans = _spans(rng, scene.kind, seconds, labelled_s, onset_s)
-    edge_s = 2.0 if scene.kind == "seizure" or onset_s is not None else rng.uniform(3, 40)
-    presence = _presence(rng, n, scene.kind, spans, edge_s)
+    # The pattern is on around the labelled time, in seconds of the signal.
+    first_s, last_s = labelled_s[0] + EDGE_S, labelled_s[1] + EDGE_S
+    reach = (15, 45) if is_seizure else (40, 500)
+    start_s, stop_s = first_s - rng.uniform(*reach), last_s + rng.uniform(*reach)
+    if onset_s is not None:
+        start_s = onset_s + EDGE_S
+    spans = [(start_s, stop_s)]
+    if is_seizure and rng.random() >= 0.5:  # seizures may recur
+        every_s = stop_s - start_s + rng.uniform(60, 200)
+        repeats = range(-3 if onset_s is None else 0, 4)
+        spans = [(start_s + k * every_s, stop_s + k * every_s) for k in repeats]
+        spans = [span for span in spans if span[0] < seconds and span[1] > 0]
+    edge_s = 2.0 if is_seizure or onset_s is not None else rng.uniform(3, 40)
+    presence = np.max([ramp(n, start, stop, edge_s) for start, stop in spans], axis=0)
+    if not is_seizure:
+        presence = presence * np.exp(0.2 * wander(rng, n, 10) + 0.25 * wander(rng, n, 60))
     signal = under + _pattern(rng, n, scene, spans, presence, background.rms_uv(under))
-    signal += _artefacts(rng, n, labelled_s, traps)
+    noise = background.drift(rng, n) + artefacts.mains(rng, n)
+    if rng.random() < 0.35:
+        noise += artefacts.blinks(rng, n, rng.uniform(2, 18))
+    if rng.random() < 0.6:
+        noise += artefacts.muscle(rng, n, int(rng.poisson(0.5 * minutes)))
+    noise += artefacts.pops(rng, n, rng.integers(0, n - SFREQ, rng.poisson(0.2 * minutes)), 50, 600)
+    if "outlier" in traps:
+        first, last = (int((t + EDGE_S) * SFREQ) for t in labelled_s)
+        starts = rng.integers(first - 20 * SFREQ, last + 20 * SFREQ, 3)
+        noise += artefacts.pops(rng, n, starts, 1500, 33_000)
+    signal += noise
     if "flat" in traps:
         signal[rng.integers(len(signal))] = 0
     return Recording(signal, artefacts.heart(rng, n), presence)
-
-
-def _spans(
-    rng: np.random.Generator, kind: str, seconds: int, labelled_s: tuple[float, float], onset_s: float | None
-) -> list[tuple[float, float]]:
-    """Return when the pattern is on, in seconds of the signal: around the labelled time; seizures may recur."""
-    first, last = labelled_s[0] + EDGE_S, labelled_s[1] + EDGE_S
-    reach = (15, 45) if kind == "seizure" else (40, 500)
-    main = (first - rng.uniform(*reach), last + rng.uniform(*reach))
-    if onset_s is not None:
-        main = (onset_s + EDGE_S, main[1])
-    if kind != "seizure" or rng.random() < 0.5:
-        return [main]
-    every = main[1] - main[0] + rng.uniform(60, 200)
-    repeats = range(-3 if onset_s is None else 0, 4)
-    spans = [(main[0] + k * every, main[1] + k * every) for k in repeats]
-    return [span for span in spans if span[0] < seconds and span[1] > 0]
-
-
-def _presence(
-    rng: np.random.Generator, n: int, kind: str, spans: list[tuple[float, float]], edge_s: float
-) -> np.ndarray:
-    on = np.max([ramp(n, start, stop, edge_s) for start, stop in spans], axis=0)
-    return on if kind == "seizure" else on * np.exp(0.2 * wander(rng, n, 10) + 0.25 * wander(rng, n, 60))
 
 
 def _pattern(
@@ -96,7 +96,10 @@ def _pattern(
     presence: np.ndarray,
     background_uv: float,
 ) -> np.ndarray:
-    """Return the pattern (C, n) at its visibility over the background, measured on the chain that shows it best."""
+    """Return the pattern (C, n) at its visibility over the background, measured on the chain where it is largest.
+
+    An electrode records the sources attenuated by distance and a little later; the second source reaches further.
+    """
     if scene.kind == "none":
         return np.zeros((len(_scalp.CHANNELS), n), np.float32)
     if scene.kind == "seizure":
@@ -104,35 +107,15 @@ def _pattern(
     else:
         repeat = patterns.periodic if scene.kind == "periodic" else patterns.rhythmic
         sources = repeat(rng, n, scene.rate_hz, scene.sharpness) * presence
-    waves = _project(sources, scene, float(rng.uniform(10, 40)))
-    shown = waves[:, presence > 0.5][:, :: SFREQ // 50]
-    strength = max(np.sqrt(np.mean(_scalp.chain_pairs(shown, chain) ** 2)) for chain in _scalp.CHAINS)
-    return waves * np.float32(scene.visibility * background_uv / max(strength, 1e-6))
-
-
-def _project(sources: np.ndarray, scene: Scene, lag_ms: float) -> np.ndarray:
-    """Return (C, T): an electrode sees the sources by its distance, and a little later; the second reaches further."""
-    out = np.zeros((len(_scalp.CHANNELS), sources.shape[1]), np.float32)
+    lag_ms = float(rng.uniform(10, 40))
+    waves = np.zeros((len(_scalp.CHANNELS), n), np.float32)
     wider, sided = _SECOND[scene.kind]
     reaches = ((scene.spread, scene.laterality), (scene.spread * wider, scene.laterality * sided))
     for source, (spread, laterality) in zip(sources, reaches, strict=True):
         field = _scalp.gains(scene.focus, spread, laterality)
-        late = _scalp.delays(scene.focus, lag_ms, laterality)
-        for row in range(len(out)):
-            out[row] += field[row] * np.roll(source, late[row])
-    return out
-
-
-def _artefacts(rng: np.random.Generator, n: int, labelled_s: tuple[float, float], traps: frozenset[str]) -> np.ndarray:
-    minutes = n / SFREQ / 60
-    out = background.drift(rng, n) + artefacts.mains(rng, n)
-    if rng.random() < 0.35:
-        out += artefacts.blinks(rng, n, rng.uniform(2, 18))
-    if rng.random() < 0.6:
-        out += artefacts.muscle(rng, n, int(rng.poisson(0.5 * minutes)))
-    out += artefacts.pops(rng, n, rng.integers(0, n - SFREQ, rng.poisson(0.2 * minutes)), 50, 600)
-    if "outlier" in traps:
-        near = [int((t + EDGE_S) * SFREQ) for t in labelled_s]
-        starts = rng.integers(near[0] - 20 * SFREQ, near[1] + 20 * SFREQ, 3)
-        out += artefacts.pops(rng, n, starts, 1500, 33_000)
-    return out
+        delays = _scalp.delays(scene.focus, lag_ms, laterality)
+        for row in range(len(waves)):
+            waves[row] += field[row] * np.roll(source, delays[row])
+    visible = waves[:, presence > 0.5][:, :: SFREQ // 50]
+    strength = max(np.sqrt(np.mean(_scalp.chain_pairs(visible, chain) ** 2)) for chain in _scalp.CHAINS)
+    return waves * np.float32(scene.visibility * background_uv / max(strength, 1e-6))
