@@ -1,4 +1,4 @@
-"""Frames that several layers of an encoder made become one vector: which layers count how much, and which frames."""
+"""Pool the frames of several layers of an encoder into one vector: weights of layers, and weights of frames."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -13,7 +13,7 @@ Pool = Literal["mean", "attention"]
 class LayerMix(nn.Module):
     """L layers of frames (B, T, D) -> their weighted mean (B, T, D), the weights a softmax, equal at the beginning.
 
-    As SUPERB's probes use all layers of an encoder (Yang et al. 2021, arXiv:2105.01051).
+    The probes of SUPERB use all layers of an encoder in this way (Yang et al. 2021, arXiv:2105.01051).
     """
 
     def __init__(self, layers: int) -> None:
@@ -26,9 +26,9 @@ class LayerMix(nn.Module):
 
 
 class FramePool(nn.Module):
-    """Frames (B, T, D) -> their mean (B, D) over those that count, or with weights that the network learns.
+    """Frames (B, T, D) -> (B, D): the mean over the frames that count, or their sum by learned weights.
 
-    Attention is a softmax over one score a frame (Safari et al. 2020, arXiv:2008.01077); it begins as the mean.
+    Attention is a softmax over one score per frame (Safari et al. 2020, arXiv:2008.01077); initially it is the mean.
     """
 
     def __init__(self, width: int, pool: Pool) -> None:
@@ -38,11 +38,11 @@ class FramePool(nn.Module):
             nn.init.zeros_(self.score.weight)
 
     def forward(self, frames: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Tensor:
-        """Pool frames; counts (B, T): which of them count, one at least of each row; None: all."""
+        """Pool frames; counts (B, T): which frames count, at least one in each row; None: all."""
         if self.score is None and counts is None:
             return frames.mean(1)
         scores = frames.new_zeros(frames.shape[:2]) if self.score is None else self.score(frames)[..., 0]  # (B, T)
         if counts is not None:
             scores = scores.masked_fill(~counts, -torch.inf)
         shares = scores.float().softmax(1)[..., None]
-        return (shares * frames).sum(1)  # no product of matrices: in half precision it would be coarse
+        return (shares * frames).sum(1)  # not a matrix product, which is imprecise in half precision

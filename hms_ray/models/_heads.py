@@ -1,4 +1,4 @@
-"""The end that networks share: features of a body become logits, and the optimiser finds the layers."""
+"""The head that networks share: from features of a body to logits, and names of layers for the optimiser."""
 
 import re
 from collections.abc import Mapping
@@ -6,18 +6,17 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-Numbered = tuple[str, tuple[int, ...] | None]  # a pattern, and what is added to the numbers that it finds
+Numbered = tuple[str, tuple[int, ...] | None]  # a pattern, and what is appended to the numbers that it matches
 Patterns = Mapping[str, str | list[Numbered]]
-CONSTANT = 1e-6  # of its mean: a deviation that is rounding
-WITH_THE_LAST = (99999,)  # timm's sign for parameters that belong to the block before them
+CONSTANT = 1e-6  # a deviation below this share of the mean is rounding
+WITH_THE_LAST = (99999,)  # with it, timm assigns parameters to the block before them
 
 
 class Covariates(nn.Module):
-    """Numbers about a unit (B, S), standardised by the training data's; what is not known, NaN, counts as their mean.
+    """Covariates of units (B, S), standardised by the training data; an unknown value, NaN, becomes the mean.
 
-    What the training data has one value of, or none, says nothing: it is 0 whatever it is later.
-
-    The statistics are buffers: they are saved with the weights, and whoever predicts needs no training data.
+    A covariate with one value, or none, in the training data becomes 0 for every input. The statistics are buffers:
+    they are saved with the weights, so that prediction needs no training data.
     """
 
     mean: torch.Tensor
@@ -26,10 +25,10 @@ class Covariates(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("scale", torch.ones(size))  # infinite where there is nothing to be told
+        self.register_buffer("scale", torch.ones(size))  # infinite for a covariate without variation
 
     def fit(self, values: torch.Tensor) -> None:
-        """Take mean and deviation of the values (R, S) that are known."""
+        """Compute mean and deviation of the known values (R, S)."""
         known, values = values.isfinite(), values.double()
         mean = values.where(known, torch.nan).nanmean(0).nan_to_num(0.0)
         count = known.sum(0).clamp(min=1)
@@ -43,14 +42,14 @@ class Covariates(nn.Module):
 
 
 def fit_covariates(network: nn.Module, values: torch.Tensor) -> None:
-    """Let a network know the numbers (R, S) beside its training examples, and no others."""
+    """Fit the statistics of a network's covariates to those of its training examples (R, S) only."""
     for part in network.modules():
         if isinstance(part, Covariates):
             part.fit(values)
 
 
 def takes_covariates(network: nn.Module) -> bool:
-    """Whether a network has a place for numbers beside its input."""
+    """Return whether a network takes covariates."""
     return any(isinstance(part, Covariates) for part in network.modules())
 
 
@@ -65,12 +64,12 @@ def head(width: int, n_outputs: int, hidden: int = 0, drop_rate: float = 0.0) ->
 class Classifier(nn.Module):
     """A body (B, *shape) -> features (B, D), then dropout and a head -> logits (B, K).
 
-    It speaks timm's language, by which layers get rates of their own, `group_matcher` and `get_classifier`, and some
-    are not decayed, `no_weight_decay`.
+    Like timm's networks it has `group_matcher` and `get_classifier`, for layer-wise learning rates, and
+    `no_weight_decay`.
 
     layers: timm's patterns of the body's parameter names: `stem`, and `blocks` with the block's number as a group
-    covariates: how many numbers are given beside x, which go to the head as they are
-    hidden: of its hidden layer, if any
+    covariates: number of covariates, which are passed to the head directly
+    hidden: width of the head's hidden layer; 0: none
     """
 
     def __init__(
@@ -101,31 +100,27 @@ class Classifier(nn.Module):
         return self.head
 
     def group_matcher(self, coarse: bool = False) -> Patterns:
-        """Return timm's patterns of parameter names, from the first layer to the last; what matches none is the end."""
+        """Return timm's patterns of parameter names, from the first layer to the last; other parameters come last."""
         return below("body", self.layers)
 
     def no_weight_decay(self) -> set[str]:
-        """Return the names of what is not decayed although it is no vector: position embeddings and the like."""
+        """Return the names of parameters without weight decay that are not vectors, such as position embeddings."""
         return exempt("body", self.body)
 
 
 def below(prefix: str, layers: Patterns) -> Patterns:
-    """Return the patterns for a network that has become a part of that name."""
-    return {part: _below(prefix, patterns) for part, patterns in layers.items()}
+    """Return the patterns for a network that is the submodule `prefix` of another."""
+
+    def anchored(pattern: str) -> str:  # "^" inside an alternative would never match after the prefix; [^class] stays
+        unanchored = re.sub(r"(?<!\[)\^", "", pattern)
+        return rf"^{prefix}\.(?:{unanchored})"
+
+    return {
+        part: anchored(patterns) if isinstance(patterns, str) else [(anchored(p), number) for p, number in patterns]
+        for part, patterns in layers.items()
+    }
 
 
 def exempt(prefix: str, part: nn.Module) -> set[str]:
-    """Return what a network that has become a part of that name exempts from weight decay."""
+    """Return the parameters without weight decay of a network that is the submodule `prefix` of another."""
     return {f"{prefix}.{name}" for name in getattr(part, "no_weight_decay", set)()}
-
-
-def _below(prefix: str, patterns: str | list[Numbered]) -> str | list[Numbered]:
-    if not isinstance(patterns, str):
-        return [(_anchored(prefix, pattern), suffix) for pattern, suffix in patterns]
-    return _anchored(prefix, patterns)
-
-
-def _anchored(prefix: str, pattern: str) -> str:
-    """An anchor inside an alternative would match nothing behind the prefix; that of a [^class] stays."""
-    unanchored = re.sub(r"(?<!\[)\^", "", pattern)
-    return rf"^{prefix}\.(?:{unanchored})"

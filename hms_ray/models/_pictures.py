@@ -1,4 +1,4 @@
-"""How a network sees an image: at a size of its own, and as one image or picture by picture."""
+"""Inputs of image networks: resized, and as one image or picture by picture."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ Size = Annotated[
 
 
 class Resize(nn.Module):
-    """Images (B, C, F, T) at another size (F, T), smoothed where they shrink; None leaves them as they come."""
+    """Resize images (B, C, F, T) to a size (F, T), with antialiasing where they shrink; None: unchanged."""
 
     def __init__(self, size: tuple[int, int] | None) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class TimmNetwork(nn.Module):
 
 
 class Resized(nn.Module):
-    """A network of timm that sees images (B, C, F, T) at another size."""
+    """A network of timm on resized images (B, C, F, T)."""
 
     def __init__(self, net: TimmNetwork, size: tuple[int, int]) -> None:
         super().__init__()
@@ -65,10 +65,10 @@ class Resized(nn.Module):
 
 
 class Fused(nn.Module):
-    """One headless network of timm sees each picture; a linear head joins what it found -> logits (B, K).
+    """A headless network of timm on each picture, then a linear head on all features -> logits (B, K).
 
-    pictures: where along T each picture lies; a whole image is one
-    covariates: how many numbers are given beside x, which go to the head as they are
+    pictures: slices of T; one for a whole image
+    covariates: number of covariates, which are passed to the head directly
     """
 
     def __init__(
@@ -88,16 +88,14 @@ class Fused(nn.Module):
         self.head = nn.Linear(width * len(pictures) + covariates, n_outputs)
 
     def forward(self, x: torch.Tensor, covariates: torch.Tensor | None = None) -> torch.Tensor:
-        found = self._features([self.resize(x[..., part]) for part in self.pictures])
+        pictures = [self.resize(x[..., part]) for part in self.pictures]
+        if len({picture.shape for picture in pictures}) == 1:  # one batch: faster, and one statistic of batch norm
+            features = [*self.net(torch.cat(pictures)).chunk(len(pictures))]
+        else:
+            features = [self.net(picture) for picture in pictures]
         if self.covariates is not None:
-            found = [*found, self.covariates(covariates)]
-        return self.head(torch.cat(list(found), dim=1))
-
-    def _features(self, seen: list[torch.Tensor]) -> Sequence[torch.Tensor]:
-        """Pictures of one size make one batch: faster, and batch norm learns from what it will be used on."""
-        if len({picture.shape for picture in seen}) == 1:
-            return self.net(torch.cat(seen)).chunk(len(seen))
-        return [self.net(picture) for picture in seen]
+            features.append(self.covariates(covariates))
+        return self.head(torch.cat(features, dim=1))
 
     def get_classifier(self) -> nn.Module:
         """Return the head."""

@@ -1,4 +1,4 @@
-"""ResNet and GRU: parallel kernels, residual blocks that shorten the wave, then a recurrence over what is left.
+"""ResNet and GRU: parallel kernels, residual blocks that shorten the wave, then a recurrence over the rest.
 
 After the ResNet1D-GRU of the competition's public notebooks, whose GRU ran over the batch instead of time.
 """
@@ -19,7 +19,7 @@ STEPS = 160  # at most so many for the GRU
 
 
 class ResnetGru(nn.Module):
-    """Waves (B, C, T) -> features (B, 3 width): where both directions of the GRU end, and the mean over time."""
+    """Waves (B, C, T) -> features (B, 3 width): the last states of both directions of the GRU, and the mean."""
 
     LAYERS: ClassVar = {"stem": "stem", "blocks": r"blocks\.(\d+)", "gru": "norm|gru"}
 
@@ -52,7 +52,7 @@ class _Parallel(nn.Module):
 
 
 class _Block(nn.Module):
-    """Norm and activation come before each convolution, so that the residual path is free."""
+    """A residual block with norm and activation before each convolution."""
 
     def __init__(self, width: int, stride: int, drop_rate: float, drop_path_rate: float) -> None:
         super().__init__()

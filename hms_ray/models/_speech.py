@@ -1,4 +1,4 @@
-"""Speech encoders as the body of a classifier: waves are sound, each channel on its own."""
+"""Speech encoders as the body of a classifier: each channel of a wave is encoded separately as sound."""
 
 from typing import ClassVar, Literal
 
@@ -13,12 +13,12 @@ FROZEN: dict[Train, tuple[str, ...]] = {"head": ("encoder",), "encoder": ("encod
 
 
 class Speech(nn.Module):
-    """Waves (B, C, T) -> one vector for what the one encoder says of each channel while there is sound.
+    """Waves (B, C, T) -> pooled frames of each channel, where it has sound.
 
-    steps: of sound, to which a wave is resampled
-    train: what is trained; the rest has no gradient, and no dropout in training either
-    concat: (B, C D), channel by channel; else (B, D), their mean
-    mix: all layers count, each by a weight that is learned; else the last
+    steps: number of samples of sound to which a wave is resampled
+    train: the trained part; the rest has no gradient, and no dropout in training
+    concat: return (B, C D), channel by channel; else (B, D), the mean of the channels
+    mix: use all layers with learned weights; else only the last
     """
 
     LAYERS: ClassVar = {
@@ -34,7 +34,7 @@ class Speech(nn.Module):
         self.frozen = FROZEN[train]
         for name in self.frozen:
             self.get_submodule(name).requires_grad_(False)
-        network.feature_extractor._requires_grad = False  # asks for that of the sound, which only a leaf can grant
+        network.feature_extractor._requires_grad = False  # else it sets requires_grad on the sound, which is not a leaf
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         layers, counts = encode(self.encoder, x.flatten(0, 1), self.steps, self.mix is not None)  # (B C, frames, D)
@@ -43,7 +43,7 @@ class Speech(nn.Module):
         return features.flatten(1) if self.concat else features.mean(1)
 
     def train(self, mode: bool = True) -> "Speech":
-        """Set the mode, but leave in evaluation what is frozen."""
+        """Set the mode; frozen parts stay in evaluation mode."""
         super().train(mode)
         for name in self.frozen:
             self.get_submodule(name).eval()

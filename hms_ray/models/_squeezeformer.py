@@ -1,7 +1,7 @@
-"""Squeezeformer: attention and convolution in turn, over a wave that a grouped stem has shortened.
+"""Squeezeformer: alternating attention and convolution over a wave that a grouped stem has shortened.
 
 Kim et al. 2022, "Squeezeformer: An Efficient Transformer for Automatic Speech Recognition": scaled input, residual,
-then norm. The stem looks at each channel, at pairs of neighbours, and at all, as competition solutions did.
+then norm. The stem, of each channel, of pairs of neighbours, and of all channels, follows competition solutions.
 """
 
 import math
@@ -30,45 +30,32 @@ class Squeezeformer(nn.Module):
     def __init__(self, spec: InputSpec, width: int, depth: int, drop_rate: float, drop_path_rate: float) -> None:
         super().__init__()
         paths = [drop_path_rate * i / depth for i in range(1, depth + 1)]
-        self.stem = _stem(spec, width)
-        self.blocks = nn.Sequential(*(_block(width, drop_rate, path) for path in paths))
+        channels = spec.shape[0]
+        # The stem sees each channel, then pairs of neighbours where their number is even, then all.
+        groups = channels, channels // 2 if channels % 2 == 0 else channels, 1
+        widths = pairwise((channels, PER_CHANNEL * channels, PER_CHANNEL * channels, width))
+        stem = []
+        for (inputs, outputs), stride, g in zip(widths, strides(spec.shape[-1], 3, STEPS), groups, strict=True):
+            conv = nn.Conv1d(inputs, outputs, 4 * stride + 1, stride, 2 * stride, groups=g, bias=False)
+            stem.append(nn.Sequential(conv, nn.BatchNorm1d(outputs), nn.SiLU()))
+        self.stem = nn.Sequential(*stem)
+        blocks = []
+        for path in paths:
+            parts = (
+                *(_Attention(width, drop_rate), _feed(width, drop_rate)),
+                *(_Convolution(width, drop_rate), _feed(width, drop_rate)),
+            )
+            blocks.append(nn.Sequential(*(_Residual(part, width, path) for part in parts)))
+        self.blocks = nn.Sequential(*blocks)
         self.features = width
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stem(x).transpose(1, 2)  # (B, steps, width)
-        return self.blocks(x + _positions(x)).mean(1)
-
-
-def _stem(spec: InputSpec, width: int) -> nn.Sequential:
-    """Each channel, then pairs of neighbours where they are even in number, then all."""
-    channels = spec.shape[0]
-    pairs = channels // 2 if channels % 2 == 0 else channels
-    widths = channels, PER_CHANNEL * channels, PER_CHANNEL * channels, width
-    layers = zip(pairwise(widths), strides(spec.shape[-1], 3, STEPS), (channels, pairs, 1), strict=True)
-    return nn.Sequential(*(_shorter(a, b, stride, groups) for (a, b), stride, groups in layers))
-
-
-def _shorter(inputs: int, outputs: int, stride: int, groups: int) -> nn.Sequential:
-    conv = nn.Conv1d(inputs, outputs, 4 * stride + 1, stride, 2 * stride, groups=groups, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm1d(outputs), nn.SiLU())
-
-
-def _positions(x: torch.Tensor) -> torch.Tensor:
-    """Return sines and cosines (steps, width) of "Attention Is All You Need"."""
-    steps, width = x.shape[1:]
-    pace = torch.exp(torch.arange(0, width, 2, device=x.device) * (-math.log(10_000) / width))
-    angle = torch.arange(steps, device=x.device)[:, None] * pace
-    return torch.cat([angle.sin(), angle.cos()], dim=1)
-
-
-def _block(width: int, drop_rate: float, drop_path_rate: float) -> nn.Sequential:
-    parts = (
-        _Attention(width, drop_rate),
-        _feed(width, drop_rate),
-        _Convolution(width, drop_rate),
-        _feed(width, drop_rate),
-    )
-    return nn.Sequential(*(_Residual(part, width, drop_path_rate) for part in parts))
+        steps, width = x.shape[1:]
+        # Sines and cosines (steps, width) of the position, as in "Attention Is All You Need".
+        pace = torch.exp(torch.arange(0, width, 2, device=x.device) * (-math.log(10_000) / width))
+        angle = torch.arange(steps, device=x.device)[:, None] * pace
+        return self.blocks(x + torch.cat([angle.sin(), angle.cos()], dim=1)).mean(1)
 
 
 class _Residual(nn.Module):
@@ -84,7 +71,7 @@ class _Residual(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Each step sees every other."""
+    """Attention between all steps."""
 
     def __init__(self, width: int, drop_rate: float) -> None:
         super().__init__()
@@ -96,7 +83,7 @@ class _Attention(nn.Module):
 
 
 class _Convolution(nn.Module):
-    """Each step sees its neighbours."""
+    """Convolution over neighbouring steps."""
 
     def __init__(self, width: int, drop_rate: float) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""How networks of waves shorten them: every layer takes its share, so that short and long waves end alike."""
+"""Strides of networks for waves: chosen by the length of the wave, so that all waves end with a similar length."""
 
 import math
 
 
 def strides(steps: int, layers: int, limit: int) -> list[int]:
-    """Return a power of two for each layer, the first the largest, that leave at most `limit` of the steps."""
+    """Return a stride for each layer, powers of two in descending order, that leave at most `limit` steps."""
     halvings = max(0, math.ceil(math.log2(steps / limit)))
     share, rest = divmod(halvings, layers)
     return [2 ** (share + (i < rest)) for i in range(layers)]

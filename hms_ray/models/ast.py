@@ -19,10 +19,10 @@ from hms_ray.models._transformers import published
 
 LAYOUT = "image"
 PATCH = 16
-REPOSITORY = "MIT/ast-finetuned-audioset-10-10-0.4593"  # of the base size, for images (128, 1024)
+REPOSITORY = "MIT/ast-finetuned-audioset-10-10-0.4593"  # size base, for images (128, 1024)
 WIDTHS = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # with the number of heads
 FIRST, PLACES = "embeddings.patch_embeddings.projection.weight", "embeddings.position_embeddings"
-TOKENS = 2  # before the patches: of the class, and of the teacher
+TOKENS = 2  # before the patches: one for the class, one for distillation
 LAYERS: Patterns = {
     "stem": r"net\.embeddings",
     "blocks": [(r"net\.layers\.(\d+)", None), (r"net\.layernorm", WITH_THE_LAST)],
@@ -30,10 +30,10 @@ LAYERS: Patterns = {
 
 
 class Params(Pretrained):
-    """Which size, from which weights, what it sees, and how it is regularised."""
+    """The size, the weights, the input, and the regularisation."""
 
     size: Literal["tiny", "small", "base"] = Field("base", description="the width: 192, 384 or 768; published: base")
-    depth: int = Field(12, ge=1, le=12, description="how many of the layers, the first ones; published: 12")
+    depth: int = Field(12, ge=1, le=12, description="number of layers, the first ones of the published 12")
     stride: int = Field(10, ge=1, le=PATCH, description=f"steps from one patch to the next; they are {PATCH} wide")
     drop_rate: float = Field(0.0, ge=0, lt=1, description="dropout before the head")
     resize: Size = None
@@ -46,7 +46,7 @@ class Params(Pretrained):
 
 
 class Patches(nn.Module):
-    """Images (B, C, F, T) -> overlapping patches (B, N, D); the library's own take one channel."""
+    """Images (B, C, F, T) -> overlapping patches (B, N, D); those of the library take one channel only."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class SpectrogramTransformer(nn.Module):
         return self.net(self.resize(x)).pooler_output
 
     def no_weight_decay(self) -> set[str]:
-        """Return the names of tokens and position embeddings, which no norm keeps from shrinking."""
+        """Return the names of tokens and position embeddings; weight decay would shrink them, as no norm follows."""
         return {f"net.embeddings.{name}" for name in ("cls_token", "distillation_token", "position_embeddings")}
 
 
@@ -83,7 +83,7 @@ def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None
     """Return the encoder with a linear head; first layer and position embeddings are fitted to the image.
 
     Raises:
-        ConfigError: the image is smaller than a patch, or the weights are another network's.
+        ConfigError: the image is smaller than a patch, or the weights belong to another network.
     """
     size = params.resize or (spec.shape[1], spec.shape[2])
     if min(size) < PATCH:
@@ -92,14 +92,18 @@ def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None
     patches = Patches(spec.shape[0], net.config.hidden_size, params.stride)
     net.set_submodule("embeddings.patch_embeddings", patches)
     if weights is not None:
-        net.load_state_dict(_fitted(weights, params, spec.shape[0], net))
-    width = net.config.hidden_size
+        config = _config(params)
+        state = published(ASTModel, config, weights, called(params, REPOSITORY), f"ast {params.size}", cut="layers")
+        state[FIRST] = adapt_input_conv(spec.shape[0], state[FIRST], base_chans=1)
+        old, new = net.embeddings.get_shape(config), net.embeddings.get_shape(net.config)  # grids of patches
+        state[PLACES] = resample_abs_pos_embed(state[PLACES], list(new), list(old), num_prefix_tokens=TOKENS)
+        net.load_state_dict(state)
     body = SpectrogramTransformer(net, params.resize)
-    return Classifier(body, width, n_outputs, params.drop_rate, LAYERS, len(spec.covariates))
+    return Classifier(body, net.config.hidden_size, n_outputs, params.drop_rate, LAYERS, len(spec.covariates))
 
 
 def _config(params: Params, size: tuple[int, int] = (128, 1024), stride: int = 10) -> ASTConfig:
-    """Return what the library wants to know, by default of a network as published."""
+    """Return the library's configuration; by default that of the published network."""
     width, heads = WIDTHS[params.size]
     return ASTConfig(
         hidden_size=width,
@@ -111,13 +115,3 @@ def _config(params: Params, size: tuple[int, int] = (128, 1024), stride: int = 1
         num_mel_bins=size[0],
         max_length=size[1],
     )
-
-
-def _fitted(weights: State, params: Params, channels: int, net: ASTModel) -> State:
-    """Return published weights for these channels and this grid of patches."""
-    config = _config(params)
-    state = published(ASTModel, config, weights, called(params, REPOSITORY), f"ast {params.size}", cut="layers")
-    state[FIRST] = adapt_input_conv(channels, state[FIRST], base_chans=1)
-    old, new = net.embeddings.get_shape(config), net.embeddings.get_shape(net.config)
-    state[PLACES] = resample_abs_pos_embed(state[PLACES], list(new), list(old), num_prefix_tokens=TOKENS)
-    return state

@@ -1,4 +1,4 @@
-"""Statistics over time of each band of an image, and a small head: no network knows less of when, nor trains faster."""
+"""Statistics over time of each band of an image, and a small head: trains fastest, and ignores the order in time."""
 
 import torch
 from pydantic import Field
@@ -13,9 +13,9 @@ SHARES = (0.1, 0.5, 0.9)  # the percentiles
 
 
 class Params(Strict):
-    """The head."""
+    """Parameters of the head."""
 
-    hidden: int = Field(128, ge=0, le=4096, description="features of the head's hidden layer; 0: the head is linear")
+    hidden: int = Field(128, ge=0, le=4096, description="width of the head's hidden layer; 0: a linear head")
     drop_rate: float = Field(0.3, ge=0, lt=1, description="dropout before the head and within it")
 
 
@@ -28,9 +28,9 @@ def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
 
 
 class Statistics(nn.Module):
-    """Images (B, C, F, T) -> mean, deviation, percentiles and unrest of each of C F bands, (B, 6 C F).
+    """Images (B, C, F, T) -> features (B, 6 C F): statistics of each of the C F bands.
 
-    Unrest is the deviation of the steps from one column to the next.
+    They are mean, deviation, percentiles, and the deviation of the differences of neighbouring columns.
     """
 
     def __init__(self, bands: int) -> None:
@@ -41,10 +41,11 @@ class Statistics(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         bands = x.flatten(1, 2)  # (B, C F, T)
         ordered, last = bands.sort(-1).values, bands.shape[-1] - 1
-        found = [bands.mean(-1), _deviation(bands), *(ordered[..., round(share * last)] for share in SHARES)]
-        return self.norm(torch.cat([*found, _deviation(bands.diff(dim=-1))], 1))
+        percentiles = [ordered[..., round(share * last)] for share in SHARES]
+        features = [bands.mean(-1), _deviation(bands), *percentiles, _deviation(bands.diff(dim=-1))]
+        return self.norm(torch.cat(features, 1))
 
 
 def _deviation(values: torch.Tensor) -> torch.Tensor:
-    """Return the standard deviation over time, (..., T) -> (...); the root has no gradient at 0."""
+    """Return the standard deviation over time, (..., T) -> (...); 1e-8 keeps the gradient of the root finite at 0."""
     return (values.var(-1, correction=0) + 1e-8).sqrt()

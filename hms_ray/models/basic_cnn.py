@@ -14,7 +14,7 @@ LAYOUT = "image"
 
 
 class Params(Strict):
-    """Its size and its dropout."""
+    """Size and dropout."""
 
     width: int = Field(16, ge=4, le=256, description="channels of the first block; each block doubles them")
     depth: int = Field(4, ge=2, le=6, description="blocks; each halves the image")
@@ -24,19 +24,17 @@ class Params(Strict):
 def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
     """Return blocks of convolution, batch norm and GELU, then the mean and the maximum over the image, then a head."""
     widths = [spec.shape[0], *(params.width * 2**i for i in range(params.depth))]
-    blocks = [_block(a, b, stride=4 if i == 0 else 2) for i, (a, b) in enumerate(pairwise(widths))]
+    blocks = []
+    for i, (inputs, outputs) in enumerate(pairwise(widths)):
+        kernel, stride = (7, 4) if i == 0 else (3, 2)
+        conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+        blocks.append(nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.GELU()))
     body = nn.Sequential(*blocks, _MeanMax())
     return Classifier(body, 2 * widths[-1], n_outputs, params.drop_rate, {"blocks": r"(\d+)"}, len(spec.covariates))
 
 
-def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    kernel = stride + 3 if stride == 4 else 3
-    conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.GELU())
-
-
 class _MeanMax(nn.Module):
-    """Pool (B, C, F, T) to (B, 2 C): the mean finds what lasts, the maximum what is brief."""
+    """Pool (B, C, F, T) to (B, 2 C): the mean responds to lasting, the maximum to brief patterns."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)

@@ -1,8 +1,7 @@
-"""Networks of the package braindecode, by name; the package is installed by whoever wants them."""
+"""Networks of the package braindecode, by name; the package is an optional dependency."""
 
 import inspect
 import re
-from typing import Any
 
 import torch
 from pydantic import Field, model_validator
@@ -15,15 +14,22 @@ from hms_ray.core.specs import InputSpec
 
 LAYOUT = "wave"
 NEEDS = "braindecode"
-GIVEN = {"n_chans", "n_times", "sfreq", "n_outputs", "input_window_seconds", "chs_info"}  # by the data, not by options
+GIVEN = {
+    "n_chans",
+    "n_times",
+    "sfreq",
+    "n_outputs",
+    "input_window_seconds",
+    "chs_info",
+}  # set by the data, not by options
 
 
 class Params(Strict):
-    """Which network, and what is passed on to it."""
+    """The network and its options."""
 
     arch: str = Field("EEGNet", description="braindecode's name, such as ShallowFBCSPNet, Deep4Net, EEGConformer")
     options: dict[str, bool | int | float | str] = Field(
-        {}, description="what is passed on to that network, such as drop_prob; see braindecode's pages"
+        {}, description="options of that network, such as drop_prob; see braindecode's documentation"
     )
 
     @model_validator(mode="after")
@@ -41,30 +47,42 @@ def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
     """Return the network with its own initial weights, for waves of this length and rate.
 
     Raises:
-        ConfigError: it does not take such waves or options, or makes no logits of a wave.
+        ConfigError: it does not support such waves or options, or its output is no logits.
     """
+    wave = f"{spec.shape[0]} channels of {spec.shape[1]} steps at {spec.rate_hz:g} Hz"
+    name = f"model.arch {params.arch!r} with options {params.options} on {wave}"
     network = _networks()[params.arch]
     rate_hz = int(spec.rate_hz) if spec.rate_hz == int(spec.rate_hz) else spec.rate_hz  # some need whole numbers
     data = {"n_chans": spec.shape[0], "n_times": spec.shape[1], "sfreq": rate_hz, "n_outputs": n_outputs}
     taken = {name: value for name, value in data.items() if name in inspect.signature(network).parameters}
     try:
-        with torch.device("cpu"):  # some look at values while they are built
+        with torch.device("cpu"):  # some read values while they are built
             model = Logits(network(**taken, **params.options))
-            shape = _shape_of_logits(model, spec)
-    except Exception as error:  # sixty networks have as many ways to say that something does not suit them
-        raise ConfigError(f"{_named(spec, params)} cannot be built: {type(error).__name__}: {error}") from error
+            with torch.no_grad():  # many check their input only when they are called
+                shape = tuple(model.eval()(torch.zeros(1, *spec.shape)).shape)
+            model.train()
+    except Exception as error:  # sixty networks raise errors of any type where the wave or an option is invalid
+        raise ConfigError(f"{name} cannot be built: {type(error).__name__}: {error}") from error
     if shape != (1, n_outputs):
-        raise ConfigError(f"{_named(spec, params)} gives {shape} for one wave, where (1, {n_outputs}) are logits")
+        raise ConfigError(f"{name} gives {shape} for one wave, where (1, {n_outputs}) are logits")
     return model.to(torch.get_default_device())
 
 
 class Logits(nn.Module):
-    """A network of braindecode, (B, C, T) -> (B, K), that names its head and what comes before it."""
+    """A network of braindecode, (B, C, T) -> (B, K), with the names of its head and of its body.
+
+    The head is `final_layer`, or where that has no parameters, the last part with parameters.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.head = _head(network)
+        self.head = "final_layer"
+        if not any(True for _ in getattr(network, "final_layer", nn.Identity()).parameters()):
+            parts = [
+                name for name, part in network.named_modules() if any(True for _ in part.parameters(recurse=False))
+            ]
+            self.head = parts[-1].partition(".parametrizations.")[0]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.network(x)
@@ -74,33 +92,12 @@ class Logits(nn.Module):
         return self.network.get_submodule(self.head)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """Return timm's patterns of parameter names: one layer, and the head; no two networks name layers alike."""
+        """Return timm's patterns of parameter names: the body is one layer, as the networks name layers differently."""
         return {"body": rf"^network\.(?!{re.escape(self.head)}\.)"}
 
 
-def _head(network: nn.Module) -> str:
-    """Return the name of `final_layer`, or where that has no parameters, of the last part that has some."""
-    if any(True for _ in getattr(network, "final_layer", nn.Identity()).parameters()):
-        return "final_layer"
-    parts = [name for name, part in network.named_modules() if any(True for _ in part.parameters(recurse=False))]
-    return parts[-1].partition(".parametrizations.")[0]
-
-
-@torch.no_grad()
-def _shape_of_logits(model: nn.Module, spec: InputSpec) -> tuple[int, ...]:
-    """Return the shape of what one wave becomes: networks that do not suit often say so only when they are used."""
-    shape = tuple(model.eval()(torch.zeros(1, *spec.shape)).shape)
-    model.train()
-    return shape
-
-
-def _named(spec: InputSpec, params: Params) -> str:
-    wave = f"{spec.shape[0]} channels of {spec.shape[1]} steps at {spec.rate_hz:g} Hz"
-    return f"model.arch {params.arch!r} with options {params.options} on {wave}"
-
-
-def _networks() -> dict[str, Any]:
-    """Return braindecode's classes by name; imported late, for not everybody has it and it takes seconds."""
+def _networks() -> dict[str, type[nn.Module]]:
+    """Return braindecode's classes by name; imported here, because it is optional and its import takes seconds."""
     try:
         from braindecode.models.util import models_dict
     except ModuleNotFoundError as error:
@@ -109,6 +106,6 @@ def _networks() -> dict[str, Any]:
                 "model braindecode_wave needs the package braindecode: pip install braindecode"
             ) from error
         raise ConfigError(f"braindecode cannot be imported: {error}; install it with all that it needs") from error
-    except (ImportError, OSError, RuntimeError) as error:  # a torchaudio built for another torch says so as any of them
+    except (ImportError, OSError, RuntimeError) as error:  # raised by a torchaudio that was built for another torch
         raise ConfigError(f"braindecode cannot be imported: {' '.join(str(error).split())}") from error
     return models_dict

@@ -17,7 +17,7 @@ SIZES = {"resnet_gru": (96, 8), "squeezeformer": (128, 4), "eegnet": (16, 1)}  #
 
 
 class Params(Strict):
-    """Which network, its size, and how it is regularised."""
+    """The network, its size, and its regularisation."""
 
     arch: Literal["resnet_gru", "squeezeformer", "eegnet"] = Field("resnet_gru", description="the network")
     width: int | None = Field(
@@ -48,16 +48,14 @@ class Params(Strict):
 
 
 def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
-    """Return the network; its strides follow the wave's length, so that 10,000 steps end like 2,000."""
+    """Return the network; its strides depend on the wave's length, so that 10,000 steps are shortened like 2,000."""
     width, depth = (
-        given or usual for given, usual in zip((params.width, params.depth), SIZES[params.arch], strict=True)
+        value or default for value, default in zip((params.width, params.depth), SIZES[params.arch], strict=True)
     )
-    body = _body(spec, width, depth, params)
-    return Classifier(body, body.features, n_outputs, params.drop_rate, body.LAYERS, len(spec.covariates))
-
-
-def _body(spec: InputSpec, width: int, depth: int, params: Params) -> ResnetGru | Squeezeformer | EegNet:
+    body: ResnetGru | Squeezeformer | EegNet
     if params.arch == "eegnet":
-        return EegNet(spec, width, depth, params.drop_rate)
-    network = ResnetGru if params.arch == "resnet_gru" else Squeezeformer
-    return network(spec, width, depth, params.drop_rate, params.drop_path_rate)
+        body = EegNet(spec, width, depth, params.drop_rate)
+    else:
+        network = ResnetGru if params.arch == "resnet_gru" else Squeezeformer
+        body = network(spec, width, depth, params.drop_rate, params.drop_path_rate)
+    return Classifier(body, body.features, n_outputs, params.drop_rate, body.LAYERS, len(spec.covariates))

@@ -25,7 +25,7 @@ SIZES = {  # the widths and depths of the four stages
     "b4": (WIDE, (3, 8, 27, 3)),
     "b5": (WIDE, (3, 6, 40, 3)),
 }
-LEAST = 32  # rows and columns: below it, nothing is left for the attention of the first stage to look at
+LEAST = 32  # rows and columns that the attention of the first stage needs
 FIRST = "stages.0.patch_embeddings.proj.weight"
 STAGE = r"net\.stages\.(\d+)"
 LAYERS: Patterns = {
@@ -39,7 +39,7 @@ LAYERS: Patterns = {
 
 
 class Params(Pretrained):
-    """Which size, from which weights, what it sees, and how it is regularised."""
+    """The size, the weights, the input, and the regularisation."""
 
     arch: Literal["b0", "b1", "b2", "b3", "b4", "b5"] = Field("b0", description="the published size, mit-b0 to mit-b5")
     drop_rate: float = Field(0.0, ge=0, lt=1, description="dropout before the head")
@@ -68,7 +68,7 @@ def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None
     """Return the encoder with a linear head, its first layer fitted to the image's channels; small images are enlarged.
 
     Raises:
-        ConfigError: the weights are another network's.
+        ConfigError: the weights belong to another network.
     """
     net = SegformerModel(_config(params, spec.shape[0]))
     if weights is not None:
@@ -85,10 +85,7 @@ def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None
 def _config(params: Params, channels: int = 3) -> SegformerConfig:
     widths, depths = SIZES[params.arch]
     return SegformerConfig(
-        num_channels=channels,
-        hidden_sizes=widths,
-        depths=depths,
-        drop_path_rate=params.drop_path_rate,
+        num_channels=channels, hidden_sizes=widths, depths=depths, drop_path_rate=params.drop_path_rate
     )
 
 

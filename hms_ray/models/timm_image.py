@@ -3,7 +3,7 @@
 import difflib
 import socket
 from functools import cache, partial
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import timm
 import torch
@@ -20,32 +20,35 @@ from hms_ray.models._pictures import Fused, Resized, Size, TimmNetwork
 from hms_ray.models._pooling import generalise
 
 LAYOUT = "image"
-SILENT_S = 15.0  # that a host may be silent before it counts as unreachable
-ENOUGH = 0.9  # of a network's tensors: a deeper sibling finds fewer in the file, another head alone leaves more
+Options = dict[str, float | tuple[int, int]]  # of timm.create_model
+SILENT_S = 15.0  # time without an answer after which a host counts as unreachable
+ENOUGH = 0.9  # share of a network's tensors: a deeper network finds fewer in the file
 
 
 @cache
 def _tags(arch: str) -> tuple[str, ...]:
-    """Return the names under which timm has weights of a network; it copies all their settings to say so."""
+    """Return the names under which timm has weights of a network; cached, because timm copies all settings for it."""
     return tuple(timm.models.get_arch_pretrained_cfgs(arch))
 
 
 class Params(Pretrained):
-    """Which network, from which weights, what it sees, and how it is regularised."""
+    """The network, its weights, its input, and its regularisation."""
 
     arch: str = Field("tf_efficientnet_b0.ns_jft_in1k", description="timm's name, with the tag of its weights")
     pool: Literal["native", "gem"] = Field(
-        "native", description="native: as the network pools; gem: the generalised mean with a learned power"
+        "native", description="native: pooling of the network; gem: generalised mean with a learned power"
     )
     drop_rate: float = Field(0.0, ge=0, lt=1, description="dropout before the head")
-    drop_path_rate: float = Field(0.0, ge=0, lt=1, description="stochastic depth, where the network has it")
+    drop_path_rate: float = Field(0.0, ge=0, lt=1, description="stochastic depth, if the network supports it")
     resize: Size = None
     fuse: Literal["none", "features"] = Field(
         "none",
-        description="where a feature sets pictures side by side: none: they are one image; features: the network sees "
-        "each, and the head what it found in all",
+        description="for features with pictures side by side; none: one image; features: the network sees each "
+        "picture, the head the features of all",
     )
-    grad_checkpointing: bool = Field(False, description="compute activations twice and keep few: less memory")
+    grad_checkpointing: bool = Field(
+        False, description="compute activations twice instead of keeping them: less memory"
+    )
 
     @field_validator("arch")
     @classmethod
@@ -77,11 +80,43 @@ def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None
     """Return the network with its first layer fitted to the image's channels; timm's own module where that is all.
 
     Raises:
-        ConfigError: the weights are another network's, or the network does not take an option.
+        ConfigError: the weights belong to another network, or the network does not support an option.
     """
-    sizes, fused = _sizes(spec, params), params.fuse == "features"
-    headless = fused or bool(spec.covariates)  # numbers beside the image meet its features in a head of ours
-    net = _network(spec.shape[0], 0 if headless else n_outputs, sizes[0], params, weights)
+    fused = params.fuse == "features"
+    if fused and len(spec.pictures) == 1:
+        raise ConfigError("model.fuse: the feature makes one picture, there is nothing to fuse: say none")
+    known = timm.models.get_pretrained_cfg(params.arch)
+    one_size = bool(known and known.fixed_input_size)  # its windows or position embeddings are made for one size
+    widths = sorted({part.stop - part.start for part in spec.pictures}) if fused else [spec.shape[2]]
+    if len(widths) > 1 and not params.resize and one_size:
+        raise ConfigError(
+            f"model.fuse: pictures are {' and '.join(map(str, widths))} steps wide, and {params.arch!r} sees "
+            "images of one size: say resize"
+        )
+    headless = fused or bool(spec.covariates)  # covariates join the features in a head of ours
+    options: Options = {"in_chans": spec.shape[0], "num_classes": 0 if headless else n_outputs}
+    options["drop_rate"] = params.drop_rate
+    if params.drop_path_rate:  # not every network takes it
+        options["drop_path_rate"] = params.drop_path_rate
+    if one_size:
+        options["img_size"] = params.resize or (spec.shape[1], widths[0])
+    net = _created(params, options, weights)
+    if weights is not None:
+        _check_names(net, params, options, weights)
+    if params.grad_checkpointing:
+        try:
+            net.set_grad_checkpointing()
+        except (AssertionError, AttributeError) as error:
+            raise ConfigError(f"model.grad_checkpointing: {params.arch!r} cannot: say false") from error
+    if not hasattr(net, "group_matcher"):
+        net.group_matcher = _by_stage
+    try:
+        heads: object = net.get_classifier()
+    except AttributeError as error:  # timm's message is about the head that was left out
+        key, advice = ("model.fuse", "say none") if fused else ("input.covariates", "leave it out")
+        raise ConfigError(f"{key}: timm's {params.arch!r} cannot do without its head: {advice}") from error
+    if isinstance(heads, tuple):  # one head for the class, one for the teacher
+        net.get_classifier = partial(nn.ModuleList, heads)
     if params.pool == "gem" and not generalise(net):
         raise ConfigError(f"model.pool: {params.arch!r} does not pool feature maps as timm's CNNs do: say native")
     if headless:
@@ -94,7 +129,7 @@ def _published(arch: str) -> Source:
     known = timm.models.get_pretrained_cfg(arch)
     assert known is not None, "every network of timm has settings"
     if not (hub := known.hf_hub_id):
-        url = cast(str, known.url)  # None where there are no weights, which then have no name
+        url = cast(str, known.url)  # None only where there are no weights
         return Source(url, lambda: fetched(url, lambda: _from_url(url)))
     file = (known.hf_hub_filename,) if known.hf_hub_filename else ()
     key = "/".join([f"{HUB}{hub}", *file])
@@ -102,7 +137,7 @@ def _published(arch: str) -> Source:
 
 
 def _from_url(url: str) -> State:
-    """Fetch a file of another host; a host that accepts and never answers would be waited for without an end."""
+    """Fetch a file of another host, with a timeout: torch would wait forever for a host that never answers."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENT_S)
     try:
@@ -111,112 +146,44 @@ def _from_url(url: str) -> State:
         socket.setdefaulttimeout(before)
 
 
-def _sizes(spec: InputSpec, params: Params) -> list[tuple[int, int]]:
-    """Return the sizes (F, T) of what the network sees, each once."""
-    if params.fuse == "none":
-        return [params.resize or (spec.shape[1], spec.shape[2])]
-    if len(spec.pictures) == 1:
-        raise ConfigError("model.fuse: the feature makes one picture, there is nothing to fuse: say none")
-    wide = {part.stop - part.start for part in spec.pictures}
-    if len(wide) > 1 and not params.resize and _sees_one_size(params.arch):
-        raise ConfigError(
-            f"model.fuse: pictures are {' and '.join(map(str, sorted(wide)))} steps wide, and {params.arch!r} sees "
-            "images of one size: say resize"
-        )
-    return [params.resize or (spec.shape[1], width) for width in sorted(wide)]
-
-
-def _sees_one_size(arch: str) -> bool:
-    """Whether windows or position embeddings are made for a size, which the network has to be told."""
-    known = timm.models.get_pretrained_cfg(arch)
-    return bool(known and known.fixed_input_size)
-
-
-def _network(channels: int, outputs: int, size: tuple[int, int], params: Params, weights: State | None) -> TimmNetwork:
-    options = {"in_chans": channels, "num_classes": outputs, **_options(size, params)}
-    net = _created(params, options, weights)
-    if weights is not None:
-        _check_names(net, params, options, weights)
-    if params.grad_checkpointing:
-        _checkpoint(net, params.arch)
-    try:
-        _complete(net)
-    except AttributeError as error:  # its own words ask for the head that was left out
-        what = "model.fuse" if params.fuse == "features" else "input.covariates"
-        instead = "say none" if params.fuse == "features" else "leave it out"
-        raise ConfigError(f"{what}: timm's {params.arch!r} cannot do without its head: {instead}") from error
-    return net
-
-
-def _options(size: tuple[int, int], params: Params) -> dict[str, Any]:
-    options: dict[str, Any] = {"drop_rate": params.drop_rate}
-    if params.drop_path_rate:  # not every network takes it
-        options["drop_path_rate"] = params.drop_path_rate
-    if _sees_one_size(params.arch):
-        options["img_size"] = tuple(size)
-    return options
-
-
-def _created(params: Params, options: dict[str, Any], weights: State | None) -> TimmNetwork:
+def _created(params: Params, options: Options, weights: State | None) -> TimmNetwork:
     try:
         if weights is None:
             return cast(TimmNetwork, timm.create_model(params.arch, **options))
-        overlay = {"state_dict": dict(weights)}  # timm takes tensors out of it
+        overlay = {"state_dict": dict(weights)}  # a copy, because timm removes tensors from it
         with unexpected_by_timm() as unexpected:
             made = timm.create_model(params.arch, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     except TypeError as error:
         raise ConfigError(f"model.arch {params.arch!r} does not take these options: {error}") from error
-    except (RuntimeError, LookupError, AttributeError) as error:  # what timm makes of tensors that it did not expect
+    except (RuntimeError, LookupError, AttributeError) as error:  # timm's errors for tensors that it did not expect
         if weights is None:
             raise
         raise _misfit(params, str(error)) from error
     net = cast(TimmNetwork, made)
-    net.pretrained_cfg.pop("state_dict")  # else the network holds them twice
-    if others := besides(unexpected, net.state_dict(), _heads(net)):
+    net.pretrained_cfg.pop("state_dict")  # else the network keeps a second copy of the weights
+    names = net.pretrained_cfg.get("classifier") or ()  # the published heads, which are left out
+    heads = {name.partition(".")[0] for name in ([names] if isinstance(names, str) else names)}
+    if others := besides(unexpected, net.state_dict(), heads):
         raise _misfit(params, f"the file has besides {some(others)}")
     return net
 
 
-def _heads(net: TimmNetwork) -> set[str]:
-    """Return the parts where the heads are: published ones are left out."""
-    names = net.pretrained_cfg.get("classifier") or ()
-    return {name.partition(".")[0] for name in ([names] if isinstance(names, str) else names)}
-
-
-def _check_names(net: TimmNetwork, params: Params, options: dict[str, Any], weights: State) -> None:
-    """Refuse weights of another network: timm leaves out what it does not find, and says nothing."""
-    wanted = net.state_dict()
-    named = len(wanted.keys() & weights.keys())
-    if named >= ENOUGH * len(wanted) or _read(net, _created(params, options, weights)) >= ENOUGH:
+def _check_names(net: TimmNetwork, params: Params, options: Options, weights: State) -> None:
+    """Refuse weights of another network: timm does not report tensors of the network that the file lacks."""
+    names = net.state_dict().keys()
+    shared = len(names & weights.keys())
+    if shared >= ENOUGH * len(names):
         return
-    raise _misfit(params, f"the file has {named} of the network's {len(wanted)} tensors")
+    # timm also reads files with other names. Tensors that were not read differ from one random initialisation to the
+    # next; vectors do not count, because they are initialised as ones or zeros.
+    twins = zip(net.parameters(), _created(params, options, weights).parameters(), strict=True)
+    equal = [torch.equal(one, other) for one, other in twins if one.ndim > 1]
+    if sum(equal) / len(equal) < ENOUGH:
+        raise _misfit(params, f"the file has {shared} of the network's {len(names)} tensors")
 
 
 def _misfit(params: Params, cause: str) -> ConfigError:
     return misfit(called(params, _published(params.arch).key), repr(params.arch), cause)
-
-
-def _read(net: nn.Module, again: nn.Module) -> float:
-    """Return how much was read where others' names hide it: what is random differs from one build to the next."""
-    twins = zip(net.parameters(), again.parameters(), strict=True)
-    same = [torch.equal(one, other) for one, other in twins if one.ndim > 1]  # vectors begin as ones or zeros
-    return sum(same) / len(same)
-
-
-def _checkpoint(net: TimmNetwork, arch: str) -> None:
-    try:
-        net.set_grad_checkpointing()
-    except (AssertionError, AttributeError) as error:
-        raise ConfigError(f"model.grad_checkpointing: {arch!r} cannot: say false") from error
-
-
-def _complete(net: TimmNetwork) -> None:
-    """Give a network the words of timm's language that it lacks: some have no patterns, some have two heads."""
-    if not hasattr(net, "group_matcher"):
-        net.group_matcher = _by_stage
-    heads: object = net.get_classifier()
-    if isinstance(heads, tuple):  # the head of the class, and of the teacher
-        net.get_classifier = partial(nn.ModuleList, heads)
 
 
 def _by_stage(coarse: bool = False) -> Patterns:
