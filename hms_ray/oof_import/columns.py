@@ -1,4 +1,4 @@
-"""Which columns of a file are the classes: recognised by their form, or named."""
+"""Find the columns of the classes in a file: by the form of their names, or as named by the user."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hms_ray.oof_import.faults import few
 from hms_ray.oof_import.source import Source, key
 
 VOTE = "{}_vote"
-FORMS = ("{}_pred", "{}_prob", "pred_{}", "prob_{}", "{}", VOTE)  # a file with several is read in this order
-TARGETS = (VOTE, "{}_target")  # what predictions may carry along
+FORMS = ("{}_pred", "{}_prob", "pred_{}", "prob_{}", "{}", VOTE)  # in order of priority, where a file has several
+TARGETS = (VOTE, "{}_target")  # targets in a file of predictions
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -19,36 +19,35 @@ def parse_columns(text: str) -> dict[str, str]:
     Raises:
         ConfigError: a part is not of that form, or a class comes twice.
     """
-    found: dict[str, str] = {}
+    columns: dict[str, str] = {}
     for part in text.split(","):
         name, equals, column = (piece.strip() for piece in part.partition("="))
         if not (name and equals and column):
             raise ConfigError(f"--columns must be class=column,class=column,..., but holds {part.strip()!r}")
-        if key(name) in map(key, found):
+        if key(name) in map(key, columns):
             raise ConfigError(f"--columns names class {name!r} twice")
-        found[name] = column
-    return found
+        columns[name] = column
+    return columns
 
 
 def named_columns(columns: Mapping[str, str], classes: Sequence[str], predictions: Sequence[Source]) -> list[str]:
-    """Return the named columns (K,) in the order of the classes; an empty list where none were named.
+    """Return the columns (K,) named by --columns in the order of the classes; empty without --columns.
 
     Raises:
-        ConfigError: classes that do not exist or are left out, a column for two classes, or columns in no file.
+        ConfigError: a class is unknown or missing, a column is named for two classes, or no file has the columns.
     """
     if not columns:
         return []
     by_class = {key(name): column for name, column in columns.items()}
-    wanted = [key(name) for name in classes]
-    named = [by_class[name] for name in wanted if name in by_class]
+    keys = [key(name) for name in classes]
+    named = [by_class[name] for name in keys if name in by_class]
     faults = {
-        "unknown": [name for name in columns if key(name) not in wanted],
+        "unknown": [name for name in columns if key(name) not in keys],
         "left out": [name for name in classes if key(name) not in by_class],
         "named for two": [name for i, name in enumerate(named) if key(name) in map(key, named[:i])],
     }
-    wrong = "; ".join(f"{what}: {few(names)}" for what, names in faults.items() if names)
-    if wrong:
-        raise ConfigError(f"--columns must name one column for each class: {few(classes, 12)}; {wrong}")
+    if text := "; ".join(f"{fault}: {few(names)}" for fault, names in faults.items() if names):
+        raise ConfigError(f"--columns must name one column for each class: {few(classes, 12)}; {text}")
     if predictions and not any(name in source for name in named for source in predictions):
         have = "; ".join(f"{source.path} has {few(source.keys, 12)}" for source in predictions[:3])
         raise ConfigError(f"--columns names {few(named, 12)}, which no file has: {have}")
@@ -56,40 +55,51 @@ def named_columns(columns: Mapping[str, str], classes: Sequence[str], prediction
 
 
 def vote_classes(source: Source) -> list[str]:
-    """Return the classes that have a `<class>_vote` column, as the file writes them."""
+    """Return the classes that have a `<class>_vote` column, as spelled in the file."""
     suffix = VOTE.format("")
     names = [str(name).strip() for name in source.frame.columns]
     return [name[: -len(suffix)] for name in names if key(name).endswith(suffix) and len(name) > len(suffix)]
 
 
 def is_labels(
-    source: Source, columns: Mapping[str, str], own: Callable[[Iterable[bool]], bool] = all, folds: bool = True
+    source: Source, columns: Mapping[str, str], match: Callable[[Iterable[bool]], bool] = all, folds: bool = True
 ) -> bool:
-    """Labels have votes and folds; predictions may carry those along beside class columns of their own.
+    """Return whether a file holds the labels: it has votes and folds, and no predictions.
 
-    own: `all` takes a complete form for predictions, `any` takes a single column of one; folds: whether they must
+    Files of predictions may have votes and folds too. match: `all` recognises predictions by a complete set of class
+    columns, `any` by a single one; folds: whether labels must have folds
     """
     classes = vote_classes(source)
     sets = [[form.format(name) for name in classes] for form in FORMS if form != VOTE]
     sets += [list(columns.values())] if columns else []
-    has_own = bool(source.array) or any(own(name in source for name in names) for names in sets)
-    return bool(classes) and ("fold" in source or not folds) and not has_own
+    predicts = bool(source.array) or any(match(name in source for name in names) for names in sets)
+    return bool(classes) and ("fold" in source or not folds) and not predicts
 
 
 def class_columns(source: Source, classes: Sequence[str], named: Sequence[str]) -> list[str]:
-    """Return the columns of the predictions (K,): an array's own, those named, or the first complete form.
+    """Return the columns of the predictions (K,): those of an array, those named, or the first complete form.
 
     Raises:
-        DataError: no column for a class, or some form has columns for a part of the classes only.
+        DataError: a class has no column, or a form has columns for some of the classes only.
     """
     if source.array:
-        return _array_columns(source, classes)
+        if len(source.array) != len(classes):
+            rule = f"it has {len(source.array)} columns, but there are {len(classes)} classes: {few(classes, 12)}"
+            raise DataError(f"{source.path}: {rule}")
+        return list(source.array)
     sets = [[form.format(name) for name in classes] for form in FORMS]
     complete = next((names for names in sets if all(name in source for name in names)), [])
-    if _is_named(source, named, complete):
+    # --columns applies to this file if it has one of them that its complete form does not contain.
+    present = [name for name in named if name in source]
+    if present and (len(present) == len(named) or not set(map(key, present)) <= set(map(key, complete))):
         source.require(named, f"; --columns names {few(named, 12)}")
         return list(named)
-    _check_whole(source, sets, complete)
+    # A form that has columns for some of the classes only makes the choice ambiguous.
+    counts = [sum(name in source for name in names) for names in sets]
+    if partial := [(count, names) for count, names in zip(counts, sets, strict=True) if 0 < count < len(names)]:
+        _, names = max(partial, key=lambda part: part[0])
+        beside = f"; it has all of {few(complete, 12)} as well: say which with --columns" if complete else ""
+        source.require(names, beside)
     if not complete:
         forms = ", ".join(form.format("<class>") for form in FORMS)
         hint = f"; class columns are {forms}, or named: --columns class=column,..."
@@ -98,32 +108,9 @@ def class_columns(source: Source, classes: Sequence[str], named: Sequence[str]) 
 
 
 def carried_targets(source: Source, classes: Sequence[str], chosen: Sequence[str]) -> list[str]:
-    """Return the columns (K,) of the targets that a file carries beside its predictions; empty where it has none."""
+    """Return the columns (K,) of the targets in a file of predictions; empty where it has none."""
     for form in TARGETS:
         names = [form.format(name) for name in classes]
         if all(name in source for name in names) and not set(map(key, names)) & set(map(key, chosen)):
             return names
     return []
-
-
-def _array_columns(source: Source, classes: Sequence[str]) -> list[str]:
-    if len(source.array) != len(classes):
-        rule = f"it has {len(source.array)} columns, but there are {len(classes)} classes: {few(classes, 12)}"
-        raise DataError(f"{source.path}: {rule}")
-    return list(source.array)
-
-
-def _is_named(source: Source, named: Sequence[str], complete: Sequence[str]) -> bool:
-    """Say whether --columns is about this file: it has one that its complete form does not explain."""
-    found = [name for name in named if name in source]
-    return bool(found) and (len(found) == len(named) or not set(map(key, found)) <= set(map(key, complete)))
-
-
-def _check_whole(source: Source, sets: Sequence[Sequence[str]], complete: Sequence[str]) -> None:
-    """Refuse a form that has columns for a part of the classes: it would be guessed which ones are meant."""
-    found = [[name for name in names if name in source] for names in sets]
-    parts = [(has, names) for has, names in zip(found, sets, strict=True) if 0 < len(has) < len(names)]
-    if parts:
-        _, names = max(parts, key=lambda part: len(part[0]))
-        beside = f"; it has all of {few(complete, 12)} as well: say which with --columns" if complete else ""
-        source.require(names, beside)

@@ -1,7 +1,7 @@
-"""The user's mistakes in many files, gathered so that all of them are said at once."""
+"""Collect the user's mistakes in many files, to report all of them in one error."""
 
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
 
 from hms_ray.core.errors import ConfigError, DataError, UserError, raise_all
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Faults:
-    """What was wrong so far; `len` counts it."""
+    """The mistakes so far; `len` counts them."""
 
     def __init__(self) -> None:
         self._errors: list[UserError] = []
@@ -19,11 +19,11 @@ class Faults:
         return len(self._errors)
 
     def add(self, error: UserError) -> None:
-        """Note one mistake."""
+        """Add one mistake."""
         self._errors.append(error)
 
     def attempt(self, call: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T | None:
-        """Return what the call returns, or None and note the mistake that it raised."""
+        """Return the result of the call, or None where it raises a mistake, which is added."""
         try:
             return call(*arguments, **options)
         except UserError as error:
@@ -31,11 +31,11 @@ class Faults:
             return None
 
     def raise_any(self) -> None:
-        """Raise what was noted as one error; do nothing where nothing was.
+        """Raise all mistakes as one error, if there are any.
 
         Raises:
-            ConfigError: nothing but options and names is wrong.
-            DataError: a file is wrong as well.
+            ConfigError: only options and names are wrong.
+            DataError: a file is wrong.
         """
         if len(self) == 1:
             raise self._errors[0]
@@ -43,7 +43,7 @@ class Faults:
         raise_all(map(str, self._errors), kind, "out-of-fold files")
 
 
-def few(things: Any, limit: int = 5) -> str:
-    """List the first things, and how many there are if that is more."""
-    things = [str(thing) for thing in things]
-    return ", ".join(things[:limit]) + (f" ... ({len(things)} in all)" if len(things) > limit else "")
+def few(items: Iterable[object], limit: int = 5) -> str:
+    """List the first items, and their number if there are more."""
+    texts = [str(item) for item in items]
+    return ", ".join(texts[:limit]) + (f" ... ({len(texts)} in all)" if len(texts) > limit else "")

@@ -1,4 +1,4 @@
-"""The file with the truth: votes, folds and patients of every unit."""
+"""The labels file: votes, folds and patients of every unit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS = ("unit_ids", "group_ids", "folds", "votes", "targets", "probs")
 
 
 def task_of(labels: Source) -> Task:
-    """Return the task of the labels' classes: in the competition's order, or else in that of their columns.
+    """Return the task of the labels' classes, in the order of the competition if it is theirs, else of the columns.
 
     Raises:
         DataError: no column ends in `_vote`.
@@ -40,12 +40,12 @@ def task_of(labels: Source) -> Task:
 
 
 def with_folds(labels: Source, predictions: Sequence[Source], ids: Sequence[str]) -> tuple[Source, list[str]]:
-    """Return the labels with a fold for each row, and what is to be said of folds that are not their own.
+    """Return the labels with a fold for each row, and a note if the folds come from elsewhere.
 
-    Labels without folds take those that a file of predictions carries; else patients are dealt to folds, as `fit` does.
+    Labels without folds take those of a file of predictions; else patients are dealt to folds, as `fit` does.
 
     Raises:
-        DataError: a file carries folds for a part of the rows only.
+        DataError: the file of predictions has folds for some of the rows only.
     """
     if FOLD in labels:
         return labels, []
@@ -65,16 +65,29 @@ def with_folds(labels: Source, predictions: Sequence[Source], ids: Sequence[str]
 
 
 def template(labels: Source, ids: list[str], task: Task) -> OofTable:
-    """Build everything of a table but its predictions, sorted by unit_id.
+    """Build a table without predictions, sorted by unit_id.
 
     Raises:
-        DataError: rows that come twice or whose votes, folds or patients cannot be, or folds that split a patient.
+        DataError: rows are repeated, votes, folds or patients of a row are invalid, or folds split a patient.
     """
     unit_ids = labels.unit_ids(ids)
-    votes, shares = _votes_and_shares(labels, task)
+    values = labels.numbers([VOTE.format(name) for name in task.classes])  # (N, K), counts or shares
+    labels.refuse((np.abs(values) >= EXACT).any(1), "with votes that cannot be")
+    total = values.sum(1, keepdims=True)
+    if (values >= 0).all() and (values == np.round(values)).all():
+        votes = total[:, 0].astype(np.int64)
+        labels.refuse(votes == 0, "without any vote")
+    else:
+        task.check_targets(values, str(labels.path))
+        votes = np.ones(len(values), dtype=np.int64)
+    if "votes" in labels:
+        votes = labels.whole_numbers("votes", least=1)
+    shares = values / total
     groups = labels.strings(GROUP) if GROUP in labels else unit_ids
-    folds = labels.whole_numbers("fold", least=0)
-    _check_groups(labels, groups, folds)
+    folds = labels.whole_numbers(FOLD, least=0)
+    split = pd.Series(folds).groupby(groups).nunique().loc[lambda n: n > 1].index
+    if len(split):  # a model would be tested on patients that it was trained on
+        raise DataError(f"{labels.path}: folds split {len(split)} {GROUP}s over several folds: {few(split)}")
     table = OofTable(
         unit_ids=unit_ids,
         group_ids=groups,
@@ -92,7 +105,7 @@ def template(labels: Source, ids: list[str], task: Task) -> OofTable:
 
 
 def select(table: OofTable, rows: np.ndarray) -> OofTable:
-    """Return those rows, a mask (N,) or positions, with the fingerprints that are theirs."""
+    """Return these rows, a mask (N,) or positions, with new fingerprints."""
     kept = {name: getattr(table, name)[rows] for name in ROWS}
     assignment = [kept["unit_ids"].tolist(), kept["group_ids"].tolist()]
     data = [table.task.to_dict(), *assignment, kept["votes"].tolist(), kept["targets"].tolist()]
@@ -102,25 +115,3 @@ def select(table: OofTable, rows: np.ndarray) -> OofTable:
         data_fingerprint=files.fingerprint(*data),
         folds_fingerprint=files.fingerprint(*assignment, kept["folds"].tolist()),
     )
-
-
-def _votes_and_shares(labels: Source, task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Return how many votes each unit has (N,) and their shares (N, K)."""
-    values = labels.numbers([VOTE.format(name) for name in task.classes])
-    labels.refuse((np.abs(values) >= EXACT).any(1), "with votes that cannot be")
-    total = values.sum(1, keepdims=True)
-    if (values >= 0).all() and (values == np.round(values)).all():
-        counted = total[:, 0].astype(np.int64)
-        labels.refuse(counted == 0, "without any vote")
-    else:
-        task.check_targets(values, str(labels.path))
-        counted = np.ones(len(values), dtype=np.int64)
-    votes = labels.whole_numbers("votes", least=1) if "votes" in labels else counted
-    return votes, values / total
-
-
-def _check_groups(labels: Source, groups: np.ndarray, folds: np.ndarray) -> None:
-    """Refuse folds that split a patient: the model would have seen the patient it is tested on."""
-    split = pd.Series(folds).groupby(groups).nunique().loc[lambda n: n > 1].index
-    if len(split):
-        raise DataError(f"{labels.path}: folds split {len(split)} {GROUP}s over several folds: {few(split)}")

@@ -1,4 +1,4 @@
-"""CSV, parquet and npy files as columns with names. A plain array has none: its ids lie in a file beside it."""
+"""Read CSV, parquet and npy files as named columns. The ids of a plain array lie in a second file beside it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ NPY_ERRORS = (ValueError, EOFError, MemoryError, *HEADER_ERRORS)
 def read(path: Path) -> Source:
     """Read one file.
 
-    A structured npy has its fields as columns. A plain one, (N, K) numbers, is read together with its ids: X.npy with
-    X.ids.csv, X.ids.parquet or X.ids.npy of N rows, and what else that file holds (`fold`, votes).
+    The fields of a structured npy are columns. A plain one, (N, K) numbers, is read together with its ids: X.npy with
+    X.ids.csv, X.ids.parquet or X.ids.npy of N rows, and the other columns of that file (`fold`, votes).
 
     Raises:
         DataError: the file is missing, broken, empty or of another kind, or an array has no ids beside it.
@@ -43,26 +43,32 @@ def read(path: Path) -> Source:
 
 
 def ids_files(path: Path) -> list[Path]:
-    """Return where the ids of a plain array may lie."""
+    """Return the possible files of a plain array's ids."""
     return [path.with_name(f"{path.stem}.ids{suffix}") for suffix in SUFFIXES]
 
 
 def without_ids_files(paths: Sequence[Path]) -> list[Path]:
-    """Leave out the ids of arrays that are among the paths: a pattern such as *.npy matches both."""
+    """Remove the ids files of arrays among the paths: a pattern such as *.npy matches both."""
     arrays = [path for path in paths if path.suffix.lower() == ".npy"]
-    ids = {beside for path in arrays for beside in ids_files(path)}
+    ids = {candidate for path in arrays for candidate in ids_files(path)}
     return [path for path in paths if path not in ids]
 
 
 def _table(path: Path) -> pd.DataFrame:
-    frame = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
-    return frame.reset_index(drop=True)
-
-
-def _csv(path: Path) -> pd.DataFrame:
+    """Read a CSV or parquet file."""
+    if path.suffix.lower() == ".parquet":
+        try:
+            frame = files.read_table(path)
+            frame.select_dtypes(["str", "object"]).to_numpy(dtype=object)  # decodes and so checks text
+        except (ValueError, KeyError, TypeError, ArrowException) as error:  # broken text, or broken metadata of pandas
+            raise DataError(f"{path}: broken parquet ({_first_line(error)})") from error
+        if any(name is not None for name in frame.index.names):  # ids that pandas wrote as the index
+            frame = frame.reset_index(allow_duplicates=True)
+        _check_names(path, list(frame.columns))
+        return frame.reset_index(drop=True)
     try:
         names = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
-        _check_names(path, names)  # of the file itself: pandas makes `a, a.1` of `a, a`
+        _check_names(path, names)  # before pandas renames `a, a` to `a, a.1`
         frame = pd.read_csv(path)
     except CSV_ERRORS as error:
         raise DataError(f"{path}: not a readable CSV ({_first_line(error)})") from error
@@ -71,20 +77,8 @@ def _csv(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _parquet(path: Path) -> pd.DataFrame:
-    try:
-        frame = files.read_table(path)
-        frame.select_dtypes(["str", "object"]).to_numpy(dtype=object)  # text is decoded when it is asked for
-    except (ValueError, KeyError, TypeError, ArrowException) as error:  # broken text, or broken notes of pandas
-        raise DataError(f"{path}: broken parquet ({_first_line(error)})") from error
-    if any(name is not None for name in frame.index.names):  # ids that pandas wrote as the index
-        frame = frame.reset_index(allow_duplicates=True)
-    _check_names(path, list(frame.columns))
-    return frame
-
-
 def _check_names(path: Path, names: Sequence[object]) -> None:
-    """Refuse two columns of one name: it would not be known which is meant."""
+    """Refuse two columns of one name, case and blanks aside, because the name would be ambiguous."""
     first: dict[str, object] = {}
     for name in names:
         if key(name) in first and key(name):
@@ -93,18 +87,26 @@ def _check_names(path: Path, names: Sequence[object]) -> None:
 
 
 def _npy(path: Path) -> Source:
+    """Read a structured array, or a plain one and the file of its ids."""
     array = _load(path)
     if names := array.dtype.names:
         return Source(path, _structured(path, array, names))
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         rule = "an array without column names must hold numbers (N rows, K classes)"
         raise DataError(f"{path}: {rule}, but is {array.dtype} of shape {array.shape}")
-    beside = _ids_beside(path)
-    if len(beside.frame) != len(array):
-        raise DataError(f"{path}: it has {len(array)} rows, but its ids in {beside.path} are {len(beside.frame)}")
+    present = [candidate for candidate in ids_files(path) if candidate.is_file()]
+    if len(present) > 1:
+        raise DataError(f"{path}: its ids lie in several files: {', '.join(map(str, present))}; keep one")
+    if not present:
+        places = ", ".join(candidate.name for candidate in ids_files(path))
+        rule = "a plain array has no ids, and rows are never joined on their order"
+        raise DataError(f"{path}: {rule}; put the ids beside it in one of {places}")
+    ids = _ids_array(present[0]) if present[0].suffix == ".npy" else Source(present[0], _table(present[0]))
+    if len(ids.frame) != len(array):
+        raise DataError(f"{path}: it has {len(array)} rows, but its ids in {ids.path} are {len(ids.frame)}")
     columns = tuple(f"array column {k}" for k in range(array.shape[1]))
     values = pd.DataFrame(_native(path, array), columns=list(columns))
-    return Source(path, pd.concat([beside.frame, values], axis=1), columns, beside.id_unnamed)
+    return Source(path, pd.concat([ids.frame, values], axis=1), columns, ids.id_unnamed)
 
 
 def _load(path: Path) -> np.ndarray:
@@ -136,18 +138,6 @@ def _native(path: Path, values: np.ndarray, field: str = "") -> np.ndarray:
     if values.dtype.kind == "S":
         return np.char.decode(values, "utf-8", "replace")
     return values.astype(values.dtype.newbyteorder("="))
-
-
-def _ids_beside(path: Path) -> Source:
-    """Read the ids of a plain array; there is exactly one file of them."""
-    found = [beside for beside in ids_files(path) if beside.is_file()]
-    if len(found) > 1:
-        raise DataError(f"{path}: its ids lie in several files: {', '.join(map(str, found))}; keep one")
-    if not found:
-        names = ", ".join(beside.name for beside in ids_files(path))
-        rule = "a plain array has no ids, and rows are never joined on their order"
-        raise DataError(f"{path}: {rule}; put the ids beside it in one of {names}")
-    return _ids_array(found[0]) if found[0].suffix == ".npy" else Source(found[0], _table(found[0]))
 
 
 def _ids_array(path: Path) -> Source:

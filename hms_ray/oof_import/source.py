@@ -1,4 +1,4 @@
-"""One file's rows. Columns are asked for by name, whatever their case and the blanks around them."""
+"""The rows of one file. Names of columns are compared without case and surrounding blanks."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import pandas as pd
 from hms_ray.core.errors import DataError
 from hms_ray.oof_import.faults import few
 
-EXACT = 2**53  # from here on float64 does not hold every whole number
+EXACT = 2**53  # above it, float64 cannot represent every whole number
 
 
-def key(name: Any) -> str:
-    """Return a column's name as it is compared."""
+def key(name: object) -> str:
+    """Return the form in which column names are compared."""
     return str(name).strip().lower()
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file and the rows it holds, in its order; no two columns have the same key.
+    """A file and its rows, in its order; no two columns have the same key.
 
-    array: the columns that a plain array made; they are the classes, in the order of the labels
-    id_unnamed: its `unit_id` was an array without a name, so it may stand for the labels' only id
+    array: the columns of a plain array: the classes, in the order of the labels
+    id_unnamed: its `unit_id` was an array without a name, which may be the labels' only id
     """
 
     path: Path
@@ -53,7 +53,7 @@ class Source:
         return self.frame[self._names[key(name)]]
 
     def require(self, names: Sequence[str], hint: str = "") -> None:
-        """Raise DataError, naming what there is, unless all these columns exist."""
+        """Raise DataError, with the columns that exist, unless all these columns exist."""
         missing = [name for name in names if name not in self]
         if missing:
             have = few((str(name).strip() for name in self.frame.columns), 12)
@@ -96,6 +96,6 @@ class Source:
             raise DataError(self.fault(bad, which))
 
     def fault(self, bad: np.ndarray, which: str) -> str:
-        """Say which rows are bad, by position below the header."""
+        """Return a sentence that lists the bad rows of a mask (N,), by position below the header."""
         rows = np.flatnonzero(bad)
         return f"{self.path}: {len(rows)} rows {which}: row{'s' * (len(rows) > 1)} {few(rows)}"
