@@ -144,10 +144,10 @@ def bring(refs: Iterable[StoreRef], tell: Tell) -> None:
 
 def _found(ref: StoreRef) -> Path | None:
     try:
-        return ref.found()
+        return ref.find()
     except UserError as error:
         log.warning("%s; copying %s from another node", error, ref.name)
-        return ref.own if copies.is_whole(ref.own) else None
+        return ref.copy_path if copies.is_whole(ref.copy_path) else None
 
 
 def _copy(ref: StoreRef, tell: Tell) -> None:
@@ -161,8 +161,8 @@ def _copy(ref: StoreRef, tell: Tell) -> None:
     def begins(holder: str, size: int) -> None:
         tell(f"copying {ref.name} ({in_words(size)}) from node {holder} to node {here}")
 
-    size = copy_store(ref.own, _Others(ref, node, directory), begins)
-    ray.get(directory.holds.remote(ref.name, node, ref.own))
+    size = copy_store(ref.copy_path, _Others(ref, node, directory), begins)
+    ray.get(directory.holds.remote(ref.name, node, ref.copy_path))
     if size:
         seconds = time.monotonic() - begun
         tell(f"copied {ref.name} to node {here} in {seconds:.0f} s ({in_words(size / seconds)}/s)")

@@ -1,8 +1,7 @@
-"""What is made of the recordings that are read together: themselves, or the features of their examples."""
+"""Compute the content of stores from recordings: the recordings themselves, or the features of their examples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,18 +11,18 @@ from hms_ray.core.errors import DataError
 from hms_ray.datasets import Dataset, cut, first_step
 from hms_ray.features._feature import FeatureRef
 from hms_ray.store._writer import Piece
-from hms_ray.store.quality import measure
+from hms_ray.store.quality import Measures, measure
 
 LIMIT = torch.finfo(torch.float16).max
-ROWS = 16  # examples whose feature is computed at once: memory does not grow with a recording's examples
+ROWS = 16  # examples computed at once: memory does not grow with the number of examples of a recording
 
 
 @dataclass(frozen=True)
 class Output:
-    """What one store keeps of an item: the feature of its examples, or the recording as it is.
+    """The content of one store for an item: the feature of its examples, or the recording.
 
-    kinds: of the recordings that it is made of
-    feature: None keeps the recording
+    kinds: kinds of the recordings that it is computed from
+    feature: None for the recording
     """
 
     kinds: tuple[str, ...]
@@ -33,12 +32,12 @@ class Output:
 
 @dataclass(frozen=True)
 class ReadOnce:
-    """Reads the recordings of an item once, and makes the piece of each store that lacks it.
+    """Read the recordings of an item once, and compute its piece for each store that lacks it.
 
-    kind: an item is a recording of this kind; where others are needed besides, those of its examples
+    kind: an item is a recording of this kind, with the recordings of other kinds of its examples where needed
     outputs: one for each store
-    examples: by item, the numbers of its examples; empty where recordings alone are kept
-    missing: for each store, the items that it lacks
+    examples: the numbers of the examples of each item; empty where only recordings are stored
+    missing: the items that each store lacks
     """
 
     dataset: Dataset
@@ -48,68 +47,61 @@ class ReadOnce:
     missing: tuple[frozenset[str], ...]
 
     def __call__(self, item: str) -> tuple[Piece | None, ...]:
-        """Return a piece for each store, None where it has the item.
+        """Return the piece for each store, None where it has the item already.
 
         Raises:
             DataError: a file is missing or broken, or ends before a window begins.
         """
-        wanted = [i for i, missing in enumerate(self.missing) if item in missing]
-        read = _Read(self.dataset)
-        computed = [i for i in wanted if self.outputs[i].feature is not None]
-        rows = dict(zip(computed, self._features(item, [self.outputs[i] for i in computed], read), strict=True))
-        for i in wanted:
-            if i not in rows:
-                rows[i] = as_type(read.recording(self.kind, item), self.outputs[i].dtype).reshape(1, -1)
-        return tuple(
-            Piece.of(item, rows[i], self._quality(item, output, read)) if i in rows else None
-            for i, output in enumerate(self.outputs)
-        )
+        read = _Recordings(self.dataset)
+        lacking = [output for output, items in zip(self.outputs, self.missing, strict=True) if item in items]
+        features = iter(self._features(item, [output for output in lacking if output.feature is not None], read))
+        pieces: list[Piece | None] = []
+        for output, items in zip(self.outputs, self.missing, strict=True):
+            if item not in items:
+                pieces.append(None)
+                continue
+            if output.feature is None:
+                rows, names = as_type(read(self.kind, item), output.dtype).reshape(1, -1), [(self.kind, item)]
+            else:
+                rows, windows = next(features), self.dataset.windows
+                numbers = self.examples[item]
+                names = [(kind, str(name)) for kind in output.kinds for name in windows[kind].names[numbers]]
+            pieces.append(Piece.of(item, rows, [read.measures[name] for name in dict.fromkeys(names)]))
+        return tuple(pieces)
 
-    def _features(self, item: str, outputs: Sequence[Output], read: "_Read") -> list[np.ndarray]:
-        """Return the features of the item's examples, a row each, for each output."""
+    def _features(self, item: str, outputs: Sequence[Output], read: "_Recordings") -> list[np.ndarray]:
+        """Return the features of the item's examples for each output, a row for each example."""
         if not outputs:
             return []
-        examples, found = self.examples[item], [list[np.ndarray]() for _ in outputs]
-        kinds = dict.fromkeys(kind for output in outputs for kind in output.kinds)
-        for part in np.array_split(examples, -(-len(examples) // ROWS)):
-            windows = {kind: self._windows(kind, part, read) for kind in kinds}
-            for output, rows in zip(outputs, found, strict=True):
-                assert output.feature is not None, "a recording that is kept as it is has no features"
-                batch = {kind: windows[kind] for kind in output.kinds}
+        examples, parts = self.examples[item], [list[np.ndarray]() for _ in outputs]
+        for numbers in np.array_split(examples, -(-len(examples) // ROWS)):
+            windows = {}
+            for kind in dict.fromkeys(kind for output in outputs for kind in output.kinds):
+                names, starts = self.dataset.windows[kind].names[numbers], self.dataset.windows[kind].middle_s[numbers]
+                cuts = []
+                for name, start in zip(names.tolist(), starts, strict=True):
+                    recording = read(kind, name)
+                    check_start(self.dataset, kind, name, recording.shape[1], start)
+                    cuts.append(cut(recording, recordings.KINDS[kind], start))
+                windows[kind] = torch.from_numpy(np.stack(cuts))  # (B, channels, steps)
+            for output, rows in zip(outputs, parts, strict=True):
+                assert output.feature is not None, "recordings are stored without a feature"
                 with torch.inference_mode():
-                    values = output.feature.compute(batch).numpy()
-                rows.append(as_type(values, output.dtype).reshape(len(part), -1))
-        return [np.concatenate(rows) for rows in found]
-
-    def _windows(self, kind: str, examples: np.ndarray, read: "_Read") -> torch.Tensor:
-        """Return the windows (B, channels, steps) of those examples that are scored."""
-        windows = self.dataset.windows[kind]
-        names, starts = windows.names[examples].tolist(), windows.middle_s[examples]
-        for name, start in zip(names, starts, strict=True):
-            check_start(self.dataset, kind, name, read.recording(kind, name).shape[1], start)
-        cuts = [
-            cut(read.recording(kind, name), recordings.KINDS[kind], s) for name, s in zip(names, starts, strict=True)
-        ]
-        return torch.from_numpy(np.stack(cuts))
-
-    def _quality(self, item: str, output: Output, read: "_Read") -> list[dict[str, Any]]:
-        """Return the measures of the recordings that an output is made of."""
-        if output.feature is None:
-            return [read.measures[self.kind, item]]
-        names = ((kind, dict.fromkeys(self.dataset.windows[kind].names[self.examples[item]])) for kind in output.kinds)
-        return [read.measures[kind, str(name)] for kind, each in names for name in each]
+                    values = output.feature.compute({kind: windows[kind] for kind in output.kinds}).numpy()
+                rows.append(as_type(values, output.dtype).reshape(len(numbers), -1))
+        return [np.concatenate(rows) for rows in parts]
 
 
 @dataclass(frozen=True)
-class _Read:
-    """The recordings of one item, each read once and measured."""
+class _Recordings:
+    """The recordings of one item, each read and measured once."""
 
     dataset: Dataset
     values: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
-    measures: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    measures: dict[tuple[str, str], Measures] = field(default_factory=dict)
 
-    def recording(self, kind: str, name: str) -> np.ndarray:
-        """Return a recording (channels, steps), clipped to what float16 can hold."""
+    def __call__(self, kind: str, name: str) -> np.ndarray:
+        """Return a recording (channels, steps), clipped to the range of float16."""
         if (kind, name) not in self.values:
             values = self.dataset.read(kind, name)
             self.measures[kind, name] = measure(recordings.KINDS[kind], name, values)
@@ -119,21 +111,21 @@ class _Read:
 
 def check_start(dataset: Dataset, kind: str, name: str, steps: int, start_s: float) -> None:
     """Raise DataError where a window begins at or after its recording's end."""
-    of = recordings.KINDS[kind]
-    if first_step(of, start_s) >= steps:
-        length_s = steps / of.rate_hz
+    if first_step(recordings.KINDS[kind], start_s) >= steps:
+        length_s = steps / recordings.KINDS[kind].rate_hz
         raise DataError(f"{dataset.path(kind, name)}: it has {length_s:g} s, but a label's offset is {start_s:g} s")
 
 
 def clipped(values: np.ndarray) -> np.ndarray:
-    """Clip values in place to what float16 can hold, NaN kept; a copy of a recording costs as much as reading it.
+    """Clip values in place to the range of float16, keeping NaN; a copy would cost as much as reading.
 
-    Recordings are clipped before anything is made of them, so that a feature is the same wherever it is computed.
+    Recordings are clipped before anything is computed from them, so that features do not depend on where they are
+    computed.
     """
     torch.from_numpy(values).clamp_(-LIMIT, LIMIT)  # torch is ten times as fast as NumPy here
     return values
 
 
 def as_type(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Return the values as that type, those that float16 cannot hold clipped, in place as well."""
+    """Clip the values in place to the range of float16, and return them as that type."""
     return torch.from_numpy(clipped(values)).to(getattr(torch, dtype)).numpy()

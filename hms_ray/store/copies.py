@@ -1,8 +1,8 @@
-"""Copy a store that another machine holds, in chunks: a kill costs the chunks in flight, a lost holder nothing.
+"""Copy a store from another machine in chunks: a kill loses only unwritten chunks; a lost holder is replaced.
 
-<target>.copy/       while it is being copied
-  x.npy, ...         each file at its full size from the start; chunks are written where they belong
-  chunks.jsonl       a line for each chunk that is written, with its checksum
+<target>.copy/       incomplete
+  x.npy, ...         each file at its full size from the start; each chunk is written to its place
+  chunks.jsonl       one line for each written chunk, with its checksum
 """
 
 import json
@@ -10,10 +10,10 @@ import os
 import shutil
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -27,24 +27,24 @@ from hms_ray.store.share import made_once
 
 JOURNAL = "chunks.jsonl"
 CHUNK = 8 << 20  # bytes
-PIECE = 1 << 16  # bytes that are read, sent or written at once: more cost thrice the time where memory is scattered
+PIECE = 1 << 16  # bytes per read, send and write; larger ones took three times as long with fragmented memory
 WINDOW = 4  # chunks in flight
-ROW = 8192  # bytes: a piece is summed by rows and by columns
-DAMAGED = 3  # times that a chunk may arrive damaged before the copy is given up
+ROW = 8192  # bytes per row; the checksum of a piece has sums of rows and of columns
+DAMAGED = 3  # times that a chunk may arrive damaged before the copy fails
 
 Take = Callable[[memoryview], None]
 
 
 class HolderLost(Exception):
-    """The holder of a store does not answer any more, or no longer has it."""
+    """The holder of a store does not answer, or does not have it any more."""
 
 
 class NoRoom(DataError):
-    """The disk has not the room for a copy."""
+    """There is too little disk space for a copy."""
 
 
 class Holder(Protocol):
-    """One machine that has the whole store."""
+    """A machine that has the complete store."""
 
     name: str
 
@@ -52,17 +52,17 @@ class Holder(Protocol):
         """Return the size in bytes of each of the store's files, the manifest included; raise HolderLost."""
 
     def read(self, file: str, start: int, size: int, take: Take) -> int:
-        """Hand over `size` bytes of a file in pieces, in their order; return their checksum; raise HolderLost.
+        """Pass `size` bytes of a file to `take` in pieces, in order; return their checksum; raise HolderLost.
 
-        Each piece but the last has PIECE bytes, or a multiple of it.
+        The size of each piece except the last is a multiple of PIECE.
         """
 
 
 class Holders(Protocol):
-    """Finds who has the store."""
+    """Finds machines that have the store."""
 
     def next(self, lost: Holder | None) -> Holder:
-        """Return a holder, another one than was lost if there is any.
+        """Return a holder, if possible another one than `lost`.
 
         Raises:
             DataError: nobody has the store.
@@ -71,7 +71,7 @@ class Holders(Protocol):
 
 @dataclass(frozen=True)
 class Chunk:
-    """A part of a file: where it begins and how many bytes it has."""
+    """A part of a file: its first byte and its size in bytes."""
 
     file: str
     start: int
@@ -79,43 +79,53 @@ class Chunk:
 
 
 def copy_store(target: Path, holders: Holders, begins: Callable[[str, int], None] = lambda holder, size: None) -> int:
-    """Copy a store to the folder `target` and return the bytes that were copied; 0 where it is there already.
+    """Copy a store to the folder `target` and return the number of copied bytes; 0 if it exists.
 
-    One process of a machine copies; the others wait for it. What an earlier copy has written is checked and kept.
+    One process of a machine copies; others wait for it. Chunks of an earlier, killed copy are checked and kept.
 
-    begins: is called with the name of the holder and the bytes to come before the first chunk is asked for
+    begins: called before the copy with the name of the holder and the number of bytes
 
     Raises:
-        NoRoom: the disk has not the room; nothing was copied.
+        NoRoom: there is too little disk space; nothing was copied.
         DataError: nobody has the store, or a chunk arrives damaged again and again.
-        OSError: the disk cannot be written to; what was written stays.
+        OSError: the disk cannot be written to; written chunks are kept.
     """
     with made_once(target, resume=True) as partial:
         return 0 if partial is None else _Copy(partial, target, holders).run(begins)
 
 
 class _Copy:
-    """One copy: the chunks that are written, and from whom the others come."""
+    """One copy: its missing chunks, and the holder that sends them."""
 
     def __init__(self, partial: Path, target: Path, holders: Holders) -> None:
         self.partial, self.target, self.holders = partial, target, holders
         self.journal = partial / JOURNAL
         self.lock = threading.Lock()
         self.holder = holders.next(None)
-        self.sizes = self._sizes()
 
     def run(self, begins: Callable[[str, int], None]) -> int:
-        kept = self._kept()
-        missing = [chunk for chunk in _chunks(self.sizes) if chunk not in kept]
-        size = sum(chunk.size for chunk in missing)
-        self._check_room(size)
+        """Copy the missing chunks and return their bytes."""
+        while True:
+            try:
+                sizes = self.holder.files()
+                break
+            except HolderLost:
+                self._leave(self.holder)
+        missing = self._missing(sizes)
+        size, free = sum(chunk.size for chunk in missing), shutil.disk_usage(self.partial).free
+        if size > free:
+            raise NoRoom(
+                f"{self.target.parent}: a copy of {self.target.name} needs {in_words(size)} there, and "
+                f"{in_words(free)} are free; free disk space on that node, or let HMS_RAY_CACHE name another folder "
+                "there before Ray is started"
+            )
         begins(self.holder.name, size)
-        for name, length in self.sizes.items():
+        for name, length in sizes.items():
             with open(self.partial / name, "ab") as file:
-                file.truncate(length)  # it has its size, and takes no room before it is written
+                file.truncate(length)  # the full size; without content it takes no disk space yet
         with ThreadPoolExecutor(WINDOW) as pool:
             list(pool.map(self._fetch, missing))
-        for name in self.sizes:
+        for name in sizes:
             with open(self.partial / name, "rb") as file:
                 os.fsync(file.fileno())
         if not is_whole(self.partial):
@@ -123,69 +133,56 @@ class _Copy:
         self.journal.unlink(missing_ok=True)
         return size
 
-    def _sizes(self) -> Mapping[str, int]:
-        while True:
-            try:
-                return self.holder.files()
-            except HolderLost:
-                self._leave(self.holder)
+    def _missing(self, sizes: Mapping[str, int]) -> list[Chunk]:
+        """Return the chunks of these files that no earlier copy has written, or that were damaged since."""
+        chunks = [
+            Chunk(name, start, min(CHUNK, size - start))
+            for name, size in sizes.items()
+            for start in range(0, size, CHUNK)
+        ]
+        expected, kept = set(chunks), {}
+        for line in files.read_json_lines(self.journal):
+            chunk = Chunk(line["file"], line["start"], line["size"])
+            with suppress(HolderLost):  # the file is gone or shorter
+                if chunk in expected and sum_of(self.partial, chunk) == line["checksum"]:
+                    kept[chunk] = line
+        files.write_text(self.journal, "".join(f"{json.dumps(line)}\n" for line in kept.values()))
+        return [chunk for chunk in chunks if chunk not in kept]
 
     def _leave(self, holder: Holder) -> None:
-        """Take another holder, unless another thread has done so."""
+        """Choose another holder, unless another thread has done so."""
         with self.lock:
             if self.holder is holder:
                 self.holder = self.holders.next(holder)
 
     def _fetch(self, chunk: Chunk) -> None:
-        """Write one chunk, and the line that says so."""
+        """Write one chunk, then its line in the journal."""
         damaged = 0
         while damaged < DAMAGED:
             holder = self.holder
             try:
                 with open(self.partial / chunk.file, "r+b", buffering=0) as file:
                     written = _Written(file.fileno(), chunk.start)
-                    sent = holder.read(chunk.file, chunk.start, chunk.size, written.take)
+                    checksum = holder.read(chunk.file, chunk.start, chunk.size, written.take)
             except HolderLost:
                 self._leave(holder)
                 continue
-            if (written.checksum, written.at) == (sent, chunk.start + chunk.size):
-                self._note(chunk, sent)
+            if (written.checksum, written.at) == (checksum, chunk.start + chunk.size):
+                line = json.dumps({**asdict(chunk), "checksum": checksum})
+                with self.lock, open(self.journal, "a") as file:
+                    file.write(f"{line}\n")
                 return
             damaged += 1
-            with suppress(DataError):  # the only one may still send it undamaged
+            with suppress(DataError):  # without another holder, the same one may send it undamaged
                 self._leave(holder)
         raise DataError(
             f"{self.target.name}: the chunk of {chunk.file} at byte {chunk.start} arrived damaged {DAMAGED} times, at "
             f"last from {holder.name}; check that machine's memory and network"
         )
 
-    def _note(self, chunk: Chunk, checksum: int) -> None:
-        line = {"file": chunk.file, "start": chunk.start, "size": chunk.size, "checksum": checksum}
-        with self.lock, open(self.journal, "a") as file:
-            file.write(f"{json.dumps(line)}\n")
-
-    def _kept(self) -> set[Chunk]:
-        """Return the chunks that an earlier copy has written and that are as it wrote them."""
-        wanted, kept = set(_chunks(self.sizes)), {}
-        for line in files.read_json_lines(self.journal):
-            chunk = Chunk(line["file"], line["start"], line["size"])
-            if chunk in wanted and _checksum_of(self.partial / chunk.file, chunk) == line["checksum"]:
-                kept[chunk] = line
-        files.write_text(self.journal, "".join(f"{json.dumps(line)}\n" for line in kept.values()))
-        return set(kept)
-
-    def _check_room(self, needed: int) -> None:
-        free = shutil.disk_usage(self.partial).free
-        if needed > free:
-            raise NoRoom(
-                f"{self.target.parent}: a copy of {self.target.name} needs {in_words(needed)} there, and "
-                f"{in_words(free)} are free; free disk space on that node, or let HMS_RAY_CACHE name another folder "
-                "there before Ray is started"
-            )
-
 
 class _Written:
-    """Writes pieces behind each other, and computes their checksum."""
+    """Writes pieces one after another, and computes their checksum."""
 
     def __init__(self, descriptor: int, start: int) -> None:
         self.descriptor, self.at, self.checksum = descriptor, start, 0
@@ -201,9 +198,9 @@ class _Written:
 
 
 def checksum(piece: memoryview, before: int = 0) -> int:
-    """Return the checksum of the pieces up to this one: a CRC-32 of what each has as sums of its rows and its columns.
+    """Return the checksum of all pieces up to this one: a CRC-32 of the sums of rows and columns of each piece.
 
-    It sees any damage of one word, words or rows that are exchanged, and shifted content, in a fifth of the time of a
+    It detects any damage of one word, exchanged words or rows, and shifted content. It takes a fifth of the time of a
     CRC-32 of all bytes, which would be half of the time of a copy.
     """
     whole = len(piece) // ROW * ROW
@@ -213,7 +210,7 @@ def checksum(piece: memoryview, before: int = 0) -> int:
 
 
 def sizes_of(store: Path) -> dict[str, int]:
-    """Return the size of each file of a store that is whole; raise HolderLost where it is not."""
+    """Return the size of each file of a complete store; raise HolderLost if it is incomplete."""
     if not is_whole(store):
         raise HolderLost(f"{store} is not whole")
     names = [*files.read_json(store / MANIFEST)["files"], MANIFEST]
@@ -226,42 +223,21 @@ def sum_of(store: Path, chunk: Chunk) -> int:
 
 
 def read_chunk(store: Path, chunk: Chunk, take: Take) -> int:
-    """Hand over a part of a store's file in pieces and return its checksum.
+    """Pass a part of a store's file to `take` piece by piece and return its checksum.
 
     Raises:
-        HolderLost: the file is gone or shorter.
+        HolderLost: the file does not exist or is shorter.
     """
-    total = 0
+    total, end = 0, chunk.start + chunk.size
+    memory = memoryview(bytearray(min(PIECE, chunk.size)))  # reused for each piece
     try:
         with open(store / chunk.file, "rb", buffering=0) as file:
-            for piece in _pieces(file.fileno(), chunk):
+            for start in range(chunk.start, end, PIECE):
+                piece = memory[: min(PIECE, end - start)]
+                if os.preadv(file.fileno(), [piece], start) < len(piece):  # fewer only at the end of the file
+                    raise HolderLost(f"{chunk.file} ends before byte {end}")
                 total = checksum(piece, total)
                 take(piece)
     except FileNotFoundError as error:
         raise HolderLost(f"{store / chunk.file} is gone") from error
     return total
-
-
-def _pieces(descriptor: int, chunk: Chunk) -> Iterator[memoryview]:
-    """Yield the chunk's bytes in one piece of memory that is used again and again."""
-    memory = memoryview(bytearray(min(PIECE, chunk.size)))
-    at, end = chunk.start, chunk.start + chunk.size
-    while at < end:
-        count = min(PIECE, end - at)
-        if os.preadv(descriptor, [memory[:count]], at) < count:  # it reads less at the end of the file only
-            raise HolderLost(f"{chunk.file} ends before byte {end}")
-        yield memory[:count]
-        at += count
-
-
-def _chunks(sizes: Mapping[str, int]) -> Iterator[Chunk]:
-    for name, size in sizes.items():
-        for start in range(0, size, CHUNK):
-            yield Chunk(name, start, min(CHUNK, size - start))
-
-
-def _checksum_of(path: Path, chunk: Chunk) -> int | None:
-    try:
-        return sum_of(path.parent, chunk)
-    except HolderLost:
-        return None

@@ -1,4 +1,4 @@
-"""What training reads: batches of features, prepared, or computed of windows on the batch's device."""
+"""Inputs of training: batches of features that are prepared, or computed from windows on the batch's device."""
 
 import mmap
 import sys
@@ -31,28 +31,28 @@ class Inputs(Protocol):
 
     @property
     def covariates(self) -> torch.Tensor | None:
-        """Numbers beside the examples (E, S), float32; None: there are none."""
+        """Covariates (E, S), float32; None without covariates."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
 
     @property
     def nbytes(self) -> int:
-        """What they take of memory."""
+        """Their memory in bytes."""
 
     def batch(self, rows: np.ndarray, device: torch.device, rng: np.random.Generator | None = None) -> torch.Tensor:
-        """Return those examples (B, *spec.shape), float32 on the device, images channels-last.
+        """Return these examples (B, *spec.shape), float32 on the device, images channels-last.
 
-        rng: draws a window of each where the run trains on random ones; None: the one that is scored
+        rng: draws a window of each example if the run trains on random windows; None: the scored window
         """
 
     def to(self, device: torch.device) -> "Inputs":
-        """Return the same with its values on the device."""
+        """Return the inputs with their values on the device."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Features (E, *spec.shape) that are prepared."""
+    """Prepared features (E, *spec.shape)."""
 
     x: torch.Tensor
     spec: InputSpec
@@ -75,9 +75,9 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Kept:
-    """The recordings of one kind behind each other, and where the examples' windows lie in them.
+    """The concatenated recordings of one kind, and the positions of the examples' windows.
 
-    values: all of them, (channels, steps) each; start, steps: (E,) of each example's recording
+    values: the recordings, (channels, steps) each; start, steps: (E,), of the recording of each example
     """
 
     kind: recordings.RecordingKind
@@ -87,9 +87,9 @@ class Kept:
     windows: Windows
 
     def batch(self, rows: np.ndarray, starts_s: np.ndarray, device: torch.device) -> torch.Tensor:
-        """Return the windows (B, channels, steps) of those examples that begin there, float32, NaN beyond the end."""
+        """Return the windows (B, channels, steps) at these starts, float32, NaN beyond the end of the recording."""
         channels, steps = len(self.kind.channels), self.kind.steps
-        dtype = torch.float32 if self.values.device == device else self.values.dtype  # less to send to a GPU
+        dtype = torch.float32 if self.values.device == device else self.values.dtype  # fewer bytes to send to a GPU
         batch = torch.empty((len(rows), channels, steps), dtype=dtype, device=self.values.device)
         for i, (row, first) in enumerate(zip(rows, first_step(self.kind, starts_s).tolist(), strict=True)):
             start, length = self.start[row], self.steps[row]
@@ -101,7 +101,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Computed:
-    """Features that are computed of the windows of each batch."""
+    """Features computed from the windows of each batch."""
 
     kept: Mapping[str, Kept]
     feature: FeatureRef
@@ -119,14 +119,14 @@ class Computed:
     def batch(self, rows: np.ndarray, device: torch.device, rng: np.random.Generator | None = None) -> torch.Tensor:
         drawn = rng.random((2, len(rows))) if rng is not None and self.random else None
         windows = {}
-        for name, kept in self.kept.items():  # all kinds of the same moment
+        for name, kept in self.kept.items():  # the same moment in all kinds
             starts = kept.windows.middle_s[rows] if drawn is None else kept.windows.draw(rows, *drawn)
             windows[name] = kept.batch(rows, starts, device)
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):  # powers do not fit half precision
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):  # powers exceed half precision
             return arranged(self.feature.compute(windows))
 
     def to(self, device: torch.device) -> "Computed":
-        kept = {name: replace(of, values=of.values.to(device)) for name, of in self.kept.items()}
+        kept = {name: replace(kept, values=kept.values.to(device)) for name, kept in self.kept.items()}
         return replace(self, kept=kept)
 
 
@@ -137,7 +137,7 @@ def open_inputs(
     windows: Mapping[str, Windows],
     examples: Examples,
 ) -> Inputs:
-    """Open what `prepare` made, in milliseconds: values are read as they are used and shared between processes.
+    """Open the stores that `prepare` made, in milliseconds: values are mapped, and shared between processes.
 
     Raises:
         DataError: a store is not on this machine and cannot be copied to it.
@@ -151,28 +151,28 @@ def open_inputs(
 
 
 def input_spec(feature: FeatureRef, params: InputParams) -> InputSpec:
-    """Return what a network is given: a feature's example, and the numbers beside it."""
+    """Return the shape of a network's input: that of the feature, with the covariates."""
     return replace(feature.spec, covariates=params.covariates)
 
 
 def beside(inputs: Inputs, rows: np.ndarray, device: torch.device) -> torch.Tensor | None:
-    """Return the numbers (B, S) beside those examples, if there are any."""
+    """Return the covariates (B, S) of these examples, if there are any."""
     return None if inputs.covariates is None else inputs.covariates[torch.from_numpy(np.asarray(rows))].to(device)
 
 
 def read_quality(stores: Sequence[StoreRef]) -> pd.DataFrame:
-    """Return the measures of each recording that those stores are made of: kind, name, and a column for each."""
+    """Return the measures of each recording of these stores: kind, name, and a column for each measure."""
     tables = [files.read_table(store.local() / "quality.parquet") for store in stores]
     return pd.concat(tables, ignore_index=True)
 
 
 def arranged(batch: torch.Tensor) -> torch.Tensor:
-    """Return the batch as networks prefer it."""
+    """Return the batch in the memory format of `memory_format`."""
     return batch.contiguous(memory_format=memory_format(batch.ndim))
 
 
 def memory_format(ndim: int) -> torch.memory_format:
-    """Return channels-last for images (B, C, F, T), which convolutions prefer."""
+    """Return channels-last for images (B, C, F, T), with which convolutions are faster."""
     return torch.channels_last if ndim == 4 else torch.contiguous_format
 
 
@@ -184,10 +184,10 @@ def _kept(path: Path, kind: str, windows: Windows) -> Kept:
 
 @lru_cache(maxsize=4)
 def _values(path: Path) -> torch.Tensor:
-    """Map a store's array once a process; trials that follow in a reused actor share it.
+    """Map a store's array once per process; later trials in a reused actor share it.
 
-    The map is copy-on-write: torch wants arrays it could write to, and the file must not change. No memory is set
-    aside for such copies, or Linux would refuse to map more than the machine has.
+    The map is copy-on-write: torch requires writable arrays, and the file must not change. No memory is reserved for
+    copies, because Linux would refuse to map more than the machine has.
     """
     array = np.load(path / "x.npy", mmap_mode="r")
     with open(path / "x.npy", "rb") as file:

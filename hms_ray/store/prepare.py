@@ -1,8 +1,8 @@
-"""Prepare what a run reads: its feature of every example, or the recordings themselves, once for all runs alike.
+"""Prepare the stores that runs read: a feature of every example, or the recordings, shared by all equal runs.
 
-<cache>/prepared/<feature>-<key>/           x.npy (E, *shape), the feature of the window that is scored
-<cache>/prepared/recordings-<kind>-<key>/   x.npy (values,), all recordings behind each other, (channels, steps) each;
-                                            index.parquet says where each begins
+<cache>/prepared/<feature>-<key>/           x.npy (E, *shape), the feature of the scored window
+<cache>/prepared/recordings-<kind>-<key>/   x.npy (values,), the concatenated recordings, (channels, steps) each;
+                                            index.parquet has the start of each
 """
 
 import logging
@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from hms_ray.core import files, provenance, recordings
 from hms_ray.core.errors import ConfigError
 from hms_ray.core.params import Params
-from hms_ray.datasets import Dataset, Windows, first_step
+from hms_ray.datasets import Dataset, first_step
 from hms_ray.features._feature import FeatureRef
 from hms_ray.store._work import Output, ReadOnce, check_start
 from hms_ray.store._writer import Plan, Writer, is_whole, writer
@@ -27,26 +27,26 @@ from hms_ray.store.share import StoreRef
 from hms_ray.store.workers import Threads, Workers
 
 VERSION = 2  # raise it when the layout of a store changes
-# What decides about a recording's numbers.
+# The code that determines the values of recordings.
 CODE = ("core/files.py", "core/recordings.py", "datasets", "store/_work.py")
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
 
 class InputParams(Params):
-    """Where a feature is computed, and of which window."""
+    """Where a feature is computed, and from which window."""
 
     compute: Literal["prepared", "batch"] = Field(
         "prepared",
-        description="prepared: once, before training; batch: of each batch, on its device: its parameters can be "
-        "searched without preparing again",
+        description="prepared: once, before training; batch: from each batch, on its device, so that its parameters "
+        "can be searched without preparing again",
     )
     window: Literal["middle", "random"] = Field(
-        "middle", description="what is trained on: the middle window, as scored, or another one in each epoch"
+        "middle", description="the window to train on: the middle one, which is scored, or a random one in each epoch"
     )
-    dtype: Literal["float16", "float32"] = Field("float16", description="how values are kept")
+    dtype: Literal["float16", "float32"] = Field("float16", description="type of the stored values")
     covariates: tuple[str, ...] = Field(
-        (), description="numbers of the dataset that the network is given as well: age, ..."
+        (), description="covariates of the dataset that the network gets besides the feature: age, ..."
     )
 
     @model_validator(mode="after")
@@ -64,23 +64,25 @@ class InputParams(Params):
 
 
 def check(dataset: Dataset, feature: FeatureRef, params: InputParams) -> None:
-    """Look into every file that a run reads, unless what it reads is prepared, and refuse what cannot be.
+    """Check a run's input and every file that it reads, unless its stores exist.
 
     Raises:
-        ConfigError: the dataset has no such recordings or numbers, HMS_RAY_STORE cannot be written to, or a feature
-            with published weights shall be computed while training.
-        DataError: a recording is missing, or its file broken, or it ends before a window begins.
+        ConfigError: the dataset has no such recordings or covariates, HMS_RAY_STORE cannot be written to, or a feature
+            with published weights is to be computed while training.
+        DataError: a recording is missing, its file is broken, or it ends before a window begins.
     """
-    strange = [name for name in params.covariates if name not in dataset.examples.covariates]
-    if strange:
+    unknown = [name for name in params.covariates if name not in dataset.examples.covariates]
+    if unknown:
         known = ", ".join(dataset.examples.covariates.columns) or "none"
-        raise ConfigError(f"input.covariates: dataset {dataset.name!r} has no {', '.join(strange)}; it has {known}")
+        raise ConfigError(f"input.covariates: dataset {dataset.name!r} has no {', '.join(unknown)}; it has {known}")
     if params.compute == "batch" and feature.origin is not None:
         raise ConfigError(
             f"input.compute: feature {feature.name} has published weights, with which it is computed once, before "
             "training: say prepared"
         )
-    if params.window == "random" and not any(_moves(windows) for windows in dataset.windows.values()):
+    # An example has several windows if it has more starts than one, or a start that may shift.
+    movable = any(len(w.start_s) > len(w.names) or w.slack_s.any() for w in dataset.windows.values())
+    if params.window == "random" and not movable:
         raise ConfigError(f"input.window: random: dataset {dataset.name!r} has one window an example: say middle")
     for kind in feature.spec.kinds:
         dataset.require(kind, f"features.{feature.name}")
@@ -91,7 +93,7 @@ def check(dataset: Dataset, feature: FeatureRef, params: InputParams) -> None:
         for kind in kinds:
             if not here:
                 _check_windows(dataset, kind, dataset.lengths(kind))
-            elif params.compute == "batch":  # the recordings are as they were, but labels may have changed
+            elif params.compute == "batch":  # the recordings are unchanged, but labels may have changed
                 _check_windows(dataset, kind, recorded_steps(store))
 
 
@@ -102,14 +104,14 @@ def prepare(
     progress: Callable[[str], Progress],
     workers: Workers | None = None,
 ) -> tuple[StoreRef, ...]:
-    """Make the stores that a run reads unless they are there; return one for its feature, or one for each kind.
+    """Make the missing stores of a run; return one store of its feature, or one for each kind of recording.
 
-    progress: called with what is prepared, gives what is called with (done, total)
+    progress: called with a label; returns a function that is called with (done, total)
 
     Raises:
-        ConfigError: the dataset has no such recordings, or the disk not the room.
-        DataError: a recording is missing or broken; what was prepared before it stays.
-        OSError: the disk is full; what was prepared before that stays.
+        ConfigError: the dataset has no such recordings, or there is too little disk space.
+        DataError: a recording is missing or broken; earlier pieces are kept.
+        OSError: the disk is full; earlier pieces are kept.
     """
     return prepare_all(dataset, [(feature, params)], progress, workers)[0]
 
@@ -120,83 +122,67 @@ def prepare_all(
     progress: Callable[[str], Progress],
     workers: Workers | None = None,
 ) -> list[tuple[StoreRef, ...]]:
-    """Make the stores of several runs as `prepare` does, and read each recording once for all that lack it.
+    """Make the stores of several runs as `prepare` does, reading each recording once for all of them.
 
-    Features of the same recordings are computed together. One that takes several kinds is computed with those of the
-    kind with the fewest files; the files of its other kinds are read once more for features of those kinds alone.
+    Features of the same recordings are computed together. A feature of several kinds is computed with those of the kind
+    with the fewest files; files of its other kinds are read again for features of only these kinds.
     """
     for feature, params in wanted:
         check(dataset, feature, params)
-    found, orders = [], {}
+    stores_of_runs, orders = [], {}
     for feature, params in wanted:
         stores = _stores(dataset, feature, params)
-        found.append(tuple(stores))
+        stores_of_runs.append(tuple(stores))
         for store, kinds in stores.items():
             if store not in orders:
                 orders[store] = None if store.is_here() else _order(store, dataset, feature, params, kinds)
     for store in (store for store, order in orders.items() if order is None):
-        _share(store)
+        try:  # it may have been made before there was a URL
+            store.publish()
+        except ConfigError as error:
+            log.warning("%s; other machines cannot copy %s", error, store.name)
     missing = [order for order in orders.values() if order is not None]
     for kind in dict.fromkeys(order.kind for order in missing):
-        same = [order for order in missing if order.kind == kind]
-        _fill(dataset, kind, same, workers or Threads(), progress)
-    return found
-
-
-def _share(store: StoreRef) -> None:
-    """Publish a store that may have been made when there was no URL; what is here works without."""
-    try:
-        store.publish()
-    except ConfigError as error:
-        log.warning("%s; other machines cannot copy %s", error, store.name)
+        _fill(dataset, kind, [order for order in missing if order.kind == kind], workers or Threads(), progress)
+    return stores_of_runs
 
 
 def recorded_steps(store: StoreRef) -> dict[str, int]:
-    """Return how many steps each recording of a store has, by its name."""
+    """Return the number of steps of each recording of a store by name."""
     index = files.read_table(store.local() / "index.parquet")
     return dict(zip(index["name"], index["steps"].tolist(), strict=True))
 
 
 def _stores(dataset: Dataset, feature: FeatureRef, params: InputParams) -> dict[StoreRef, tuple[str, ...]]:
-    """Return a run's stores, made or not, and the kinds of recordings in each.
+    """Return a run's stores, existing or not, and the kinds of recordings in each.
 
-    Recordings are the same for every feature and every choice of units, features for all labels of the same windows.
+    A store of recordings does not depend on feature and units, a store of features not on the labels of its windows.
     """
     if params.compute == "prepared":
         encoder = ("encoders",) if hasattr(feature.module, "source") else ()
         code = provenance.files_of_code((*CODE, "features", *encoder))
         kinds = feature.spec.kinds
-        data = [dataset.name, *map(_windows_mark, (dataset.windows[kind] for kind in kinds))]
+        windows = [dataset.windows[kind] for kind in kinds]
+        data = [dataset.name, *(files.fingerprint(w.names.tolist(), w.middle_s.tolist()) for w in windows)]
         data += map(dataset.recordings_fingerprint, kinds)
         mark = files.fingerprint(VERSION, params.dtype, data, feature.dump(), feature.origin, code)
-        return {StoreRef.of(f"{feature.name}-{mark}"): feature.spec.kinds}
+        return {StoreRef.of(f"{feature.name}-{mark}"): kinds}
     stores: dict[StoreRef, tuple[str, ...]] = {}
     made_by = provenance.files_of_code(CODE)
     for kind in feature.spec.kinds:
-        mark = files.fingerprint(
-            VERSION, params.dtype, dataset.name, kind, dataset.recordings_fingerprint(kind), made_by
-        )
+        data = [dataset.name, kind, dataset.recordings_fingerprint(kind)]
+        mark = files.fingerprint(VERSION, params.dtype, *data, made_by)
         stores[StoreRef.of(f"recordings-{kind}-{mark}")] = (kind,)
     return stores
 
 
-def _moves(windows: Windows) -> bool:
-    """Whether any example has a window beside the one that is scored."""
-    return len(windows.start_s) > len(windows.names) or bool(windows.slack_s.any())
-
-
-def _windows_mark(windows: Windows) -> str:
-    """Return what changes with the examples' scored windows, and not with their labels."""
-    return files.fingerprint(windows.names.tolist(), windows.middle_s.tolist())
-
-
 @dataclass(frozen=True)
 class _Order:
-    """A store that is to be made.
+    """A store to be made.
 
     kind: its items are the recordings of this kind
-    label: what it is called where progress is told
-    manifest, tables: what the finished store keeps besides
+    label: its name in progress messages
+    manifest, tables: further content of the finished store
     """
 
     store: StoreRef
@@ -211,34 +197,26 @@ class _Order:
 def _order(
     store: StoreRef, dataset: Dataset, feature: FeatureRef, params: InputParams, kinds: tuple[str, ...]
 ) -> _Order:
-    if params.compute == "batch":
-        return _recordings_order(store, dataset, kinds[0], params.dtype)
-    shape = feature.spec.shape
-    values, kind = int(np.prod(shape)), _fewest(dataset, kinds)
-    places = {item: rows * values for item, rows in _by_item(dataset, kind).items()}
-    plan = Plan(params.dtype, (len(dataset.examples), *shape), places, dict.fromkeys(places, values))
+    if params.compute == "batch":  # recordings of one kind
+        kind = kinds[0]
+        names = sorted(dataset.files(kind))
+        steps = np.array([dataset.lengths(kind)[name] for name in names])
+        sizes = steps * len(recordings.KINDS[kind].channels)
+        end = np.cumsum(sizes)
+        places = {name: np.array([e - size]) for name, e, size in zip(names, end, sizes, strict=True)}
+        plan = Plan(params.dtype, (int(end[-1]),), places, dict(zip(names, sizes.tolist(), strict=True)))
+        tables = {"index": pd.DataFrame({"name": names, "steps": steps, "start": end - sizes})}
+        return _Order(store, kind, Output(kinds, params.dtype), plan, f"recordings: {kind}", {"kind": kind}, tables)
+    shape, size = feature.spec.shape, int(np.prod(feature.spec.shape))
+    kind = min(kinds, key=lambda kind: len(dataset.files(kind)))  # the fewest files: most examples share one
+    places = {item: rows * size for item, rows in _by_item(dataset, kind).items()}
+    plan = Plan(params.dtype, (len(dataset.examples), *shape), places, dict.fromkeys(places, size))
     manifest = {"feature": feature.name, "params": feature.params.model_dump()}
     return _Order(store, kind, Output(kinds, params.dtype, feature), plan, feature.name, manifest, {})
 
 
-def _recordings_order(store: StoreRef, dataset: Dataset, kind: str, dtype: str) -> _Order:
-    names = sorted(dataset.files(kind))
-    steps = np.array([dataset.lengths(kind)[name] for name in names])
-    values = steps * len(recordings.KINDS[kind].channels)
-    end = np.cumsum(values)
-    places = {name: np.array([e - v]) for name, e, v in zip(names, end, values, strict=True)}
-    plan = Plan(dtype, (int(end[-1]),), places, dict(zip(names, values.tolist(), strict=True)))
-    index = pd.DataFrame({"name": names, "steps": steps, "start": end - values})
-    return _Order(store, kind, Output((kind,), dtype), plan, f"recordings: {kind}", {"kind": kind}, {"index": index})
-
-
-def _fewest(dataset: Dataset, kinds: tuple[str, ...]) -> str:
-    """Return the kind of which a dataset has the fewest files: most examples share one."""
-    return min(kinds, key=lambda kind: len(dataset.files(kind)))
-
-
 def _by_item(dataset: Dataset, kind: str) -> dict[str, np.ndarray]:
-    """Return the examples by their file of that kind, so that each file is read once."""
+    """Return the examples of each recording of that kind."""
     names = pd.Series(dataset.windows[kind].names)
     return {str(name): rows.to_numpy() for name, rows in names.groupby(names, sort=False).groups.items()}
 
@@ -255,47 +233,31 @@ def _check_windows(dataset: Dataset, kind: str, steps: Mapping[str, int]) -> Non
 def _fill(
     dataset: Dataset, kind: str, orders: Sequence[_Order], workers: Workers, progress: Callable[[str], Progress]
 ) -> None:
-    """Write every item that any of the stores lacks, finish them, and share them."""
+    """Write the missing items of the stores, reading each recording once; then finish and publish the stores."""
     with ExitStack() as stack:
-        open_orders, beside = [], 0
-        for order in sorted(orders, key=lambda order: order.store.name):  # no two processes wait for each other
-            into = stack.enter_context(writer(order.store.path, order.plan, beside))
-            if into is not None:
-                open_orders.append((order, into))
-                beside += into.wanted
-        if open_orders:
-            open_orders.sort(key=lambda pair: orders.index(pair[0]))
-            _write(dataset, kind, open_orders, workers, progress)
+        writers: dict[StoreRef, Writer] = {}
+        for order in sorted(orders, key=lambda order: order.store.name):  # one order of locks: no deadlock
+            beside = sum(store_writer.needed for store_writer in writers.values())
+            if store_writer := stack.enter_context(writer(order.store.path, order.plan, beside)):
+                writers[order.store] = store_writer
+        pairs = [(order, writers[order.store]) for order in orders if order.store in writers]
+        if pairs:
+            outputs = tuple(order.output for order, _ in pairs)
+            missing = tuple(frozenset(store_writer.missing) for _, store_writer in pairs)
+            by_item = _by_item(dataset, kind) if any(output.feature is not None for output in outputs) else {}
+            every = list(dict.fromkeys(item for order, _ in pairs for item in order.plan.places))
+            items = [item for item in every if any(item in lacking for lacking in missing)]
+            counts = Counter(order.label for order, _ in pairs)
+            labels = [label if n == 1 else f"{label} ({n} versions)" for label, n in counts.items()]
+            report = progress(f"prepare {', '.join(labels)}")
+            work = ReadOnce(dataset, kind, outputs, by_item, missing)
+            for done, pieces in enumerate(workers.imap(work, items), start=len(every) - len(items) + 1):
+                for (_, store_writer), piece in zip(pairs, pieces, strict=True):
+                    if piece is not None:
+                        store_writer.write(piece)
+                report(done, len(every))
+            for order, store_writer in pairs:
+                store_writer.finish(order.manifest, order.tables)
     for order in orders:
-        assert is_whole(order.store.path), "a store that is finished is whole"
+        assert is_whole(order.store.path), "a finished store is complete"
         order.store.publish()
-
-
-def _write(
-    dataset: Dataset,
-    kind: str,
-    orders: Sequence[tuple[_Order, Writer]],
-    workers: Workers,
-    progress: Callable[[str], Progress],
-) -> None:
-    """Write what is missing, each recording read once, and finish the stores."""
-    computes = any(order.output.feature is not None for order, _ in orders)
-    missing = tuple(frozenset(into.missing) for _, into in orders)
-    outputs = tuple(order.output for order, _ in orders)
-    work = ReadOnce(dataset, kind, outputs, _by_item(dataset, kind) if computes else {}, missing)
-    every = list(dict.fromkeys(item for order, _ in orders for item in order.plan.places))
-    items = [item for item in every if any(item in lacking for lacking in missing)]
-    tell = progress("prepare " + _listed([order.label for order, _ in orders]))
-    for done, pieces in enumerate(workers.imap(work, items), start=len(every) - len(items) + 1):
-        for (_, into), piece in zip(orders, pieces, strict=True):
-            if piece is not None:
-                into.write(piece)
-        tell(done, len(every))
-    for order, into in orders:
-        into.finish(order.manifest, order.tables)
-
-
-def _listed(labels: Sequence[str]) -> str:
-    """Word the names of stores, each once, the number of its versions behind it."""
-    counts = Counter(labels)
-    return ", ".join(label if n == 1 else f"{label} ({n} versions)" for label, n in counts.items())

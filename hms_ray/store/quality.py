@@ -1,9 +1,9 @@
-"""How good recordings are, measured as they are read, and which examples are trained on by it. All are scored."""
+"""Quality measures of recordings, computed as they are read; bad examples get less loss weight, but are scored."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,35 +16,38 @@ if TYPE_CHECKING:
     from hms_ray.datasets import Examples, Windows
 
 MEASURES = ("nan", "flat", "outliers", "missing")
+Measures = dict[str, str | float]  # kind, name, seconds, and the measures
 
 
 class QualityParams(Params):
-    """What a recording may have; an example that has more of anything is trained on with less weight, or never.
+    """Limits of the measures; an example beyond any of them gets less loss weight, or none.
 
-    By default every recording is good enough.
+    By default every recording is within the limits.
     """
 
     nan: float = Field(1.0, ge=0, le=1, description="share of values that are missing")
-    flat: float = Field(1.0, ge=0, le=1, description="share of channels that never change or hold nothing")
+    flat: float = Field(1.0, ge=0, le=1, description="share of channels that are constant or empty")
     outliers: float = Field(1.0, ge=0, le=1, description="share of values beyond the kind's limit")
-    missing: float = Field(1.0, ge=0, le=1, description="share of steps that hold nothing in any channel")
-    weight: float = Field(0.0, ge=0, lt=1, description="factor of the loss weight of others; 0: not trained on")
+    missing: float = Field(1.0, ge=0, le=1, description="share of steps that are empty in all channels")
+    weight: float = Field(
+        0.0, ge=0, lt=1, description="factor of the loss weight of examples beyond a limit; 0: not trained on"
+    )
 
 
-def measure(kind: RecordingKind, name: str, recording: np.ndarray) -> dict[str, Any]:
+def measure(kind: RecordingKind, name: str, recording: np.ndarray) -> Measures:
     """Return the measures of a recording (channels, steps).
 
     nan: share of its values that are missing
-    flat: share of its channels that never change, or hold nothing
+    flat: share of its channels that are constant or empty
     outliers: share of its values beyond the kind's limit
-    missing: share of its steps that hold nothing in any channel, or that the window wants beyond its end
+    missing: share of its steps that are empty in all channels, or that the window needs beyond its end
     """
     low, high = recording.min(1, initial=np.inf), recording.max(1, initial=-np.inf)
-    measures = {"kind": kind.name, "name": name, "seconds": recording.shape[1] / kind.rate_hz}
-    wanted = max(recording.shape[1], kind.steps)
-    if np.isfinite([low, high]).all() and max(-low.min(), high.max()) <= kind.outlier:  # most are: one look is enough
+    measures: Measures = {"kind": kind.name, "name": name, "seconds": recording.shape[1] / kind.rate_hz}
+    steps = max(recording.shape[1], kind.steps)
+    if np.isfinite([low, high]).all() and max(-low.min(), high.max()) <= kind.outlier:  # true of most: no second pass
         flat = float((low >= high).mean())
-        return measures | {"nan": 0.0, "flat": flat, "outliers": 0.0, "missing": 1 - recording.shape[1] / wanted}
+        return measures | {"nan": 0.0, "flat": flat, "outliers": 0.0, "missing": 1 - recording.shape[1] / steps}
     known = np.isfinite(recording)
     low = np.where(known, recording, np.inf).min(1, initial=np.inf)
     high = np.where(known, recording, -np.inf).max(1, initial=-np.inf)
@@ -52,24 +55,25 @@ def measure(kind: RecordingKind, name: str, recording: np.ndarray) -> dict[str, 
         "nan": float(1 - known.mean()) if recording.size else 1.0,
         "flat": float((low >= high).mean()),
         "outliers": float((np.abs(recording) > kind.outlier).mean()) if recording.size else 0.0,
-        "missing": float(1 - known.any(0).sum() / wanted),
+        "missing": float(1 - known.any(0).sum() / steps),
     }
 
 
 def of_examples(table: pd.DataFrame, windows: Mapping[str, Windows]) -> pd.DataFrame:
-    """Return each example's measures (E rows), the worst of its recordings'.
+    """Return the measures of each example (E rows), the worst of its recordings.
 
     table: kind, name and measures of each recording
     """
-    worst = None
-    for kind, found in table.groupby("kind"):
-        mine = found.set_index("name").loc[windows[str(kind)].names, list(MEASURES)].to_numpy()
-        worst = mine if worst is None else np.maximum(worst, mine)
+    values = [
+        rows.set_index("name").loc[windows[str(kind)].names, list(MEASURES)].to_numpy()
+        for kind, rows in table.groupby("kind")
+    ]
+    worst = np.maximum.reduce(values) if values else None
     return pd.DataFrame(worst, columns=list(MEASURES))
 
 
 def of_units(examples: Examples, measures: pd.DataFrame) -> pd.DataFrame:
-    """Return each unit's measures (N rows), the worst of its examples'."""
+    """Return the measures of each unit (N rows), the worst of its examples."""
     return measures.groupby(examples.unit).max()
 
 

@@ -1,7 +1,6 @@
-"""Where a store lies: in this machine's cache, and, where machines share no disk, at a URL that each copies it from."""
+"""Locate stores: in the cache of this machine, or at a URL from which machines without a shared disk copy them."""
 
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -14,29 +13,28 @@ from pathlib import Path
 import fsspec
 
 from hms_ray.core.errors import ConfigError, DataError, without_secrets
-from hms_ray.store._writer import MANIFEST, is_whole
+from hms_ray.store._writer import MANIFEST, is_whole, locked
 
 log = logging.getLogger(__name__)
 VARIABLE = "HMS_RAY_STORE"
 
 
 def cache_root() -> Path:
-    """Return where prepared data lies: $HMS_RAY_CACHE, or hms_ray below the user's cache folder."""
+    """Return the folder of prepared data: $HMS_RAY_CACHE, or hms_ray in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("HMS_RAY_CACHE") or Path(base) / "hms_ray").absolute()
 
 
 @contextmanager
 def made_once(target: Path, resume: bool = False) -> Iterator[Path | None]:
-    """Yield a folder that becomes `target` on leaving, or None where it is whole.
+    """Yield a folder that is renamed to `target` at the end, or None if `target` is complete.
 
-    The first process makes it; those that want it too wait.
+    One process makes it; others wait.
 
-    resume: the folder holds what an attempt that was killed has left there; else it is empty
+    resume: keep the content that a killed attempt has left in the folder; else it is empty
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target.with_name(f".{target.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(target):
         if is_whole(target):
             yield None
             return
@@ -51,10 +49,10 @@ def made_once(target: Path, resume: bool = False) -> Iterator[Path | None]:
 
 @dataclass(frozen=True)
 class StoreRef:
-    """A store by its name, as it travels to workers.
+    """The name of a store, which is sent to workers.
 
-    made_in: the folder that holds it where it was made
-    url: the folder, of any kind that fsspec knows, that holds a copy for other machines; None: they share a disk
+    made_in: its parent folder on the machine that made it
+    url: folder with a copy for other machines, of any type that fsspec supports; None: the machines share a disk
     """
 
     name: str
@@ -63,47 +61,47 @@ class StoreRef:
 
     @classmethod
     def of(cls, name: str) -> "StoreRef":
-        """Return the store of that name, made or not, in this machine's cache."""
+        """Return the store of that name, existing or not, in the cache of this machine."""
         url = os.environ.get(VARIABLE) or None
         if url and "://" not in url:
-            url = str(Path(url).absolute())  # workers run elsewhere
+            url = str(Path(url).absolute())  # workers have another working folder
         return cls(name, cache_root() / "prepared", url)
 
     @property
     def path(self) -> Path:
-        """Its folder where it is made."""
+        """Its folder on the machine that makes it."""
         return self.made_in / self.name
 
     def is_here(self) -> bool:
-        """Say whether it is whole here; one that others have made is copied first."""
+        """Return whether it is complete here; a published one is copied first."""
         if not is_whole(self.path) and self._is_published():
             self._copy_to(self.path)
         return is_whole(self.path)
 
     @property
-    def own(self) -> Path:
-        """The folder of its copy in this machine's own cache."""
+    def copy_path(self) -> Path:
+        """The folder of its copy in the cache of this machine."""
         return cache_root() / "prepared" / self.name
 
-    def found(self) -> Path | None:
-        """Return its folder on this machine, copied once a machine where it lies at a URL; None: it is at neither.
+    def find(self) -> Path | None:
+        """Return its folder on this machine, copied from the URL if necessary; None if it does not exist.
 
         Raises:
             ConfigError: the URL cannot be read.
         """
         if is_whole(self.path):
             return self.path
-        if not is_whole(self.own) and self._is_published():
-            self._copy_to(self.own)
-        return self.own if is_whole(self.own) else None
+        if not is_whole(self.copy_path) and self._is_published():
+            self._copy_to(self.copy_path)
+        return self.copy_path if is_whole(self.copy_path) else None
 
     def local(self) -> Path:
-        """Return its folder on this machine, as `found` does.
+        """Return its folder on this machine, as `find` does.
 
         Raises:
             DataError: it is neither here nor at the URL.
         """
-        if (folder := self.found()) is None:
+        if (folder := self.find()) is None:
             raise DataError(
                 f"{self.path}: no prepared data here; HMS_RAY_CACHE must name a folder that every machine sees, or "
                 f"{VARIABLE} a URL that all can read"
@@ -111,13 +109,13 @@ class StoreRef:
         return folder
 
     def check_url(self) -> None:
-        """Raise ConfigError if the store could not be copied to the URL once it is made."""
+        """Raise ConfigError if the URL cannot be written to."""
         if self.url is not None:
             with self._remote() as (system, folder):
                 system.makedirs(folder, exist_ok=True)
 
     def publish(self) -> None:
-        """Copy it to the URL, if there is one and it is not there; the manifest last, which says that it is whole.
+        """Copy it to the URL if it is not there yet; the manifest is copied last, because it marks a complete store.
 
         Raises:
             ConfigError: the URL cannot be written to.
@@ -130,7 +128,7 @@ class StoreRef:
                 system.put_file(str(path), f"{folder}/{path.name}")
 
     def _is_published(self) -> bool:
-        """Say whether all files that the manifest names are at the URL, each of its size."""
+        """Return whether all files of the manifest are at the URL with the right size."""
         if self.url is None:
             return False
         with self._remote() as (system, folder):
@@ -145,7 +143,7 @@ class StoreRef:
 
     @contextmanager
     def _remote(self) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
-        """Yield the file system of the URL and the store's folder in it; what fails there is the user's to mend."""
+        """Yield the file system of the URL and the store's folder in it; errors become a ConfigError."""
         assert self.url is not None, "a store without a URL is not copied"
         try:
             yield fsspec.url_to_fs(f"{self.url.rstrip('/')}/{self.name}")
@@ -157,14 +155,14 @@ class StoreRef:
             raise ConfigError(without_secrets(f"{VARIABLE}={self.url}: {' '.join(str(error).split())}")) from error
 
     def _copy_to(self, target: Path) -> None:
-        """Copy the store to a folder of this machine; processes that want it too wait for the first."""
+        """Copy the store to a folder of this machine; one process copies, others wait."""
         with made_once(target) as partial:
             if partial is None:
                 return
-            told = without_secrets(str(self.url))
-            log.info("copying %s from %s", self.name, told)
+            url = without_secrets(str(self.url))
+            log.info("copying %s from %s", self.name, url)
             with self._remote() as (system, folder):
                 for path in system.ls(folder, detail=False):
                     system.get_file(path, str(partial / Path(path).name))
             if not is_whole(partial):
-                raise DataError(f"{told}: the copy of {self.name} has not the sizes of the original; try again")
+                raise DataError(f"{url}: the copy of {self.name} has not the sizes of the original; try again")

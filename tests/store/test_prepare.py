@@ -460,7 +460,7 @@ def test_too_little_room_is_said_beforehand(
         prepare(dataset, compute="batch")
     needs = r": preparing needs \d+\.\d MB there, and \d+\.\d [kM]B are free; "
     assert re.match(re.escape(str(small_disk / "cache" / "prepared")) + needs, str(caught.value))
-    assert "make room, or name another folder with HMS_RAY_CACHE" in str(caught.value)
+    assert "free disk space, or name another folder with HMS_RAY_CACHE" in str(caught.value)
     assert reads == []
 
 

@@ -211,7 +211,7 @@ def test_too_little_room_is_said_before_anything_is_written(target: Path, monkey
         pass
     assert str(caught.value) == (
         f"{target.parent}: preparing needs 12.0 GB there, and 5.3 GB are free; "
-        "make room, or name another folder with HMS_RAY_CACHE"
+        "free disk space, or name another folder with HMS_RAY_CACHE"
     )
     assert [path for path in target.parent.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
@@ -226,7 +226,7 @@ def test_room_that_is_taken_already_is_not_asked_for_again(target: Path, monkeyp
     with writer(target, plan) as into:
         assert into.missing == ["b"]
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=size // 4))
-    with pytest.raises(ConfigError, match="make room"), writer(target, plan):
+    with pytest.raises(ConfigError, match="free disk space"), writer(target, plan):
         pass
 
 
