@@ -1,5 +1,4 @@
-"""Freed memory that a process keeps: on a CPU, to give it back to the system after each batch and to ask for it again
-costs a third of the time."""
+"""Keep freed memory in the process: on a CPU, returning it to the system after each batch takes a third of the time."""
 
 import ctypes
 import platform
@@ -11,9 +10,8 @@ MOST = 1 << 30  # bytes
 
 @cache
 def keep_freed() -> bool:
-    """Keep what is freed from now on, until this process ends; return whether its C library can: glibc alone does."""
+    """Keep memory freed from now on until the process ends; return whether its C library, glibc only, supports it."""
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    taken = [mallopt(threshold, MOST) for threshold in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD)]
-    return taken == [1, 1]
+    return [mallopt(threshold, MOST) for threshold in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD)] == [1, 1]

@@ -1,6 +1,6 @@
-"""Atomic writes, checked reads, and fingerprints: a reader never sees half a file.
+"""Atomic writes, checked reads, and fingerprints: no reader sees a partly written file.
 
-pandas, pyarrow and YAML are imported by the functions that need them: most commands begin, and some end, without.
+pandas, pyarrow and YAML are imported in the functions that need them, so that commands start quickly.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,9 +29,9 @@ METADATA_KEY = b"hms_ray"
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` to write to; on success it replaces `path`, on any failure it is removed.
+    """Yield a temporary file beside `path`; on success it replaces `path`, on failure it is removed.
 
-    An OSError about the temporary file names `path`, which is what the caller knows.
+    An OSError of the temporary file names `path` instead.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,9 +50,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Raise OSError, naming the folder, unless a file can be created at `path`; nothing is created.
+    """Raise OSError, with the name of the folder, unless a file can be created at `path`; nothing is created.
 
-    Folders that do not exist yet will be made, so the nearest one that exists is asked.
+    Missing folders would be created, so the nearest existing one is checked.
     """
     folder = Path(path).absolute().parent
     while not os.path.lexists(folder):
@@ -83,13 +83,13 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically; NaN is refused, because other readers would not take it."""
+def write_json(path: Path, content: object) -> None:
+    """Write JSON atomically; NaN is refused, because it is not valid JSON."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON, or say which file is missing or broken."""
+    """Read JSON; raise DataError, with the name of the file, if it is missing or broken."""
     try:
         return json.loads(_existing(path).read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -97,30 +97,30 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects of a file, one a line, up to the first line that was not written whole.
+    """Yield the JSON objects of a file, one per line, up to the first incomplete line; nothing if there is no file.
 
-    A process that was killed, or a power failure, cuts the last line; a file that is not there has none.
+    A killed process or a power failure leaves an incomplete last line.
     """
     content = Path(path).read_bytes() if Path(path).is_file() else b""
     for line in content.split(b"\n"):
         try:
-            found = json.loads(line)
+            item = json.loads(line)
         except (json.JSONDecodeError, UnicodeDecodeError):
             return
-        if not isinstance(found, dict):
+        if not isinstance(item, dict):
             return
-        yield found
+        yield item
 
 
-def write_yaml(path: Path, content: Any) -> None:
-    """Write YAML atomically, keys in their order."""
+def write_yaml(path: Path, content: object) -> None:
+    """Write YAML atomically, with keys in their order."""
     import yaml
 
     write_text(path, yaml.safe_dump(content, sort_keys=False))
 
 
-def write_table(path: Path, table: pd.DataFrame, metadata: dict[str, Any] | None = None) -> None:
-    """Write parquet atomically; `metadata` goes as JSON into the schema."""
+def write_table(path: Path, table: pd.DataFrame, metadata: Mapping[str, object] | None = None) -> None:
+    """Write parquet atomically, with `metadata` as JSON in the schema."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -132,7 +132,7 @@ def write_table(path: Path, table: pd.DataFrame, metadata: dict[str, Any] | None
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read a parquet file, or those columns of it, as a frame.
+    """Read a parquet file, or these columns of it.
 
     Raises:
         DataError: the file is missing, is not parquet, is truncated, or lacks a column; the message names the file.
@@ -158,23 +158,23 @@ def read_channels(path: Path, columns: Sequence[str]) -> np.ndarray:
         channels[i] = table[name].to_numpy()
     with np.errstate(invalid="ignore"):
         total = channels.sum()
-    if not np.isfinite(total):  # a sum is quickly had, and nearly always finite
+    if not np.isfinite(total):  # a sum is fast, and nearly always finite
         channels[np.isinf(channels)] = np.nan
     return channels
 
 
 def count_rows(path: Path, columns: Sequence[str]) -> int:
-    """Return the rows of a parquet file that has those columns, from its footer alone; errors as in read_table."""
+    """Return the number of rows of a parquet file with these columns, from its footer; errors as in read_table."""
     with _opened(path) as file:
         _check_columns(path, file, columns)
         return file.metadata.num_rows
 
 
 def column_step(path: Path, column: str) -> float | None:
-    """Return how far the values of a column of numbers are apart, row by row: the median; None where it has no two.
+    """Return the median difference of consecutive values of a column of numbers; None for fewer than two values.
 
-    The footer's smallest and largest value are enough where they say that all steps are the same whole number. Errors
-    as in read_table; a column that is not there has no step.
+    The smallest and largest value in the footer are enough if their difference is a whole number of rows. Errors as in
+    read_table; None without such a column.
     """
     import numpy as np
     import pyarrow as pa
@@ -197,24 +197,24 @@ def column_step(path: Path, column: str) -> float | None:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Return the JSON that write_table put into the schema; {} for a file that has none.
+    """Return the metadata that write_table wrote; {} for a file without any.
 
     Raises:
-        DataError: as in read_table, or the metadata are no mapping in JSON.
+        DataError: as in read_table, or the metadata are not a JSON object.
     """
     with _opened(path) as file:
         content = (file.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}")
     try:
-        found = json.loads(content)
+        metadata = json.loads(content)
     except ValueError as error:
         raise DataError(f"{path}: its metadata are not valid JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: its metadata must be a mapping, but are a {type(found).__name__}")
-    return found
+    if not isinstance(metadata, dict):
+        raise DataError(f"{path}: its metadata must be a mapping, but are a {type(metadata).__name__}")
+    return metadata
 
 
 def check_parquet(path: Path) -> None:
-    """Raise DataError unless the file exists and begins and ends as parquet does."""
+    """Raise DataError unless the file exists and has the first and last bytes of parquet."""
     with open(_existing(path), "rb") as file:
         head = file.read(4)
         size = file.seek(0, os.SEEK_END)
@@ -227,13 +227,13 @@ def check_parquet(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writers that were killed left half written; only for folders that no other process writes to."""
+    """Remove temporary files of killed writers; only for folders that no other process writes to."""
     for path in Path(folder).rglob(".*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def size_of(folder: Path) -> int:
-    """Return the bytes of all files below a folder; files that vanish meanwhile count nothing."""
+    """Return the size in bytes of all files below a folder; files deleted meanwhile count 0."""
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:
@@ -242,8 +242,8 @@ def size_of(folder: Path) -> int:
     return total
 
 
-def fingerprint(*parts: Any) -> str:
-    """Return 16 hex digits that identify bytes and JSON-able values, in their order."""
+def fingerprint(*parts: object) -> str:
+    """Return a hash, 16 hex digits, of bytes and JSON values in their order."""
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
         content = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
@@ -265,7 +265,7 @@ def _existing(path: Path) -> Path:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
-    """Open a parquet file; whatever is broken in it becomes a DataError."""
+    """Open a parquet file; any fault in it becomes a DataError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -292,9 +292,5 @@ def _check_columns(path: Path, file: pq.ParquetFile, columns: Sequence[str]) -> 
             raise DataError(f"{path}: column {twice[0]!r} stands {names.count(twice[0])} times; it must stand once")
     missing = [name for name in columns if name not in known]
     if missing:
-        raise DataError(f"{path}: missing column {', '.join(map(repr, missing[:5]))}; it has {_few(file)}")
-
-
-def _few(file: pq.ParquetFile) -> str:
-    names = file.schema_arrow.names
-    return ", ".join(names[:8]) + (f" ... ({len(names)} columns)" if len(names) > 8 else "")
+        present = ", ".join(names[:8]) + (f" ... ({len(names)} columns)" if len(names) > 8 else "")
+        raise DataError(f"{path}: missing column {', '.join(map(repr, missing[:5]))}; it has {present}")

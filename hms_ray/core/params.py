@@ -1,6 +1,6 @@
-"""The base of every component's parameters: strict, frozen, and bounded, so that a typing error never passes.
+"""The base class of all parameters: strict and frozen, so that a wrong key or type is always an error.
 
-YAML and JSON know lists only: a field that is a tuple takes a list, and `model_dump` gives one back.
+YAML and JSON have only lists: a field that is a tuple accepts a list, and `model_dump` returns lists.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,13 +15,12 @@ from pydantic import (
     field_validator,
     model_serializer,
 )
-from pydantic_core import ErrorDetails
 
 from hms_ray.core import hints
 from hms_ray.core.errors import ConfigError, raise_all, shown
 
 UNKNOWN = ": unknown key"
-SHOWN = 60  # characters of a value that a message repeats
+SHOWN = 60  # characters of a value in a message about an unknown key
 
 
 class Params(BaseModel):
@@ -32,36 +31,51 @@ class Params(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _lists_are_taken(cls, value: Any, info: ValidationInfo) -> Any:
-        """Make a tuple of a list where the field is a tuple."""
-        wanted = cls.model_fields[info.field_name or ""].annotation
-        return _tuples(value) if any(get_origin(kind) is tuple for kind in (wanted, *get_args(wanted))) else value
+        """Convert a list to a tuple where the field is a tuple."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        return _tuples(value) if any(get_origin(k) is tuple for k in (kind, *get_args(kind))) else value
 
     @model_serializer(mode="wrap")
     def _lists_are_given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Make lists of tuples: what is dumped equals what is read back from a file."""
+        """Convert tuples to lists, so that dumped values equal those read back from a file."""
         return {key: _lists(value) for key, value in dump(self).items()}
 
 
 P = TypeVar("P", bound=Params)
 
 
-def parse(kind: type[P], values: Mapping[str, Any], where: str) -> P:
-    """Build the parameters, or raise one ConfigError with every fault and its dotted path below `where`."""
+def parse(kind: type[P], values: Mapping[str, object], where: str) -> P:
+    """Return the parameters, or raise one ConfigError with every fault and its dotted path below `where`."""
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        found = with_hints(faults(error, where), lambda: places(kind, where))
-        raise_all(found, ConfigError, "configuration")
+        texts = with_hints(faults(error, where), lambda: places(kind, where))
+        raise_all(texts, ConfigError, "configuration")
         raise AssertionError("a ValidationError has at least one fault") from error
 
 
 def faults(error: ValidationError, where: str = "") -> list[str]:
-    """Word each fault as path, rule and value."""
-    return [_fault(item, where) for item in error.errors(include_url=False)]
+    """Return a sentence for each fault: path, rule and value."""
+    texts = []
+    for item in error.errors(include_url=False):
+        path = ".".join(map(str, ((where,) if where else ()) + tuple(item["loc"]))) or "top level"
+        value = shown(item["input"])
+        rule = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "missing":
+            text = f"{path}: missing"
+        elif item["type"] == "extra_forbidden":
+            short = f" (value {value})" if len(value) <= SHOWN else ""
+            text = f"{path}{UNKNOWN}{short}"
+        elif item["type"] == "dict_type":
+            text = f"{path}: must be a mapping of keys to values, but got {value}"
+        else:
+            text = f"{path}: {rule}" if rule.endswith("?") else f"{path}: {rule}, but got {value}"
+        texts.append(text)
+    return texts
 
 
 def places(kind: type[BaseModel], where: str = "") -> Iterator[str]:
-    """Yield the dotted path below `where` of each parameter, those of nested parameters included."""
+    """Yield the dotted path below `where` of each parameter, including nested parameters."""
     for name, field in kind.model_fields.items():
         path = f"{where}.{name}" if where else name
         yield path
@@ -69,16 +83,15 @@ def places(kind: type[BaseModel], where: str = "") -> Iterator[str]:
             yield from places(inner, path + suffix)
 
 
-def with_hints(found: Iterable[str], known: Callable[[], Iterable[str]]) -> list[str]:
-    """Add to each fault about an unknown key what was probably meant; known: gives the paths that exist."""
-    found = list(found)
-    unknown = [fault for fault in found if UNKNOWN in fault]
-    paths = list(known()) if unknown else []
-    return [f + hints.path_hint(f.partition(UNKNOWN)[0], paths) if f in unknown else f for f in found]
+def with_hints(texts: Iterable[str], known: Callable[[], Iterable[str]]) -> list[str]:
+    """Add a suggestion to each fault about an unknown key; known: returns the paths that exist."""
+    texts = list(texts)
+    paths = list(known()) if any(UNKNOWN in text for text in texts) else []
+    return [text + hints.path_hint(text.partition(UNKNOWN)[0], paths) if UNKNOWN in text else text for text in texts]
 
 
-def nested(kind: Any, suffix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
-    """Yield the parameters that a type holds: those of a list lie below the number of its first item."""
+def nested(kind: object, suffix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield the nested parameters of a type; those of a list lie below the number of its first item."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         yield suffix, kind
     elif get_origin(kind) is not dict:
@@ -93,16 +106,3 @@ def _tuples(value: Any) -> Any:
 
 def _lists(value: Any) -> Any:
     return list(map(_lists, value)) if isinstance(value, tuple) else value
-
-
-def _fault(item: ErrorDetails, where: str) -> str:
-    path = ".".join(map(str, ((where,) if where else ()) + tuple(item["loc"]))) or "top level"
-    if item["type"] == "missing":
-        return f"{path}: missing"
-    if item["type"] == "extra_forbidden":
-        value = repr(item["input"])
-        return f"{path}{UNKNOWN}" + (f" (value {value})" if len(value) <= SHOWN else "")
-    if item["type"] == "dict_type":
-        return f"{path}: must be a mapping of keys to values, but got {shown(item['input'])}"
-    rule = item["msg"].removeprefix("Value error, ")
-    return f"{path}: {rule}" if rule.endswith("?") else f"{path}: {rule}, but got {shown(item['input'])}"

@@ -1,7 +1,6 @@
-"""YAML as spaces, trials and `--set` hold it: null, true, numbers, text, lists and mappings, within bounds.
+"""Read the YAML of spaces, trials and `--set`: null, true, numbers, text, lists and mappings, within bounds.
 
-Nothing in a file is run, and no file takes longer to read than its size says: bytes, depth and the number of values
-are bounded, those counted that aliases repeat.
+Reading runs no code and takes bounded time: size, depth and the number of values, aliases written out, are limited.
 """
 
 import math
@@ -28,8 +27,8 @@ def load_yaml(path: Path) -> Any:
     """Read a YAML file in UTF-8; 1e-3 is a number, a date is text.
 
     Raises:
-        ConfigError: it is no YAML, holds other than plain values, gives a key twice, or is beyond the bounds; the
-            message names file and line.
+        ConfigError: it is not YAML, has other than plain values, repeats a key, or exceeds a limit; the message
+            names file and line.
     """
     size = path.stat().st_size
     if size > MAX_BYTES:
@@ -53,7 +52,7 @@ def parse_value(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """The bounds, and what is refused while nodes are composed: nothing has been built from them then."""
+    """A loader that checks the limits while nodes are composed, before values are built from them."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own name and kind
         first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{TAG}timestamp"]
@@ -78,8 +77,13 @@ class _Loader(yaml.SafeLoader):
             self.level += 1
             node = cast(yaml.Node, super().compose_node(parent, index))
             self.level -= 1
-            _check_keys(node)
-            extents = [self.extent[child] for child in _children(node)]
+            children = node.value if isinstance(node, yaml.SequenceNode) else []
+            if isinstance(node, yaml.MappingNode):
+                children = [part for pair in node.value for part in pair]
+                keys = Counter((key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+                if twice := [key for (_, key), count in keys.items() if count > 1]:  # only the last value would count
+                    _refuse(f"key {shown(twice[0])} is given twice; keep one", node.start_mark)
+            extents = [self.extent[child] for child in children]
             depth = 1 + max((levels for _, levels in extents), default=0)
             self.extent[node] = 1 + sum(values for values, _ in extents), depth
         values, levels = self.extent[node]
@@ -93,29 +97,15 @@ class _Loader(yaml.SafeLoader):
             _refuse(f"lists and mappings inside each other more than {MAX_DEPTH} deep", mark)
 
 
-_Loader.add_implicit_resolver(  # YAML 1.1 takes 1e-3 for text, since it has no dot
+_Loader.add_implicit_resolver(  # in YAML 1.1, 1e-3 is text, because it has no dot
     f"{TAG}float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
 
-def _check_keys(node: yaml.Node) -> None:
-    """Refuse a mapping that gives a key twice: only the last value would count."""
-    if isinstance(node, yaml.MappingNode):
-        keys = Counter((key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        if twice := [key for (_, key), count in keys.items() if count > 1]:
-            _refuse(f"key {shown(twice[0])} is given twice; keep one", node.start_mark)
-
-
-def _children(node: yaml.Node) -> list[yaml.Node]:
-    if isinstance(node, yaml.MappingNode):
-        return [part for pair in node.value for part in pair]
-    return node.value if isinstance(node, yaml.SequenceNode) else []
-
-
 def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
     text = loader.construct_scalar(node)
-    if found := UNREADABLE.search(text):
-        _refuse(f"the text {shown(text)} holds the character {found[0]!r}, which no text may", node.start_mark)
+    if match := UNREADABLE.search(text):
+        _refuse(f"the text {shown(text)} holds the character {match[0]!r}, which no text may", node.start_mark)
     return text
 
 
@@ -137,14 +127,14 @@ def _truth(loader: _Loader, node: yaml.ScalarNode) -> bool:
     return _number(loader, node, loader.construct_yaml_bool, "true or false")
 
 
-def _number(loader: _Loader, node: yaml.ScalarNode, construct: Callable[[yaml.ScalarNode], T], right: str) -> T:
-    """Return what PyYAML makes of a scalar; it raises whatever it meets where the text is none."""
+def _number(loader: _Loader, node: yaml.ScalarNode, construct: Callable[[yaml.ScalarNode], T], noun: str) -> T:
+    """Return the value of a scalar; PyYAML raises errors of several types where the text is no such value."""
     try:
         if len(loader.construct_scalar(node)) <= MAX_DIGITS:
             return construct(node)
     except (ValueError, IndexError, KeyError, OverflowError):
         pass
-    _refuse(f"{shown(node.value)} is not {right}; quote it if it is text", node.start_mark)
+    _refuse(f"{shown(node.value)} is not {noun}; quote it if it is text", node.start_mark)
 
 
 def _other(_: _Loader, node: yaml.Node) -> NoReturn:
@@ -170,12 +160,12 @@ def _refuse(problem: str, mark: yaml.Mark | None) -> NoReturn:
 
 
 def _worded(error: yaml.YAMLError) -> str:
-    """Return line and problem as one line."""
+    """Return the line number and the problem in one line."""
     if isinstance(error, yaml.reader.ReaderError):
         return f"the character {chr(error.character)!r} at position {error.position:,} may not stand in YAML"
     assert isinstance(error, yaml.MarkedYAMLError), "PyYAML has no others"
     mark = error.problem_mark or error.context_mark
     where = f"line {mark.line + 1}: " if mark else ""
     hint = "; indent with spaces" if "'\\t'" in str(error.problem) else ""
-    said = " ".join(f"{error.context or ''} {error.problem or ''}".split())
-    return where + (said if len(said) <= 300 else f"{said[:300]} ...") + hint
+    text = " ".join(f"{error.context or ''} {error.problem or ''}".split())
+    return where + (text if len(text) <= 300 else f"{text[:300]} ...") + hint

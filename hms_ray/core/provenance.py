@@ -1,4 +1,4 @@
-"""Which code made a study: a fingerprint of each source file that decides about numbers."""
+"""Fingerprints of the source files that determine the numbers of a study."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -25,17 +25,17 @@ def files_of_code(names: tuple[str, ...] = DECIDING) -> dict[str, str]:
     """Return the fingerprint of each such file by its path inside the package.
 
     Raises:
-        FileNotFoundError: a file was moved and its name here was not; its changes would go unnoticed.
+        FileNotFoundError: a file was moved, and the list here was not changed.
     """
     paths = [path for name in names for path in sorted((PACKAGE / name).rglob("*.py")) or [PACKAGE / name]]
     return {str(path.relative_to(PACKAGE)): files.fingerprint(path.read_bytes()) for path in paths}
 
 
 def fingerprint() -> str:
-    """Return one fingerprint of what trains a fold; a checkpoint of other code is not continued."""
+    """Return the fingerprint of the code that trains a fold; a checkpoint of other code is not resumed."""
     return files.fingerprint(files_of_code(TRAINING))
 
 
 def differing(known: Mapping[str, str]) -> list[str]:
-    """Return the files that were changed or removed since; new ones are no difference, as they were not used."""
+    """Return the files that were changed or removed since; new files do not count, because they were not used."""
     return [path for path, mark in known.items() if files_of_code().get(path) != mark]

@@ -1,4 +1,4 @@
-"""Kinds of recordings: what a dataset reads from its files and a feature takes."""
+"""Kinds of recordings, which datasets read and features are computed from."""
 
 import math
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RecordingKind:
-    """Recordings of one kind: named channels, steps a second, and how long the window around a label is.
+    """A kind of recordings: names of channels, sampling rate, and length of the window around a label.
 
-    outlier: values beyond it, either way, are counted as outliers, in the recording's own unit
+    outlier: larger absolute values, in the recording's unit, count as outliers
     """
 
     name: str
@@ -19,7 +19,7 @@ class RecordingKind:
 
     @property
     def steps(self) -> int:
-        """Steps of one window."""
+        """The number of steps of one window."""
         return round(self.window_s * self.rate_hz)
 
 
@@ -35,7 +35,7 @@ SPECTROGRAM = RecordingKind(
     "spectrogram", tuple(f"{panel}_{hz}" for panel in PANELS for hz in BINS_HZ), 0.5, 600.0, outlier=math.exp(8)
 )
 
-# Sound from a stethoscope, 1 is full scale; published recordings reach it, since each was scaled to its own peak.
+# Sound of a stethoscope, 1 is full scale; published recordings reach it, because each was scaled to its peak.
 HEART_SOUND = RecordingKind("heart_sound", ("sound",), 4000.0, 20.0, outlier=1.0)
 
 KINDS = {kind.name: kind for kind in (EEG, SPECTROGRAM, HEART_SOUND)}

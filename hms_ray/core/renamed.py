@@ -1,4 +1,4 @@
-"""Keys of spaces and studies that have a new name: the old one is still read, and a log line names the new one."""
+"""Renamed keys of spaces and studies: old names are still read, and a log line gives the new name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-UNTIL = "0.3"  # the version that no longer reads the old names
+UNTIL = "0.3"  # the first version that does not read the old names
 RENAMED = {  # old path of a run -> new last key; * is any number
     "optim.head_lr": "head_lr_multiplier",
     "input.side": "covariates",
@@ -23,19 +23,19 @@ PATTERNS = [
 
 
 def path(old: str) -> str:
-    """Return a dotted path of a run as this version spells it."""
+    """Return a dotted path of a run with the names of this version."""
     for pattern, last, new in PATTERNS:
-        if found := pattern.match(old):
-            head = found[0].removesuffix(last)
+        if match := pattern.match(old):
+            head = match[0].removesuffix(last)
             _warn(f"{head}{last}", f"{head}{new}")
-            return f"{head}{new}{old[found.end() :]}"
+            return f"{head}{new}{old[match.end() :]}"
     return old
 
 
 def values(content: Any, below: str = "") -> Any:
     """Return plain values of a run, or of its part at the path `below`, with the keys of this version.
 
-    What gives both names of one key is left as it is, so that the old one is refused as unknown.
+    A mapping with both names of a key is unchanged, so that the old one is refused as unknown.
     """
     if isinstance(content, list):
         return [values(item, _joined(below, number)) for number, item in enumerate(content)]
@@ -49,31 +49,31 @@ def values(content: Any, below: str = "") -> Any:
 
 def space(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a space's content with the keys of this version: in its base, its ranges and their conditions."""
-    found = dict(content)
-    if "base" in found:
-        found["base"] = values(found["base"])
-    if isinstance(search := found.get("search"), Mapping):
-        found["search"] = {_named(key): _range(str(key), item) for key, item in search.items()}
-    if isinstance(smoke := found.get("smoke"), Mapping):
-        found["smoke"] = {_named(key): values(item, str(key)) for key, item in smoke.items()}
-    if isinstance(members := found.get("members"), Mapping):  # of a union, as study.json keeps it
-        found["members"] = {name: values(base) for name, base in members.items()}
-    return found
+    new = dict(content)
+    if "base" in new:
+        new["base"] = values(new["base"])
+    if isinstance(search := new.get("search"), Mapping):
+        new["search"] = {_named(key): _range(str(key), item) for key, item in search.items()}
+    if isinstance(smoke := new.get("smoke"), Mapping):
+        new["smoke"] = {_named(key): values(item, str(key)) for key, item in smoke.items()}
+    if isinstance(members := new.get("members"), Mapping):  # of a union, in study.json
+        new["members"] = {name: values(base) for name, base in members.items()}
+    return new
 
 
 def _range(key: str, content: Any) -> Any:
     if not isinstance(content, Mapping):
         return content
-    found = dict(content)
-    if isinstance(options := found.get("choice"), list):
-        found["choice"] = [values(option, key) for option in options]
-    if isinstance(when := found.get("when"), Mapping):
-        found["when"] = {_named(key): values(value, str(key)) for key, value in when.items()}
-    return found
+    new = dict(content)
+    if isinstance(options := new.get("choice"), list):
+        new["choice"] = [values(option, key) for option in options]
+    if isinstance(when := new.get("when"), Mapping):
+        new["when"] = {_named(key): values(value, str(key)) for key, value in when.items()}
+    return new
 
 
 def _named(key: object) -> object:
-    """Return a key of a mapping from a file; what is no text is left for its reader to refuse."""
+    """Return a key of a mapping from a file; a key that is not text is unchanged, and its reader refuses it."""
     return path(key) if isinstance(key, str) else key
 
 

@@ -1,4 +1,4 @@
-"""One seed fans out to named random streams, so that adding a consumer never shifts another's numbers."""
+"""Named random streams from one seed: a new stream does not change the numbers of the others."""
 
 import hashlib
 
@@ -10,7 +10,7 @@ MAX_SEED = 2**32 - 1
 
 
 def check_seed(seed: int) -> int:
-    """Return the seed if it is a whole number in 0 ... 2^32 - 1; beyond that, libraries wrap or truncate silently."""
+    """Return the seed if it is a whole number in 0 ... 2^32 - 1; libraries silently truncate larger ones."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
         raise ConfigError(f"seed must be a whole number from 0 to {MAX_SEED}, but got {seed!r}")
     return seed

@@ -4,7 +4,7 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def in_words(count: float) -> str:
-    """Return bytes in the largest unit of which there is at least one, in powers of 1,000: "812 B", "3.4 MB"."""
+    """Return a number of bytes with its unit, in powers of 1,000: "812 B", "3.4 MB"."""
     amount, unit = float(count), 0
     while abs(round(amount, 1)) >= 1000 and unit + 1 < len(UNITS):
         amount, unit = amount / 1000, unit + 1

@@ -1,4 +1,4 @@
-"""What a feature hands to a model: the shape of one example and what its axes mean."""
+"""The interface between features and models: the shape of one example and the meaning of its axes."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Panels:
 class InputSpec:
     """One example without its batch axis.
 
-    layout: "image" (C, F, T), "wave" (C, T), or "embedding" (L, T, D), what L layers of another network made of it
+    layout: "image" (C, F, T), "wave" (C, T), or "embedding" (L, T, D), the output of L layers of another network
     shape: the sizes of those axes
     rate_hz: steps a second along T
-    panels: blocks of scalp regions along an axis, where the feature has them
-    kinds: the recordings that it is made of, keys of `recordings.KINDS`
-    spans: where pictures of different time stand side by side along T, the width of each; empty: one picture
-    folded: time runs down the rows as well, so that a step along T is several of a wave
-    symmetric: exchanging the left and the right side of the head leaves every example as it is
-    covariates: names of the numbers that are given beside it, such as the age; what is not known of them is NaN
-    empty: the value that means "no signal here", for each picture or one for all: what a channel without contact has,
-        a gap, and what an augmentation blanks. None: the smallest value of each example's picture, in an image
-        without panels of each of its channels
+    panels: blocks of scalp regions along an axis, if the feature has them
+    kinds: kinds of recordings that it is computed from, keys of `recordings.KINDS`
+    spans: widths of pictures of different time ranges side by side along T; empty: one picture
+    folded: time also runs along the rows, so that a step along T is several steps of a wave
+    symmetric: exchanging the left and the right side of the head does not change any example
+    covariates: names of numbers beside the example, such as the age; unknown values are NaN
+    empty: the value that means "no signal", for each picture or one for all: of a channel without contact, of a gap,
+        and of masking augmentations. None: the smallest value of each example's picture, in an image without panels
+        of each of its channels
     """
 
     layout: Layout
@@ -60,23 +60,23 @@ class InputSpec:
         assert not self.spans or sum(self.spans) == self.shape[-1], f"{self.spans=} do not fill {self.shape=}"
 
     def axis(self, letter: str) -> int:
-        """Return the position of an axis letter in a batch (B first): axis("T") is -1 for images and waves."""
+        """Return the index of an axis in a batch (B first): axis("T") is -1 for images and waves."""
         return AXES[self.layout].index(letter) - len(self.shape)
 
     @property
     def pictures(self) -> tuple[slice, ...]:
-        """Return where along T each picture lies."""
+        """Return the slice of T of each picture."""
         widths = self.spans or self.shape[-1:]
         return tuple(slice(sum(widths[:i]), sum(widths[: i + 1])) for i in range(len(widths)))
 
     def empty_values(self, x: torch.Tensor) -> torch.Tensor | float:
-        """Return what means "no signal here" in examples (B, *shape), as `empty` has it; it broadcasts to x."""
+        """Return the values that mean "no signal" in examples (B, *shape), defined by `empty`; they broadcast to x."""
         values = self.empty * (len(self.pictures) // len(self.empty))
         if len(set(values)) == 1 and values[0] is not None:
             return values[0]
-        alone = self.layout == "image" and self.panels is None  # channels that mean different things
-        axes = tuple(range(2 if alone else 1, x.ndim))
-        found = x.new_empty(len(x), x.shape[1] if alone else 1, *[1] * (x.ndim - 3), x.shape[-1])
+        by_channel = self.layout == "image" and self.panels is None  # channels of different quantities
+        axes = tuple(range(2 if by_channel else 1, x.ndim))
+        empty = x.new_empty(len(x), x.shape[1] if by_channel else 1, *[1] * (x.ndim - 3), x.shape[-1])
         for picture, value in zip(self.pictures, values, strict=True):
-            found[..., picture] = x[..., picture].amin(axes, keepdim=True) if value is None else value
-        return found
+            empty[..., picture] = x[..., picture].amin(axes, keepdim=True) if value is None else value
+        return empty
