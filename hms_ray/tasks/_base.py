@@ -1,11 +1,11 @@
-"""The contract of a task: targets, probabilities, a score of which lower is better, and metrics beside it."""
+"""The base class of tasks: targets, probabilities, loss, a score (lower is better), and metrics."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 import numpy as np
 from scipy.special import entr, rel_entr
@@ -20,30 +20,39 @@ if TYPE_CHECKING:
 CLIP = 1e-15  # scores clip the probability of each outcome to [CLIP, 1 - CLIP], as the competition's metric does
 
 
+class TaskDict(TypedDict):
+    """A task in study.json."""
+
+    kind: str
+    classes: list[str]
+
+
 @dataclass(frozen=True)
 class Task(ABC):
-    """Class names with the loss and score that belong to them. N units, B batch, K classes."""
+    """Class names with their loss and score. N units, B batch, K classes."""
 
     classes: tuple[str, ...]
-    fewest: ClassVar[int] = 1
+    min_classes: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if len(self.classes) < self.fewest:
+        if len(self.classes) < self.min_classes:
             given = f"{len(self.classes)}: {', '.join(self.classes) or 'none'}"
-            raise ConfigError(f"the number of classes of a {self.kind} task must be {self.fewest} or more; got {given}")
+            raise ConfigError(
+                f"the number of classes of a {self.kind} task must be {self.min_classes} or more; got {given}"
+            )
 
     @property
     def kind(self) -> str:
-        """The file name of the task, by which `tasks.from_dict` finds it again."""
+        """The file name of the task, from which `tasks.from_dict` loads it."""
         return type(self).__module__.rsplit(".", 1)[-1]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what study.json keeps."""
+    def to_dict(self) -> TaskDict:
+        """Return the content of study.json."""
         return {"kind": self.kind, "classes": list(self.classes)}
 
     @property
     def asks_each_class(self) -> bool:
-        """Whether each class is a yes-or-no question, so that several may hold, and no class is the one predicted."""
+        """Whether each class is a yes-or-no question, so that several classes may hold for a unit."""
         probs = np.zeros((1, len(self.classes)))
         return self.outcomes(probs).ndim > probs.ndim
 
@@ -53,9 +62,9 @@ class Task(ABC):
     ) -> torch.Tensor:
         """Return the training loss of each example, (B, K) and (B, K) -> (B,), in float32.
 
-        weights: what each outcome counts, in the shape of one unit's outcomes; None: all alike
+        weights: weight of each outcome, in the shape of one unit's outcomes; None: equal weights
         focal: gamma of the focal loss of Lin et al. (2017): each outcome's cross-entropy is multiplied by
-            (1 - its probability)^gamma, so that what is predicted well already counts less; 0: it is not
+            (1 - its probability)^gamma, which reduces the weight of good predictions; 0: no focal loss
         """
 
     @abstractmethod
@@ -64,10 +73,10 @@ class Task(ABC):
 
     @abstractmethod
     def outcomes(self, probs: np.ndarray) -> np.ndarray:
-        """Return the distributions that targets or probabilities (..., K) stand for; the last axis sums to 1.
+        """Return the distributions of targets or probabilities (..., K); the last axis sums to 1.
 
-        A task that asks several questions of a unit puts them on the axis before the last. The score is the mean
-        cross-entropy over units and questions, less the entropy of the targets; so this is what an ensemble fits.
+        Several questions of a unit are on the axis before the last. The score is the mean cross-entropy over units and
+        questions, less the entropy of the targets; an ensemble is fitted to it.
         """
 
     @abstractmethod
@@ -80,15 +89,15 @@ class Task(ABC):
 
     @abstractmethod
     def decide(self, rows: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
-        """Return which classes each row of targets or probabilities (N, K) stands for, bool (N, K).
+        """Return the classes of each row of targets or probabilities (N, K), bool (N, K).
 
-        thresholds: as `thresholds` returns them, or (N, K), a row's own, of folds that have each their own; None: one
-            half, or where a decision is no matter of a threshold
+        thresholds: (K,) as returned by `thresholds`, or (N, K), for each row those of its fold; None: one half, or if
+            decisions need no threshold
         """
 
     @abstractmethod
     def confusion(self, targets: np.ndarray, probs: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
-        """Return counts of decisions, the true by the predicted, (K, K) or, of K questions, (K, 2, 2).
+        """Return counts of true by predicted decisions, (K, K), or (K, 2, 2) for K questions.
 
         thresholds: for the predictions, as in `decide`
         """
@@ -98,33 +107,37 @@ class Task(ABC):
         """Return the constant prediction (K,) that scores best on these targets."""
 
     @abstractmethod
-    def check_targets(self, targets: np.ndarray, what: str) -> None:
-        """Raise DataError, naming `what` and the first bad row, unless targets (N, K) can be scored."""
+    def invalid_rows(self, rows: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Return for each rule, such as "must be finite", which of the rows (N, K) violate it, bool (N,)."""
 
-    @abstractmethod
-    def check_probs(self, probs: np.ndarray, what: str) -> None:
-        """Raise DataError, naming `what` and the first bad row, unless probs (N, K) are probabilities."""
+    def check_targets(self, targets: np.ndarray, name: str) -> None:
+        """Raise DataError, with `name` and the first bad row, unless targets are valid rows (N, K)."""
+        self._check(targets, f"{name}: targets")
+
+    def check_probs(self, probs: np.ndarray, name: str) -> None:
+        """Raise DataError, with `name` and the first bad row, unless probs are valid rows (N, K)."""
+        self._check(probs, f"{name}: predictions")
 
     def balance(self, targets: np.ndarray) -> np.ndarray:
-        """Return weights for `loss` by which the outcomes of a question count alike, as if all were equally frequent.
+        """Return weights for `loss` that give the outcomes of a question equal total weight.
 
-        targets (N, K) -> the shape of one unit's outcomes. Each is 1 / (share * how many outcomes the question has), so
-        that the mean weight of a target is 1. An outcome that no target has gets 0, and is not one of these.
+        targets (N, K) -> the shape of one unit's outcomes. A weight is 1 / (share * number of outcomes), so that the
+        mean weight of a target is 1. An outcome that no target has gets 0 and is not counted.
         """
         shares = self.outcomes(targets).mean(0)
-        seen = shares > 0
-        return np.divide(1, shares * seen.sum(-1, keepdims=True), out=np.zeros_like(shares, np.float64), where=seen)
+        present = shares > 0
+        counts = present.sum(-1, keepdims=True)
+        return np.divide(1, shares * counts, out=np.zeros_like(shares, np.float64), where=present)
 
     def thresholds(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray | None:
-        """Return the threshold (K,) of each class above which it is best said to hold, judged by these rows.
+        """Return the best threshold (K,) of each class on these rows.
 
-        None where a decision is no matter of a threshold: the most probable class is the one.
+        None if decisions need no threshold, because the most probable class is predicted.
         """
         return None
 
     def smoothed(self, targets: np.ndarray, votes: np.ndarray, added: float) -> np.ndarray:
-        """Return targets (N, K) after so many votes more for each outcome of each question; votes (N,): those there
-        are."""
+        """Return targets (N, K) after `added` more votes for each outcome of each question; votes (N,): counts."""
         outcomes = self.outcomes(targets)
         counts = outcomes * votes.reshape(-1, *[1] * (outcomes.ndim - 1)) + added
         return self.from_outcomes(counts / counts.sum(-1, keepdims=True))
@@ -134,13 +147,14 @@ class Task(ABC):
         return float(self.row_scores(targets, probs).mean())
 
     def metrics(self, targets: np.ndarray, probs: np.ndarray, thresholds: np.ndarray | None = None) -> Metrics:
-        """Return what else is to be said of predictions, (N, K) and (N, K); N is at least 1.
+        """Return the metrics of predictions, (N, K) and (N, K); N is at least 1.
 
         thresholds: for the predictions, as in `decide`
         """
         assert len(targets), "metrics need a unit"
         score, outcomes = self.score(targets, probs), self.outcomes(targets)
-        tied = np.isclose(outcomes, outcomes.max(-1, keepdims=True)).sum(-1) > 1  # (N,) or, of questions, (N, K)
+        truth, predicted = self.decide(targets), self.decide(probs, thresholds)
+        tied = np.isclose(outcomes, outcomes.max(-1, keepdims=True)).sum(-1) > 1  # (N,), or (N, K) for questions
         return Metrics(
             classes=self.classes,
             units=len(targets),
@@ -149,21 +163,21 @@ class Task(ABC):
             log_loss=score + float(entr(outcomes).sum(-1).mean()),
             confusion=self.confusion(targets, probs, thresholds),
             class_calibration=_metrics.calibration_errors(targets, probs),
-            auroc=_metrics.aurocs(self.decide(targets), probs),
-            **_metrics.one_against_rest(self.decide(targets), self.decide(probs, thresholds)),
+            auroc=_metrics.aurocs(truth, probs),
+            **_metrics.one_against_rest(truth, predicted),
+            micro_f1=_metrics.micro_f1(truth, predicted),
         )
 
     def _divergences(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
-        """Return KL(targets || probs) of each question; predictions are clipped, outcomes of target 0 count 0."""
+        """Return KL(targets || probs) of each question; predictions are clipped, outcomes with target 0 count 0."""
         return rel_entr(self.outcomes(targets), np.clip(self.outcomes(probs), CLIP, 1 - CLIP)).sum(-1)
 
-    def _refuse_rows(self, rows: np.ndarray, what: str, faults: Mapping[str, np.ndarray]) -> None:
-        """Raise DataError unless rows are (N, K) and none is bad; faults: rule, as in "must be finite" -> bad (N,)."""
+    def _check(self, rows: np.ndarray, name: str) -> None:
         if rows.shape[1:] != (len(self.classes),):
             columns = f"one column for each class ({', '.join(self.classes)})"
-            raise DataError(f"{what} must have {columns}; their shape is {rows.shape}")
-        for rule, bad in faults.items():
+            raise DataError(f"{name} must have {columns}; their shape is {rows.shape}")
+        for rule, bad in self.invalid_rows(rows).items():
             if bad.any():
                 i = int(np.flatnonzero(bad)[0])
                 values = ", ".join(f"{v:.6g}" for v in rows[i])
-                raise DataError(f"{what} {rule} in each row; {int(bad.sum())} do not, the first is row {i}: [{values}]")
+                raise DataError(f"{name} {rule} in each row; {int(bad.sum())} do not, the first is row {i}: [{values}]")

@@ -1,4 +1,4 @@
-"""Yes or no: one label, the positive class."""
+"""One yes-or-no label, the positive class."""
 
 from hms_ray.core.errors import ConfigError
 from hms_ray.tasks import multilabel

@@ -1,7 +1,8 @@
-"""Labels that may hold together: sigmoid outputs and the log loss, one yes-or-no question a label."""
+"""Several labels per unit: sigmoid outputs and the log loss, one yes-or-no question for each label."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,18 +19,18 @@ HALF = 0.5
 class Task(_base.Task):
     """Targets (N, K) are 0, 1 or soft labels between; the score is the log loss, mean over units and labels.
 
-    Of soft labels it is KL(label || prediction): the log loss less the label's own entropy, so that a perfect
-    prediction scores 0.
+    For soft labels it is KL(label || prediction), the log loss less the label's entropy, so that a perfect prediction
+    scores 0.
     """
 
     def loss(
         self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None, focal: float = 0.0
     ) -> torch.Tensor:
-        """Binary cross-entropy of each example, mean over labels; float32, since half precision takes the log of 0.
+        """Binary cross-entropy of each example, mean over labels, in float32: half precision would take the log of 0.
 
-        weights (K, 2): what a label counts where it holds, and where it does not.
+        weights (K, 2): weight of a label that holds, and of one that does not.
         """
-        import torch  # here and not above: the ensemble and the report use tasks without torch
+        import torch  # imported here: the ensemble and the report use tasks without torch
 
         logits, held = logits.float(), targets.float()
         log_outcomes = torch.nn.functional.logsigmoid(torch.stack([logits, -logits], dim=-1))  # (B, K, 2)
@@ -41,7 +42,7 @@ class Task(_base.Task):
         return expit(np.asarray(logits, dtype=np.float64))
 
     def outcomes(self, probs: np.ndarray) -> np.ndarray:
-        """Each label is held or not: (..., K) -> (..., K, 2), float64."""
+        """Whether each label holds or not: (..., K) -> (..., K, 2), float64."""
         held = np.asarray(probs, dtype=np.float64)
         return np.stack([held, 1 - held], axis=-1)
 
@@ -54,7 +55,7 @@ class Task(_base.Task):
         return self._divergences(targets, probs).mean(-1)
 
     def decide(self, rows: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
-        """A label above its threshold holds, without thresholds one above one half."""
+        """A label above its threshold holds; the default threshold is one half."""
         return rows > (HALF if thresholds is None else thresholds)
 
     def thresholds(self, targets: np.ndarray, probs: np.ndarray) -> np.ndarray:
@@ -63,25 +64,17 @@ class Task(_base.Task):
         return np.array([_metrics.threshold(truth, column, HALF) for truth, column in columns])
 
     def confusion(self, targets: np.ndarray, probs: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
-        """Return counts (K, 2, 2), a table a label: rows are whether it holds, columns whether it was predicted to."""
+        """Return counts (K, 2, 2), a table for each label: rows are the truth, columns the prediction."""
         columns = zip(self.decide(targets).T, self.decide(probs, thresholds).T, strict=True)
         return np.stack([_metrics.confusion(truth, predicted, 2) for truth, predicted in columns])
 
     def prior(self, targets: np.ndarray) -> np.ndarray:
-        """The share of units that hold each label, which minimises the mean log loss among constants."""
+        """The share of units with each label, which minimises the mean log loss among constants."""
         return targets.mean(0)
 
-    def check_targets(self, targets: np.ndarray, what: str) -> None:
-        """Labels must be finite and within [0, 1]."""
-        self._check(targets, f"{what}: targets")
-
-    def check_probs(self, probs: np.ndarray, what: str) -> None:
-        """Probabilities must be finite and within [0, 1]; they need not sum to 1."""
-        self._check(probs, f"{what}: predictions")
-
-    def _check(self, rows: np.ndarray, what: str) -> None:
-        faults = {
+    def invalid_rows(self, rows: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Finite values within [0, 1]; predictions need not sum to 1."""
+        return {
             "must be finite": ~np.isfinite(rows).all(-1),
             "must be within [0, 1]": ((rows < 0) | (rows > 1)).any(-1),
         }
-        self._refuse_rows(rows, what, faults)

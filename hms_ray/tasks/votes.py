@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,22 +13,22 @@ from hms_ray.tasks import _base, _loss, _metrics
 if TYPE_CHECKING:
     import torch
 
-SUM_TOLERANCE = 1e-3  # float16 and CSV round-offs pass, a forgotten softmax does not
+SUM_TOLERANCE = 1e-3  # more than rounding in float16 and CSV, less than the effect of a missing softmax
 
 
 class Task(_base.Task):
     """Targets are vote shares (N, K) whose rows sum to 1; the score is mean KL(votes || prediction)."""
 
-    fewest = 2  # of one class the softmax is 1 whatever the model says
+    min_classes = 2  # the softmax of one class is always 1
 
     def loss(
         self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None, focal: float = 0.0
     ) -> torch.Tensor:
-        """KL(targets || softmax(logits)) of each example; float32, since half precision takes the log of 0.
+        """KL(targets || softmax(logits)) of each example, in float32: half precision would take the log of 0.
 
-        weights (K,) are of the terms of its sum; `focal` leaves the targets' own entropy, a constant, as it is.
+        weights (K,): of the terms of the sum; `focal` does not change the targets' entropy, which is constant.
         """
-        import torch  # here and not above: the ensemble and the report use tasks without torch
+        import torch  # imported here: the ensemble and the report use tasks without torch
 
         targets = targets.float()
         terms = _loss.cross_entropies(torch.log_softmax(logits.float(), dim=-1), targets, focal)
@@ -39,7 +40,7 @@ class Task(_base.Task):
         return softmax(np.asarray(logits, dtype=np.float64), axis=-1)
 
     def outcomes(self, probs: np.ndarray) -> np.ndarray:
-        """Each row is one distribution over the classes already: (..., K) -> (..., K)."""
+        """Each row is a distribution over the classes: (..., K) -> (..., K)."""
         return probs
 
     def from_outcomes(self, outcomes: np.ndarray) -> np.ndarray:
@@ -51,8 +52,8 @@ class Task(_base.Task):
         return self._divergences(targets, probs)
 
     def decide(self, rows: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
-        """Each row stands for the class with the largest share, the first of several that tie."""
-        assert thresholds is None, "the largest share is no matter of a threshold"
+        """The class with the largest share, the first one of a tie."""
+        assert thresholds is None, "the largest share needs no threshold"
         return np.arange(len(self.classes)) == rows.argmax(-1)[:, None]
 
     def confusion(self, targets: np.ndarray, probs: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
@@ -64,18 +65,10 @@ class Task(_base.Task):
         """The mean vote share of each class, which minimises the mean KL among constants."""
         return targets.mean(0)
 
-    def check_targets(self, targets: np.ndarray, what: str) -> None:
-        """Shares must be finite, not negative, and sum to 1."""
-        self._check(targets, f"{what}: targets")
-
-    def check_probs(self, probs: np.ndarray, what: str) -> None:
-        """Probabilities must be finite, not negative, and sum to 1."""
-        self._check(probs, f"{what}: predictions")
-
-    def _check(self, rows: np.ndarray, what: str) -> None:
-        faults = {
+    def invalid_rows(self, rows: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Finite values that are not negative and sum to 1."""
+        return {
             "must be finite": ~np.isfinite(rows).all(-1),
             "must not be negative": (rows < 0).any(-1),
             "must sum to 1": np.abs(rows.sum(-1) - 1) > SUM_TOLERANCE,
         }
-        self._refuse_rows(rows, what, faults)
