@@ -1,4 +1,4 @@
-"""Networks that others have trained: how their weights are had, and the speech encoders that features and models share.
+"""Pretrained networks: access to published weights, and the speech encoders that features and models share.
 
-Models train them, features leave them as they are.
+Models train the encoders; features use them unchanged.
 """

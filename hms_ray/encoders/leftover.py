@@ -1,4 +1,4 @@
-"""What a file of weights has besides those of a network: a deeper sibling's fill the network, but are another's."""
+"""Find superfluous tensors in a file of weights: those of a deeper network fit, but belong to another network."""
 
 import logging
 import re
@@ -10,50 +10,49 @@ TIMM = logging.getLogger("timm.models._builder")
 UNEXPECTED = re.compile(r"Unexpected keys \((.*)\) found while loading")
 
 
-def besides(found: Iterable[str], wanted: Iterable[str], ends: Collection[str] = ()) -> set[str]:
-    """Return the names that lie in the network's own parts although it has no such tensors.
+def besides(file_names: Iterable[str], names: Iterable[str], ends: Collection[str] = ()) -> set[str]:
+    """Return the tensors of a file that the network lacks, in parts that it has; names: of the network's tensors.
 
-    ends: parts that may differ: heads, and what is cut off; parts that the network lacks are others' heads as well
+    ends: parts that may differ, such as heads; parts that the network lacks are heads of other networks
     """
-    own, wanted = {_part(name) for name in wanted} - set(ends), set(wanted)
-    return {name for name in found if _part(name) in own and name not in wanted}
+    names = set(names)
+    parts = {name.partition(".")[0] for name in names} - set(ends)
+    return {name for name in file_names if name.partition(".")[0] in parts and name not in names}
 
 
 def some(names: Iterable[str]) -> str:
-    """Return the first of names, and how many there are besides."""
+    """Return the first name, and the number of the others."""
     first, *others = sorted(names)
     return f"{first!r}" + (f" and {len(others)} more" if others else "")
 
 
 @contextmanager
 def unexpected_by_timm() -> Iterator[list[str]]:
-    """Yield the names that timm found no place for after its own renaming, which it tells in a warning only.
+    """Yield the names of tensors that timm did not use after its own renaming, which it reports only in a warning.
 
-    The warning is kept back: it names a thousand tensors, and who asks for them has a sentence.
+    The warning, with up to a thousand names, is suppressed: the caller reports a short error.
     """
-    ear, level = _Ear(), TIMM.level
-    TIMM.addFilter(ear)
-    TIMM.setLevel(min(TIMM.getEffectiveLevel(), logging.WARNING))  # else one who wants silence would go unchecked
+    collector, level = _Collector(), TIMM.level
+    TIMM.addFilter(collector)
+    TIMM.setLevel(min(TIMM.getEffectiveLevel(), logging.WARNING))  # else a higher level would hide the warning
     try:
-        yield ear.names
+        yield collector.names
     finally:
         TIMM.setLevel(level)
-        TIMM.removeFilter(ear)
+        TIMM.removeFilter(collector)
 
 
-class _Ear(logging.Filter):
+class _Collector(logging.Filter):
+    """Collects the names in timm's warnings of this thread, and drops these warnings."""
+
     def __init__(self) -> None:
         super().__init__()
         self.names: list[str] = []
         self.thread = threading.get_ident()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        found = UNEXPECTED.match(record.getMessage())
-        if not found or record.thread != self.thread:
+        match = UNEXPECTED.match(record.getMessage())
+        if not match or record.thread != self.thread:
             return True
-        self.names += found[1].split(", ")
+        self.names += match[1].split(", ")
         return False
-
-
-def _part(name: str) -> str:
-    return name.partition(".")[0]

@@ -1,13 +1,13 @@
-"""Published weights: where they are, how they are fetched, and what is said where they cannot be had.
+"""Published weights: their sources, how they are fetched, and the errors where they are not available.
 
-A model that has such weights has a parameter `pretrained`, a function `source(params)` that says where they are, and
-takes them in `build(spec, n_outputs, params, weights)`; a feature in `compute(recordings, params, weights)`. Whoever
-searches fetches them once (`hms_ray.training.published_weights`). `where` is the section of a run that messages name.
+A model with published weights has a parameter `pretrained` and a function `source(params)`, and takes the weights in
+`build(spec, n_outputs, params, weights)`; a feature takes them in `compute(recordings, params, weights)`. A search
+fetches them once (`hms_ray.training.published_weights`). `where` is the section of a run for messages.
 """
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
     HFValidationError,
-    HTTPError,  # of the library by which the hub's own asks: which one that is depends on the version
+    HTTPError,  # of the HTTP library of huggingface_hub, which depends on its version
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
 )
@@ -31,23 +31,23 @@ from hms_ray.core import files
 from hms_ray.core.errors import ConfigError
 from hms_ray.core.params import Params as Strict
 
-HUB = "hf-hub:"  # how timm spells it, too
+HUB = "hf-hub:"  # the same prefix as in timm
 SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"
-BROKEN = (SafetensorError, UnpicklingError, EOFError, RuntimeError, LookupError)  # what readers make of other bytes
+BROKEN = (SafetensorError, UnpicklingError, EOFError, RuntimeError, LookupError)  # raised for invalid files
 State = dict[str, torch.Tensor]
-PROBE_S = 5.0  # for a connection to the hub, and again for its first word
-NO_HUB = (407, 500, 502, 503, 504)  # what a proxy says of a hub that it does not reach, or a hub that is down
+PROBE_S = 5.0  # timeout of the connection to the hub, and of its answer
+NO_HUB = (407, 500, 502, 503, 504)  # of a proxy that cannot reach the hub, or of a hub that is down
 ADVICE = "where there is a network (HF_HOME names the cache)"
 
 
 class Unreachable(ConfigError):
-    """Weights are not in the local cache, and the hub cannot be reached; which weights, and why."""
+    """Weights are not in the local cache, and the hub cannot be reached. name: the weights; cause: the reason."""
 
     name = cause = ""
 
 
 class Pretrained(Strict):
-    """The parameter that says from which weights a network begins."""
+    """The parameter for the initial weights of a network."""
 
     pretrained: bool | str = Field(
         True,
@@ -60,7 +60,9 @@ class Pretrained(Strict):
     def _exists(cls, pretrained: bool | str) -> bool | str:
         if not isinstance(pretrained, str) or pretrained.startswith(HUB):
             return pretrained
-        path = Path(pretrained).absolute() / (SAFE if Path(pretrained).is_dir() else "")  # workers run elsewhere
+        path = Path(pretrained).absolute() / (
+            SAFE if Path(pretrained).is_dir() else ""
+        )  # workers have another working folder
         if path.suffix != ".safetensors" or not path.is_file():
             raise ValueError(f"{SPELLINGS}; there is no such file")
         return str(path)
@@ -73,14 +75,14 @@ SPELLINGS = (
 
 @dataclass(frozen=True)
 class Source:
-    """Where weights are: `key` names them for good; `load` fetches them as they are published."""
+    """A source of weights: `key` identifies them permanently; `load` fetches them as published."""
 
     key: str
     load: Callable[[], State]
 
 
 def source(params: Pretrained, published: Callable[[], Source], where: str = "model") -> Source | None:
-    """Return where a network's weights are, None for random ones; published: those that `pretrained: true` means."""
+    """Return the source of a network's weights, None for random ones; published: the source for `pretrained: true`."""
     if params.pretrained is True:
         return published()
     if params.pretrained is False:
@@ -97,7 +99,7 @@ def from_hub(repository: str, where: str = "model") -> Source:
 
 
 def from_file(path: Path, where: str = "model") -> Source:
-    """Return the weights of a .safetensors file; one that holds others has another key.
+    """Return the weights of a .safetensors file; the key depends on its content.
 
     Raises:
         ConfigError: it has been deleted since the parameter was checked.
@@ -107,57 +109,61 @@ def from_file(path: Path, where: str = "model") -> Source:
 
 
 def fetched(name: str, load: Callable[[], State], where: str = "model") -> State:
-    """Return what `load` fetches.
+    """Return the weights that `load` fetches.
 
     Raises:
-        ConfigError: it is neither in the cache nor to be had, or broken; the message says what to do.
+        ConfigError: they are not in the cache and cannot be fetched, or are broken; the message gives the remedy.
     """
     of_hub = name.startswith(HUB)
-    cause = _hub.fault() if of_hub else ""
+    cause, offline = _hub.fault() if of_hub else "", constants.HF_HUB_OFFLINE
     try:
-        with _offline() if cause else nullcontext():
-            return load()
+        constants.HF_HUB_OFFLINE = offline or bool(cause)  # read only the cache of an unreachable hub
+        return load()
     except (OSError, EntryNotFoundError, HFValidationError, HTTPError) as error:
         if cause or _is_unreachable(error):
             cause = cause or _words(error.__cause__ or error)
             if of_hub:
                 _hub.cause = cause
-            raise _unreachable(name, cause, where) from error
+            unreachable = Unreachable(
+                f"{where}.pretrained: {name} is not in the hub's local cache, and the hub is unreachable ({cause}); "
+                f"fetch it {ADVICE}, or name a file, or say false"
+            )
+            unreachable.name, unreachable.cause = name, cause
+            raise unreachable from error
         raise ConfigError(
-            f"{where}.pretrained: {name} is neither in the hub's local cache nor to be had from the hub "
+            f"{where}.pretrained: {name} is not in the hub's local cache and cannot be fetched from the hub "
             f"({_words(error)}); fetch it {ADVICE}, or name a file, or say false"
         ) from error
-    except BROKEN as error:  # a fetch that was cut short
+    except BROKEN as error:  # for example an interrupted download
         raise ConfigError(f"{where}.pretrained: {name} is broken: {' '.join(str(error).split())[:200]}") from error
+    finally:
+        constants.HF_HUB_OFFLINE = offline
 
 
 class _Hub:
-    """Whether the hub can be reached: asked once a process, since its own library asks for minutes, file by file."""
+    """Whether the hub can be reached: tested once per process, as its library would try for minutes for each file."""
 
     def __init__(self) -> None:
-        self.cause: str | None = None  # None: not asked
+        self.cause: str | None = None  # None: not tested
 
     def fault(self) -> str:
-        """Return why the hub cannot be reached, "" where it can; offline, its library says that itself."""
+        """Return why the hub cannot be reached, "" if it can, and in offline mode, which its library reports itself."""
         if constants.is_offline_mode():
             return ""
         if self.cause is None:
-            self.cause = self._asked()
+            causes = [f"{constants.ENDPOINT} did not answer within {2 * PROBE_S:g} s"]
+            thread = threading.Thread(target=lambda: causes.append(_probe()), daemon=True)  # a name server may hang
+            thread.start()
+            thread.join(2 * PROBE_S)
+            self.cause = causes[-1]
         return self.cause
-
-    def _asked(self) -> str:
-        found = [f"{constants.ENDPOINT} did not answer within {2 * PROBE_S:g} s"]
-        thread = threading.Thread(target=lambda: found.append(_probe()), daemon=True)  # a name server may hang, too
-        thread.start()
-        thread.join(2 * PROBE_S)
-        return found[-1]
 
 
 _hub = _Hub()
 
 
 def hub_is_unreachable() -> bool:
-    """Whether this process has asked the hub and got no answer."""
+    """Return whether this process has found the hub unreachable."""
     return bool(_hub.cause)
 
 
@@ -169,27 +175,8 @@ def _probe() -> str:
     return f"{constants.ENDPOINT} answers {status}" if status in NO_HUB else ""
 
 
-@contextmanager
-def _offline() -> Iterator[None]:
-    """Let the hub's library look into its cache alone."""
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def _unreachable(name: str, cause: str, where: str) -> Unreachable:
-    error = Unreachable(
-        f"{where}.pretrained: {name} is not in the hub's local cache, and the hub is unreachable ({cause}); "
-        f"fetch it {ADVICE}, or name a file, or say false"
-    )
-    error.name, error.cause = name, cause
-    return error
-
-
 def all_unreachable(wanted_by: Mapping[str, Sequence[str]], cause: str) -> str:
-    """Word that several weights cannot be had; wanted_by: the spaces that want each, by the weights' names."""
+    """Return the sentence for several unavailable weights; wanted_by: names of weights -> spaces that need them."""
     names = [f"{name} ({', '.join(dict.fromkeys(spaces))})" for name, spaces in wanted_by.items()]
     return (
         f"the hub is unreachable ({cause}), and its local cache lacks {len(names)} networks: {', '.join(names)}; fetch "
@@ -198,7 +185,7 @@ def all_unreachable(wanted_by: Mapping[str, Sequence[str]], cause: str) -> str:
 
 
 def called(params: Pretrained, published: str) -> str:
-    """Return what weights are called in a message; published: those that `pretrained: true` means."""
+    """Return the name of the weights for messages; published: the name for `pretrained: true`."""
     return params.pretrained if isinstance(params.pretrained, str) else published
 
 
@@ -212,16 +199,16 @@ def _words(error: BaseException) -> str:
 
 
 def _is_unreachable(error: Exception) -> bool:
-    """Whether it is the network that fails: the library says of that, too, that there is no such entry in the cache."""
+    """Return whether the network fails; the library reports this, too, as a missing entry in the cache."""
     if isinstance(error, LocalEntryNotFoundError):
         return error.__cause__ is not None and not isinstance(error.__cause__, OfflineModeIsEnabled)
     return isinstance(error, HTTPError) and not isinstance(error, HfHubHTTPError)
 
 
 def _download(repository: str) -> State:
-    """Fetch the safe format where there is one, else what torch reads without running it.
+    """Fetch the safe format if there is one, else torch's, which is read without running code.
 
-    Offline, that is where the cache has one: what the repository has is not known then.
+    Offline, only the content of the cache is known.
     """
     try:
         return load_file(hf_hub_download(repository, SAFE))
@@ -241,7 +228,7 @@ def _read(path: Path, where: str = "model") -> State:
 
 @contextmanager
 def _there(path: Path, where: str) -> Iterator[None]:
-    """Word that a file is gone as the parameter's check does."""
+    """Raise the error of the parameter's check if a file does not exist any more."""
     try:
         yield
     except FileNotFoundError as error:

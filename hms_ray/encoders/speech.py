@@ -1,7 +1,7 @@
-"""Wav2Vec2 and WavLM, trained on speech: waves become sound of 16 kHz, and sound frames of 25 ms, one each 20 ms.
+"""Wav2Vec2 and WavLM, trained on speech: waves are resampled to 16 kHz, and encoded as frames of 25 ms every 20 ms.
 
-Sound is standardised, as the encoders expect: how large it was is lost. Zeros at either end of a wave mean that there
-is nothing; the encoder sees them, but its frames there are told from the others.
+Sound is standardised, as the encoders expect, so its amplitude is lost. Zeros at either end of a wave are padding: the
+encoder sees them, but its frames there are marked.
 """
 
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from hms_ray.encoders import pretrained
 from hms_ray.encoders.leftover import besides, some
 from hms_ray.encoders.pretrained import Pretrained, Source, State
 
-RATE_HZ = 16_000  # of the sound that the encoders know
-FRAME, HOP = 400, 320  # steps of sound that a frame sees, and from one frame to the next
-MAX_FRAMES = 3000  # a minute of sound: attention grows with their square
+RATE_HZ = 16_000  # sampling rate of the encoders
+FRAME, HOP = 400, 320  # samples of one frame, and from one frame to the next
+MAX_FRAMES = 3000  # one minute; the cost of attention grows with the square
 KINDS = {"wav2vec2": (Wav2Vec2Config, Wav2Vec2Model), "wavlm": (WavLMConfig, WavLMModel)}
 UNMASKED = {"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0}
-RENAMED = {  # published files are older than torch's parametrizations
+RENAMED = {  # names in published files, from before torch's parametrizations
     "conv.weight_g": "conv.parametrizations.weight.original0",
     "conv.weight_v": "conv.parametrizations.weight.original1",
 }
@@ -33,7 +33,7 @@ Arch = Literal[
 
 
 class Known(NamedTuple):
-    """An encoder: of which kind, who published it, and the sizes that differ between encoders."""
+    """An encoder: its kind, the repository of its weights, and the sizes that differ between encoders."""
 
     kind: str
     repository: str | None
@@ -41,16 +41,16 @@ class Known(NamedTuple):
 
     @property
     def width(self) -> int:
-        """D, of a frame."""
+        """D, the features of a frame."""
         return self.size("hidden_size")
 
     @property
     def depth(self) -> int:
-        """Layers after the first frames, which count as one more."""
+        """The number of layers, without the input frames."""
         return self.size("num_hidden_layers")
 
     def size(self, name: str) -> int:
-        """Return one of the sizes that are single numbers."""
+        """Return a size that is a single number."""
         value = self.sizes[name]
         assert isinstance(value, int), f"{name} is {value}"
         return value
@@ -73,14 +73,14 @@ ENCODERS: dict[Arch, Known] = {
 
 
 class Chosen(Pretrained):
-    """The parameters that say which encoder, and from which weights."""
+    """The parameters for the encoder and its weights."""
 
     arch: Arch = Field("wavlm-base-plus", description="the encoder; the tiny ones have no published weights")
 
     @model_validator(mode="after")
     def _is_published(self) -> "Chosen":
         if self.pretrained is True and not ENCODERS[self.arch].repository:
-            raise ValueError(f"nobody has published weights of {self.arch!r}: say pretrained: false, or name a file")
+            raise ValueError(f"there are no published weights of {self.arch!r}: say pretrained: false, or name a file")
         return self
 
     @property
@@ -90,26 +90,26 @@ class Chosen(Pretrained):
 
 
 def source(params: Chosen, where: str = "model") -> Source | None:
-    """Return where the encoder's weights are, None for random ones."""
+    """Return the source of the encoder's weights, None for random ones."""
     return pretrained.source(params, lambda: pretrained.from_hub(str(params.known.repository), where), where)
 
 
 def build(params: Chosen, drop_rate: float = 0.0, weights: State | None = None, where: str = "model") -> Encoder:
     """Return the encoder: sound (B, T) at 16 kHz -> `last_hidden_state` (B, frames, D).
 
-    Nothing is masked: a mask needs more frames than a short wave has, and the augmentations do it anyway.
+    There is no masking: it needs more frames than short waves have, and augmentations mask as well.
 
-    weights: as published, with names of any age; None: random ones
+    weights: as published, with old or new names of tensors; None: random ones
 
     Raises:
-        ConfigError: they are another network's.
+        ConfigError: the weights belong to another network.
     """
     known = params.known
-    config, kind = KINDS[known.kind]
+    config, network_type = KINDS[known.kind]
     dropout = dict.fromkeys(
         ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), drop_rate
     )
-    network = kind(config(**known.sizes, **dropout, **UNMASKED))
+    network = network_type(config(**known.sizes, **dropout, **UNMASKED))
     if weights is not None:
         try:
             load(network, weights)
@@ -120,78 +120,74 @@ def build(params: Chosen, drop_rate: float = 0.0, weights: State | None = None, 
 
 
 def load(network: Encoder, weights: State) -> None:
-    """Load a published state, whatever heads it brings.
+    """Load published weights, with or without heads.
 
     Raises:
-        ValueError: it has other tensors than the encoder; the message names some.
+        ValueError: the tensors are not those of the encoder; the message names some.
     """
-    wanted, found = network.state_dict(), _of_encoder(weights, network.base_model_prefix)
+    state = network.state_dict()
+    # Files with heads have a prefix, and old files old names.
+    published = {key.removeprefix(f"{network.base_model_prefix}."): tensor for key, tensor in weights.items()}
+    for old, new in RENAMED.items():
+        published = {key.replace(old, new): tensor for key, tensor in published.items()}
     wrong = {
-        "lacks": wanted.keys() - found,
-        "has besides": besides(found, wanted),
-        "has in other shapes": {key for key in wanted.keys() & found if wanted[key].shape != found[key].shape},
+        "lacks": state.keys() - published,
+        "has besides": besides(published, state),
+        "has in other shapes": {key for key in state.keys() & published if state[key].shape != published[key].shape},
     }
     if any(wrong.values()):
-        raise ValueError("; ".join(f"the file {what} {some(keys)}" for what, keys in wrong.items() if keys))
-    network.load_state_dict({key: found[key] for key in wanted})
-
-
-def _of_encoder(weights: State, prefix: str) -> State:
-    """Return the tensors by the encoder's names: published with heads, they have a prefix, and old files old names."""
-    found = {key.removeprefix(f"{prefix}."): tensor for key, tensor in weights.items()}
-    for old, new in RENAMED.items():
-        found = {key.replace(old, new): tensor for key, tensor in found.items()}
-    return found
+        raise ValueError("; ".join(f"the file {fault} {some(keys)}" for fault, keys in wrong.items() if keys))
+    network.load_state_dict({key: published[key] for key in state})
 
 
 def encode(
     network: Encoder, x: torch.Tensor, steps: int, every_layer: bool = False
 ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-    """Return what layers say of waves (N, T), each (N, frames, D), and the frames (N, frames) where there is sound.
+    """Return outputs of layers for waves (N, T), each (N, frames, D), and which frames (N, frames) have sound.
 
-    steps: of sound, to which a wave is resampled
-    every_layer: the frames before the first layer and after each, as SUPERB weighs them; else after the last alone
+    steps: number of samples to which a wave is resampled
+    every_layer: the input of the first layer and the output of each, as in SUPERB; else only the output of the last
 
     The network gets no mask: these encoders normalise over time in their first convolution (feat_extract_norm
-    "group") and were trained without one; transformers' documentation says to pad them with zeros and pass none.
+    "group") and were trained without one; the documentation of transformers recommends zero padding without a mask.
     """
-    sound, there = standardised(x, steps)
-    found = network(sound, output_hidden_states=every_layer)
-    states = found.hidden_states if every_layer else (found.last_hidden_state,)
-    return states, frames_with_sound(there)
+    sound, has_sound = standardised(x, steps)
+    output = network(sound, output_hidden_states=every_layer)
+    states = output.hidden_states if every_layer else (output.last_hidden_state,)
+    return states, frames_with_sound(has_sound)
 
 
 def standardised(x: torch.Tensor, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return waves (N, T) as sound (N, steps) of mean 0 and variance 1, and where it is: elsewhere it is 0.
+    """Return waves (N, T) as sound (N, steps) of mean 0 and variance 1, and a mask of the samples that are not padding.
 
-    Without a value that is not 0 there is sound everywhere.
+    Padding is 0. A wave of zeros only has no padding.
     """
     begin, end = _ends(x != 0)
     place = torch.arange(steps, device=x.device)
-    there = (place >= begin * steps // x.shape[-1]) & (place < -(-end * steps // x.shape[-1]))
-    sound, count = resampled(x, steps), there.sum(-1, keepdim=True)
-    sound = (sound - (sound * there).sum(-1, keepdim=True) / count) * there
+    has_sound = (place >= begin * steps // x.shape[-1]) & (place < -(-end * steps // x.shape[-1]))
+    sound, count = resampled(x, steps), has_sound.sum(-1, keepdim=True)
+    sound = (sound - (sound * has_sound).sum(-1, keepdim=True) / count) * has_sound
     variance = sound.square().sum(-1, keepdim=True) / count
-    return sound / (variance + TINIEST).sqrt(), there
+    return sound / (variance + TINIEST).sqrt(), has_sound
 
 
-def frames_with_sound(there: torch.Tensor) -> torch.Tensor:
-    """Return which frames (N, frames) see nothing but sound, of where sound (N, steps) is; all, where none does."""
-    begin, end = _ends(there)
-    first_step = HOP * torch.arange(frames_of(there.shape[-1]), device=there.device)
-    found = (first_step >= begin) & (first_step + FRAME <= end)
-    return found | ~found.any(-1, keepdim=True)
+def frames_with_sound(has_sound: torch.Tensor) -> torch.Tensor:
+    """Return which frames (N, frames) contain no padding, from a mask of samples (N, steps); all, if none does."""
+    begin, end = _ends(has_sound)
+    first_step = HOP * torch.arange(frames_of(has_sound.shape[-1]), device=has_sound.device)
+    frames = (first_step >= begin) & (first_step + FRAME <= end)
+    return frames | ~frames.any(-1, keepdim=True)
 
 
 def frames_of(steps: int) -> int:
-    """Return how many frames so many steps of sound make."""
+    """Return the number of frames of `steps` samples of sound."""
     return max(0, (steps - FRAME) // HOP + 1)
 
 
 def resampled(x: torch.Tensor, steps: int) -> torch.Tensor:
-    """Return waves (..., T) at so many steps, of the frequencies that both rates have.
+    """Return waves (..., T) resampled to `steps`, with the frequencies that both rates contain.
 
-    Each wave goes on as its mirror image, so that its end meets its beginning without a jump.
+    Each wave is extended by its mirror image, so that there is no jump between its end and its beginning.
     """
     if steps == x.shape[-1]:
         return x
@@ -199,7 +195,7 @@ def resampled(x: torch.Tensor, steps: int) -> torch.Tensor:
     return torch.fft.irfft(spectrum, 2 * steps)[..., :steps] * (steps / x.shape[-1])
 
 
-def _ends(there: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the first step (N, 1) of each row that is true, and the one after the last; the whole where none is."""
-    begin = there.int().argmax(-1, keepdim=True)
-    return begin, there.shape[-1] - there.flip(-1).int().argmax(-1, keepdim=True)
+def _ends(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the first true step (N, 1) of each row, and the one after the last; the whole row if none is true."""
+    begin = mask.int().argmax(-1, keepdim=True)
+    return begin, mask.shape[-1] - mask.flip(-1).int().argmax(-1, keepdim=True)

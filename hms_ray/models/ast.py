@@ -41,7 +41,9 @@ class Params(Pretrained):
     @model_validator(mode="after")
     def _has_weights(self) -> "Params":
         if self.pretrained is True and self.size != "base":
-            raise ValueError(f"nobody has published weights of ast {self.size}: say pretrained: false, or name a file")
+            raise ValueError(
+                f"there are no published weights of ast {self.size}: say pretrained: false, or name a file"
+            )
         return self
 
 

@@ -67,7 +67,7 @@ class Params(Pretrained):
     def _has_weights(self) -> "Params":
         known = timm.models.get_pretrained_cfg(self.arch)
         if self.pretrained is True and not (known and known.has_weights):
-            raise ValueError(f"nobody has published weights of {self.arch!r}: say pretrained: false, or name a file")
+            raise ValueError(f"there are no published weights of {self.arch!r}: say pretrained: false, or name a file")
         return self
 
 

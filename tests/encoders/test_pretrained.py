@@ -18,7 +18,7 @@ from hms_ray.encoders import pretrained
 from hms_ray.encoders.pretrained import Pretrained, Source, Unreachable, called, fetched, from_hub, source
 
 WEIGHTS = {"a": torch.arange(3.0)}
-SENTENCE = "hf-hub:owner/name is neither in the hub's local cache nor to be had"
+SENTENCE = "hf-hub:owner/name is not in the hub's local cache and cannot be fetched"
 PUBLISHED = Source("hf-hub:owner/published", dict)
 
 
@@ -101,9 +101,9 @@ class _Trap:
 
 
 def test_what_is_nowhere_is_said_to_be(snapshot: Path) -> None:
-    with pytest.raises(ConfigError, match="hf-hub:owner/name is neither in the hub's local cache nor to be had"):
+    with pytest.raises(ConfigError, match="hf-hub:owner/name is not in the hub's local cache and cannot be fetched"):
         from_hub("owner/name").load()
-    with pytest.raises(ConfigError, match="hf-hub:not a name is neither in the hub's local cache nor to be had"):
+    with pytest.raises(ConfigError, match="hf-hub:not a name is not in the hub's local cache and cannot be fetched"):
         from_hub("not a name").load()
 
 

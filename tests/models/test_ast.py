@@ -115,7 +115,7 @@ def test_the_sizes_run(size: str) -> None:
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({"size": "tiny", "pretrained": True}, "nobody has published weights of ast tiny: say pretrained: false, or"),
+        ({"size": "tiny", "pretrained": True}, "there are no published weights of ast tiny: say pretrained: false, or"),
         ({"stride": 17}, "model.stride: Input should be less than or equal to 16"),
         ({"depth": 13}, "model.depth: Input should be less than or equal to 12"),
     ],

@@ -153,7 +153,9 @@ def test_a_relative_file_is_found_from_anywhere(
 
 def test_weights_that_are_nowhere_are_said_to_be(cache: Path) -> None:
     started = time.monotonic()
-    sentence = r"model\.pretrained: hf-hub:timm/resnet10t\.c3_in1k is neither in the hub's local cache nor to be had"
+    sentence = (
+        r"model\.pretrained: hf-hub:timm/resnet10t\.c3_in1k is not in the hub's local cache and cannot be fetched"
+    )
     with pytest.raises(ConfigError, match=sentence):
         timm_image.source(_params(arch="resnet10t", pretrained=True)).load()
     assert time.monotonic() - started < 20, "no waiting for a network"
@@ -177,7 +179,10 @@ def _unpublished() -> str:
         ({"arch": "mobilenetv3_smal_050"}, "model.arch: timm .* has no network of that name; near it are mobilenetv3"),
         ({"arch": ""}, "has no network of that name; near it are none"),
         ({"arch": f"{ARCH}.nosuch"}, f"model.arch: .* has no weights of that tag; there are {ARCH}.lamb_in1k"),
-        ({"arch": _unpublished(), "pretrained": True}, "nobody has published weights of .* say pretrained: false, or"),
+        (
+            {"arch": _unpublished(), "pretrained": True},
+            "there are no published weights of .* say pretrained: false, or",
+        ),
         ({"pretrained": "nowhere.safetensors"}, "pretrained must be true, false, hf-hub:owner/name, or the path of a"),
         ({"pretrained": "weights.bin"}, "there is no such file"),
         ({"drop_rate": 1.0}, "model.drop_rate: Input should be less than 1"),

@@ -155,7 +155,9 @@ def test_those_who_ask_at_once_fetch_once(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_weights_that_cannot_be_had_leave_nothing_behind(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"model\.pretrained: hf-hub:owner/name is neither in the hub's local cache"):
+    with pytest.raises(
+        ConfigError, match=r"model\.pretrained: hf-hub:owner/name is not in the hub's local cache and cannot be fetched"
+    ):
         published_weights.fetch(model("hf-hub:owner/name"))
     assert not list(cache.rglob("model.safetensors")) and not list(cache.rglob("manifest.json"))
     assert not [path for path in (cache / "prepared").iterdir() if any(path.iterdir() if path.is_dir() else ())]
