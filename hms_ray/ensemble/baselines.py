@@ -1,4 +1,4 @@
-"""What an ensemble has to beat: the best member, the uniform average, and the class prior."""
+"""Baselines of the ensemble: the best member, the uniform average, and the class prior."""
 
 import numpy as np
 
@@ -8,8 +8,7 @@ from hms_ray.ensemble.rows import Rows
 def best_single(losses: np.ndarray, weight: np.ndarray) -> int:
     """Return the member with the best score on these rows; losses (n, M), weight (n,).
 
-    It is chosen in hindsight on the rows it is scored on, which favours the baseline: a cross-fitted ensemble that
-    beats it has beaten more than anybody could have picked beforehand.
+    It is chosen in hindsight, on the rows that it is scored on. This favours the baseline.
     """
     return int(np.argmin(weight @ losses))
 
@@ -22,7 +21,7 @@ def mean(rows: Rows) -> np.ndarray:
 def prior(rows: Rows) -> np.ndarray:
     """Predict each fold by the best constant of the other folds' scored units, (N, ..., K).
 
-    Where the other folds hold no scored unit, all their units are used.
+    If the other folds have no scored unit, all their units are used.
     """
     constants = np.empty_like(rows.targets)
     for fold in rows.fold_numbers:

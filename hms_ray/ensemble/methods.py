@@ -1,4 +1,4 @@
-"""The methods that can be asked for by name, and the hyper-parameters that are tried for each."""
+"""The pooling methods by name, and the hyper-parameters that are tried for each."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hms_ray.ensemble.pools._base import Pool
 
 AUTO = "auto"
 AUTO_LABEL = "several pools, weighed by nested score"
-OPTIONS = {
+OPTIONS: dict[str, dict[str, tuple[float, ...]]] = {
     "log_linear": {"ridge": (0.1, 1.0), "bias_ridge": (10.0,)},
     "calibrated": {"ridge": (0.1, 10.0), "bias_ridge": (1.0, 10.0)},
     "two_level": {"ridge": (1.0,), "bias_ridge": (10.0,)},
 }
-CHOSEN_FROM = ("uniform", "prior", "linear", "log_linear", "calibrated", "two_level")  # what `auto` combines
+CHOSEN_FROM = ("uniform", "prior", "linear", "log_linear", "calibrated", "two_level")  # combined by `auto`
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Candidate:
     """A method with its hyper-parameters."""
 
     method: str
-    options: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+    options: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)  # of every kind of value
     number: int = 0
 
     def only(self, members: np.ndarray) -> Candidate:
@@ -42,54 +42,50 @@ class Candidate:
     def fit(
         self, probs: np.ndarray, targets: np.ndarray, weight: np.ndarray, groups: float, start: Pool | None = None
     ) -> Pool:
-        """Fit it to rows that are worth as much as so many equal groups; other arguments as in the linear pool.
+        """Fit the method; groups: the effective number of groups; other arguments as in the linear pool.
 
-        The ridges among the options are for the summed score of one group. The units of one group err together, so
-        that it is by groups that what was measured outweighs a prior.
+        The ridges among the options refer to the summed score of one group and are divided by the number of groups: the
+        errors of one group's units are correlated, so groups, not units, are the independent evidence.
         """
         options = {name: value / groups if name.endswith("ridge") else value for name, value in self.options.items()}
-        return registry.load("pools", self.method).fit(probs, targets, weight, start, **options)
+        pool: Pool = registry.load("pools", self.method).fit(probs, targets, weight, start, **options)
+        return pool
 
 
 def names() -> list[str]:
-    """Return what `pool=` may be."""
+    """Return the valid values of `pool`."""
     return [AUTO, *registry.names("pools")]
 
 
 def methods_for(families: Sequence[str]) -> list[str]:
-    """Return the methods that these members can be pooled by."""
-    return [name for name in names() if name != "two_level" or _levels(families)]
+    """Return the methods that can pool these members; two levels need several families, not all of one member."""
+    has_levels = 1 < len(set(families)) < len(families)
+    return [name for name in names() if name != "two_level" or has_levels]
 
 
 def label(name: str) -> str:
-    """Return what a reader calls a method: the LABEL of its file; a name that nothing here has stays as it is."""
+    """Return the label of a method for readers: LABEL of its file; an unknown name is returned unchanged."""
     if name == AUTO:
         return AUTO_LABEL
     return str(registry.load("pools", name).LABEL) if name in registry.names("pools") else name
 
 
 def check(name: str) -> str:
-    """Return the name if there is such a method, or raise ConfigError."""
+    """Return the name of a method; raise ConfigError if it is unknown."""
     if name not in names():
         raise ConfigError(hints.unknown("pool", name, names()))
     return name
 
 
 def candidates(method: str, families: Sequence[str]) -> tuple[Candidate, ...]:
-    """Return what a method is chosen from: one candidate for each combination of hyper-parameters; `auto`: of several.
+    """Return one candidate for each combination of a method's hyper-parameters; `auto`: of the methods CHOSEN_FROM.
 
-    Two levels are no candidate of `auto` where all members are of one family, or each of its own.
+    `auto` leaves out methods that cannot pool these members.
     """
     if method == AUTO:
         allowed = methods_for(families)
-        found = (candidates(name, families) for name in CHOSEN_FROM if name in allowed)
-        return tuple(itertools.chain.from_iterable(found))
+        return tuple(c for name in CHOSEN_FROM if name in allowed for c in candidates(name, families))
     grid = OPTIONS.get(method, {})
-    shared = {"families": tuple(families)} if method == "two_level" else {}
+    shared: dict[str, Any] = {"families": tuple(families)} if method == "two_level" else {}
     values = itertools.product(*grid.values())
     return tuple(Candidate(method, shared | dict(zip(grid, v, strict=True)), n) for n, v in enumerate(values))
-
-
-def _levels(families: Sequence[str]) -> bool:
-    """Say whether families differ and any has several members, so that there are two levels."""
-    return 1 < len(set(families)) < len(families)

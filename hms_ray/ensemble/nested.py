@@ -115,7 +115,7 @@ class Fits:
         return spread(fitted, members, rows.n_members)
 
     def _fitted(self, candidate: Candidate, without: frozenset[int], units: np.ndarray, members: np.ndarray) -> Pool:
-        rows, groups = self.rows, self.rows.worth(units)
+        rows, groups = self.rows, self.rows.effective_groups(units)
         if len(members) == rows.n_members and candidate.method in SEES_ALL:  # take what they need: no copy
             weight = np.zeros_like(rows.weight)
             weight[units] = rows.weight[units]

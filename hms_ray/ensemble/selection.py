@@ -1,7 +1,7 @@
-"""What choosing costs in honesty: a score on the rows that chose is too good, and by how much can be estimated.
+"""The optimism of a choice: a score is too good on the rows that were used to choose; here this is estimated.
 
-After the bootstrap bias correction of Tsamardinos, Greasidou and Borboudakis (2018): choose on the patients of a draw,
-score on the patients that the draw left out, and compare.
+The bootstrap bias correction of Tsamardinos, Greasidou and Borboudakis (2018): choose on the patients of a draw, score
+on the patients that the draw leaves out, and compare.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ POOL_DRAWS = 100
 
 
 def best_single(losses: np.ndarray, groups: np.ndarray, weight: np.ndarray, rng: np.random.Generator) -> float | None:
-    """Return what the best of the members scores on patients that did not choose it; losses (N, M).
+    """Return the score of the best member on patients that were not used to choose it; losses (N, M).
 
-    None where there is one patient, so that nobody is ever left out.
+    None with a single patient: no draw leaves a patient out.
     """
     sums, sizes = by_group(losses, groups, weight)
     if len(sizes) < 2:
@@ -33,12 +33,12 @@ def best_single(losses: np.ndarray, groups: np.ndarray, weight: np.ndarray, rng:
 
 
 def optimism_of_choice(rows: Rows, kept: np.ndarray, rng: np.random.Generator) -> float:
-    """Return by how much the choice of the kept members among all flatters their pool's score on these rows, in nats.
+    """Return the optimism, in nats, in the score of the kept members' pool that is due to the choice of these members.
 
-    rows: the units that the choice was made on, with every configuration that could have been chosen; kept: positions
-    of those that were. In each draw of patients a linear pool of all, which is free to choose, and one of those kept,
-    which is not, are fitted; each loses something on the patients left out. What the first loses beyond the second is
-    due to choosing.
+    rows: the units that the choice used, with every configuration that could have been chosen; kept: positions of those
+    that were chosen. In each draw of patients two linear pools are fitted: one of all configurations, which can choose
+    among them, and one of those kept. Both score worse on the patients left out; the excess of the first is due to
+    the choice.
     """
     _, codes = np.unique(rows.groups, return_inverse=True)
     n_groups, excess = codes.max() + 1, []

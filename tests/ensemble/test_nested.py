@@ -40,7 +40,9 @@ def fits(monkeypatch):
 
 def fitted(candidate, rows, mask):
     """The candidate's pool of the rows of a mask."""
-    return candidate.fit(rows.probs[mask], rows.targets[mask], rows.weight[mask], rows.worth(np.flatnonzero(mask)))
+    return candidate.fit(
+        rows.probs[mask], rows.targets[mask], rows.weight[mask], rows.effective_groups(np.flatnonzero(mask))
+    )
 
 
 def inner_scores(rows, options, without):
@@ -241,7 +243,7 @@ def test_screened_families_stay_with_their_members(make_rows, monkeypatch):
     candidate = methods.candidates("two_level", rows.families)[0]
     ours = Fits(rows)
     heaviest = np.sort(np.argsort(-ours.pool(_nested.LINEAR).weights)[:3])
-    groups = rows.worth(np.arange(len(rows.targets)))
+    groups = rows.effective_groups(np.arange(len(rows.targets)))
     expected = candidate.only(heaviest).fit(rows.probs[:, heaviest], rows.targets, rows.weight, groups)
     np.testing.assert_array_equal(ours.pool(candidate).inner[:, heaviest], expected.inner)
 

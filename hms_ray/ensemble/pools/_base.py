@@ -1,9 +1,9 @@
-"""What every method's `fit` returns, and how it is kept: as JSON, under the name of the file that its class is in."""
+"""The contract of fitted pools, and their JSON: a pool is stored under the name of the file that defines its class."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -16,70 +16,92 @@ class Pool(Protocol):
 
     @property
     def weights(self) -> np.ndarray:
-        """What each member counts (M,); whether and to what they sum is the method's affair."""
+        """Weight of each member (M,); each method defines whether they have a fixed sum."""
 
     @property
     def gap(self) -> float | None:
-        """The bound on the distance to the method's optimum, in nats; None where there is no such bound."""
+        """Bound on the distance to the method's optimum, in nats; None where there is no bound."""
 
     def predict(self, probs: np.ndarray) -> np.ndarray:
         """Pool members' predictions, (N, M, ..., K) -> (N, ..., K)."""
 
     def reindexed(self, change: Callable[[np.ndarray], np.ndarray]) -> Self:
-        """Return the pool over other members; `change` takes weights (..., M) to (..., M')."""
+        """Return the pool over other members; `change` maps weights (..., M) to (..., M')."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` needs to predict alike."""
+    def to_dict(self) -> dict[str, object]:
+        """Return everything that `from_dict` needs, as JSON."""
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Self:
-        """Rebuild a pool that `to_dict` described."""
+    def from_dict(cls, content: Mapping[str, object]) -> Self:
+        """Restore the pool from the result of `to_dict`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Weighted:
-    """The base of pools with one weight a member."""
+    """Base of the pools with one weight a member; the fields of a subclass are arrays and numbers.
+
+    A field with the metadata UNSAVED is not written.
+    """
 
     weights: np.ndarray
 
     def reindexed(self, change: Callable[[np.ndarray], np.ndarray]) -> Self:
-        """Return the pool over other members; `change` takes weights (..., M) to (..., M')."""
+        """Return the pool over other members; `change` maps weights (..., M) to (..., M')."""
         return dataclasses.replace(self, weights=change(self.weights))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as JSON."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if not field.metadata}
+        return {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in values.items()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, object]) -> Self:
+        """Restore the pool from the result of `to_dict`."""
+        values: dict[str, Any] = {
+            field.name: np.array(value, np.float64) if field.type == "np.ndarray" else value
+            for field in dataclasses.fields(cls)
+            if not field.metadata
+            for value in [content[field.name]]
+        }
+        return cls(**values)
+
+
+UNSAVED = {"saved": False}  # metadata of a field of a `Weighted` pool
 
 
 @dataclasses.dataclass(frozen=True)
 class Sentences:
-    """What the report says of a fitted pool.
+    """The report's sentences on a fitted pool.
 
-    weights: what a member's weight means; bound: what the gap bounds, with {gap} and {population} left to fill in
-    no_bound: why there is no such bound, as it follows a colon; composition: what the pool is made of, "" for one pool
+    weights: the meaning of a member's weight; bound: what the gap bounds, with the fields {gap} and {population}
+    no_bound: why there is no bound, in words that follow a colon; composition: the parts of the pool, "" for one pool
     """
 
-    weights: str = "Weights indicate how much each member counts; this pool does not say how it combines them."
+    weights: str = "Weights indicate relative importance; this pool does not describe how it combines the members."
     bound: str = "No other fit of this pool is better by more than {gap} on these rows, in sample ({population})."
     no_bound: str = "its fit has no bound on the distance to its optimum."
     composition: str = ""
 
 
 def explain(pool: Pool) -> Sentences:
-    """Return what the report says of a pool: what `explain(pool)` of its file returns, else its SENTENCES."""
+    """Return the report's sentences on a pool: from `explain(pool)` of its file, else its SENTENCES."""
     module = registry.load("pools", kind(pool))
     return module.explain(pool) if hasattr(module, "explain") else getattr(module, "SENTENCES", Sentences())
 
 
 def short_label(pool: Pool) -> str:
-    """Return the method's name within a list: SHORT_LABEL of its file, else LABEL."""
+    """Return the short name of the method: SHORT_LABEL of its file, else LABEL."""
     module = registry.load("pools", kind(pool))
     return getattr(module, "SHORT_LABEL", module.LABEL)
 
 
 def restricted(pool: Pool, keep: np.ndarray) -> Pool:
-    """Return the pool over some of its members; keep: their positions. The others must have no weight."""
+    """Return the pool over some of its members; keep: their positions. The others must have a weight of 0."""
     return pool.reindexed(lambda weights: weights[..., keep])
 
 
 def spread(pool: Pool, positions: np.ndarray, n_members: int) -> Pool:
-    """Return the pool over more members; positions: where its own are among them. The others get no weight."""
+    """Return the pool over n_members members; its members get these positions, the others a weight of 0."""
 
     def scatter(weights: np.ndarray) -> np.ndarray:
         wide = np.zeros((*weights.shape[:-1], n_members))
@@ -90,15 +112,15 @@ def spread(pool: Pool, positions: np.ndarray, n_members: int) -> Pool:
 
 
 def kind(pool: Pool) -> str:
-    """Return the method's name: that of the file of the pool's class."""
+    """Return the method's name: the name of the file that defines the pool's class."""
     return type(pool).__module__.rpartition(".")[-1]
 
 
-def to_dict(pool: Pool) -> dict[str, Any]:
-    """Return a pool as JSON that names its kind."""
+def to_dict(pool: Pool) -> dict[str, object]:
+    """Return a pool as JSON, with its kind."""
     return {"kind": kind(pool), **pool.to_dict()}
 
 
-def from_dict(content: dict[str, Any]) -> Pool:
-    """Rebuild a pool of any kind."""
+def from_dict(content: Mapping[str, Any]) -> Pool:
+    """Restore a pool of any kind."""
     return registry.load("pools", content["kind"]).Pool.from_dict(content)

@@ -1,6 +1,6 @@
-"""Greedy selection with replacement (Caruana et al., 2004): the field's habit, here as a baseline.
+"""Greedy selection with replacement (Caruana et al., 2004), a common method; here it is a baseline.
 
-Begin with nothing; in each step add once more the member that helps the mean of those chosen most.
+It starts with no member. Each step adds the member that improves the mean of the chosen ones most.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from hms_ray.ensemble.terms import scored_terms
 LABEL = "greedy selection"
 SENTENCES = Sentences(
     weights="Weights sum to 1.",
-    no_bound="members are added one by one, whichever helps most, and nobody looks for the best weights.",
+    no_bound="members are added one by one, each time the one that helps most; optimal weights are not searched for.",
 )
 STEPS = 25
 
 
 class Pool(linear.Pool):
-    """Weights (M,): each member's share of the choices. Nothing bounds what other weights could gain: gap None."""
+    """Weights (M,): each member's share of the choices. No bound (gap None)."""
 
 
 def fit(

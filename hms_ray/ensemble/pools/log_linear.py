@@ -1,56 +1,46 @@
-"""Log-linear pool: members' log-probabilities weighted, a bias a class, then a softmax; convex, so it is certified.
+"""Log-linear pool: weighted log-probabilities of the members, a bias a class, then a softmax; convex and certified.
 
-The sum of the weights is free and acts as an inverse temperature. Weights are not negative.
+Weights are not negative. Their sum is free and acts as an inverse temperature.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import softmax
 
 from hms_ray.ensemble import softmax_regression as regression
-from hms_ray.ensemble.pools._base import Sentences, Weighted
+from hms_ray.ensemble.pools._base import UNSAVED, Sentences, Weighted
 from hms_ray.ensemble.terms import clipped, normalised
 from hms_ray.tasks import CLIP
 
 LABEL = "log-linear"
 SENTENCES = Sentences(
     weights="Weights are exponents of the members' probabilities; their sum acts as an inverse temperature.",
-    bound="What is made small is the score plus a penalty that draws the weights to equal ones and the "
+    bound="The fit minimises the score plus a penalty that pulls the weights to equal ones and the "
     "class biases to 0. No other biases and weights of 0 or more can bring this sum more than {gap} "
     "below the fitted ones' on these rows, in sample ({population}).",
 )
 RIDGE = 1e-3  # per member: pulls the weights towards the plain geometric mean
 BIAS_RIDGE = 1e-2
-HELD = 1e12  # holds the bias at 0
-LEAST = 1e-8  # a ridge below this could not be certified, and where classes can be told apart no optimum would exist
+HELD = 1e12  # keeps the bias at 0
+LEAST = 1e-8  # a smaller ridge could not be certified; if classes are separable, no optimum would exist
 
 
 @dataclass(frozen=True)
 class Pool(Weighted):
-    """Weights (M,) and bias (..., K); `gap` bounds how far their penalised KL is from the best one, in nats."""
+    """Weights (M,) and bias (..., K); `gap` bounds the distance of their penalised KL to the optimum."""
 
     bias: np.ndarray
     gap: float
-    steps: int = 0
+    steps: int = field(default=0, metadata=UNSAVED)
 
     def predict(self, probs: np.ndarray) -> np.ndarray:
         """Pool members' predictions, (N, M, ..., K) -> (N, ..., K)."""
         logits = sum(w * np.log(clipped(probs[:, m])) for m, w in enumerate(self.weights) if w > 0) + self.bias
-        shape = (len(probs), *probs.shape[2:])  # without weights, or without members at all, it is the bias alone
+        shape = (len(probs), *probs.shape[2:])  # without weights, or without members, only the bias counts
         return softmax(np.broadcast_to(logits, shape), axis=-1)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` needs to predict alike."""
-        return {"weights": self.weights.tolist(), "bias": self.bias.tolist(), "gap": self.gap}
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Pool:
-        """Rebuild a pool that `to_dict` described."""
-        return cls(np.array(content["weights"], np.float64), np.array(content["bias"], np.float64), content["gap"])
 
 
 def fit(
@@ -75,6 +65,6 @@ def fit(
     share = normalised(len(targets), sample_weight) / (n_bias // targets.shape[-1])
     ridges = np.repeat([min(bias_ridge, HELD), ridge * n_members], [n_bias, n_members])
     penalty = regression.Penalty(ridges, np.repeat([0, 1 / n_members], [n_bias, n_members]))
-    begun = None if start is None else np.concatenate([start.bias.ravel(), start.weights])
-    found = regression.fit(features, regression.outcome_major_targets(targets), share, penalty, begun)
-    return Pool(found.weights, found.bias.reshape(targets.shape[1:]), found.gap, found.steps)
+    initial = None if start is None else np.concatenate([start.bias.ravel(), start.weights])
+    solution = regression.fit(features, regression.outcome_major_targets(targets), share, penalty, initial)
+    return Pool(solution.weights, solution.bias.reshape(targets.shape[1:]), solution.gap, solution.steps)

@@ -1,12 +1,11 @@
-"""Linear pool, then a temperature: the exponent of the pooled prediction that fits best; two convex problems in turn.
+"""Linear pool, then a temperature: the exponent of the pooled prediction; two convex problems, one after the other.
 
-The gap is that of the weights; it bounds what other weights could gain before the temperature.
+The gap is that of the linear pool, before the temperature.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -28,22 +27,13 @@ class Pool(Weighted):
     """Weights (M,) on the simplex and the exponent, an inverse temperature."""
 
     exponent: float
-    gap: float
+    gap: float | None
 
     def predict(self, probs: np.ndarray) -> np.ndarray:
         """Pool members' predictions, (N, M, ..., K) -> (N, ..., K)."""
         pooled = linear.pool(probs, self.weights)
         sharpen = log_linear.Pool(np.array([self.exponent]), np.zeros(pooled.shape[1:]), 0.0)
         return sharpen.predict(pooled[:, None])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` needs to predict alike."""
-        return {"weights": self.weights.tolist(), "exponent": self.exponent, "gap": self.gap}
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Pool:
-        """Rebuild a pool that `to_dict` described."""
-        return cls(np.array(content["weights"], np.float64), content["exponent"], content["gap"])
 
 
 def fit(

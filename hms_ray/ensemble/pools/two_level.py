@@ -1,12 +1,12 @@
-"""Two-level pool: members of a family by a linear pool, the families by a log-linear one.
+"""Two-level pool: a linear pool of the members of each family, then a log-linear pool of the families.
 
-Models of one input err alike and are averaged as probabilities; across inputs evidence adds up, as logarithms do.
-Both levels are convex and certified by themselves; the gap is that of the upper level with the lower one as it is.
+Models of one input make similar errors, so their probabilities are averaged; evidence of different inputs adds up, so
+their logarithms are. Each level is convex and certified; the gap is that of the upper level for a fixed lower level.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ LABEL = "two levels: linear in a space, log-linear between"
 SHORT_LABEL = "two levels"
 SENTENCES = Sentences(
     weights="A weight is the product of the member's weight in its space and the space's own, an exponent.",
-    bound="The pools within the spaces taken as they are: no other class biases, and no weights of the "
+    bound="For fixed pools within the spaces: no other class biases, and no weights of the "
     "spaces of 0 or more, can bring the score plus its penalty more than {gap} below the fitted ones'"
     " on these rows, in sample ({population}).",
 )
@@ -50,13 +50,13 @@ class Pool:
         """Pool members' predictions, (N, M, ..., K) -> (N, ..., K)."""
         return self.outer.predict(_families(probs, self.inner))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` needs to predict alike."""
+    def to_dict(self) -> dict[str, object]:
+        """Return everything that `from_dict` needs, as JSON."""
         return {"inner": self.inner.tolist(), "outer": self.outer.to_dict(), "gap": self.gap}
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Pool:
-        """Rebuild a pool that `to_dict` described."""
+    def from_dict(cls, content: Mapping[str, Any]) -> Pool:
+        """Restore the pool from the result of `to_dict`."""
         return cls(np.array(content["inner"], np.float64), log_linear.Pool.from_dict(content["outer"]))
 
 
@@ -74,8 +74,8 @@ def fit(
     names = np.asarray(families)
     inner = np.zeros((len(np.unique(names)), len(names)))
     for row, name in zip(inner, np.unique(names), strict=True):
-        own = names == name
-        row[own] = linear.fit(probs[:, own], targets, sample_weight).weights
+        members = names == name
+        row[members] = linear.fit(probs[:, members], targets, sample_weight).weights
     blends = _families(probs, inner)
     outer = log_linear.fit(blends, targets, sample_weight, ridge=ridge, bias_ridge=bias_ridge)
     return Pool(inner, outer)

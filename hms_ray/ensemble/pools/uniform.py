@@ -1,4 +1,4 @@
-"""Uniform pool: the plain mean of all members, where every ensemble begins and what it has to beat."""
+"""Uniform pool: the plain mean of all members, the baseline of every ensemble."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from hms_ray.ensemble.pools._base import Sentences
 LABEL = "plain mean"
 SENTENCES = Sentences(
     weights="Weights sum to 1.",
-    no_bound="the weights are equal, and nothing is fitted.",
+    no_bound="the weights are equal; nothing is fitted.",
 )
 
 
 class Pool(linear.Pool):
-    """Equal weights (M,). Nothing bounds what other weights could gain: gap None."""
+    """Equal weights (M,). No bound (gap None)."""
 
 
 def fit(
     probs: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None, start: Pool | None = None
 ) -> Pool:
-    """Return equal weights, whatever the targets; probs (N, M, ..., K)."""
+    """Return equal weights; probs (N, M, ..., K). The targets are not used."""
     return Pool(np.full(probs.shape[1], 1 / probs.shape[1]), None)

@@ -173,7 +173,7 @@ def _quantile(groups: np.ndarray, look: int, looks: int, stop_rate: float) -> fl
     """
     assert 0 < look < looks, f"look {look} of {looks} has nothing left to save"
     assert 0 < stop_rate <= 0.5, f"a stop rate of {stop_rate} promises nothing"
-    worth = bootstrap.worth(np.unique(groups, return_counts=True)[1])
+    worth = bootstrap.effective_groups(np.unique(groups, return_counts=True)[1])
     return float(student.isf(stop_rate / (looks - 1), worth - 1)) if worth >= 2 else None
 
 

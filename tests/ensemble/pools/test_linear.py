@@ -338,6 +338,6 @@ def test_few_at_a_time_it_takes_in_whom_a_part_of_the_rows_did_not_ask_for(monke
     probs[:, 1] = [0.6, 0.4]
     probs[np.arange(64) % 12 < 8, 2] = [0.99, 0.01]
     probs[::12, 2] = [0.3, 0.7]  # the rows that the choice looks at
-    assert not linear._likely(probs, *linear.scored_pairs(targets))[1][2]
+    assert not linear.likely_members(probs, *linear.scored_pairs(targets))[1][2]
     pool = linear.fit(probs, targets)
     assert pool.certified and pool.weights[2] > 0
