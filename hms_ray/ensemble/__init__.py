@@ -1,13 +1,13 @@
-"""Ensembles of out-of-fold predictions. A file here is a method: its `fit(probs, targets)` gives a pool.
+"""Ensembles of out-of-fold predictions. Each file in `pools` is a method: its `fit(probs, targets)` returns a pool.
 
-`fit` takes arrays from anywhere and gives an `Ensemble`; `fit_study` does the same for a study's folder. A name is
-imported when it is first used: who only predicts, or reads what was fitted, does without the solvers.
+`fit` takes arrays and returns an `Ensemble`; `fit_study` does the same for a study's folder. A name is imported when it
+is first used, so prediction and the reading of results do not import the solvers.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hms_ray.ensemble.estimator import Ensemble, fit
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TOLERANCE", "Ensemble", "Limits", "check_pool", "fit", "fit_study"]
 
-TOLERANCE = 1e-9  # nats: a fit whose duality gap is below this is certified
+TOLERANCE = 1e-9  # nats: a fit with a duality gap below this is certified
 
-_PLACES = {
+_MODULES = {
     "Ensemble": ("estimator", "Ensemble"),
     "fit": ("estimator", "fit"),
     "Limits": ("members", "Limits"),
@@ -28,9 +28,9 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public name."""
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, attribute = _PLACES[name]
+    module, attribute = _MODULES[name]
     return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)

@@ -1,10 +1,11 @@
-"""The ensemble as an estimator, in the manner of scikit-learn: arrays in, attributes that end in `_` out."""
+"""The ensemble as an estimator in the style of scikit-learn: arrays in, fitted attributes that end in `_`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,13 +29,13 @@ RENAMED = {"kl_in_sample_": "score_in_sample_", "kl_cross_fitted_": "score_cross
 class Ensemble:
     """A fitted ensemble of M members.
 
-    score_in_sample_: its score on the rows it is fitted on, which is optimistic
-    score_cross_fitted_: the score of predictions whose weights, hyper-parameters, members and pool were all chosen
-        without the patients that they are scored on
-    interval_: bounds of the cross-fitted score, 95 %, from a bootstrap over patients; None where there are too few
-    n_units_, n_groups_: how many units and groups the scores are of
-    notes_: what has to be said about them
-    oof_: the cross-fitted predictions (N, K); not saved
+    score_in_sample_: score on the rows of the fit, which is optimistic
+    score_cross_fitted_: score of predictions whose weights, hyper-parameters, members and pool were all chosen without
+        the patients that they are scored on
+    interval_: 95 % interval of the cross-fitted score, from a bootstrap over patients; None with too few patients
+    n_units_, n_groups_: numbers of scored units and groups
+    notes_: warnings about the rows and the scores
+    oof_: cross-fitted predictions (N, K); not saved
     """
 
     pool_: Pool
@@ -51,19 +52,19 @@ class Ensemble:
 
     @property
     def weights_(self) -> np.ndarray:
-        """What each member counts (M,); they sum to 1 where the pool is linear."""
+        """Weight of each member (M,); weights of a linear pool sum to 1."""
         return self.pool_.weights
 
     @property
     def gap_(self) -> float | None:
-        """No other weights of its convex pools are better, in sample, by more; None where no pool in it is convex."""
+        """Bound on the distance of its convex pools to their optimum, in sample; None without a convex pool."""
         return self.pool_.gap
 
     def predict(self, probs: np.ndarray) -> np.ndarray:
         """Pool the members' predictions, (N, M, K) -> (N, K).
 
         Raises:
-            DataError: another shape, or values that are no predictions.
+            DataError: a wrong shape, or values that are not predictions.
         """
         probs, expected = np.asarray(probs), (len(self.names_), len(self.task_.classes))
         if probs.ndim != 3 or probs.shape[1:] != expected:
@@ -78,15 +79,15 @@ class Ensemble:
 
     @classmethod
     def load(cls, path: str | Path) -> Ensemble:
-        """Read what `save` wrote.
+        """Read an ensemble that `save` wrote.
 
         Raises:
-            DataError: the file is missing, broken, or something else.
+            DataError: the file is missing or broken, or is not such an ensemble.
         """
         content = files.read_json(Path(path))
         try:
             content |= {new: content[old] for old, new in RENAMED.items() if old in content}
-            kept = {name: tuple(v) if isinstance(v := content[name], list) else v for name in KEPT}
+            kept: dict[str, Any] = {name: tuple(v) if isinstance(v := content[name], list) else v for name in KEPT}
             return cls(_base.from_dict(content["pool_"]), tasks.from_dict(content["task_"]), **kept)
         except (ConfigError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: not an ensemble that was saved by hms_ray ({error})") from error
@@ -108,25 +109,25 @@ def fit(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Ensemble:
-    """Fit an ensemble to out-of-fold predictions, and score it by cross-fitting.
+    """Fit an ensemble to out-of-fold predictions and score it by cross-fitting.
 
     Args:
-        probs: predictions (N, M, K) of M models, each made by a model that had not seen the row's group.
+        probs: predictions (N, M, K) of M models; none was trained on the group of the row that it predicts.
         targets: (N, K); by default, shares whose rows sum to 1.
-        groups: whose rows they are (N,), such as patients; None: each row its own.
+        groups: of the rows (N,), such as patients; None: each row is a group.
         folds: whole numbers (N,), no group in two of them; None: five folds by group.
-        weights: how much each row counts (N,); rows of weight 0 are predicted only. None: all alike.
-        pool: "auto", which weighs several pools by their nested score, or one of them: linear, log_linear, tempered,
+        weights: of the rows (N,); rows of weight 0 are only predicted. None: all equal.
+        pool: "auto", which weighs several pools by their nested score, or one pool: linear, log_linear, tempered,
             calibrated, two_level, average, greedy, uniform, best_single.
         task: the name of one, a file of hms_ray/tasks, or a Task; by default rows are shares, scored by KL divergence.
-        names, families: of the members (M,); members of one family, say of one input, can be pooled first.
-        limits: how many members may be used, or how many seconds they may take.
-        seed: of the bootstrap; the fit itself has nothing random.
+        names, families: of the members (M,); members of one family, such as one input, can be pooled first.
+        limits: on the number of members, or on the seconds that they take.
+        seed: of the bootstrap; the fit itself is deterministic.
         progress: called with (done, total) after each fit.
 
     Raises:
-        ConfigError: no such pool, or limits that cannot be kept.
-        DataError: arrays that do not fit each other, or values that cannot be.
+        ConfigError: unknown pool, or limits that cannot be met.
+        DataError: arrays of different lengths, or invalid values.
     """
     methods.check(pool)
     rows = make_rows(probs, targets, groups, folds, weights, task, names, families)
@@ -136,8 +137,8 @@ def fit(
     fits = Fits(rows, limits, progress)
     nested, fitted = cross_fit(fits, pool), fits.chosen(pool)
     losses = rows.losses(nested.probs[rows.scored], rows.scored)
-    whose, weight = rows.groups[rows.scored], rows.weight[rows.scored]
-    [score] = bootstrap.estimates(losses[:, None], whose, weight, rng, bounds=scores.SCORES)
+    groups, weight = rows.groups[rows.scored], rows.weight[rows.scored]
+    [score] = bootstrap.estimates(losses[:, None], groups, weight, rng, bounds=scores.SCORES)
     return Ensemble(
         pool_=fitted,
         task_=rows.task,
@@ -145,7 +146,7 @@ def fit(
         names_=rows.names,
         score_in_sample_=rows.score(fitted.predict(rows.probs)),
         score_cross_fitted_=score.value,
-        interval_=None if score.low is None else (score.low, score.high),
+        interval_=None if score.low is None or score.high is None else (score.low, score.high),
         n_units_=rows.n_units,
         n_groups_=rows.n_groups,
         notes_=(*nested.notes, *notes.of_constant(rows, fitted), *notes.of(rows, np.arange(len(rows.targets)))),

@@ -1,4 +1,4 @@
-"""Which members an ensemble needs: fewer where a limit says so, what each is worth, and how alike their errors are."""
+"""The members of an ensemble: selection under limits, contribution of each, and correlation of their errors."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from hms_ray.ensemble.pools import linear
 from hms_ray.ensemble.rows import Rows
 from hms_ray.ensemble.terms import scored_terms
 
-TINY = 1e-12  # seconds, as members may cost nothing; and nats
+TINY = 1e-12  # seconds, as a member may cost 0; also nats
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large an ensemble may be; None: no such limit.
+    """Limits on the size of an ensemble; None: no such limit.
 
-    members: how many carry weight; per_family: how many of one family; seconds: the sum of `costs` (M,), what each
-    member takes at inference; tolerance: drop members while the pool stays within so many nats of its optimum
+    members: number with weight; per_family: number with weight of one family; seconds: the sum of `costs` (M,), the
+    seconds of each member at inference; tolerance: drop members while the pool stays within this many nats of its
+    optimum
     """
 
     members: int | None = None
@@ -41,24 +42,20 @@ class Limits:
         ]
         if self.tolerance is not None and not 0 <= self.tolerance < np.inf:
             faults.append(f"tolerance must be 0 or more nats, but got {self.tolerance!r}")
-        raise_all([*faults, *self._cost_faults(n_members)], ConfigError, "limits")
-
-    def _cost_faults(self, n_members: int) -> list[str]:
-        if (self.seconds is None) != (self.costs is None):
-            return ["max_seconds needs costs, the seconds of each member, and costs need max_seconds"]
-        if self.costs is None:
-            return []
-        if len(self.costs) != n_members or not all(0 <= cost < np.inf for cost in self.costs):
-            return [f"costs must be {n_members} numbers of 0 or more, one a member, but got {self.costs!r}"]
-        if not min(self.costs) <= self.seconds:
-            return [f"max_seconds is {self.seconds:g}, but the cheapest member takes {min(self.costs):g}"]
-        return []
+        if self.seconds is None or self.costs is None:
+            if self.seconds is not None or self.costs is not None:
+                faults.append("max_seconds needs costs, the seconds of each member, and costs need max_seconds")
+        elif len(self.costs) != n_members or not all(0 <= cost < np.inf for cost in self.costs):
+            faults.append(f"costs must be {n_members} numbers of 0 or more, one a member, but got {self.costs!r}")
+        elif not min(self.costs) <= self.seconds:
+            faults.append(f"max_seconds is {self.seconds:g}, but the cheapest member takes {min(self.costs):g}")
+        raise_all(faults, ConfigError, "limits")
 
     def too_many(self, kept: np.ndarray, families: np.ndarray) -> np.ndarray:
-        """Return those of the kept members (positions) of whom one has to go; none if the limits hold."""
+        """Return the kept members (positions) of which one must be dropped; none if the limits are met."""
         if self.members is not None and len(kept) > self.members:
             return kept
-        if self.seconds is not None and sum(self.costs[m] for m in kept) > self.seconds:
+        if self.seconds is not None and self.costs and sum(self.costs[m] for m in kept) > self.seconds:
             return kept
         counts = Counter(families[kept].tolist())
         return kept[[self.per_family is not None and counts[families[m]] > self.per_family for m in kept]]
@@ -66,7 +63,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class _Fit:
-    """A linear pool of some members: weights (M,), those with weight, and its loss on the rows of the fit."""
+    """A linear pool of some members: weights (M,), positions with weight, and loss on the rows of the fit."""
 
     weights: np.ndarray
     kept: np.ndarray
@@ -74,12 +71,12 @@ class _Fit:
 
 
 def select(rows: Rows, units: np.ndarray, limits: Limits) -> np.ndarray:
-    """Return the positions of the members that may be used, chosen on these units: all, if there is no limit.
+    """Return the positions of the members to use, chosen on these units: all, if there is no limit.
 
-    Begin with the members of the optimal linear pool; while there are too many, drop the one that the pool of the
-    others, fitted anew, misses least. That can go wrong, so that it is also begun at the best single member, and where
-    seconds are limited with the one missed least for each second saved; members that still fit are added, and the
-    smallest loss decides. With a tolerance, which needs no limit to be filled, there is the first way alone.
+    Start with the members of the optimal linear pool. While there are too many, drop the one whose removal costs least
+    after a refit. This search is greedy, so there are two more: one starts with the best single member; if seconds are
+    limited, one drops the member that costs least for each second saved. Then members are added while the limits are
+    met, and the smallest loss decides. With a tolerance there is only the first search.
     """
     if not limits:
         return np.arange(rows.n_members)
@@ -93,14 +90,14 @@ def select(rows: Rows, units: np.ndarray, limits: Limits) -> np.ndarray:
     alone = _fit(*terms, affordable[[(terms[1] @ np.log(terms[0][:, affordable])).argmax()]], None)
     cheap = [] if limits.costs is None else [_shrunk(terms, best, limits, families, np.maximum(costs, TINY))]
     others = affordable if limits.costs else np.union1d(best.kept, alone.kept)
-    found = [_refilled(terms, pool, others, limits, families) for pool in (shrunk, alone, *cheap)]
-    return min(found, key=lambda pool: pool.loss).kept
+    pools = [_refilled(terms, pool, others, limits, families) for pool in (shrunk, alone, *cheap)]
+    return min(pools, key=lambda pool: pool.loss).kept
 
 
 def _shrunk(
     terms: tuple[np.ndarray, np.ndarray], pool: _Fit, limits: Limits, families: np.ndarray, costs: np.ndarray
 ) -> _Fit:
-    """Drop members until the limits hold and the tolerance is used up: first who is missed least for its cost."""
+    """Drop members, first the one that costs least for its seconds, until limits are met and the tolerance is used."""
     most = pool.loss + (limits.tolerance or 0)
     while len(pool.kept) > 1:
         excess = limits.too_many(pool.kept, families)
@@ -116,7 +113,7 @@ def _shrunk(
 def _refilled(
     terms: tuple[np.ndarray, np.ndarray], pool: _Fit, affordable: np.ndarray, limits: Limits, families: np.ndarray
 ) -> _Fit:
-    """Add the member that helps most for as long as one fits into the limits and helps."""
+    """Add the member that helps most, while one helps and the limits are met."""
     while True:
         larger = [np.append(pool.kept, m) for m in affordable if m not in pool.kept]
         fitting = [_fit(*terms, kept, None) for kept in larger if not len(limits.too_many(kept, families))]
@@ -127,24 +124,24 @@ def _refilled(
 
 
 def leave_one_out(rows: Rows, weights: dict[int, np.ndarray]) -> np.ndarray:
-    """Return the score (M,) of the cross-fitted linear pool without each member, the others' weights fitted anew.
+    """Return the score (M,) of the cross-fitted linear pool without each member, after a refit of the others' weights.
 
-    weights: those of the linear pool that predicts each fold, fitted without it. Members that carry weight nowhere
-    leave the score as it is; to stand in for a missing one, only those that carry weight somewhere are asked. NaN for
-    the only one that does.
+    weights: by fold, of the linear pool that predicts the fold and was fitted without it. The refit uses the members
+    with weight in any fold; without another member the score is unchanged. NaN for the only member with weight.
     """
     used = np.flatnonzero(np.any([w > 0 for w in weights.values()], axis=0))
     losses = np.zeros((rows.n_members, len(rows.targets)))
-    for fold, its in weights.items():
+    for fold, of_fold in weights.items():
         held_out = rows.scored & (rows.folds == fold)
         probs = rows.probs[np.flatnonzero(held_out)[:, None], used]
-        losses[:, held_out] = rows.losses(linear.pool(probs, its[used]), held_out)
+        losses[:, held_out] = rows.losses(linear.pool(probs, of_fold[used]), held_out)
         units = np.flatnonzero(rows.outside(frozenset({fold})))
         few = rows.probs[units[:, None], used]
         terms = scored_terms(few, rows.targets[units], rows.weight[units]) if len(units) else None
-        for position in np.flatnonzero(its[used] > 0) if len(used) > 1 else ():
+        for position in np.flatnonzero(of_fold[used] > 0) if len(used) > 1 else ():
             others = np.delete(np.arange(len(used)), position)
-            left = _fit(*terms, others, its[used]).weights if terms else _equal(others, len(used))
+            equal = np.bincount(others, minlength=len(used)) / len(others)  # without a unit to fit on
+            left = equal if terms is None else _fit(*terms, others, of_fold[used]).weights
             losses[used[position], held_out] = rows.losses(linear.pool(probs, left), held_out)
     scores = np.average(losses[:, rows.scored], axis=1, weights=rows.weight[rows.scored])
     scores[used if len(used) == 1 else []] = np.nan
@@ -154,7 +151,7 @@ def leave_one_out(rows: Rows, weights: dict[int, np.ndarray]) -> np.ndarray:
 def error_correlation(rows: Rows, members: np.ndarray) -> np.ndarray:
     """Return the correlations (m, m) of these members' errors, prediction minus target, over units and classes.
 
-    A member that makes no errors is like no other: 0.
+    Correlations with a member without errors are 0.
     """
     if not len(members):
         return np.zeros((0, 0))
@@ -167,13 +164,8 @@ def error_correlation(rows: Rows, members: np.ndarray) -> np.ndarray:
     return np.where(np.eye(len(members)), 1, flat @ flat.T)
 
 
-def _equal(members: np.ndarray, n_members: int) -> np.ndarray:
-    """Return weights that are alike for these members: those of a fold that nothing could be fitted for."""
-    return np.bincount(members, minlength=n_members) / len(members)
-
-
 def _fit(terms: np.ndarray, shares: np.ndarray, members: np.ndarray, near: np.ndarray | None) -> _Fit:
-    """Fit the linear pool of some members, beginning near the weights (M,) of another pool."""
+    """Fit the linear pool of some members, starting from the weights (M,) of another pool."""
     start = None if near is None or not near[members].any() else near[members]
     few = terms[:, members]
     weights = np.zeros(terms.shape[1])

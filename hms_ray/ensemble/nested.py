@@ -1,14 +1,14 @@
-"""Cross-fitting: whatever is fitted or chosen for a fold comes from rows of other folds alone.
+"""Cross-fitting: everything that is fitted or chosen for a fold uses rows of other folds only.
 
-A method's hyper-parameters, and the methods that `auto` combines, are chosen by a cross-fitting among the folds that
-remain. The fit without folds {j, k} predicts k within the choice for j, and j within the choice for k: it is made once.
+The hyper-parameters of a method, and the methods that `auto` combines, are chosen by a nested cross-fitting among the
+remaining folds. The fit without folds {j, k} predicts k in the choice for j, and j in the choice for k: it is made
+once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from hms_ray.ensemble.pools import average, uniform
 from hms_ray.ensemble.pools._base import Pool, restricted, spread
 from hms_ray.ensemble.rows import Rows
 
-MOST_MEMBERS = 40  # methods other than the linear pool see its heaviest members, no more than this,
-MOST_UNITS = 10_000  # and fits that only a choice depends on see no more units than this
+MOST_MEMBERS = 40  # methods not in SEES_ALL use at most this number of members, those with the largest linear weights
+MOST_UNITS = 10_000  # fits that are only used for a choice use at most this number of units
 
 SEES_ALL = ("linear", "uniform", "prior", "best_single")
 
@@ -31,7 +31,7 @@ LINEAR, MEAN = Candidate("linear"), Candidate("uniform")
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Held-out predictions (N, ..., K) of every unit, the pool that predicted each fold, and what has to be said."""
+    """Held-out predictions (N, ..., K) of every unit, the pool that predicted each fold, and notes for the reader."""
 
     probs: np.ndarray
     pools: dict[int, Pool]
@@ -39,7 +39,7 @@ class CrossFit:
 
     @property
     def gap(self) -> float | None:
-        """The largest gap of the fits, None where none has one."""
+        """The largest gap of the fits; None if no fit has one."""
         return max((pool.gap for pool in self.pools.values() if pool.gap is not None), default=None)
 
 
@@ -53,22 +53,41 @@ class Fits:
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.rows = rows
-        self._limits = limits or _members.Limits()
+        self.limits = limits or _members.Limits()
         self._progress = progress
         self._allowed: dict[frozenset[int], np.ndarray] = {}
         self._pools: dict[tuple[Candidate, frozenset[int]], Pool] = {}
-        self._latest: tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]] | None = None
+        self._latest_key: tuple[np.ndarray, np.ndarray] | None = None
+        self._latest = (np.empty(0), np.empty(0), np.empty(0))
         self._predictions: dict[tuple[Candidate, frozenset[int], int], np.ndarray] = {}
 
     def pool(self, candidate: Candidate, without: frozenset[int] = NOTHING) -> Pool:
         """Return the candidate fitted on the scored units of the other folds."""
-        key = candidate, without
-        if key not in self._pools:
-            self._pools[key] = self._fit(candidate, without)
-        return self._pools[key]
+        if (candidate, without) in self._pools:
+            return self._pools[candidate, without]
+        rows, units = self.rows, np.flatnonzero(self.rows.outside(without))
+        if len(without) > 1:
+            units = units[:: -(-len(units) // MOST_UNITS)]
+        members, groups = self._members(candidate, without, units), rows.effective_groups(units)
+        if len(members) == rows.n_members and candidate.method in SEES_ALL:  # these select their rows without a copy
+            weight = np.zeros_like(rows.weight)
+            weight[units] = rows.weight[units]
+            fitted = candidate.fit(rows.probs, rows.targets, weight, groups)
+        else:
+            start, key = self._nearby(candidate, without, members), (units, members)
+            if self._latest_key is None or not all(map(np.array_equal, self._latest_key, key)):
+                probs = rows.probs[units] if len(members) == rows.n_members else rows.probs[units[:, None], members]
+                self._latest_key, self._latest = key, (probs, rows.targets[units], rows.weight[units])
+            fitted = candidate.only(members).fit(*self._latest, groups, start)
+        k = len(rows.fold_numbers)
+        expected = (1 + k + k * (k - 1) // 2) * len(candidates(AUTO, rows.families))  # by `auto`; others: a few more
+        if self._progress and len(self._pools) < expected:
+            self._progress(len(self._pools) + 1, expected)
+        self._pools[candidate, without] = spread(fitted, members, rows.n_members)
+        return self._pools[candidate, without]
 
     def predict(self, candidate: Candidate, without: frozenset[int], fold: int) -> np.ndarray:
-        """Return its predictions of all units of one of the folds it was fitted without."""
+        """Return the predictions of all units of one of the folds that the candidate was fitted without."""
         key = candidate, without, fold
         if key not in self._predictions:
             held_out = self.rows.probs[self.rows.folds == fold]
@@ -76,7 +95,7 @@ class Fits:
         return self._predictions[key]
 
     def chosen(self, method: str, without: frozenset[int] = NOTHING) -> Pool:
-        """Return a method's pool for the rows outside these folds, its hyper-parameters chosen on those rows alone."""
+        """Return a method's pool for the rows outside these folds; hyper-parameters are chosen on these rows."""
         options = candidates(method, self.rows.families)
         shares = self.shares(method, options, without)
         used = np.flatnonzero(shares)
@@ -84,9 +103,9 @@ class Fits:
         return pools[0] if len(pools) == 1 else average.Pool(pools, shares[used])
 
     def shares(self, method: str, options: tuple[Candidate, ...], without: frozenset[int]) -> np.ndarray:
-        """Return what each of a method's candidates counts (C,), by their predictions of each inner fold.
+        """Return the share of each of a method's candidates (C,), by their predictions of each inner fold.
 
-        With one fold to fit on nothing can be chosen: `auto` is the plain mean, any other method its first candidate.
+        With a single fold to fit on there is no choice: `auto` is the plain mean, others use their first candidate.
         """
         inner = [int(k) for k in np.unique(self.rows.folds[self.rows.outside(without)])]
         plain = options.index(MEAN) if method == AUTO else 0
@@ -95,36 +114,17 @@ class Fits:
         units = np.concatenate([np.flatnonzero(self.rows.scored & (self.rows.folds == fold)) for fold in inner])
         predicted = np.empty((len(options), len(units), *self.rows.targets.shape[1:]))
         start = 0
-        for fold in inner:  # the candidates of a fold one after the other: they are fitted to the same rows
+        for fold in inner:  # all candidates of a fold in turn: they share the rows of the fit
             scored = self.rows.scored[self.rows.folds == fold]
             part = slice(start, start := start + int(scored.sum()))
-            for candidate, its in zip(options, predicted, strict=True):
-                its[part] = self.predict(candidate, without | {fold}, fold)[scored]
+            for candidate, probs in zip(options, predicted, strict=True):
+                probs[part] = self.predict(candidate, without | {fold}, fold)[scored]
         if method == AUTO:
             return weighing.average(self.rows, units, predicted, plain)
         return weighing.best(self.rows, units, predicted)
 
-    def _fit(self, candidate: Candidate, without: frozenset[int]) -> Pool:
-        rows, units = self.rows, np.flatnonzero(self.rows.outside(without))
-        if len(without) > 1:
-            units = units[:: -(-len(units) // MOST_UNITS)]
-        members = self._members(candidate, without, units)
-        fitted = self._fitted(candidate, without, units, members)
-        if self._progress and len(self._pools) < self._expected:
-            self._progress(len(self._pools) + 1, self._expected)
-        return spread(fitted, members, rows.n_members)
-
-    def _fitted(self, candidate: Candidate, without: frozenset[int], units: np.ndarray, members: np.ndarray) -> Pool:
-        rows, groups = self.rows, self.rows.effective_groups(units)
-        if len(members) == rows.n_members and candidate.method in SEES_ALL:  # take what they need: no copy
-            weight = np.zeros_like(rows.weight)
-            weight[units] = rows.weight[units]
-            return candidate.fit(rows.probs, rows.targets, weight, groups)
-        start = self._nearby(candidate, without, members)
-        return candidate.only(members).fit(*self._slice(units, members), groups, start)
-
     def _nearby(self, candidate: Candidate, without: frozenset[int], members: np.ndarray) -> Pool | None:
-        """Return a pool of some of these members to begin at: fitted to a part of the rows, or by other options."""
+        """Return a pool of these members to start from: one fitted to a part of the rows, or with other options."""
         fewer = [(candidate, without | {fold}) for fold in self.rows.fold_numbers if fold not in without]
         before = replace(candidate, number=candidate.number - 1), without
         pool = next((self._pools[key] for key in (*fewer, before) if key in self._pools), None)
@@ -132,19 +132,10 @@ class Fits:
             return None
         return restricted(pool, members)
 
-    def _slice(self, units: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return probs, targets and weight of these units and members; the latest are kept for the next candidate."""
-        wanted = units, members
-        if self._latest is None or not all(map(np.array_equal, self._latest[0], wanted)):
-            rows = self.rows
-            probs = rows.probs[units] if len(members) == rows.n_members else rows.probs[units[:, None], members]
-            self._latest = wanted, (probs, rows.targets[units], rows.weight[units])
-        return self._latest[1]
-
     def _members(self, candidate: Candidate, without: frozenset[int], units: np.ndarray) -> np.ndarray:
         """Return the positions of the members that a candidate may use."""
         if without not in self._allowed:
-            self._allowed[without] = _members.select(self.rows, units, self._limits)
+            self._allowed[without] = _members.select(self.rows, units, self.limits)
         allowed = self._allowed[without]
         if candidate.method in SEES_ALL or len(allowed) <= MOST_MEMBERS:
             return allowed
@@ -152,25 +143,20 @@ class Fits:
         heaviest = np.argsort(-weights, kind="stable")[:MOST_MEMBERS]
         return np.sort(heaviest[weights[heaviest] > 0])
 
-    @cached_property
-    def _expected(self) -> int:
-        """How many fits `auto` takes, which is all but a few of what other methods need."""
-        k = len(self.rows.fold_numbers)
-        return (1 + k + k * (k - 1) // 2) * len(candidates(AUTO, self.rows.families))
-
 
 def cross_fit(fits: Fits, method: str) -> CrossFit:
-    """Predict each fold's units by the method's pool of the other folds, everything chosen there.
+    """Predict the units of each fold by the method's pool that is fitted, and chosen, on the other folds.
 
-    A fold whose complement holds no scored unit gets the uniform average of the members, and a note.
+    If the other folds have no scored unit, the fold gets the uniform average of the members, and a note.
 
     Raises:
-        ConfigError: there is only one fold, so nothing could be fitted on the others.
+        ConfigError: there is a single fold, so there are no others to fit on.
     """
     rows = fits.rows
     if len(rows.fold_numbers) < 2:
         raise ConfigError(f"cross-fitting needs units of 2 folds or more; these are all of fold {rows.fold_numbers[0]}")
-    pooled, pools, notes = np.empty(rows.targets.shape), {}, []
+    pooled, notes = np.empty(rows.targets.shape), []
+    pools: dict[int, Pool] = {}
     for fold in rows.fold_numbers:
         held_out = rows.probs[rows.folds == fold]
         if rows.outside(frozenset({fold})).any():
@@ -181,7 +167,7 @@ def cross_fit(fits: Fits, method: str) -> CrossFit:
         pooled[rows.folds == fold] = pools[fold].predict(held_out)
     if method == AUTO and len(np.unique(rows.folds[rows.scored])) == 2:
         notes.append(
-            "of two folds one is left to fit on, in which nothing can be chosen: each fold is predicted by the plain "
-            "mean of the members, and the cross-fitted score is the plain mean's. Three folds or more let auto choose"
+            "with two folds, one fold is left to fit on, so auto has no choice: each fold is predicted by the plain "
+            "mean of the members, and the cross-fitted score is the plain mean's. Use three folds or more"
         )
     return CrossFit(pooled, pools, tuple(notes))

@@ -1,6 +1,6 @@
-"""The schema of ensemble.json: what was fitted, its scores with their populations, and the metrics beside them.
+"""The schema of ensemble.json: the fitted pool, its scores with their populations, and further metrics.
 
-The report, the command line, the API and prediction read the file through `EnsembleResult.load` alone.
+The report, the command line, the API and prediction read the file with `EnsembleResult.load`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -27,7 +27,7 @@ from hms_ray.ensemble.bootstrap import Estimate
 from hms_ray.ensemble.members import Limits
 from hms_ray.ensemble.pools import _base
 
-VERSION: Literal[2] = 2  # 1, which had no version, named scores kl_*
+VERSION: Literal[2] = 2  # version 1 had no version number and named scores kl_*
 RENAMED = {
     "kl_in_sample": "score_in_sample",
     "kl_cross_fitted": "score_cross_fitted",
@@ -38,12 +38,12 @@ RENAMED = {
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Gap = float | None  # in nats; None where the method has no certificate
+Gap = float | None  # in nats; None if the method has no certificate
 Confusion = tuple[tuple[int, ...], ...] | tuple[tuple[tuple[int, ...], ...], ...]
 
 
-def _rebuilt(content: object) -> _base.Pool:
-    """Return the pool that JSON describes; one that is fitted is taken as it is."""
+def _restored(content: object) -> _base.Pool:
+    """Return the pool that JSON describes; a fitted pool is returned unchanged."""
     if not isinstance(content, dict):
         if content is None or isinstance(content, str | int | float | list):
             raise ValueError("it must be a mapping that names the pool's kind")
@@ -65,9 +65,9 @@ class _Part(BaseModel):
 class Member(_Part):
     """A member with weight.
 
-    without: score of the cross-fitted linear pool without it, the others' weights fitted anew; gain: how much worse, in
-        nats, that is; negative: it is better. Both are None for the only member of a linear pool
-    most_alike, error_correlation: the member with weight whose errors correlate most with its own; None without others
+    without: score of the cross-fitted linear pool without it, after a refit of the others' weights; gain: how much
+        worse, in nats, this is; negative: it is better. Both are None for the only member of a linear pool
+    most_alike, error_correlation: the other member with weight whose errors correlate most; None without others
     """
 
     trial: str
@@ -80,7 +80,7 @@ class Member(_Part):
 
 
 class MethodScore(_Part):
-    """One method of pooling, scored; difference: how much worse than the ensemble's method it is, cross-fitted."""
+    """Scores of one pooling method; difference: its cross-fitted score minus that of the ensemble's method."""
 
     method: str
     score_in_sample: float
@@ -92,7 +92,7 @@ class MethodScore(_Part):
 
 
 class Differences(_Part):
-    """How much worse than the ensemble, cross-fitted, each baseline is, on the same units."""
+    """The score of each baseline minus the ensemble's cross-fitted score, on the same units."""
 
     best_single: Estimate
     mean: Estimate
@@ -103,8 +103,9 @@ class Differences(_Part):
 class Baselines(_Part):
     """Scores of the baselines.
 
-    best_single: the best table in hindsight; best_single_corrected: as it could be picked, on patients not drawn
-    mean: of all candidates; prior: the classes' shares; plain: the plain baseline, which `plain_is` describes
+    best_single: the best table, chosen in hindsight; best_single_corrected: chosen on drawn patients, scored on the
+        others
+    mean: of all candidates; prior: the classes' shares; plain: the plain baseline, described by `plain_is`
     """
 
     best_single_trial: str
@@ -126,10 +127,10 @@ class ScoredUnits(_Part):
 
 
 class Selection(_Part):
-    """The choice of configurations, repeated on patients that are drawn: see `choice.correction`.
+    """The estimated optimism of the choice of configurations: see `choice.correction`.
 
-    configurations: tried on `folds`, of which `kept` were chosen; optimism: what that flatters the score on these folds
-        by, in nats; share: of the scored units that lie there
+    configurations: number tried on `folds`, of which `kept` were chosen; optimism: in their score, in nats;
+        share: of the scored units that lie in these folds
     """
 
     configurations: Count
@@ -142,7 +143,7 @@ class Selection(_Part):
 
 
 class OutsideSelection(_Part):
-    """Scores on the folds that chose no configuration."""
+    """Scores on the folds on which no configuration was chosen."""
 
     folds: tuple[int, ...]
     units: Count
@@ -165,7 +166,7 @@ class VotesScore(_Part):
 
 
 class ClassMetrics(_Part):
-    """Metrics of one class, as `tasks.Metrics` defines them; None where one is undefined."""
+    """Metrics of one class, as in `tasks.Metrics`; None if undefined."""
 
     units: Count
     precision: float | None
@@ -177,7 +178,7 @@ class ClassMetrics(_Part):
 
 
 class MetricFigures(_Part):
-    """Metrics of predictions of `units` units, as `tasks.Metrics` defines them; None where one is undefined."""
+    """Metrics of predictions of `units` units, as in `tasks.Metrics`; None if undefined."""
 
     units: Count
     log_loss: float | None
@@ -193,8 +194,8 @@ class MetricFigures(_Part):
 class PredictionMetrics(MetricFigures):
     """Metrics of out-of-fold predictions.
 
-    thresholds: of each fold (K,), chosen on the other folds, and `thresholded` the metrics at these; both are None
-        where decisions are no matter of thresholds
+    thresholds: of each fold (K,), chosen on the other folds; thresholded: the metrics at them; both are None
+        if the task's decisions use no thresholds
     """
 
     thresholds: dict[str, tuple[float, ...]] | None
@@ -202,7 +203,8 @@ class PredictionMetrics(MetricFigures):
     macro_auroc_interval: Estimate | None = None
 
     @model_validator(mode="after")
-    def _one_threshold_a_class(self) -> Self:
+    def check_thresholds(self) -> Self:
+        """Require one threshold a class."""
         for fold, row in (self.thresholds or {}).items():
             if len(row) != len(self.per_class):
                 raise ValueError(f"thresholds.{fold} must be {len(self.per_class)} numbers, but has {len(row)}")
@@ -210,28 +212,28 @@ class PredictionMetrics(MetricFigures):
 
 
 class EnsembleMetrics(PredictionMetrics):
-    """Metrics of the cross-fitted predictions; macro_auroc_gain: by how much theirs is above the plain baseline's."""
+    """Metrics of the cross-fitted predictions; macro_auroc_gain: their macro AUROC minus the plain baseline's."""
 
     macro_auroc_gain: Estimate | None
     score_by_min_votes: tuple[VotesScore, ...]
 
 
 class EnsembleResult(_Part):
-    """What ensemble.json holds.
+    """The content of ensemble.json.
 
-    pool: the method asked for; fitted: the pool of all rows, which predicts; members: those with weight, in its order
+    pool: the requested method; fitted: the pool of all rows, which predicts; members: those with weight, in its order
     duality_gap: its certificate; gap_by_fold: the largest gap of a cross-fitting fit
     score_in_sample: on the rows of the fit, optimistic; interval: the cross-fitted score with its interval
-    score_selection_corrected: adds the optimism of choosing configurations; None where that was not estimated
-    methods: every method, the ensemble's first; outside_selection: None where no fold chose any configuration
-    metrics_of_plain: of the plain baseline, which is no candidate; None where the study has none
+    score_selection_corrected: adds the optimism of choosing configurations; None if it was not estimated
+    methods: every method, the ensemble's first; outside_selection: None if no configuration was chosen on any fold
+    metrics_of_plain: of the plain baseline, which is not a candidate; None if the study has none
     optimistic_epochs: the candidates whose epochs were chosen on the rows that they are scored on
-    notes: sentences on anything that did not go as it should
+    notes: warnings
     """
 
     version: Literal[2] = VERSION
     pool: str
-    fitted: Annotated[_base.Pool, PlainValidator(_rebuilt), PlainSerializer(_base.to_dict)]
+    fitted: Annotated[_base.Pool, PlainValidator(_restored), PlainSerializer(_base.to_dict)]
     members: tuple[Member, ...]
     duality_gap: Gap
     gap_by_fold: Gap
@@ -254,7 +256,8 @@ class EnsembleResult(_Part):
     notes: tuple[str, ...]
 
     @model_validator(mode="after")
-    def _parts_agree(self) -> Self:
+    def check_parts_agree(self) -> Self:
+        """Require parts that match each other."""
         if len(self.fitted.weights) != len(self.members):
             raise ValueError(
                 f"fitted must have {len(self.members)} weights, one a member, but has {len(self.fitted.weights)}"
@@ -276,11 +279,11 @@ class EnsembleResult(_Part):
 
     @classmethod
     def load(cls, path: Path) -> EnsembleResult:
-        """Read and check ensemble.json; a file of the version before is read where it holds all of this.
+        """Read and check ensemble.json; a file of the previous version is read if it has all keys.
 
         Raises:
-            ConfigError: another version wrote it, without something that is needed.
-            DataError: the file is missing or broken; the message names every key that is wrong.
+            ConfigError: another version wrote the file, and a key is missing.
+            DataError: the file is missing or broken; the message names every faulty key.
         """
         content = files.read_json(path)
         command = f"run `hms-ray ensemble --study {path.parent.parent}` again"
@@ -289,9 +292,9 @@ class EnsembleResult(_Part):
         version = content.get("version", 1)
         if version not in (1, VERSION):
             raise ConfigError(f"{path} is of version {version!r}, but this hms-ray reads version {VERSION}; {command}")
-        raise_all(list(_not_finite(content)), DataError, f"{path} ({command})")
+        raise_all(list(_not_finite(content.get("fitted"), content.get("members"))), DataError, f"{path} ({command})")
         try:
-            text = json.dumps(content if version == VERSION else _renamed(content) | {"version": VERSION})
+            text = json.dumps(content if version == VERSION else _renamed(content | {"version": VERSION}))
             return cls.model_validate_json(text, strict=True)
         except ValidationError as error:
             if version == 1:
@@ -302,7 +305,7 @@ class EnsembleResult(_Part):
             raise AssertionError("a ValidationError has at least one fault") from error
 
     def __eq__(self, other: object) -> bool:
-        """Compare what the files would hold: the arrays of the fitted pools have no truth value."""
+        """Compare as JSON: the arrays of the fitted pools cannot be compared with ==."""
         return isinstance(other, EnsembleResult) and self.model_dump(mode="json") == other.model_dump(mode="json")
 
     __hash__ = None  # type: ignore[assignment]
@@ -313,13 +316,13 @@ class EnsembleResult(_Part):
 
     @property
     def correction(self) -> float | None:
-        """What is added to the cross-fitted score for the choice of configurations; None where it was not estimated."""
+        """The amount added to the cross-fitted score for the choice of configurations; None if it was not estimated."""
         corrected = self.score_selection_corrected
         return None if corrected is None else max(0.0, corrected - self.score_cross_fitted)  # below 0 in version 1
 
     @property
     def leading(self) -> Estimate:
-        """The score to believe: corrected for the choice of configurations where that is known, else cross-fitted."""
+        """The main score: corrected for the choice of configurations if this is known, else cross-fitted."""
         moved = self.interval.moved(self.correction or 0.0)
         return Estimate(self.score_cross_fitted + (self.correction or 0.0), moved.error, moved.low, moved.high)
 
@@ -330,39 +333,28 @@ class EnsembleResult(_Part):
 
     @property
     def gaps(self) -> list[float]:
-        """Every duality gap: of the ensemble's fits and of the other methods'."""
+        """All duality gaps: of the ensemble's fits and of the other methods' fits."""
         pairs = [(self.duality_gap, self.gap_by_fold), *((row.gap, row.gap_by_fold) for row in self.methods)]
         return [gap for pair in pairs for gap in pair if gap is not None]
 
 
-def _renamed(content: Any) -> Any:
+def _renamed(content: object) -> object:
     """Return JSON of version 1 with the names of version 2."""
     if isinstance(content, list):
         return [_renamed(item) for item in content]
-    return (
-        {RENAMED.get(key, key): _renamed(item) for key, item in content.items()}
-        if isinstance(content, dict)
-        else content
-    )
+    if isinstance(content, dict):
+        return {RENAMED.get(key, key): _renamed(item) for key, item in content.items()}
+    return content
 
 
-def _not_finite(content: dict[str, Any]) -> Iterator[str]:
-    """Name each number of the fitted pool that is not finite; a member's weight is named as its own."""
-    members = content.get("members")
-    for path, number in _numbers(content.get("fitted")):
-        if math.isfinite(number):
-            continue
-        position = path[-1]
-        is_weight = path[-2:-1] == ("weights",) and isinstance(members, list) and position < len(members)  # type: ignore[operator]
-        member = members[position] if is_weight else None  # type: ignore[index]
-        owner = f", the weight of {member.get('trial')}," if isinstance(member, dict) else ""
-        yield f"fitted.{'.'.join(map(str, path))}{owner} must be a finite number, but is {number}"
-
-
-def _numbers(content: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], float]]:
-    """Yield every number in JSON with the keys that lead to it."""
+def _not_finite(content: object, members: object, path: tuple[str | int, ...] = ("fitted",)) -> Iterator[str]:
+    """Name each number of the fitted pool's JSON that is not finite; a member's weight with the member's trial."""
     if isinstance(content, dict | list):
         for key, value in content.items() if isinstance(content, dict) else enumerate(content):
-            yield from _numbers(value, (*path, key))
-    elif isinstance(content, int | float):
-        yield path, content
+            yield from _not_finite(value, members, (*path, key))
+    elif isinstance(content, int | float) and not math.isfinite(content):
+        position, owner = path[-1], ""
+        if path[-2] == "weights" and isinstance(members, list) and isinstance(position, int):
+            member = members[position] if position < len(members) else None
+            owner = f", the weight of {member.get('trial')}," if isinstance(member, dict) else ""
+        yield f"{'.'.join(map(str, path))}{owner} must be a finite number, but is {content}"

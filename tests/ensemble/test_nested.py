@@ -213,7 +213,7 @@ def test_with_two_folds_auto_says_that_it_scores_the_plain_mean(make_rows):
     rows = make_rows(n_groups=40, n_folds=2, noise=UNEQUAL)
     nested = cross_fit(Fits(rows), "auto")
     np.testing.assert_allclose(nested.probs, rows.probs.mean(1), atol=1e-15)
-    assert nested.notes[0].startswith("of two folds one is left to fit on, in which nothing can be chosen")
+    assert nested.notes[0].startswith("with two folds, one fold is left to fit on, so auto has no choice")
     assert cross_fit(Fits(rows), "linear").notes == cross_fit(Fits(make_rows(n_folds=3)), "auto").notes == ()
 
 

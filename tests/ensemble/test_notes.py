@@ -73,5 +73,5 @@ def test_leaks_are_told_by_the_names_of_units(make_rows):
 def test_epochs_chosen_on_the_rows_scored_are_owned_up_to():
     assert _notes.of_epochs([], 3) == []
     [note] = _notes.of_epochs(["a", "b"], 3)
-    assert note.startswith("the epochs of 2 of 3 candidates were chosen on the rows that they are scored on, so that")
+    assert note.startswith("the epochs of 2 of 3 candidates were chosen on the rows that they are scored on, so")
     assert note.endswith("are optimistic")

@@ -12,7 +12,7 @@ from hms_ray import cli, ensemble
 from hms_ray.cli import main
 from hms_ray.core import files
 from hms_ray.core.errors import ConfigError, DataError
-from hms_ray.ensemble import Limits, methods, mixture, study_fit
+from hms_ray.ensemble import Limits, methods, mixture, scores, study_fit
 from hms_ray.ensemble.pools import _base
 from hms_ray.ensemble.pools import linear as linear_pool
 from hms_ray.ensemble.result import EnsembleResult
@@ -229,7 +229,7 @@ def test_the_score_stands_at_several_thresholds_of_votes_each_with_its_populatio
     [([2, 4, 9, 12], 10, [1, 3, 5, 10]), ([1, 1, 1], 1, [1]), ([3, 30], 7, [1, 7]), ([2, 25], 22, [1, 22])],
 )
 def test_thresholds_change_the_population_and_hold_the_studys_own(votes, own, expected):
-    assert study_fit._vote_thresholds(np.array(votes), own) == expected
+    assert scores.vote_thresholds(np.array(votes), own) == expected
 
 
 def test_min_votes_of_the_call_wins_over_the_study(linear, make_study, tmp_path):
