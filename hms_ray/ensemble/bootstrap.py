@@ -122,6 +122,7 @@ def mean_and_error(values: np.ndarray, groups: np.ndarray, weight: np.ndarray) -
 
 def standard_error(values: np.ndarray, groups: np.ndarray) -> float:
     """Return the standard error of the mean of values (N,) whose groups (N,) are independent; NaN below two groups."""
+    values = np.asarray(values)  # columns of tables too
     return mean_and_error(values - values.mean(), groups, np.ones(len(values)))[1]
 
 
