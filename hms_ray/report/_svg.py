@@ -11,13 +11,14 @@ MARGIN_SHARE = 0.06  # of the range, so that no point lies on the frame
 
 def element(tag: str, *children: str, **attributes: object) -> Markup:
     """Return one element; children and attribute values are escaped, `_` in names becomes `-`."""
-    words = "".join(f' {_attribute(name)}="{escape(_plain(value))}"' for name, value in attributes.items())
+    names = {name: name.rstrip("_").replace("_", "-") for name in attributes}
+    words = "".join(f' {names[name]}="{escape(_plain(value))}"' for name, value in attributes.items())
     inside = "".join(str(escape(child)) for child in children)
     return Markup(f"<{tag}{words}>{inside}</{tag}>" if inside else f"<{tag}{words}/>")
 
 
 def figure(width: float, height: float, title: str, *children: str) -> Markup:
-    """Return an <svg> that scales with its box and is read out as `title`."""
+    """Return an <svg> that scales with its box; `title` is for screen readers."""
     box = f"0 0 {_plain(width)} {_plain(height)}"
     return element(
         "svg", element("title", title), *children, viewBox=box, width=width, height=height, role="img", aria_label=title
@@ -35,7 +36,7 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
 
 
 def path(points: Iterable[tuple[float, float]], kind: str) -> Markup:
-    """Return a line through the points; a point that is not finite interrupts it."""
+    """Return a line through the points; it is interrupted at points that are not finite."""
     words, pen = [], "M"
     for x, y in points:
         if math.isfinite(x) and math.isfinite(y):
@@ -47,7 +48,7 @@ def path(points: Iterable[tuple[float, float]], kind: str) -> Markup:
 
 
 def dot(x: float, y: float, radius: float, kind: str, title: str) -> Markup:
-    """Return a circle that names itself under the pointer."""
+    """Return a circle with a tooltip."""
     return element("circle", element("title", title), cx=x, cy=y, r=radius, class_=kind)
 
 
@@ -62,7 +63,7 @@ class Scale:
 
     @classmethod
     def around(cls, values: Iterable[float], start: float, end: float) -> "Scale":
-        """Cover the finite values with a margin; without any, cover 0 to 1."""
+        """Cover the finite values with a margin; without finite values, 0 to 1."""
         finite = [float(v) for v in values if math.isfinite(v)] or [0.0, 1.0]
         low, high = min(finite), max(finite)
         margin = (high - low) * MARGIN_SHARE or abs(high) * MARGIN_SHARE or 1.0
@@ -91,9 +92,9 @@ class Panel:
     y: Scale
 
     def grid(self, x_label: str, y_label: str, ticks: tuple[int, int] = (5, 4), whole_x: bool = False) -> list[Markup]:
-        """Return horizontal rules, tick labels, and both axis labels (y's stands above the axis).
+        """Return horizontal rules, tick labels, and both axis labels (the one of y is above the axis).
 
-        ticks: about how many along x and y; 0 along x where a panel below shares that axis
+        ticks: approximate numbers along x and y; 0 along x if a panel below shares the axis
         """
         left, bottom = self.x.start, self.y.start
         parts = [line(left, bottom, self.x.end, bottom, "axis")]
@@ -109,7 +110,7 @@ class Panel:
 
 
 def legend(entries: Sequence[tuple[str, str]], x: float, y: float, advance: float) -> list[Markup]:
-    """Return marks with their words in a row; entries: (class of the mark, words)."""
+    """Return marks and their labels in a row; entries: (class of the mark, label)."""
     parts = []
     for i, (kind, words) in enumerate(entries):
         parts.append(element("circle", cx=x + i * advance, cy=y - 3.5, r=4, class_=kind))
@@ -117,10 +118,6 @@ def legend(entries: Sequence[tuple[str, str]], x: float, y: float, advance: floa
     return parts
 
 
-def _attribute(name: str) -> str:
-    return name.rstrip("_").replace("_", "-")
-
-
 def _plain(value: object) -> str:
-    """Write floats with two decimals at most: a tenth of a pixel is not seen, and the page stays small."""
+    """Format floats with at most two decimals: smaller parts of a pixel are not visible, and the page stays small."""
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)

@@ -1,8 +1,9 @@
-"""What the report recomputes before it believes ensemble.json: a reader sees each check and its outcome."""
+"""Checks of ensemble.json: the report recomputes its figures from the tables and shows each check with its result."""
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from hms_ray.ensemble import TOLERANCE as CERTIFIED
@@ -18,7 +19,7 @@ METRICS = ("units", "log_loss", "accuracy", "macro_f1", "micro_f1", "macro_auroc
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that must hold. detail: the figures that were compared."""
+    """One rule and its result; detail: the figures that were compared."""
 
     rule: str
     passed: bool
@@ -28,177 +29,151 @@ class Check:
 def run_checks(
     study: Study, finalists: list[Scored], summary: EnsembleSummary | None, trials: pd.DataFrame
 ) -> list[Check]:
-    """Return every check that applies to what the study holds; trials: at least trial, state."""
-    found = [_no_leak(study), *_all_measured(study)]
+    """Return all checks that apply to the content of the study; trials: at least trial, state."""
+    checks = _check_data(study)
     if finalists:
-        found += [_same_rows(finalists), _same_origin(study, finalists), *_none_stopped(finalists, trials)]
+        checks += _check_tables(study, finalists, trials)
     if summary:
-        found += [_recomputed(summary), _interval(summary), *_best_single(summary, finalists)]
-        found += [*_difference(summary, finalists), *_metrics(study, summary), *_plain(study, summary)]
-        found += [_certified(summary), _up_to_date(study, finalists, summary)]
-    return found
+        checks += _check_scores(summary, finalists)
+        if not summary.rows.empty:  # without rows there are no metrics, and the check of the score has failed
+            checks.append(_check_metrics(study, summary))
+        checks += [*_check_plain(study, summary), *_check_fit(study, finalists, summary)]
+    return checks
 
 
-def _no_leak(study: Study) -> Check:
+def _check_data(study: Study) -> list[Check]:
     folds = study.units.groupby("group_id")["fold"].nunique()
     split = folds[folds > 1]
     detail = f"{len(folds):,} patients, {len(split):,} of them in several folds"
-    return Check("No patient is in more than one fold", split.empty, detail)
+    checks = [Check("No patient is in more than one fold", split.empty, detail)]
+    if study.quality is not None:
+        units = sorted(study.units["unit_id"])
+        measured = {str(kind): sorted(rows["unit_id"]) for kind, rows in study.quality.groupby("kind")}
+        passed = all(measured_units == units for measured_units in measured.values())
+        detail = "; ".join(f"{kind}: {len(ids):,} of {len(units):,} units" for kind, ids in measured.items())
+        checks.append(Check("The recordings of every unit were measured, once for each kind", passed, detail))
+    return checks
 
 
-def _all_measured(study: Study) -> list[Check]:
-    if study.quality is None:
-        return []
-    wanted = sorted(study.units["unit_id"])
-    measured = {kind: sorted(rows["unit_id"]) for kind, rows in study.quality.groupby("kind")}
-    passed = all(found == wanted for found in measured.values())
-    detail = "; ".join(f"{kind}: {len(found):,} of {len(wanted):,} units" for kind, found in measured.items())
-    return [Check("The recordings of every unit were measured, once a kind", passed, detail)]
-
-
-def _same_rows(finalists: list[Scored]) -> Check:
+def _check_tables(study: Study, finalists: list[Scored], trials: pd.DataFrame) -> list[Check]:
     first = finalists[0].rows["unit_id"]
     other = [f.trial for f in finalists if not f.rows["unit_id"].equals(first)]
-    detail = f"{len(first):,} units" if not other else f"others than {finalists[0].trial} has: {', '.join(other[:5])}"
-    return Check("All tables are scored on the same units", not other, detail)
-
-
-def _same_origin(study: Study, finalists: list[Scored]) -> Check:
-    ours = (study.data["fingerprint"], study.folds["fingerprint"])
-    other = [f.trial for f in finalists if f.origin != ours]
-    detail = f"data {ours[0]}, folds {ours[1]}" + (f"; not those of {', '.join(other[:5])}" if other else "")
-    return Check("All tables were made from this study's data and folds", not other, detail)
-
-
-def _none_stopped(finalists: list[Scored], trials: pd.DataFrame) -> list[Check]:
+    detail = f"different units than {finalists[0].trial}: {', '.join(other[:5])}" if other else f"{len(first):,} units"
+    checks = [Check("All tables are scored on the same units", not other, detail)]
+    origin = (study.data["fingerprint"], study.folds["fingerprint"])
+    other = [f.trial for f in finalists if f.origin != origin]
+    detail = f"data {origin[0]}, folds {origin[1]}" + (f"; others in {', '.join(other[:5])}" if other else "")
+    checks.append(Check("All tables were made from this study's data and folds", not other, detail))
     states = dict(zip(trials["trial"], trials["state"], strict=True))
     searched = [f.trial for f in finalists if f.trial in states]
     other = [f"{trial} ({states[trial]})" for trial in searched if states[trial] != "COMPLETE"]
     detail = f"{len(searched)} tables of trials" + (f"; not complete: {', '.join(other[:5])}" if other else "")
-    return [Check("No table is of a trial that was stopped or failed", not other, detail)] if searched else []
+    if searched:
+        checks.append(Check("No table is of a trial that was stopped or failed", not other, detail))
+    return checks
 
 
-def _recomputed(summary: EnsembleSummary) -> Check:
-    said, found = summary.block.ensemble, float(summary.rows["score"].mean())
-    rows = f"{len(summary.rows):,} of {summary.block.population.units:,} rows"
-    same = _equal(said, found) and len(summary.rows) == summary.block.population.units
-    return Check("The ensemble's predictions have the score it claims", same, f"{_pair(said, found)} on {rows}")
+def _check_scores(summary: EnsembleSummary, finalists: list[Scored]) -> list[Check]:
+    """Check the score, its interval's value and standard error, the best single, and the difference to it."""
+    rows, result = summary.rows, summary.result
+    stored, score, error = summary.block.ensemble, float(rows["score"].mean()), _error(rows["score"], rows["group_id"])
+    passed = _equal(stored, score) and len(rows) == summary.block.population.units
+    detail = f"{_pair(stored, score)} on {len(rows):,} of {summary.block.population.units:,} rows"
+    checks = [Check("The ensemble's predictions have the score in ensemble.json", passed, detail)]
+    interval = result.interval  # its bounds are from random draws, and are not recomputed
+    inside = interval.low is None or interval.high is None or interval.low <= score <= interval.high
+    passed = inside and _equal(interval.value, score) and _equal(interval.error, error)
+    detail = f"{words.nats(score)} in {words.interval(interval)}; {_errors(interval, error)}"
+    rule = "The interval contains the score of the predictions, and its standard error by patient is correct"
+    checks.append(Check(rule, passed, detail))
+    name, stored = result.baselines.best_single_trial, result.baselines.best_single
+    if finalists:
+        detail = f"{name} {_pair(stored, finalists[0].score)} of {finalists[0].trial}"
+        passed = _equal(stored, finalists[0].score)
+        checks.append(Check("The best single is the best table of the study", passed, detail))
+    best = next((f for f in finalists if f.trial == name), None)
+    if best is not None:
+        both = rows.merge(best.rows, on="unit_id", suffixes=("", "_best"))
+        gains, difference = both["score_best"] - both["score"], result.baselines.differences.best_single
+        gain, error = float(gains.mean()), _error(gains, both["group_id"])
+        passed = _equal(difference.value, gain) and _equal(difference.error, error)
+        detail = f"{_pair(difference.value, gain)}; {_errors(difference, error)}"
+        checks.append(Check("The difference to the best single is that of both tables, unit by unit", passed, detail))
+    return checks
 
 
-def _interval(summary: EnsembleSummary) -> Check:
-    """Compare the standard error with that of the predictions; the interval itself comes of random draws."""
-    said, found = summary.result.interval, float(summary.rows["score"].mean())
-    error = standard_error(summary.rows["score"], summary.rows["group_id"])
-    inside = not said.known or said.low <= found <= said.high
-    passed = inside and _equal(said.value, found) and _same(said.error, error)
-    detail = f"{words.nats(found)} in {words.interval(said)}; {_errors(said, error)}"
-    return Check(
-        "The interval holds the predictions' score, and its standard error is theirs by patient", passed, detail
-    )
-
-
-def _best_single(summary: EnsembleSummary, finalists: list[Scored]) -> list[Check]:
-    if not finalists:
-        return []
-    said, best = summary.result.baselines.best_single, finalists[0]
-    name = summary.result.baselines.best_single_trial
-    detail = f"{name} {_pair(said, best.score)} of {best.trial}"
-    return [Check("The best single is the best table here", _equal(said, best.score), detail)]
-
-
-def _difference(summary: EnsembleSummary, finalists: list[Scored]) -> list[Check]:
-    """Compare the difference to the best single with that of the rows of both tables."""
-    best = next((f for f in finalists if f.trial == summary.result.baselines.best_single_trial), None)
-    if best is None:
-        return []
-    both = summary.rows.merge(best.rows, on="unit_id", suffixes=("", "_theirs"))
-    gain, said = both["score_theirs"] - both["score"], summary.best.difference
-    error = standard_error(gain, both["group_id"])
-    passed = _equal(said.value, float(gain.mean())) and _same(said.error, error)
-    detail = f"{_pair(said.value, float(gain.mean()))}; {_errors(said, error)}"
-    return [Check("The difference to the best single is that of both tables, unit by unit", passed, detail)]
-
-
-def _metrics(study: Study, summary: EnsembleSummary) -> list[Check]:
-    """Compare the metrics, and the size and score of each population by votes, with those of the predictions."""
-    if summary.rows.empty:  # nothing has metrics, and the check of the score has failed
-        return []
-    said, found = (
-        summary.result.metrics,
-        diagnostics.predictions(summary.table, study.min_votes, summary.result.metrics.thresholds),
-    )
-    pairs = _figures(said, found)
-    for row in said.score_by_min_votes:
-        where = tables.those("units", row.min_votes)
+def _check_metrics(study: Study, summary: EnsembleSummary) -> Check:
+    """Check the metrics, and the size and the score of each population by votes."""
+    stored = summary.result.metrics
+    pairs = _metric_pairs(stored, diagnostics.predictions(summary.table, study.min_votes, stored.thresholds))
+    for row in stored.score_by_min_votes:
+        units = tables.those("units", row.min_votes)
         scores = tables.score_rows(summary.table, row.min_votes)["score"]
-        pairs |= {f"number of {where}": (row.units, len(scores)), f"score of {where}": (row.ensemble, scores.mean())}
-    what = "Metrics, and scores by number of votes," if len(said.score_by_min_votes) > 1 else "Metrics"
-    return [_agree(f"{what} are those of the predictions", pairs)]
+        pairs |= {f"number of {units}": (row.units, len(scores)), f"score of {units}": (row.ensemble, scores.mean())}
+    name = "Metrics, and scores by number of votes," if len(stored.score_by_min_votes) > 1 else "Metrics"
+    return _agree(f"{name} are those of the predictions", pairs)
 
 
-def _plain(study: Study, summary: EnsembleSummary) -> list[Check]:
-    """Compare what is said of the plain baseline with its predictions."""
-    said, rule = (
-        summary.result.metrics_of_plain,
-        "The plain baseline has the score and the metrics that are said of it",
-    )
-    if said is None or summary.plain is None:
-        there = [name for name, its in (("its figures", said), ("its predictions", summary.plain)) if its is not None]
-        return [Check(rule, False, f"only {there[0]} are here")] if there else []
-    found = diagnostics.predictions(summary.plain, study.min_votes, said.thresholds)
-    score = {"score": (summary.result.baselines.plain, float(found.scores.mean()))}
-    return [_agree(rule, score | _figures(said, found))]
+def _check_plain(study: Study, summary: EnsembleSummary) -> list[Check]:
+    """Check the score and the metrics of the plain baseline."""
+    stored, rule = summary.result.metrics_of_plain, "The plain baseline has the score and the metrics in ensemble.json"
+    if stored is None and summary.plain is None:
+        return []
+    if stored is None or summary.plain is None:
+        return [Check(rule, False, f"only its {'predictions' if stored is None else 'figures'} are present")]
+    predictions = diagnostics.predictions(summary.plain, study.min_votes, stored.thresholds)
+    score = {"score": (summary.result.baselines.plain, float(predictions.scores.mean()))}
+    return [_agree(rule, score | _metric_pairs(stored, predictions))]
 
 
-def _figures(said: PredictionMetrics, found: diagnostics.Predictions) -> dict[str, tuple[float | None, float]]:
-    """Pair the metrics that are said of predictions with those found, at thresholds too where there are such."""
-    pairs = {name: (getattr(said, name), getattr(found.metrics, name)) for name in METRICS}
-    if found.thresholded:
-        its = said.thresholded
-        pairs |= {f"{name} at thresholds": (getattr(its, name), getattr(found.thresholded, name)) for name in METRICS}
+def _check_fit(study: Study, finalists: list[Scored], summary: EnsembleSummary) -> list[Check]:
+    """Check that duality gaps are closed, or open ones are noted, and that the tables and folds are unchanged."""
+    result, gaps = summary.result, summary.result.gaps
+    closed = max(gaps, default=0.0) < CERTIFIED
+    noted = any("not certified" in note for note in result.notes)
+    detail = f"largest gap {words.bound(max(gaps))}, limit {CERTIFIED:g}" if gaps else "no method has a certificate"
+    if not closed:
+        detail += "; a note mentions it" if noted else "; a note on it is missing"
+    rule = "Every duality gap is closed, or a note says that it is not"
+    checks = [Check(rule, closed or noted, detail)]
+    trials = {finalist.trial for finalist in finalists}
+    missing = [member.trial for member in result.members if member.trial not in trials]
+    passed = result.candidates == len(finalists) and result.folds_fingerprint == study.folds["fingerprint"]
+    detail = f"{result.candidates} tables when it was fitted, {len(finalists)} now"
+    detail += f"; no table of member {', '.join(missing[:5])}" if missing else ""
+    return [*checks, Check("The ensemble was fitted to the current tables and folds", passed and not missing, detail)]
+
+
+def _metric_pairs(
+    stored: PredictionMetrics, computed: diagnostics.Predictions
+) -> dict[str, tuple[float | None, float]]:
+    """Pair stored metrics with those of the predictions, and also those at thresholds if there are any."""
+    pairs = {name: (getattr(stored, name), getattr(computed.metrics, name)) for name in METRICS}
+    if computed.thresholded:
+        at, computed_at = stored.thresholded, computed.thresholded
+        pairs |= {f"{n} at thresholds": (getattr(at, n, None), getattr(computed_at, n)) for n in METRICS}
     return pairs
 
 
 def _agree(rule: str, pairs: dict[str, tuple[float | None, float]]) -> Check:
-    """Check that figures said and found are the same, and name those that are not."""
-    other = [name for name, (theirs, ours) in pairs.items() if not _same(theirs, ours)]
-    detail = f"{len(pairs)} figures" + (f"; others than found: {', '.join(other[:5])}" if other else "")
+    """Check that stored and computed figures are equal, and name those that are not."""
+    other = [name for name, (stored, computed) in pairs.items() if not _equal(stored, computed)]
+    detail = f"{len(pairs)} figures" + (f"; different: {', '.join(other[:5])}" if other else "")
     return Check(rule, not other, detail)
 
 
-def _certified(summary: EnsembleSummary) -> Check:
-    gaps, limit = summary.result.gaps, CERTIFIED
-    closed = max(gaps, default=0.0) < limit
-    named = any("not certified" in note for note in summary.result.notes)
-    detail = f"largest gap {words.bound(max(gaps))}, limit {limit:g}" if gaps else "no method here has a certificate"
-    if not closed:
-        detail += f"; a note {'says so' if named else 'that says so is missing'}"
-    return Check("Every duality gap is closed, or a note says that it is not", closed or named, detail)
+def _error(scores: "pd.Series[float]", groups: "pd.Series[str]") -> float:
+    return standard_error(np.asarray(scores), np.asarray(groups))
 
 
-def _up_to_date(study: Study, finalists: list[Scored], summary: EnsembleSummary) -> Check:
-    count, folds = summary.result.candidates, summary.result.folds_fingerprint
-    members = {f.trial for f in finalists}
-    lost = [trial for trial in summary.result.weights if trial not in members]
-    passed = count == len(finalists) and folds == study.folds["fingerprint"] and not lost
-    detail = f"{count} tables when it was fitted, {len(finalists)} now"
-    if lost:
-        detail += f"; no table of member {', '.join(lost[:5])}"
-    return Check("The ensemble was fitted on the tables and folds that are here", passed, detail)
+def _pair(stored: float, computed: float) -> str:
+    return f"stored {stored:.7f}, recomputed {computed:.7f}"
 
 
-def _pair(said: float, found: float) -> str:
-    return f"said {said:.7f}, found {found:.7f}"
+def _errors(stored: Estimate, computed: float) -> str:
+    return f"standard error stored {words.nats(stored.error)}, recomputed {words.nats(computed)}"
 
 
-def _errors(said: Estimate, found: float) -> str:
-    return f"standard error said {words.nats(said.error)}, found {words.nats(found)}"
-
-
-def _same(said: float | None, found: float) -> bool:
-    """Say whether two figures are one; what is not known is None in a file, and NaN here."""
-    return math.isnan(found) if said is None else _equal(said, found)
-
-
-def _equal(said: float, found: float) -> bool:
-    return math.isclose(said, found, abs_tol=TOLERANCE)
+def _equal(stored: float | None, computed: float) -> bool:
+    """Return whether two figures are equal; an unknown figure is None in a file and NaN here."""
+    return math.isnan(computed) if stored is None else math.isclose(stored, computed, abs_tol=TOLERANCE)

@@ -1,6 +1,6 @@
-"""The figures as inline SVG: plain data in, markup out. Colours and fonts are the page's (classes), sizes are here.
+"""The figures as inline SVG: plain data in, markup out. The style sheet sets colours and fonts, this file sizes.
 
-score: what the score is called, as in "KL".
+score: the name of the score, such as "KL".
 """
 
 import math
@@ -14,7 +14,7 @@ from hms_ray.report.tables import Curve, Scored
 
 COLOURS = 8  # classes c0 ... c7 in the style sheet
 MOST_DOT_ROWS = 40
-FEW = 8  # fewer values have no quartiles to speak of
+FEW = 8  # values: quartiles of fewer are not used
 
 
 def bar(value: float, largest: float) -> Markup:
@@ -25,7 +25,7 @@ def bar(value: float, largest: float) -> Markup:
 
 
 def fold_scores(finalists: list[Scored], title: str, score: str) -> Markup:
-    """One row a table, best on top: its score on each fold as a dot, its mean as a tick. At most MOST_DOT_ROWS rows."""
+    """One row a table, the best on top: dots for the scores of folds, a tick for the mean. At most MOST_DOT_ROWS."""
     shown = [f for f in finalists if f.by_fold][:MOST_DOT_ROWS]
     folds = sorted({fold for f in shown for fold in f.by_fold})
     left, row = 20 + 6.6 * min(28, max((len(f.trial) for f in shown), default=0)), 22
@@ -37,31 +37,54 @@ def fold_scores(finalists: list[Scored], title: str, score: str) -> Markup:
         parts.append(text(x(value), bottom + 15, label, anchor="middle"))
     parts.append(text(885, bottom + 31, f"{score} on the fold (lower is better)", "label", "end"))
     for i, finalist in enumerate(shown):
-        parts += _dot_row(finalist, x, 40.0 + row * i, left)
+        y, scores = 40.0 + row * i, finalist.by_fold
+        name = finalist.trial if len(finalist.trial) <= 28 else finalist.trial[:27] + "…"
+        parts += [text(left - 10, y + 4, name, "name", "end"), line(left, y, 885, y, "rule")]
+        parts.append(line(x(min(scores.values())), y, x(max(scores.values())), y, "span"))
+        parts += [dot(x(s), y, 4, f"c{fold % COLOURS}", f"fold {fold}: {s:.5f}") for fold, s in scores.items()]
+        parts.append(line(x(finalist.score), y - 8, x(finalist.score), y + 8, "mean"))
     return figure(900, bottom + 40, title, *parts)
 
 
 def history(trials: pd.DataFrame, title: str, score: str) -> Markup:
-    """Score of every trial of one space by its number, with the best score of a COMPLETE trial so far as a line.
+    """Score of every trial of a space by its number; a line shows the best score of a COMPLETE trial so far.
 
-    trials: trial, number, state, score, estimate. A stopped trial stands hollow at its estimate; trials with neither
-    stand as crosses on the lower edge; values beyond the outer fence (third quartile + 3 interquartile ranges) stand
-    as triangles on the upper edge.
+    trials: trial, number, state, score, estimate. A stopped trial is a hollow dot at its estimate; trials with neither
+    are crosses on the lower edge. Values beyond the outer fence (third quartile + 3 interquartile ranges) are triangles
+    on the upper edge.
     """
     trials = trials.assign(height=trials["score"].where(trials["state"] == "COMPLETE", trials["estimate"]))
     values = trials["height"].to_numpy(dtype=float)
-    high = _fence(values)
-    x = Scale.around([*trials["number"], 0], 52, 625)
-    panel = Panel(x, Scale.around(values[values <= high], 202, 26))
+    finite, fence = values[np.isfinite(values)], math.inf
+    if len(finite) >= FEW:
+        low, high = np.quantile(finite, [0.25, 0.75])
+        fence = float(high + 3 * (high - low))
+    panel = Panel(Scale.around([*trials["number"], 0], 52, 625), Scale.around(values[values <= fence], 202, 26))
     parts = panel.grid("trial number", f"{score} on the trial folds", whole_x=True)
-    parts.append(path(_staircase(trials, panel), "best"))
-    for trial in trials.itertuples():
-        parts.append(_trial_mark(trial, panel, high))
+    done = trials[(trials["state"] == "COMPLETE") & trials["score"].notna()].sort_values("number")
+    points: list[tuple[float, float]] = []  # a staircase of the best score so far
+    for number, best in zip(done["number"], done["score"].cummin(), strict=True):
+        points += [(panel.x(number), points[-1][1])] if points else []
+        points.append((panel.x(number), panel.y(best)))
+    points += [(panel.x(trials["number"].max()), points[-1][1])] if points else []
+    parts.append(path(points, "best"))
+    for name, number, state, height in trials[["trial", "number", "state", "height"]].itertuples(
+        index=False, name=None
+    ):
+        kind, x = f"trial {state.lower()}", panel.x(number)
+        words = f"{name}: {'' if state == 'COMPLETE' else 'about '}{height:.5f} ({state})"
+        if not math.isfinite(height):
+            cross, title_of = f"M{x - 3:.1f} {panel.y.start - 9}l6 6m0-6l-6 6", element("title", f"{name}: {state}")
+            parts.append(element("path", title_of, d=cross, class_=f"{kind} cross"))
+        elif height > fence:
+            parts.append(element("path", element("title", words), d=f"M{x:.1f} {panel.y.end}l4 7h-8z", class_=kind))
+        else:
+            parts.append(dot(x, panel.y(height), 3.5, kind, words))
     return figure(640, 238, title, *parts)
 
 
 def learning_curve(curve: Curve, title: str, score: str) -> Markup:
-    """Held-out score above training loss by epoch: a thin line a fold, their mean bold, dashes between stages."""
+    """Held-out score above training loss by epoch: a thin line a fold, a bold line for their mean, dashes by stage."""
     epochs = curve.epochs
     x = Scale.around(epochs["epoch"], 46, 330)
     parts = _curve_panel(epochs, "score", Panel(x, Scale.around(epochs["score"], 140, 26)), f"held-out {score}", "")
@@ -79,86 +102,39 @@ def calibration(bins: pd.DataFrame, name: str, title: str) -> Markup:
     parts = panel.grid("mean predicted share", "")
     parts.append(text(42, 18, name, "name"))
     parts.append(line(panel.x(0), panel.y(0), panel.x(top), panel.y(top), "diagonal"))
-    for row in bins.itertuples():
-        parts += _calibration_mark(row, panel)
+    columns = bins[["predicted", "observed", "error", "units"]]
+    for predicted, observed, error, units in columns.itertuples(index=False, name=None):
+        x, y = panel.x(predicted), panel.y(observed)
+        if math.isfinite(error):
+            low, high = panel.y(max(observed - 2 * error, 0)), panel.y(observed + 2 * error)
+            parts.append(line(x, low, x, high, "whisker"))
+        parts.append(dot(x, y, 3.5, "c0", f"predicted {predicted:.3f}, observed {observed:.3f}, {units} units"))
     return figure(320, 248, title, *parts)
 
 
 def stage_starts(epochs: pd.DataFrame) -> list[int]:
-    """Return the first epoch of every stage but the first."""
+    """Return the first epoch of every stage except the first stage."""
     first = epochs.groupby("stage", sort=False)["epoch"].min().sort_values()
     return [int(epoch) for epoch in first.iloc[1:]]
 
 
 def mean_curve(epochs: pd.DataFrame, column: str) -> pd.Series:
-    """Return the mean over folds by epoch, only where every fold that has any value has one: else it would jump."""
+    """Return the mean over folds by epoch; only epochs that no fold with values lacks, so that it does not jump."""
     known = epochs[epochs[column].notna()]
     by_epoch = known.groupby("epoch")[column].agg(["mean", "size"])
     return by_epoch["mean"][by_epoch["size"] == known["fold"].nunique()]
-
-
-def _dot_row(finalist: Scored, x: Scale, y: float, left: float) -> list[Markup]:
-    name = finalist.trial if len(finalist.trial) <= 28 else finalist.trial[:27] + "…"
-    scores = finalist.by_fold
-    parts = [text(left - 10, y + 4, name, "name", "end"), line(left, y, 885, y, "rule")]
-    parts.append(line(x(min(scores.values())), y, x(max(scores.values())), y, "span"))
-    parts += [dot(x(s), y, 4, f"c{fold % COLOURS}", f"fold {fold}: {s:.5f}") for fold, s in scores.items()]
-    parts.append(line(x(finalist.score), y - 8, x(finalist.score), y + 8, "mean"))
-    return parts
-
-
-def _fence(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    if len(finite) < FEW:
-        return math.inf
-    low, high = np.quantile(finite, [0.25, 0.75])
-    return float(high + 3 * (high - low))
-
-
-def _staircase(trials: pd.DataFrame, panel: Panel) -> list[tuple[float, float]]:
-    done = trials[(trials["state"] == "COMPLETE") & trials["score"].notna()].sort_values("number")
-    points: list[tuple[float, float]] = []
-    for number, best in zip(done["number"], done["score"].cummin(), strict=True):
-        if points:
-            points.append((panel.x(number), points[-1][1]))
-        points.append((panel.x(number), panel.y(best)))
-    return [*points, (panel.x(trials["number"].max()), points[-1][1])] if points else []
-
-
-def _trial_mark(trial: tuple, panel: Panel, high: float) -> Markup:
-    kind, x = f"trial {trial.state.lower()}", panel.x(trial.number)
-    if not math.isfinite(trial.height):
-        cross = f"M{x - 3:.1f} {panel.y.start - 9}l6 6m0-6l-6 6"
-        return _named(cross, f"{kind} cross", f"{trial.trial}: {trial.state}")
-    words = f"{trial.trial}: {'' if trial.state == 'COMPLETE' else 'about '}{trial.height:.5f} ({trial.state})"
-    if trial.height > high:
-        return _named(f"M{x:.1f} {panel.y.end}l4 7h-8z", kind, words)
-    return dot(x, panel.y(trial.height), 3.5, kind, words)
-
-
-def _named(d: str, kind: str, title: str) -> Markup:
-    return element("path", element("title", title), d=d, class_=kind)
 
 
 def _curve_panel(epochs: pd.DataFrame, column: str, panel: Panel, y_label: str, x_label: str) -> list[Markup]:
     parts = panel.grid(x_label, y_label, (6 if x_label else 0, 4), whole_x=True)
     for fold, rows in epochs.sort_values("epoch").groupby("fold"):
         points = [(panel.x(e), panel.y(v)) for e, v in zip(rows["epoch"], rows[column], strict=True)]
-        parts.append(path(points, f"thin s{int(fold) % COLOURS}"))
+        parts.append(path(points, f"thin s{int(str(fold)) % COLOURS}"))
     if epochs[column].isna().all():
         return [*parts, text(panel.x.start + 8, (panel.y.start + panel.y.end) / 2, "no scored rows in these folds")]
     mean = mean_curve(epochs, column)
-    parts.append(path([(panel.x(e), panel.y(v)) for e, v in mean.items()], "bold"))
-    if len(mean) == 1:  # a line of one point would not be seen
+    points = [(panel.x(e), panel.y(v)) for e, v in zip(mean.index, mean, strict=True)]
+    parts.append(path(points, "bold"))
+    if len(mean) == 1:  # a line of one point is not visible
         parts.append(dot(panel.x(mean.index[0]), panel.y(mean.iloc[0]), 3, "best-dot", f"{mean.iloc[0]:.5f}"))
     return parts
-
-
-def _calibration_mark(row: tuple, panel: Panel) -> list[Markup]:
-    x, y = panel.x(row.predicted), panel.y(row.observed)
-    words = f"predicted {row.predicted:.3f}, observed {row.observed:.3f}, {row.units} units"
-    mark = dot(x, y, 3.5, "c0", words)
-    if not math.isfinite(row.error):
-        return [mark]
-    low = max(row.observed - 2 * row.error, 0)
-    return [line(x, panel.y(low), x, panel.y(row.observed + 2 * row.error), "whisker"), mark]

@@ -1,4 +1,4 @@
-"""Metrics beside the score, in words, and the score where experts voted little and where they voted much."""
+"""Rows of the report's metrics section, and the score by number of votes."""
 
 import math
 from dataclasses import dataclass
@@ -12,29 +12,27 @@ from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable
 from hms_ray.tasks import Metrics
 
-MOST_COMPARED = 10  # tables by metric; the finalists' own table has them all
+MOST_COMPARED = 10  # tables by metric; the section of finalists has all tables
 
-RIGHT_CLASS = "Share of units whose most probable class is the one with most votes; of classes that tie, the first."
-RIGHT_LABELS = (
-    "Share of right answers, mean over classes: a class is predicted to hold where its probability is above 0.5."
-)
-MACRO_F1 = "Mean F1 of the classes, small ones counting as much as large ones."
-MICRO_F1 = "F1 of the answers on all classes, pooled: frequent classes count for more."
+RIGHT_CLASS = "Share of units whose most probable class has most votes; of tied classes, the first."
+RIGHT_LABELS = "Share of right answers, mean over classes: a class is predicted if its probability is above 0.5."
+MACRO_F1 = "Mean F1 of the classes; small and large classes count the same."
+MICRO_F1 = "F1 of all answers pooled; frequent classes count more."
 MACRO_AUROC = (
-    "Mean over classes of the area under the ROC curve: how often, of two units of which one is of the class, that one "
-    "has the higher probability. 0.5 is chance, and no threshold matters."
+    "Mean over classes of the area under the ROC curve: of a unit of the class and another unit, the probability that "
+    "the first has the higher prediction. 0.5 is chance. It does not depend on a threshold."
 )
-GAIN = "Macro AUROC less that of the plain baseline, + where the ensemble is better. Its interval is of the same draws."
+GAIN = "Macro AUROC minus that of the plain baseline; + if the ensemble is better. The interval is from the same draws."
 THRESHOLDS = "The same at thresholds that were chosen, for each fold, on the other folds (see Classes)."
 CALIBRATION = (
-    "Mean distance of observed from predicted shares, in bins of equally many rows, mean over classes. Chance alone "
-    "keeps it above 0."
+    "Mean distance between observed and predicted shares, in bins of equally many rows, mean over classes. Chance "
+    "alone keeps it above 0."
 )
 
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One metric as printed, and what it means; interval: likewise, "" where it has none."""
+    """One metric as printed, its meaning and, if it has one, its interval."""
 
     name: str
     value: str
@@ -44,10 +42,10 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class VotesRow:
-    """Mean scores on the units with so many votes; own: whether these are the study's population."""
+    """Mean scores on the units with at least this number of votes; main: whether this is the study's population."""
 
     population: Population
-    own: bool
+    main: bool
     ensemble: float
     best_single: float
     prior: float
@@ -57,11 +55,12 @@ class VotesRow:
 class MetricsView:
     """Metrics of one set of predictions, ready to print.
 
-    votes: the score by number of votes, [] where there is no ensemble, or no other population than the study's
+    source: the name of the predictions
+    votes: the score by number of votes; [] without an ensemble, or without another population than the study's
     compared: the ensemble, the best tables and the plain baseline, each with its metrics, on the same units
     """
 
-    of: str
+    source: str
     population: Population
     rows: list[MetricRow]
     votes: list[VotesRow]
@@ -69,55 +68,59 @@ class MetricsView:
     compared: list[tuple[str, Metrics]]
 
 
-def look(
+def read_metrics(
     folder: StudyFolder,
     study: Study,
     finalists: list[Scored],
     summary: EnsembleSummary | None,
-    of: str,
-    found: Predictions,
+    source: str,
+    predictions: Predictions,
 ) -> MetricsView:
-    """Describe predictions of at least one unit; `of` says whose they are."""
+    """Describe predictions of at least one unit; source: the name of the predictions."""
+    compared = [(source, predictions.metrics)] if summary else []
+    others = [(f.trial, OofTable.read(folder.oof(f.trial))) for f in finalists[:MOST_COMPARED]]
+    if summary and summary.plain is not None:
+        others.append((f"plain baseline: {summary.result.baselines.plain_is}", summary.plain))
+    for name, table in others:
+        scored = diagnostics.predictions(table, study.min_votes)
+        compared += [(name, scored.metrics)] if len(scored.scores) else []
     votes = _by_votes(summary) if summary else []
     return MetricsView(
-        of=of,
-        population=diagnostics.population(found, study.min_votes),
-        rows=[*_rows(found), *_areas(found, summary), *_thresholded(found)],
+        source=source,
+        population=diagnostics.population(predictions, study.min_votes),
+        rows=_rows(predictions, summary),
         votes=votes,
-        votes_sentences=_votes_sentences(votes, summary) if votes else [],
-        compared=[
-            *_compared(folder, study, finalists, [(of, found.metrics)] if summary else []),
-            *_plain(study, summary),
-        ],
+        votes_sentences=_votes_sentences(votes, summary) if votes and summary else [],
+        compared=compared,
     )
 
 
-def _rows(found: Predictions) -> list[MetricRow]:
-    metrics = found.metrics
-    right = RIGHT_LABELS if found.task.asks_each_class else RIGHT_CLASS
-    unknown = [name for name, f1 in zip(metrics.classes, metrics.f1, strict=True) if math.isnan(f1)]
+def _rows(predictions: Predictions, summary: EnsembleSummary | None) -> list[MetricRow]:
+    metrics, is_labels = predictions.metrics, predictions.task.asks_each_class
+    score, entropy = words.score_name(predictions.task).short, words.nats(abs(metrics.log_loss - metrics.score))
+    if entropy == words.nats(0):
+        log_loss = f"Cross-entropy with the targets. They are certain, so it is the {score} itself."
+    else:
+        log_loss = f"Cross-entropy with the targets: the {score} plus the targets' own entropy, {entropy}."
+    unknown = [name for name, f1 in zip(metrics.classes, metrics.f1.tolist(), strict=True) if math.isnan(f1)]
     left_out = f" Left out, since no unit has it and none is predicted to: {', '.join(unknown)}." if unknown else ""
-    return [
-        MetricRow("Log loss", words.nats(metrics.log_loss), _log_loss(metrics, words.score_name(found.task))),
-        MetricRow("Accuracy", words.percent(metrics.accuracy), right),
+    rows = [
+        MetricRow("Log loss", words.nats(metrics.log_loss), log_loss),
+        MetricRow("Accuracy", words.percent(metrics.accuracy), RIGHT_LABELS if is_labels else RIGHT_CLASS),
         MetricRow("Macro F1", words.percent(metrics.macro_f1), MACRO_F1 + left_out),
-        *_micro(metrics, found.task.asks_each_class),
-        MetricRow("Calibration error", words.percent(metrics.calibration_error), CALIBRATION),
     ]
-
-
-def _micro(metrics: Metrics, questions: bool) -> list[MetricRow]:
-    """Where one class is predicted of each unit, micro F1 is the accuracy and needs no line."""
-    return [MetricRow("Micro F1", words.percent(metrics.micro_f1), MICRO_F1)] if questions else []
-
-
-def _areas(found: Predictions, summary: EnsembleSummary | None) -> list[MetricRow]:
-    """The macro AUROC, with its interval where the ensemble has one, and its distance to the plain baseline's."""
+    if is_labels:  # otherwise micro F1 is the accuracy
+        rows.append(MetricRow("Micro F1", words.percent(metrics.micro_f1), MICRO_F1))
+    rows.append(MetricRow("Calibration error", words.percent(metrics.calibration_error), CALIBRATION))
     area = summary.result.metrics.macro_auroc_interval if summary else None
     gain = summary.result.metrics.macro_auroc_gain if summary else None
-    rows = [MetricRow("Macro AUROC", words.area(found.metrics.macro_auroc), MACRO_AUROC, _interval(area))]
+    rows.append(MetricRow("Macro AUROC", words.area(metrics.macro_auroc), MACRO_AUROC, _interval(area)))
     if gain:
         rows.append(MetricRow("Gain of macro AUROC", words.signed_area(gain.value), GAIN, _interval(gain, signed=True)))
+    if predictions.thresholded:
+        names = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "micro_f1": "Micro F1"}
+        shares = {name: words.percent(getattr(predictions.thresholded, key)) for key, name in names.items()}
+        rows += [MetricRow(f"{name} at thresholds", share, THRESHOLDS) for name, share in shares.items()]
     return rows
 
 
@@ -128,70 +131,34 @@ def _interval(estimate: Estimate | None, signed: bool = False) -> str:
     return f"95\u00a0% interval, by patient: {low} to {high}"
 
 
-def _thresholded(found: Predictions) -> list[MetricRow]:
-    if found.thresholded is None:
-        return []
-    names = {
-        "accuracy": "Accuracy at thresholds",
-        "macro_f1": "Macro F1 at thresholds",
-        "micro_f1": "Micro F1 at thresholds",
-    }
-    return [MetricRow(its, words.percent(getattr(found.thresholded, key)), THRESHOLDS) for key, its in names.items()]
-
-
-def _log_loss(metrics: Metrics, score: words.ScoreName) -> str:
-    """Say how the log loss differs from the score: by what no prediction changes."""
-    entropy = words.nats(abs(metrics.log_loss - metrics.score))
-    if entropy == words.nats(0):
-        return f"Cross-entropy with the targets. They are certain, so it is the {score.short} itself."
-    return f"Cross-entropy with the targets: the {score.short} plus the targets' own entropy, {entropy}."
-
-
 def _by_votes(summary: EnsembleSummary) -> list[VotesRow]:
-    rows = summary.result.metrics.score_by_min_votes
-    own = summary.result.population.min_votes
-    found = [
+    main = summary.result.population.min_votes
+    rows = [
         VotesRow(
             population=Population(row.units, row.groups, row.min_votes),
-            own=row.min_votes == own,
+            main=row.min_votes == main,
             ensemble=row.ensemble,
             best_single=row.best_single,
             prior=row.prior,
         )
-        for row in rows
+        for row in summary.result.metrics.score_by_min_votes
     ]
-    return found if len(found) > 1 else []
+    return rows if len(rows) > 1 else []
 
 
 def _votes_sentences(rows: list[VotesRow], summary: EnsembleSummary) -> list[str]:
-    """Say what may be read from scores of several populations, and what may not."""
-    [own] = [row.population for row in rows if row.own]
-    found = [
-        "Each row is another population: compare the figures within a row, not those of two rows. Shares of few votes "
-        "scatter about what more experts would say, and a score counts that scatter as error. The study's score is the "
-        f"marked row, {own}.",
+    """Explain which scores of several populations can be compared."""
+    [main] = [row.population for row in rows if row.main]
+    sentences = [
+        "Each row is a different population: compare the figures within a row, not between rows. Shares of few votes "
+        "are noisy, and a score counts this noise as error. The study's score is the "
+        f"marked row, {main}.",
     ]
-    if any(row.population.min_votes < own.min_votes for row in rows):
-        found.append(
-            "Units with fewer votes than that are predicted as the others are, by the pool of the other folds, but no "
-            f"pool and no class prior was fitted on them: those were fitted on units with {own.rule} alone. The models "
-            "themselves may have been trained on such units of other folds."
+    if any(row.population.min_votes < main.min_votes for row in rows):
+        sentences.append(
+            "Units with fewer votes are predicted as the others are, by the pool of the other folds. But no "
+            f"pool and no class prior was fitted on them: these were fitted on units with {main.rule} only. The models "
+            "may have been trained on such units of other folds."
         )
     best = summary.result.baselines.best_single_trial
-    return [*found, f"Best single: {best}, which is the best on the marked row and need not be on the others."]
-
-
-def _plain(study: Study, summary: EnsembleSummary | None) -> list[tuple[str, Metrics]]:
-    if summary is None or summary.plain is None:
-        return []
-    found = diagnostics.predictions(summary.plain, study.min_votes)
-    return [(f"plain baseline: {summary.result.baselines.plain_is}", found.metrics)] if len(found.scores) else []
-
-
-def _compared(
-    folder: StudyFolder, study: Study, finalists: list[Scored], first: list[tuple[str, Metrics]]
-) -> list[tuple[str, Metrics]]:
-    for finalist in finalists[:MOST_COMPARED]:
-        found = diagnostics.predictions(OofTable.read(folder.oof(finalist.trial)), study.min_votes)
-        first = [*first, (finalist.trial, found.metrics)] if len(found.scores) else first
-    return first
+    return [*sentences, f"Best single: {best}, which is the best on the marked row, but may not be on other rows."]

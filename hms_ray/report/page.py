@@ -1,5 +1,6 @@
-"""The report of a study: one self-contained HTML page, the same bytes for the same study."""
+"""The report of a study: one self-contained HTML page; the same study gives the same bytes."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,18 +15,17 @@ from hms_ray import __version__
 from hms_ray.core import files
 from hms_ray.ensemble.methods import label
 from hms_ray.ensemble.pools._base import explain
-from hms_ray.ensemble.result import Member
 from hms_ray.report import diagnostics, figures, metrics, pools, quality, tables, words
 from hms_ray.report.checks import run_checks
-from hms_ray.report.summary import EnsembleSummary, read_verdict, selected_folds
+from hms_ray.report.summary import EnsembleSummary, read_summary, selected_folds
 from hms_ray.report.tables import Population, Scored, Study
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable
 
 REPORTS = Path("reports")
-OPEN_TRIALS = 25  # longer tables start folded
+OPEN_TRIALS = 25  # longer tables are collapsed at first
 NUMBERS = ("nats", "area", "signed", "interval", "signed_interval", "percent", "margin", "whole", "bound", "seconds")
-SECTIONS = {  # in the page's order; those without content are left out
+SECTIONS = {  # in the order of the page; sections without content are left out
     "verdict": "Verdict",
     "pools": "Pools",
     "weights": "Weights",
@@ -45,12 +45,12 @@ FILTERS = (*NUMBERS, "value", "one_line", "block", "fold_list", "outcome", "mark
 class SpaceView:
     """One space and its trials.
 
-    figure: None without trials; epochs: after which epoch trials are scored; gains: whether trials were told what they
-    add to the ensemble, so that their values and estimates are no scores
+    figure: None without trials; epochs: after which epoch trials are scored; gains: whether the objective of trials is
+    their gain to the ensemble, so that their values and estimates are not scores
     """
 
     name: str
-    space: dict[str, Any] | None
+    space: Mapping[str, Any] | None
     trials: pd.DataFrame
     population: str
     epochs: str
@@ -60,14 +60,15 @@ class SpaceView:
     @property
     def states(self) -> dict[str, int]:
         """Number of trials in each state, in a fixed order."""
-        return {state: int(n) for state, n in self.trials["state"].value_counts().sort_index().items()}
+        return {str(state): int(n) for state, n in self.trials["state"].value_counts().sort_index().items()}
 
 
 @dataclass(frozen=True)
 class DecisionView:
-    """Yes-or-no decisions on each class by some thresholds: of what is true in rows and of what is said in columns.
+    """Yes-or-no decisions on each class at some thresholds.
 
-    confusion: for each class its name and two rows, not of the class and of it, of (units, share of the row)
+    confusion: for each class its name and two rows, of units without and with the class: (units, share of the row) of
+        those not predicted and predicted to have it
     """
 
     name: str
@@ -77,14 +78,15 @@ class DecisionView:
 
 @dataclass(frozen=True)
 class ClassView:
-    """Where the error of one set of predictions lies, ready to print.
+    """The error of one set of predictions by class, ready to print.
 
-    questions: whether each class is a question of its own; then there is no confusion of one with another
-    decisions: of questions, what the predictions say at each kind of threshold, the chosen ones first
-    thresholds: of questions, those of each fold; {} where none were chosen
+    source: the name of the predictions
+    questions: whether each class is a question of its own; then classes are not confused with each other
+    decisions: of questions, at each kind of thresholds, the chosen ones first
+    thresholds: of questions, those of each fold; {} if none were chosen
     """
 
-    of: str
+    source: str
     population: Population
     rows: list[diagnostics.ClassRow]
     questions: bool
@@ -92,11 +94,11 @@ class ClassView:
     ties: int
     calibration: list[Markup]
     decisions: list[DecisionView]
-    thresholds: dict[str, list[float]]
+    thresholds: Mapping[str, Sequence[float]]
 
     @property
     def total(self) -> float:
-        """The mean score, which the classes' contributions add up to."""
+        """The mean score, the sum of the classes' contributions."""
         return sum(row.contribution for row in self.rows)
 
 
@@ -107,9 +109,9 @@ def write_report(folder: StudyFolder, trials: pd.DataFrame, out: Path | None = N
         without a search
 
     Raises:
-        ConfigError: the folder is no study, or its ensemble was written by an earlier version.
+        ConfigError: the folder is not a study, or its ensemble was written by an earlier version.
         DataError: one of its files is missing or broken.
-        OSError: nothing can be written to `out`; this is found before the page is made.
+        OSError: `out` cannot be written to; this is found before the page is made.
     """
     study = tables.read_study(folder)
     page = (REPORTS / study.name if out is None else Path(out)) / "index.html"
@@ -120,39 +122,54 @@ def write_report(folder: StudyFolder, trials: pd.DataFrame, out: Path | None = N
 
 def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
     """Return the page of a study as HTML."""
-    finalists = tables.read_finalists(folder, study)
-    summary = read_verdict(folder, study)
-    curves = [_curve(curve, study, finalists) for curve in tables.read_curves(folder)]
-    of, found = _looked_at(folder, study, finalists, summary)
-    spaces, of_recordings = _spaces(study, trials, finalists), quality.look(study, finalists)
-    there = {
-        "verdict": True,
+    finalists, score = tables.read_finalists(folder, study), words.score_name(study.task)
+    summary = read_summary(folder, study)
+    optimism = summary.optimism if summary else finalists[0].optimism if finalists else ""
+    source, predictions = _main_predictions(folder, study, finalists, summary)
+    source += words.mark(optimism)
+    curves, other_curves = _curves(folder, study, finalists)
+    recordings = quality.read_quality(study, finalists)
+    names = [*study.spaces, *sorted(set(trials["space"]) - set(study.spaces))]
+    spaces = [_space(name, study, trials[trials["space"] == name], finalists) for name in names]
+    population = tables.population(finalists[0].rows, study.min_votes) if finalists else None
+    fold_figure, members = None, []
+    if any(f.by_fold for f in finalists):
+        fold_figure = figures.fold_scores(
+            finalists, f"{score.head} of each table on each fold; {population}", score.head
+        )
+    if summary:  # each member, the heaviest first, with its table if there is one
+        by_trial = {f.trial: f for f in finalists}
+        heaviest_first = sorted(summary.result.members, key=lambda member: -member.weight)
+        members = [(member, by_trial.get(member.trial)) for member in heaviest_first]
+    view, classes = None, None
+    if predictions:
+        view = metrics.read_metrics(folder, study, finalists, summary, source, predictions)
+        classes = _classes(source, predictions, study, summary)
+    content = {
         "pools": summary,
         "weights": summary,
         "finalists": finalists,
         "search": spaces,
-        "curves": curves,
-        "metrics": found,
-        "classes": found,
-        "data": True,
-        "quality": of_recordings,
-        "checks": True,
+        "curves": curves or other_curves,
+        "metrics": predictions,
+        "classes": predictions,
+        "quality": recordings,
     }
     return (
         _environment()
         .get_template("page.html.j2")
         .render(
             study=study,
-            sections={name: title for name, title in SECTIONS.items() if there[name]},
+            sections={name: title for name, title in SECTIONS.items() if content.get(name, True)},
             version=__version__,
             finalists=finalists,
-            population=_population(study, finalists),
-            fold_figure=_fold_figure(study, finalists),
+            population=population,
+            fold_figure=fold_figure,
             summary=summary,
-            members=_members(finalists, summary) if summary else [],
+            members=members,
             inputs_shown=any(path in f.params for f in finalists for path in tables.INPUTS),
-            score=words.score_name(study.task),
-            optimism=_optimism(finalists, summary),
+            score=score,
+            optimism=optimism,
             scores=words.scores_side_by_side(finalists, summary) if summary else [],
             correction=words.correction_sentence(study, summary) if summary else "",
             certificate=pools.certificate(summary.result, summary.block.population) if summary else [],
@@ -162,12 +179,12 @@ def render(folder: StudyFolder, study: Study, trials: pd.DataFrame) -> str:
             outside_sentence=words.outside_sentence(finalists, summary) if summary else "",
             checks=run_checks(study, finalists, summary, trials),
             spaces=spaces,
-            curves=[figure for final, figure in curves if final],
-            other_curves=[figure for final, figure in curves if not final],
-            metrics=metrics.look(folder, study, finalists, summary, of, found) if found else None,
-            classes=_classes(of, found, study, summary) if found else None,
+            curves=curves,
+            other_curves=other_curves,
+            metrics=view,
+            classes=classes,
             folds=tables.fold_sizes(study, finalists).to_dict("records"),
-            quality=of_recordings,
+            quality=recordings,
             open_trials=OPEN_TRIALS,
             most_compared=metrics.MOST_COMPARED,
         )
@@ -189,55 +206,51 @@ def _environment() -> Environment:
     return environment
 
 
-def _population(study: Study, finalists: list[Scored]) -> Population | None:
-    return tables.population(finalists[0].rows, study.min_votes) if finalists else None
+def _main_predictions(
+    folder: StudyFolder, study: Study, finalists: list[Scored], summary: EnsembleSummary | None
+) -> tuple[str, diagnostics.Predictions | None]:
+    """Return the cross-fitted predictions of the ensemble, or else those of the best table, and their name.
+
+    None if no unit is scored.
+    """
+    if summary:
+        source, table, thresholds = "the ensemble, cross-fitted", summary.table, summary.result.metrics.thresholds
+    elif finalists:
+        best = finalists[0].trial
+        source, table, thresholds = f"the best table, {best}", OofTable.read(folder.oof(best)), None
+    else:
+        return "", None
+    predictions = diagnostics.predictions(table, study.min_votes, thresholds)
+    return source, predictions if len(predictions.scores) else None
 
 
-def _members(finalists: list[Scored], summary: EnsembleSummary) -> list[tuple[Member, Scored | None]]:
-    """Return each member with its own table, the heaviest first; None if its table is gone."""
-    tables_by_trial = {f.trial: f for f in finalists}
-    members = sorted(summary.result.members, key=lambda member: -member.weight)
-    return [(member, tables_by_trial.get(member.trial)) for member in members]
-
-
-def _fold_figure(study: Study, finalists: list[Scored]) -> Markup | None:
-    if not any(f.by_fold for f in finalists):
-        return None
-    score = words.score_name(study.task)
-    title = f"{score.head} of each table on each fold; {_population(study, finalists)}"
-    return figures.fold_scores(finalists, title, score.head)
-
-
-def _curve(curve: tables.Curve, study: Study, finalists: list[Scored]) -> tuple[bool, tuple[str, Markup]]:
-    score = words.score_name(study.task).short
-    title = f"Learning curves of {curve.trial}: training loss, and held-out {score} on {study.search_those}"
-    figure = figures.learning_curve(curve, title, score)
-    return curve.trial in {f.trial for f in finalists}, (curve.trial + words.skipped_steps(curve.epochs), figure)
-
-
-def _spaces(study: Study, trials: pd.DataFrame, finalists: list[Scored]) -> list[SpaceView]:
-    names = [*study.spaces, *sorted(set(trials["space"]) - set(study.spaces))]
-    return [_space(name, study, trials[trials["space"] == name], finalists) for name in names]
+def _curves(
+    folder: StudyFolder, study: Study, finalists: list[Scored]
+) -> tuple[list[tuple[str, Markup]], list[tuple[str, Markup]]]:
+    """Return the learning curves of finalists, and those of other trials, each with its caption."""
+    score, trials = words.score_name(study.task).short, {f.trial for f in finalists}
+    curves: tuple[list[tuple[str, Markup]], list[tuple[str, Markup]]] = ([], [])
+    for curve in tables.read_curves(folder):
+        title = f"Learning curves of {curve.trial}: training loss, and held-out {score} on {study.search_those}"
+        figure = figures.learning_curve(curve, title, score)
+        curves[curve.trial not in trials].append((curve.trial + words.skipped_steps(curve.epochs), figure))
+    return curves
 
 
 def _space(name: str, study: Study, trials: pd.DataFrame, finalists: list[Scored]) -> SpaceView:
-    space = study.spaces.get(name)
+    space, score, figure = study.spaces.get(name), words.score_name(study.task), None
     trials = trials.sort_values("number", ignore_index=True)
-    where = _trial_rows(space, study, [f for f in finalists if f.space == name])
+    population = _trial_rows(space, study, [f for f in finalists if f.space == name])
     gains = tables.objective(space) == "gain"
-    drawn = trials.assign(estimate=float("nan")) if gains else trials
-    figure = _history(drawn, name, study, where) if len(trials) else None
-    epochs = words.trial_epochs(study, space)
-    return SpaceView(name, space, trials, where, epochs, figure, gains)
+    if len(trials):
+        drawn = trials.assign(estimate=float("nan")) if gains else trials
+        title = f"Trials of {name}: {score.short} by trial number; {population}"
+        figure = figures.history(drawn, title, score.head)
+    return SpaceView(name, space, trials, population, words.trial_epochs(study, space), figure, gains)
 
 
-def _history(trials: pd.DataFrame, name: str, study: Study, where: str) -> Markup:
-    score = words.score_name(study.task)
-    return figures.history(trials, f"Trials of {name}: {score.short} by trial number; {where}", score.head)
-
-
-def _trial_rows(space: dict[str, Any] | None, study: Study, finalists: list[Scored]) -> str:
-    """Say which rows the trials of a space were scored on, as exactly as the study knows it."""
+def _trial_rows(space: Mapping[str, Any] | None, study: Study, finalists: list[Scored]) -> str:
+    """Return on which rows the trials of a space were scored, as exactly as the study records it."""
     same, chosen_on = study.min_votes == study.search_min_votes, selected_folds(finalists)
     count = space["budget"]["trial_folds"] if space else len(chosen_on)
     if space and (not chosen_on or (len(chosen_on) > count and not same)):
@@ -248,63 +261,36 @@ def _trial_rows(space: dict[str, Any] | None, study: Study, finalists: list[Scor
         return f"{study.search_rule} · {words.fold_list(chosen_on)}"
     rows = finalists[0].rows
     scored = rows["fold"].unique()
-    tried_on = sorted(sorted(chosen_on, key=lambda fold: (fold not in scored, fold))[:count])  # rounds choose on others
+    tried_on = sorted(sorted(chosen_on, key=lambda fold: (fold not in scored, fold))[:count])  # later rounds use others
     return f"{tables.population(rows[rows['fold'].isin(tried_on)], study.min_votes)} · {words.fold_list(tried_on)}"
 
 
-def _looked_at(
-    folder: StudyFolder, study: Study, finalists: list[Scored], summary: EnsembleSummary | None
-) -> tuple[str, diagnostics.Predictions | None]:
-    """Return the ensemble's cross-fitted predictions, without an ensemble the best table's, and whose they are.
-
-    None where no unit is scored.
-    """
-    if not summary and not finalists:
-        return "", None
-    table = summary.table if summary else OofTable.read(folder.oof(finalists[0].trial))
-    found = diagnostics.predictions(table, study.min_votes, summary.result.metrics.thresholds if summary else None)
-    of = "the ensemble, cross-fitted" if summary else f"the best table, {finalists[0].trial}"
-    return f"{of}{words.mark(_optimism(finalists, summary))}", found if len(found.scores) else None
-
-
-def _optimism(finalists: list[Scored], summary: EnsembleSummary | None) -> str:
-    """Return what flatters the scores of the ensemble, without an ensemble those of the best table."""
-    if summary:
-        return summary.optimism
-    return finalists[0].optimism if finalists else ""
-
-
-def _classes(of: str, found: diagnostics.Predictions, study: Study, summary: EnsembleSummary | None) -> ClassView:
-    rows, questions = diagnostics.by_class(found), study.task.asks_each_class
+def _classes(
+    source: str, predictions: diagnostics.Predictions, study: Study, summary: EnsembleSummary | None
+) -> ClassView:
+    questions, matrix = study.task.asks_each_class, predictions.metrics.confusion
+    decisions, calibration = [], []
+    for name, at in (("the chosen thresholds", predictions.thresholded), ("0.5", predictions.metrics)):
+        if questions and at:
+            confusion = list(zip(at.classes, map(_with_shares, at.confusion), strict=True))
+            decisions.append(DecisionView(name, diagnostics.report(at), confusion))
+    for k, name in enumerate(predictions.classes):
+        title = f"Calibration of {name}: mean target share by mean predicted share; {len(predictions.scores):,} units"
+        calibration.append(figures.calibration(diagnostics.calibration(predictions, k), name, title))
     return ClassView(
-        of=of,
-        population=diagnostics.population(found, study.min_votes),
-        rows=rows,
+        source=source,
+        population=diagnostics.population(predictions, study.min_votes),
+        rows=diagnostics.by_class(predictions),
         questions=questions,
-        confusion=[] if questions else list(zip(found.classes, _shares(found.metrics.confusion), strict=True)),
-        ties=found.metrics.ties,
-        calibration=[_calibration(found, k, study) for k in range(len(rows))],
-        decisions=_decisions(found) if questions else [],
+        confusion=[] if questions else list(zip(predictions.classes, _with_shares(matrix), strict=True)),
+        ties=predictions.metrics.ties,
+        calibration=calibration,
+        decisions=decisions,
         thresholds=(summary.result.metrics.thresholds if summary else None) or {},
     )
 
 
-def _decisions(found: diagnostics.Predictions) -> list[DecisionView]:
-    at = {"the chosen thresholds": found.thresholded, "0.5": found.metrics}
-    return [
-        DecisionView(name, diagnostics.report(its), list(zip(its.classes, map(_shares, its.confusion), strict=True)))
-        for name, its in at.items()
-        if its
-    ]
-
-
-def _shares(counts: np.ndarray) -> list[list[tuple[int, float]]]:
+def _with_shares(counts: np.ndarray) -> list[list[tuple[int, float]]]:
     """Pair each count of a confusion matrix with its share of the row."""
     shares = counts / counts.sum(1, keepdims=True).clip(min=1)
-    return [list(zip(map(int, row), map(float, its), strict=True)) for row, its in zip(counts, shares, strict=True)]
-
-
-def _calibration(found: diagnostics.Predictions, k: int, study: Study) -> Markup:
-    name = found.classes[k]
-    title = f"Calibration of {name}: mean target share by mean predicted share; {len(found.scores):,} units"
-    return figures.calibration(diagnostics.calibration(found, k), name, title)
+    return [list(zip(*pair, strict=True)) for pair in zip(counts.tolist(), shares.tolist(), strict=True)]

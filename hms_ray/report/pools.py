@@ -1,4 +1,4 @@
-"""What the report says of a pool's limits and its certificate; the pools' own sentences are in their files."""
+"""Sentences on a pool's limits and its certificate; those of a single kind of pool are in its file."""
 
 from markupsafe import Markup, escape
 
@@ -11,7 +11,7 @@ from hms_ray.report import words
 
 
 def describe_limits(limits: Limits | None) -> str:
-    """Say what the ensemble's size was limited to; nothing where it was not."""
+    """Describe the limits on the ensemble's size; "" without limits."""
     if limits is None:
         return ""
     sentences = {
@@ -26,17 +26,17 @@ def describe_limits(limits: Limits | None) -> str:
 
 
 def certificate(result: EnsembleResult, population: object) -> list[Markup]:
-    """Say what the duality gap bounds for this kind of pool, or that there is no such bound."""
-    explained, gap, by_fold = explain(result.fitted), result.duality_gap, result.gap_by_fold
+    """Describe what the duality gap bounds for this kind of pool, or why there is no bound."""
+    sentences_of_pool, gap, by_fold = explain(result.fitted), result.duality_gap, result.gap_by_fold
     sentences = []
     if gap is not None:
-        sentences.append(escape(explained.bound).format(gap=_unbroken(gap), population=population))
+        sentences.append(escape(sentences_of_pool.bound).format(gap=_unbroken(gap), population=population))
         if result.limits:
             sentences.append(
-                Markup("It holds among the members that the limits leave; the choice of these has no certificate.")
+                Markup("It holds among the members that the limits leave; their choice has no certificate.")
             )
     else:
-        sentences.append(Markup("There is no certificate for this method: {}").format(explained.no_bound))
+        sentences.append(Markup("There is no certificate for this method: {}").format(sentences_of_pool.no_bound))
         if result.pool == AUTO and kind(result.fitted) == "uniform":
             sentences.append(
                 Markup("No other pool was better than the plain mean by more than its standard error over patients.")
@@ -44,7 +44,7 @@ def certificate(result: EnsembleResult, population: object) -> list[Markup]:
     if by_fold is not None:
         sentences.append(Markup("The largest gap of a cross-fitting fit is {}.").format(_unbroken(by_fold)))
     if max(gap or 0, by_fold or 0) >= TOLERANCE:
-        sentences.append(Markup("A gap that is not below {:g} leaves the certificate open.").format(TOLERANCE))
+        sentences.append(Markup("The certificate is open: a gap is not below {:g}.").format(TOLERANCE))
     return sentences
 
 

@@ -1,11 +1,9 @@
-"""How good the study's recordings are, and of which units training left recordings out, or trusted them less, for it.
+"""The quality of the study's recordings, and the units that training left out or weighted less because of it.
 
-A unit may have several recordings: its measures are those of the worst of them.
+A unit may have several recordings: its measures are those of the worst one.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -18,20 +16,25 @@ from hms_ray.store.quality import MEASURES, QualityParams, trust
 NAMES = {"nan": "gaps", "flat": "flat channels", "outliers": "outliers", "missing": "missing steps"}
 MEANINGS = {
     "nan": "share of the values, of all channels, that are missing",
-    "flat": "share of the channels that never change, or hold nothing",
-    "outliers": "share of the values that lie beyond {outlier}, either way",
-    "missing": "share of the time steps at which no channel holds anything; what a recording lacks of a window of "
-    "{seconds:g} s counts as well",
+    "flat": "share of the channels that are constant or empty",
+    "outliers": "share of the values that are beyond {outlier}, positive or negative",
+    "missing": "share of the time steps without a value in any channel; the part of a window of "
+    "{seconds:g} s that a shorter recording lacks counts as well",
 }
 UNITS = {"eeg": "µV", "heart_sound": "of full scale"}
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Some of the study's units, and the patients that they are of."""
+    """Numbers of units and of their patients."""
 
     units: int
     groups: int
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> "Extent":
+        """Count the units, one a row, and the patients in group_id."""
+        return cls(len(rows), int(rows["group_id"].nunique()))
 
     def __str__(self) -> str:
         return f"{count(self.units, 'unit')} of {count(self.groups, 'patient')}"
@@ -39,8 +42,9 @@ class Extent:
 
 @dataclass(frozen=True)
 class Measured:
-    """One measure of one kind of recording. touched: the units with any of it, of which `median_touched` is.
+    """One measure of one kind of recording.
 
+    touched: the units with a value above 0, whose median is `median_touched`
     median, worst: of all units, each by its worst recording
     """
 
@@ -63,10 +67,10 @@ class KindView:
 
 @dataclass(frozen=True)
 class Use:
-    """What the quality limits of a table's run did to its training; the units held out are scored without any limit.
+    """The effect of a run's quality limits on training; held-out units are scored without limits.
 
-    weight: the factor of the loss weight of inputs that have more than a limit allows; 0: never trained on
-    affected: the units with any such input; `scored` of them are in the table's scored population
+    weight: the factor of the loss weight of inputs beyond a limit; 0: not trained on
+    affected: the units with such an input; `scored`: how many of them are in the scored population
     by_limit: each limit in words, and the units beyond it; a unit may be beyond several
     """
 
@@ -78,13 +82,13 @@ class Use:
 
     @property
     def effect(self) -> str:
-        """What happened to the inputs beyond a limit."""
+        """The treatment of inputs beyond a limit, in words."""
         return f"{self.weight:g} of the weight" if self.weight else "not trained on"
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A recording that the dataset lists and that was left out."""
+    """A recording of the dataset's list that was left out."""
 
     unit_id: str
     name: str
@@ -95,9 +99,9 @@ class LeftOut:
 class Quality:
     """The section of the page.
 
-    kinds: the measures, [] where none were taken; left_out: listed recordings that are not there or hold nothing
-    uses: tables whose run has limits; unknown: those of which that cannot be told; tables: how many there are
-    min_votes: what a scored unit has
+    kinds: the measures, [] if none were taken; left_out: recordings in the dataset's list that are missing or empty
+    uses: tables whose run has limits; unknown: tables whose limits are unknown; tables: the number of tables
+    min_votes: of a scored unit
     """
 
     kinds: list[KindView]
@@ -109,89 +113,83 @@ class Quality:
 
     @property
     def scored(self) -> str:
-        """Which units are scored."""
+        """The units that are scored, in words."""
         return those("units", self.min_votes)
 
     @property
     def sentences(self) -> list[str]:
-        """Say what was left out, of what, and what cannot be told."""
+        """Sentences on what was left out, and on what is unknown."""
         if not self.tables:
-            return ["No configuration has finished all folds yet, so there is no table to speak of."]
-        return [*self._known(), *self._unknown()]
-
-    def _known(self) -> list[str]:
+            return ["No configuration has finished all folds yet, so there are no tables."]
+        sentences = []
         if self.uses:
-            which = f" with {rule(self.min_votes)}" if self.min_votes > 1 else ""
-            return [
-                f"The runs of {len(self.uses)} of {count(self.tables, 'table')} have quality limits: inputs made of a "
-                "recording that has more of anything than its limit allows were not trained on, or with less weight.",
-                "A unit is beyond a limit if any of its recordings is; inputs of it that are made of others were "
-                "trained on as those of any unit.",
-                f"Every unit{which} is scored all the same, whatever its recordings are like, so the population of the "
+            votes = f" with {rule(self.min_votes)}" if self.min_votes > 1 else ""
+            sentences = [
+                f"The runs of {len(self.uses)} of {count(self.tables, 'table')} have quality limits: inputs from a "
+                "recording beyond a limit were not used for training, or with a smaller weight.",
+                "A unit is beyond a limit if any of its recordings is. Its inputs from other recordings were used for "
+                "training as those of other units.",
+                f"Every unit{votes} is scored, whatever the quality of its recordings, so the population of the "
                 "score is unchanged.",
             ]
-        if len(self.unknown) == self.tables:
-            return []
-        which = "that is recorded here " if self.unknown else ""
-        left = "nothing was left out for its quality, neither of training nor of the score."
-        return [f"No run {which}has quality limits: {left}"]
-
-    def _unknown(self) -> list[str]:
-        if not self.unknown:
-            return []
-        names = ", ".join(self.unknown[:5]) + (", …" if len(self.unknown) > 5 else "")
-        return [
-            f"Of {count(len(self.unknown), 'table')} it cannot be told whether training left anything out, since how "
-            f"they were made is not recorded here, or not in words that this version knows: {names}."
-        ]
+        elif len(self.unknown) < self.tables:
+            recorded = "that is recorded here " if self.unknown else ""
+            sentences = [f"No run {recorded}has quality limits: training and score use all recordings."]
+        if self.unknown:
+            names = ", ".join(self.unknown[:5]) + (", …" if len(self.unknown) > 5 else "")
+            sentences.append(
+                f"For {count(len(self.unknown), 'table')} it is unknown whether training left anything out: their runs "
+                f"are not recorded, or cannot be read by this version: {names}."
+            )
+        return sentences
 
 
-def look(study: Study, finalists: list[Scored]) -> Quality | None:
-    """Return the recordings' quality and what the tables' training made of it, and which recordings were left out.
-
-    None where nothing was measured, and nothing left out.
-    """
-    left_out = [LeftOut(its["unit_id"], its["name"], its["cause"]) for its in study.data.get("left_out") or ()]
+def read_quality(study: Study, finalists: list[Scored]) -> Quality | None:
+    """Return the quality of the recordings and its effect on training; None if nothing was measured or left out."""
+    left_out = [LeftOut(row["unit_id"], row["name"], row["cause"]) for row in study.data.get("left_out") or ()]
     if study.quality is None:
         return Quality([], left_out, [], [], len(finalists), study.min_votes) if left_out else None
+    measured = study.quality.merge(study.units[["unit_id", "group_id"]], on="unit_id")
     uses, unknown = [], []
     for finalist in finalists:
         try:
-            uses += _uses(study, finalist)
+            uses += _uses(measured, finalist)
         except ConfigError:
             unknown.append(finalist.trial)
-    kinds = [_kind(str(name), study, rows) for name, rows in study.quality.groupby("kind")]
+    kinds = [_kind(str(name), rows) for name, rows in measured.groupby("kind")]
     return Quality(kinds, left_out, uses, unknown, len(finalists), study.min_votes)
 
 
 def share(value: float) -> str:
-    """A share as a percentage; one that is too small for its decimal is not 0."""
+    """Format a share as a percentage; a value that rounds to 0 is shown as below 0.1 %."""
     return "< 0.1\u00a0%" if 0 < value < 0.001 else f"{100 * value:.1f}\u00a0%" if value else "0"
 
 
-def _kind(name: str, study: Study, rows: pd.DataFrame) -> KindView:
-    rows = _with_patients(study, rows)
-    return KindView(name, _extent(rows), [_measured(measure, name, rows) for measure in MEASURES])
+def _kind(name: str, rows: pd.DataFrame) -> KindView:
+    kind, measures = recordings.KINDS[name], []
+    outlier = f"{kind.outlier:,.4g} {UNITS.get(name, 'in the unit of the files')}"
+    for measure in MEASURES:
+        touched = rows[rows[measure] > 0]
+        measures.append(
+            Measured(
+                name=NAMES[measure].capitalize(),
+                meaning=MEANINGS[measure].format(outlier=outlier, seconds=kind.window_s),
+                touched=Extent.of(touched),
+                median=float(rows[measure].median()),
+                median_touched=float(touched[measure].median()) if len(touched) else 0.0,
+                worst=float(rows[measure].max()),
+            )
+        )
+    return KindView(name, Extent.of(rows), measures)
 
 
-def _measured(measure: str, kind: str, rows: pd.DataFrame) -> Measured:
-    touched = rows[rows[measure] > 0]
-    median, worst = float(rows[measure].median()), float(rows[measure].max())
-    extent, name, meaning = _extent(touched), NAMES[measure].capitalize(), _meaning(measure, kind)
-    return Measured(name, meaning, extent, median, float(touched[measure].median()) if len(touched) else 0.0, worst)
+def _uses(measured: pd.DataFrame, finalist: Scored) -> list[Use]:
+    """Return the effect of quality limits on a table's training; [] if its run has none.
 
-
-def _meaning(measure: str, kind: str) -> str:
-    known = recordings.KINDS[kind]
-    outlier = f"{known.outlier:,.4g} {UNITS.get(kind, 'in the unit of the files')}"
-    return MEANINGS[measure].format(outlier=outlier, seconds=known.window_s)
-
-
-def _uses(study: Study, finalist: Scored) -> list[Use]:
-    """Return what limits did to a table's training; nothing where its run has none.
+    measured: unit_id, group_id, kind and the measures
 
     Raises:
-        ConfigError: its run is not recorded, or not one that this version knows.
+        ConfigError: the run is not recorded, or this version cannot read it.
     """
     if not finalist.config:
         raise ConfigError(f"{finalist.trial}: its run is not recorded")
@@ -199,42 +197,20 @@ def _uses(study: Study, finalist: Scored) -> list[Use]:
     limited = [measure for measure in MEASURES if getattr(limits, measure) < 1]
     if not limited:
         return []
-    units = _worst(study, finalist.config)
-    affected = units[trust(units, limits) < 1]
+    kinds = set(measured["kind"])
+    if len(kinds) > 1:  # only then the file of the feature is needed
+        section = dict(finalist.config.get("feature") or {})
+        feature = registry.load("features", str(section.pop("name", "")))
+        kinds = set(feature.spec(params.parse(feature.Params, section, "feature")).kinds)
+        unmeasured = sorted(kinds - set(measured["kind"]))
+        if unmeasured:
+            raise ConfigError(f"the quality of {', '.join(unmeasured)} was not measured")
+    inputs = measured[measured["kind"].isin(kinds)]
+    units = inputs.groupby(["unit_id", "group_id"])[list(MEASURES)].max().reset_index()  # the worst recording
+    affected, by_limit = units[trust(units, limits) < 1], []
+    for measure in limited:
+        limit = getattr(limits, measure)
+        beyond = units[trust(units, QualityParams.model_validate({measure: limit})) < 1]  # with no other limit
+        by_limit.append((f"{NAMES[measure]} above {100 * limit:g}\u00a0%", Extent.of(beyond)))
     scored = int(finalist.rows["unit_id"].isin(affected["unit_id"]).sum())
-    by_limit = [_beyond(units, measure, getattr(limits, measure)) for measure in limited]
-    return [Use(finalist.trial, limits.weight, _extent(affected), scored, by_limit)]
-
-
-def _beyond(units: pd.DataFrame, measure: str, limit: float) -> tuple[str, Extent]:
-    """Return a limit in words, and the units that it would affect if there were no other."""
-    alone = QualityParams.model_validate({measure: limit})
-    return f"{NAMES[measure]} above {100 * limit:g}\u00a0%", _extent(units[trust(units, alone) < 1])
-
-
-def _worst(study: Study, config: Mapping[str, Any]) -> pd.DataFrame:
-    """Return unit_id, group_id and the measures of each unit, the worst of the recordings that the run reads."""
-    kinds = _kinds(study, config)
-    mine = study.quality[study.quality["kind"].isin(kinds)]
-    return _with_patients(study, mine.groupby("unit_id")[list(MEASURES)].max().reset_index())
-
-
-def _kinds(study: Study, config: Mapping[str, Any]) -> set[str]:
-    """Return the kinds of recordings that a run reads; its feature's file is loaded only where there is a choice."""
-    measured = set(study.quality["kind"])
-    if len(measured) == 1:
-        return measured
-    section = dict(config.get("feature") or {})
-    feature = registry.load("features", str(section.pop("name", "")))
-    kinds = set(feature.spec(params.parse(feature.Params, section, "feature")).kinds)
-    if not kinds <= measured:
-        raise ConfigError(f"the quality of {', '.join(sorted(kinds - measured))} was not measured")
-    return kinds
-
-
-def _with_patients(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.merge(study.units[["unit_id", "group_id"]], on="unit_id")
-
-
-def _extent(rows: pd.DataFrame) -> Extent:
-    return Extent(len(rows), int(rows["group_id"].nunique()))
+    return [Use(finalist.trial, limits.weight, Extent.of(affected), scored, by_limit)]

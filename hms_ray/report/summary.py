@@ -1,13 +1,12 @@
-"""ensemble.json as the rows of the verdict: each score with its interval, its comparison and its population."""
+"""The scores of ensemble.json as rows of the page, each with its interval, comparison and population."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from hms_ray.ensemble.bootstrap import Estimate
-from hms_ray.ensemble.result import EnsembleResult, MethodScore, OutsideSelection
+from hms_ray.ensemble.result import EnsembleResult, OutsideSelection
 from hms_ray.report.tables import Population, Scored, Study, score_rows
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable, optimism
@@ -15,10 +14,10 @@ from hms_ray.study.oof import OofTable, optimism
 
 @dataclass(frozen=True)
 class Line:
-    """One predictor beside the ensemble.
+    """One predictor that the ensemble is compared with.
 
-    score: None where it cannot be told; margin: how much lower the ensemble's score is, relative to this one's
-    difference: how much worse than the ensemble it is, on the same units; None where that was not estimated
+    score: None if unknown; margin: how much lower the ensemble's score is, relative to this score
+    difference: this score minus the ensemble's, on the same units; None if not estimated
     """
 
     name: str
@@ -30,7 +29,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Block:
-    """Scores that belong together because they are means over the same rows; the ensemble's comes first."""
+    """Scores that can be compared: means over the same rows; the ensemble's is separate."""
 
     population: Population
     ensemble: float
@@ -39,7 +38,7 @@ class Block:
 
 @dataclass(frozen=True)
 class PoolRow:
-    """One method of pooling; difference: how much worse than the ensemble's method, None for that one itself."""
+    """One pooling method; difference: its score minus that of the ensemble's method, whose own difference is None."""
 
     method: str
     in_sample: float
@@ -51,11 +50,11 @@ class PoolRow:
 
 @dataclass(frozen=True)
 class EnsembleSummary:
-    """What the ensemble is worth, and how far that can be trusted.
+    """The ensemble's scores beside those of the baselines and of the other methods.
 
     pools: every method, the ensemble's first, then by cross-fitted score
-    table: the cross-fitted predictions of every unit; rows: unit_id, group_id, fold, score of those that are scored
-    plain: the plain baseline's predictions; None where it has none
+    table: the cross-fitted predictions of every unit; rows: unit_id, group_id, fold, score of the scored units
+    plain: the plain baseline's predictions, if there are any
     """
 
     result: EnsembleResult
@@ -68,31 +67,35 @@ class EnsembleSummary:
 
     @property
     def best(self) -> Line:
-        """The best single table, in hindsight."""
+        """The best single table, chosen in hindsight."""
         return self.block.lines[0]
 
     @property
     def linear(self) -> float:
-        """Cross-fitted score of the linear pool, which the members' gains refer to."""
+        """Cross-fitted score of the linear pool, to which the members' gains refer."""
         return next(pool.cross_fitted.value for pool in self.pools if pool.method == "linear")
 
     @property
     def optimism(self) -> str:
-        """What flatters every score but the prior's; nothing where no candidate's epochs were chosen on these rows."""
+        """The reason why all scores but the prior's are optimistic; "" if they are not."""
         return optimism("best") if self.result.optimistic_epochs else ""
 
 
-def read_verdict(folder: StudyFolder, study: Study) -> EnsembleSummary | None:
-    """Set ensemble.json beside the ensemble's predictions; None while there is no ensemble."""
+def read_summary(folder: StudyFolder, study: Study) -> EnsembleSummary | None:
+    """Combine ensemble.json with the ensemble's predictions; None without an ensemble."""
     result = study.ensemble
     if result is None:
         return None
     table = OofTable.read(folder.ensemble_oof)
+    first, *others = [
+        PoolRow(row.method, row.score_in_sample, row.score_cross_fitted, row.difference, row.gap, row.members)
+        for row in result.methods
+    ]
     return EnsembleSummary(
         result=result,
         block=_block(result, study),
         outside=_outside(result.outside_selection, study),
-        pools=_pools(result.methods),
+        pools=[replace(first, difference=None), *sorted(others, key=lambda row: row.cross_fitted.value)],
         table=table,
         rows=score_rows(table, study.min_votes),
         plain=OofTable.read(folder.baseline) if folder.baseline.is_file() else None,
@@ -100,7 +103,7 @@ def read_verdict(folder: StudyFolder, study: Study) -> EnsembleSummary | None:
 
 
 def margin(score: float, other: float | None) -> float:
-    """Return (other - score) / other: the share by which the score is lower; NaN where the other is 0 or unknown."""
+    """Return (other - score) / other: the share by which the score is lower; NaN if the other is 0 or unknown."""
     return (other - score) / other if other else math.nan
 
 
@@ -110,21 +113,21 @@ def selected_folds(finalists: list[Scored]) -> list[int]:
 
 
 def _block(result: EnsembleResult, study: Study) -> Block:
-    score, base, apart = result.score_cross_fitted, result.baselines, result.baselines.differences
+    score, base, differences = result.score_cross_fitted, result.baselines, result.baselines.differences
+    best = differences.best_single
     if result.candidates == 1:
-        only = f"The only table: {base.best_single_trial}"
-        lines = [_line(only, base.best_single, score, "as it is, without a pool", apart.best_single)]
+        name = f"The only table: {base.best_single_trial}"
+        lines = [_line(name, base.best_single, score, "as it is, without a pool", best)]
     else:
-        best, mean = f"Best single: {base.best_single_trial}", f"Plain mean of all {result.candidates} candidates"
-        honest = "picked on some patients, scored on others"
+        remark = "picked on some patients, scored on others"
         lines = [
-            _line(best, base.best_single, score, "chosen in hindsight", apart.best_single),
-            _line("Best single, as it could be picked", base.best_single_corrected, score, honest),
-            _line(mean, base.mean, score, "no choice made", apart.mean),
+            _line(f"Best single: {base.best_single_trial}", base.best_single, score, "chosen in hindsight", best),
+            _line("Best single, as it could be picked", base.best_single_corrected, score, remark),
+            _line(f"Plain mean of all {result.candidates} candidates", base.mean, score, "no choice", differences.mean),
         ]
-    lines.append(_line("Class prior", base.prior, score, "no input looked at", apart.prior))
-    if apart.plain is not None:
-        lines.append(_line("Plain baseline", base.plain, score, base.plain_is or "", apart.plain))
+    lines.append(_line("Class prior", base.prior, score, "no input used", differences.prior))
+    if differences.plain is not None:
+        lines.append(_line("Plain baseline", base.plain, score, base.plain_is or "", differences.plain))
     return Block(Population(result.population.units, result.population.groups, study.min_votes), score, lines)
 
 
@@ -145,11 +148,3 @@ def _outside(outside: OutsideSelection | None, study: Study) -> Block | None:
 
 def _line(name: str, score: float | None, ensemble: float, remark: str, difference: Estimate | None = None) -> Line:
     return Line(name, score, margin(ensemble, score), remark, difference)
-
-
-def _pools(methods: Sequence[MethodScore]) -> list[PoolRow]:
-    first, *others = [
-        PoolRow(row.method, row.score_in_sample, row.score_cross_fitted, row.difference, row.gap, row.members)
-        for row in methods
-    ]
-    return [replace(first, difference=None), *sorted(others, key=lambda row: row.cross_fitted.value)]

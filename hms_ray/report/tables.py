@@ -1,4 +1,4 @@
-"""A study folder as plain data: what was scored, on which rows, and by whom. Nothing is drawn here."""
+"""A study folder as plain data: the study, its out-of-fold tables with their scores, and learning curves."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,14 +17,18 @@ from hms_ray.study import tables as study_tables
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable, optimism
 
-QUALITY = {"unit_id": study_tables.Column("text"), "kind": study_tables.Column("text", among=tuple(KINDS))}
+QUALITY = {
+    "unit_id": study_tables.Column("text"),
+    "kind": study_tables.Column("text", among=tuple(KINDS)),
+    **dict.fromkeys(MEASURES, study_tables.Column("number", 0, 1)),
+}
 RUN = ("data", "feature", "model", "input", "quality", "optim")  # the sections of a run that are mappings
-INPUTS = ("input.compute", "input.window", "test_time")  # what the network is given; shown whether searched or not
+INPUTS = ("input.compute", "input.window", "test_time")  # settings of the network's input; always shown
 
 
 @dataclass(frozen=True)
 class Population:
-    """The rows that a score is the mean of; printed beside every score."""
+    """The rows over which a score is the mean; printed with every score."""
 
     units: int
     groups: int
@@ -32,30 +36,30 @@ class Population:
 
     @property
     def rule(self) -> str:
-        """Which rows belong to it."""
+        """The rule that selects the rows."""
         return rule(self.min_votes)
 
     @property
     def those(self) -> str:
-        """Which rows belong to it, within a sentence."""
+        """The rows, in words within a sentence."""
         return those("rows", self.min_votes)
 
     @property
     def size(self) -> str:
-        """How many there are."""
+        """The numbers of units and patients."""
         return f"{count(self.units, 'unit')} · {count(self.groups, 'patient')}"
 
     def __str__(self) -> str:
-        """Rule and size; that all units count needs no saying beside their number."""
+        """Rule and size; only the size if all units count."""
         return f"{self.rule} · {self.size}" if self.min_votes > 1 else self.size
 
 
 @dataclass(frozen=True)
 class Study:
-    """study.json with its task rebuilt, folds.parquet, and ensemble.json (None while there is none).
+    """The content of study.json, folds.parquet, and ensemble.json (None without an ensemble).
 
-    epoch: the rule by which a fold's epoch is chosen; units: unit_id, group_id, fold
-    quality: unit_id, kind and the measures of each unit's recordings; None where they were not measured
+    epoch: the rule that chooses the epoch of a fold; units: unit_id, group_id, fold
+    quality: unit_id, kind and the measures of each unit's recordings; None if they were not measured
     """
 
     name: str
@@ -72,32 +76,32 @@ class Study:
 
     @property
     def min_votes(self) -> int:
-        """The votes a scored unit has: the ensemble's choice, so that tables compare with it; else the study's."""
+        """The least votes of a scored unit: the ensemble's number, so that tables compare with it, or the study's."""
         return self.ensemble.population.min_votes if self.ensemble else self.search_min_votes
 
     @property
     def fold_numbers(self) -> list[int]:
-        """The folds that hold units; imported ones need not begin at 0."""
+        """The folds that have units; imported folds may not start at 0."""
         return sorted(map(int, self.units["fold"].unique()))
 
     @property
     def rule(self) -> str:
-        """Which rows the tables and the ensemble are scored on."""
+        """The rows on which the tables and the ensemble are scored."""
         return rule(self.min_votes)
 
     @property
     def search_rule(self) -> str:
-        """Which rows trials and learning curves were scored on."""
+        """The rows on which trials and learning curves were scored."""
         return rule(self.search_min_votes)
 
     @property
     def those(self) -> str:
-        """Which rows the tables and the ensemble are scored on, within a sentence."""
+        """The rows on which the tables and the ensemble are scored, within a sentence."""
         return those("rows", self.min_votes)
 
     @property
     def search_those(self) -> str:
-        """Which rows trials and learning curves were scored on, within a sentence."""
+        """The rows on which trials and learning curves were scored, within a sentence."""
         return those("rows", self.search_min_votes)
 
 
@@ -106,9 +110,9 @@ class Scored:
     """One out-of-fold table, scored on the study's population.
 
     rows: unit_id, group_id, fold, score of each unit of the population
-    config: the full run; {} for a foreign table: nobody here knows how it was trained
+    config: the full run; {} for an imported table, whose training is unknown
     params: its searched values and those of INPUTS, dotted path -> value
-    origin: fingerprints of the data and the folds it was made from
+    origin: fingerprints of its data and folds
     epoch_rule, epochs: as in OofTable
     """
 
@@ -124,18 +128,18 @@ class Scored:
 
     @property
     def optimism(self) -> str:
-        """What flatters its scores, beside which it stands; nothing where its epochs were not chosen by them."""
+        """The reason why its scores are optimistic; "" if its epochs were not chosen by them."""
         return optimism(self.epoch_rule)
 
     @property
     def score(self) -> float:
-        """Mean over the population; NaN where it is empty."""
+        """Mean over the population; NaN if it is empty."""
         return float(self.rows["score"].mean())
 
     @property
     def by_fold(self) -> dict[int, float]:
-        """Mean score of each fold that holds rows of the population."""
-        return {int(fold): float(score) for fold, score in self.rows.groupby("fold")["score"].mean().items()}
+        """Mean score of each fold with rows of the population."""
+        return {int(str(fold)): float(score) for fold, score in self.rows.groupby("fold")["score"].mean().items()}
 
     @property
     def spread(self) -> float:
@@ -152,25 +156,25 @@ class Curve:
 
 
 def rule(min_votes: int) -> str:
-    """Word which rows are scored."""
+    """Return in words which rows are scored."""
     return f"≥ {min_votes} votes" if min_votes > 1 else "all units"
 
 
 def those(noun: str, min_votes: int) -> str:
-    """Word which of some things are scored, within a sentence: "rows with ≥ 10 votes", or "all rows"."""
+    """Return which things are scored, within a sentence: "rows with ≥ 10 votes", or "all rows"."""
     return f"{noun} with {rule(min_votes)}" if min_votes > 1 else f"all {noun}"
 
 
 def count(n: int, noun: str) -> str:
-    """Word a number of things."""
+    """Return a number of things in words: "1 unit", or "2 units"."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def read_study(folder: StudyFolder) -> Study:
-    """Read study.json, folds.parquet, and ensemble.json and quality.parquet if there are such.
+    """Read study.json, folds.parquet, and, if they exist, ensemble.json and quality.parquet.
 
     Raises:
-        ConfigError: the folder is no study, or its ensemble was written by an earlier version.
+        ConfigError: the folder is not a study, or its ensemble was written by an earlier version.
         DataError: a file is missing or broken.
     """
     content = folder.read_study()
@@ -185,17 +189,17 @@ def read_study(folder: StudyFolder) -> Study:
         versions=content["versions"],
         units=study_tables.read_folds(folder.folds),
         ensemble=EnsembleResult.load(folder.ensemble) if folder.ensemble.is_file() else None,
-        quality=_read_quality(folder) if folder.quality.is_file() else None,
+        quality=study_tables.read(folder.quality, QUALITY, key=()) if folder.quality.is_file() else None,
     )
 
 
 def population(rows: pd.DataFrame, min_votes: int) -> Population:
-    """Count units and groups of rows that already are the population."""
+    """Return the population of rows that were already selected."""
     return Population(len(rows), int(rows["group_id"].nunique()), min_votes)
 
 
 def in_population(table: OofTable, min_votes: int) -> np.ndarray:
-    """Return a mask (N,) of the rows with enough votes; unlike that of `OofTable.rows` it may be empty."""
+    """Return the mask (N,) of the rows with enough votes; unlike `OofTable.rows`, it may select none."""
     return table.votes >= min_votes
 
 
@@ -214,32 +218,32 @@ def score_rows(table: OofTable, min_votes: int) -> pd.DataFrame:
 
 
 def read_finalists(folder: StudyFolder, study: Study) -> list[Scored]:
-    """Score every out-of-fold table, the best first, those without a score last."""
+    """Score every out-of-fold table; the best is first, those without a score are last."""
     finalists = [_read_finalist(folder, study, trial) for trial in folder.oof_ids()]
     return sorted(finalists, key=lambda f: (np.isnan(f.score), f.score, f.trial))
 
 
-def searched_params(config: dict[str, Any], search: Iterable[str]) -> dict[str, Any]:
-    """Return the values that a full run has at the searched dotted paths; paths it lacks are left out."""
-    found = {path: _dig(config, path) for path in search}
-    return {path: value for path, value in found.items() if value is not _ABSENT}
+def searched_params(config: Mapping[str, object], search: Iterable[str]) -> dict[str, object]:
+    """Return a full run's values at the searched dotted paths; missing paths are left out."""
+    values = {path: _value_at(config, path) for path in search}
+    return {path: value for path, value in values.items() if value is not _ABSENT}
 
 
 def searched_paths(search: Mapping[str, Any]) -> list[str]:
-    """Return the run's paths that a space searches; in a union each begins with the name of the space that does."""
+    """Return the run's paths that a space searches, without the prefixes that a union of spaces adds."""
     members = search["space"]["choice"] if "space" in search else []
     prefixes = {path: next((f"{name}." for name in members if path.startswith(f"{name}.")), "") for path in search}
     return list(dict.fromkeys(path.removeprefix(prefix) for path, prefix in prefixes.items()))
 
 
 def read_curves(folder: StudyFolder) -> list[Curve]:
-    """Read the learning curves of every trial that has begun, in the order of trial ids."""
+    """Read the learning curves of every trial that has started, in the order of trial ids."""
     paths = sorted((folder.root / "trials").glob("*/epochs.parquet"))
     return [Curve(path.parent.name, study_tables.read_epochs(path)) for path in paths]
 
 
 def fold_sizes(study: Study, finalists: list[Scored]) -> pd.DataFrame:
-    """Return fold, units, groups and, once a table tells the votes, scored_units and scored_groups (else NaN)."""
+    """Return fold, units, groups, scored_units, scored_groups; the last two are NaN until there is a table."""
     sizes = _sizes(study.units).reindex(study.fold_numbers, fill_value=0)
     if finalists:
         scored = _sizes(finalists[0].rows).reindex(study.fold_numbers, fill_value=0)
@@ -249,16 +253,11 @@ def fold_sizes(study: Study, finalists: list[Scored]) -> pd.DataFrame:
 
 
 def objective(space: dict[str, Any] | None) -> str:
-    """Return what the trials of a resolved space made small: "own", their score, or "gain"; imported ones none."""
+    """Return the objective of a resolved space's trials: "own", their score, or "gain"; "own" without a space."""
     return space["base"].get("score", {}).get("objective", "own") if space else "own"
 
 
 _ABSENT = object()
-
-
-def _read_quality(folder: StudyFolder) -> pd.DataFrame:
-    measures = dict.fromkeys(MEASURES, study_tables.Column("number", 0, 1))
-    return study_tables.read(folder.quality, QUALITY | measures, key=())
 
 
 def _read_finalist(folder: StudyFolder, study: Study, trial: str) -> Scored:
@@ -294,7 +293,7 @@ def _config_of(folder: StudyFolder, study: Study, trial: str, space: str) -> dic
     return content
 
 
-def _dig(content: Any, dotted: str) -> Any:
+def _value_at(content: object, dotted: str) -> object:
     for key in dotted.split("."):
         if isinstance(content, list) and key.isdigit() and int(key) < len(content):
             content = content[int(key)]

@@ -1,4 +1,4 @@
-"""Numbers and findings in words: one format for each kind of number, one sentence for each finding and caveat."""
+"""Formats of numbers, and the sentences of the report: one format for each kind of number."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from hms_ray.ensemble.bootstrap import Estimate
-from hms_ray.report.summary import EnsembleSummary, Line, selected_folds
+from hms_ray.report.summary import EnsembleSummary, selected_folds
 from hms_ray.report.tables import Population, Scored, Study
 from hms_ray.study.oof import optimism
 from hms_ray.tasks import Task
@@ -20,12 +20,12 @@ MINUS = "\u2212"
 FEW_PATIENTS = 30
 NO_INTERVAL = "too few patients for an interval"
 EPOCHS = {"cross_fitted": "chosen on the other folds", "last": "the last", "best": "the best of each\u00a0‡"}
-ROUNDING = 1e-12  # what two ways to the same score differ by
+ROUNDING = 1e-12  # two ways to compute the same score differ by less
 
 
 @dataclass(frozen=True)
 class ScoreName:
-    """What a score is called: short in a column's head, long in a caption; meaning: in a sentence."""
+    """Names of a score: short for a column, long for a caption; meaning: for a sentence."""
 
     short: str
     long: str
@@ -33,7 +33,7 @@ class ScoreName:
 
     @property
     def head(self) -> str:
-        """The short name where a sentence or a column begins."""
+        """The short name with a capital letter."""
         return self.short[0].upper() + self.short[1:]
 
 
@@ -45,7 +45,7 @@ LOG_LOSS = ScoreName("log loss", "log loss", "mean log loss over units and class
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One of the scores side by side. interval: None where none was estimated; meaning: how it was come by."""
+    """One of the main scores; interval: None if not estimated; meaning: how the score was computed."""
 
     name: str
     score: float | None
@@ -55,17 +55,17 @@ class ScoreRow:
 
 
 def score_name(task: Task) -> ScoreName:
-    """Name the score of a task: the one place that does."""
+    """Return the names of a task's score."""
     return LOG_LOSS if task.asks_each_class else DIVERGENCE
 
 
 def nats(value: float | None) -> str:
-    """Five decimals, which is finer than any standard error seen; a dash for nothing."""
+    """Five decimals, finer than any standard error seen; a dash if unknown."""
     return NOTHING if value is None or math.isnan(value) else f"{value:.5f}"
 
 
 def signed(value: float | None) -> str:
-    """A difference with its sign; one of 0, but for rounding, has none."""
+    """A difference with its sign; a difference of 0, up to rounding, has none."""
     if value is not None and abs(value) < ROUNDING:
         return nats(0.0)
     return nats(value) if value is None or math.isnan(value) else f"{value:+.5f}".replace("-", MINUS)
@@ -129,26 +129,26 @@ def seconds(value: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def value(content: Any) -> str:
+def value(content: object) -> str:
     """A hyper-parameter in few characters: floats with four digits, the rest as YAML in one line."""
     if isinstance(content, float):
         return f"{content:.4g}"
     return "none" if content == [] else one_line(content)
 
 
-def one_line(content: Any) -> str:
+def one_line(content: object) -> str:
     """YAML in one line."""
-    text = yaml.safe_dump(content, default_flow_style=True, sort_keys=False, width=math.inf)
+    text: str = yaml.safe_dump(content, default_flow_style=True, sort_keys=False, width=math.inf)
     return text.removesuffix("...\n").strip()
 
 
-def block(content: Any) -> str:
+def block(content: object) -> str:
     """YAML in many lines, keys in their order."""
-    return yaml.safe_dump(content, sort_keys=False)
+    return str(yaml.safe_dump(content, sort_keys=False))
 
 
 def outcome(trial: Mapping[str, Any]) -> str:
-    """Say why a trial of the trials table has no score of its own: what stopped it, or what it failed with."""
+    """Return why a trial of the trials table has no score: the cause of its stop or failure."""
     match trial["state"]:
         case "PRUNED":
             return (
@@ -157,7 +157,7 @@ def outcome(trial: Mapping[str, Any]) -> str:
         case "FAIL":
             return f"failed: {trial['cause'] or 'no cause recorded'}"
         case "RUNNING":
-            return "had not ended when this was written"
+            return "still running when this page was written"
         case _:
             return ""
 
@@ -167,123 +167,127 @@ def fold_list(folds: list[int] | tuple[int, ...]) -> str:
     return f"fold{'' if len(folds) == 1 else 's'} {', '.join(map(str, folds))}"
 
 
-def mark(said: str) -> str:
-    """What flatters a score, as it follows a caption; nothing stays nothing."""
-    return f" · {said}" if said else ""
+def mark(note: str) -> str:
+    """A note on optimism as the end of a caption; "" without a note."""
+    return f" · {note}" if note else ""
 
 
 def epochs(finalist: Scored) -> str:
-    """Say which epoch of each fold predicts, and how it was chosen; nothing of a foreign table. ‡: see `optimism`."""
+    """Return which epoch of each fold predicts, and how it was chosen; "" for an imported table. ‡: see `optimism`."""
     if finalist.epoch_rule not in EPOCHS:
         return ""
     return f"epochs {', '.join(map(str, finalist.epochs))}, {EPOCHS[finalist.epoch_rule]}"
 
 
 def skipped_steps(curve: pd.DataFrame) -> str:
-    """Count the steps of a trial that were skipped, as it follows the trial's name; nothing where none was."""
-    count = int(curve["skipped_steps"].sum()) if "skipped_steps" in curve else 0  # older studies do not know
+    """Return the number of a trial's skipped steps as the end of a caption; "" if there are none."""
+    count = int(curve["skipped_steps"].sum()) if "skipped_steps" in curve else 0  # missing in older studies
     return mark(f"{count} steps skipped: infinite gradients in float16" if count else "")
 
 
-def trial_epochs(study: Study, space: dict[str, Any] | None) -> str:
-    """Say after which epoch the trials of a space are scored; nothing of trials whose space is not known."""
+def trial_epochs(study: Study, space: Mapping[str, Any] | None) -> str:
+    """Return after which epoch the trials of a space are scored; "" if the space is unknown."""
     if space is None:
         return ""
     if study.epoch != "cross_fitted":
         return optimism(study.epoch) or "scored after the last epoch"
     if space["budget"]["trial_folds"] < 3:
-        return "scored after the last epoch: to choose another takes two other folds of the trial"
-    return "each fold scored after its last epoch, or one that is surely better on the trial's other folds"
+        return "scored after the last epoch: another choice needs two other folds of the trial"
+    return "each fold scored after its last epoch, or after one that is clearly better on the trial's other folds"
 
 
 def headline(summary: EnsembleSummary) -> str:
-    """Say what the ensemble is worth beside the best single table, and name whatever scores better than it."""
+    """Compare the ensemble with the best single table, and name everything that scores better."""
     best, lead = summary.best, summary.result.leading
     table = "the only table" if summary.result.candidates == 1 else "the best single table"
     start = f"The ensemble scores {nats(lead.value)}"
     start += f" (95\u00a0% interval {interval(lead)})" if lead.known else ""
     if summary.result.correction:
-        start += f", {nats(summary.result.correction)} of it for the choice of its configurations"
-        start += ". Without that correction it is "
+        start += f", including {nats(summary.result.correction)} for the choice of its configurations"
+        start += ". Without this correction it is "
     else:
         start += ", "
+    better = ""
+    for line in summary.block.lines[1:]:
+        if line.margin < 0:
+            difference = f" ({_difference(line.difference)})" if line.difference else ""
+            better += f" Better still: {line.name[0].lower()}{line.name[1:]}, {nats(line.score)}{difference}."
     if best.margin == 0:
-        return f"{start}exactly what {table} scores.{_better(summary)}"
-    return f"{start}{margin(best.margin)} than {table}: {_apart(best.difference)}.{_better(summary)}"
+        return f"{start}exactly the score of {table}.{better}"
+    return f"{start}{margin(best.margin)} than {table}: {_difference(best.difference)}.{better}"
 
 
 def scores_side_by_side(finalists: list[Scored], summary: EnsembleSummary) -> list[ScoreRow]:
-    """Set the score in sample, cross-fitted and corrected for the choice of configurations side by side; the one to
-    believe comes first."""
-    everyone, chosen = summary.block.population, summary.result.correction is not None
+    """Return the scores in sample, cross-fitted and corrected for the choice of configurations; the main one first."""
+    result, population = summary.result, summary.block.population
+    is_corrected = result.correction is not None
     corrected = ScoreRow(
         "Selection-corrected",
-        summary.result.leading.value if chosen else None,
-        summary.result.leading if chosen else None,
+        result.leading.value if is_corrected else None,
+        result.leading if is_corrected else None,
         _correction(finalists, summary),
-        everyone,
+        population,
     )
     cross_fitted = ScoreRow(
         "Cross-fitted",
         summary.block.ensemble,
-        None if chosen else summary.result.interval,
-        "Each fold is predicted by a pool that was fitted, its settings chosen, on the other folds alone.",
-        everyone,
+        None if is_corrected else result.interval,
+        "Each fold is predicted by a pool that was fitted, with its settings chosen, on the other folds only.",
+        population,
     )
-    in_sample = ScoreRow(
-        "In sample",
-        summary.result.score_in_sample,
-        None,
-        "Optimistic: weights fitted and scored on the same rows.",
-        everyone,
-    )
-    return [corrected, cross_fitted, in_sample] if chosen else [cross_fitted, corrected, in_sample]
-
-
-def caveats(study: Study, finalists: list[Scored], summary: EnsembleSummary) -> list[str]:
-    """Say what the figures do not mean; only what applies to this study."""
-    found = [*_hindsight(summary), *_selection(finalists, summary)]
-    return [*found, *_left_out(study, summary), *_patients(study, summary), *_shortcuts(study)]
+    meaning = "Optimistic: weights fitted and scored on the same rows."
+    in_sample = ScoreRow("In sample", result.score_in_sample, None, meaning, population)
+    return [corrected, cross_fitted, in_sample] if is_corrected else [cross_fitted, corrected, in_sample]
 
 
 def correction_sentence(study: Study, summary: EnsembleSummary) -> str:
-    """Explain how the optimism of choosing configurations was estimated; nothing where it was not."""
+    """Explain how the optimism of choosing configurations was estimated; "" if it was not."""
     selection = summary.result.selection
     if not selection:
         return ""
     rows = Population(selection.units, selection.groups, study.min_votes)
     if selection.optimism > 0:
-        in_the_score_of_all = f", so {signed(selection.share * selection.optimism)} in the score of all."
+        effect = f", so {signed(selection.share * selection.optimism)} in the score of all rows."
     else:
-        in_the_score_of_all = ". An estimate that is not above 0 is chance, and corrects nothing."
+        effect = ". An estimate that is not above 0 is chance, and is not applied."
     return (
         f"{selection.configurations:,} configurations were tried on {fold_list(selection.folds)} ({rows}) and "
-        f"{selection.kept:,} kept. To see what that choice flatters, in the manner of BBC-CV, patients are drawn with "
-        "replacement and the choice among all configurations is repeated on those drawn. What it loses on the patients "
-        f"not drawn, beyond what a pool of the kept ones loses there, is the optimism: {signed(selection.optimism)} "
-        f"nats on these rows{in_the_score_of_all} Trials that were stopped before they had predicted these "
-        "folds are not among those tried."
+        f"{selection.kept:,} kept. The optimism of this choice is estimated as in BBC-CV: patients are drawn with "
+        "replacement, and the choice among all configurations is repeated on the drawn patients. Its loss on the "
+        "patients not drawn, minus the loss of a pool of the kept configurations there, is the optimism: "
+        f"{signed(selection.optimism)} nats on these rows{effect} Trials that were stopped before they had predicted "
+        "these folds are not included."
     )
 
 
 def outside_sentence(finalists: list[Scored], summary: EnsembleSummary) -> str:
-    """Explain the figures on the folds that nothing was chosen on, or why there are none."""
-    chosen_on = selected_folds(finalists)
-    if summary.outside:
+    """Explain the figures on the folds on which nothing was chosen, or why there are none."""
+    chosen_on, outside = selected_folds(finalists), summary.result.outside_selection
+    if outside:
         return (
-            f"On {fold_list(summary.result.outside_selection.folds)} no configuration was chosen: these rows "
-            "took no part in picking hyper-parameters, and the pool that predicts each fold was fitted on others."
+            f"On {fold_list(outside.folds)} no configuration was chosen: these rows were not used to choose "
+            "hyper-parameters, and the pool that predicts each fold was fitted on other folds."
         )
     if not chosen_on:
         return (
-            "No table names a fold that its configuration was chosen on, so there is no subset to set apart. "
-            "For imported tables this is what their files say, not something that was seen here."
+            "No table names a fold that its configuration was chosen on, so there is no subset to report separately. "
+            "For imported tables this is the statement of their files; it was not checked."
         )
     return f"Configurations were chosen on {fold_list(chosen_on)}; no scored rows lie outside these folds."
 
 
-def _apart(difference: Estimate) -> str:
-    """State a difference in the direction of its sentence, so that it is positive, and whether it may be chance."""
+def caveats(study: Study, finalists: list[Scored], summary: EnsembleSummary) -> list[str]:
+    """Return the limits of what the figures show; only those that apply to this study."""
+    return [
+        *_choice_caveats(finalists, summary),
+        *_population_caveats(study, summary),
+        *_shortcut_caveats(study),
+    ]
+
+
+def _difference(difference: Estimate | None) -> str:
+    """Return a difference without its sign, with its interval, and whether it may be chance."""
+    assert difference is not None, "the first baseline has a difference"
     gain = difference if difference.value >= 0 else difference.opposite
     if not gain.known:
         return f"the difference is {nats(gain.value)}; {NO_INTERVAL}"
@@ -291,121 +295,102 @@ def _apart(difference: Estimate) -> str:
     return f"the difference is {nats(gain.value)} ({signed_interval(gain).replace('+', '')}){chance}"
 
 
-def _better(summary: EnsembleSummary) -> str:
-    better = [line for line in summary.block.lines[1:] if line.margin < 0]
-    return "".join(f" Better still: {_name(line)}." for line in better)
-
-
-def _name(line: Line) -> str:
-    found = f"{line.name[0].lower()}{line.name[1:]}, {nats(line.score)}"
-    return f"{found} ({_apart(line.difference)})" if line.difference else found
-
-
 def _correction(finalists: list[Scored], summary: EnsembleSummary) -> str:
-    """Say what the correction adds, or why there is none."""
+    """Return what the correction adds, or why there is none."""
     selection, chosen_on = summary.result.selection, selected_folds(finalists)
     if selection:
         picking = f"picking {selection.kept:,} of {selection.configurations:,} configurations"
-        where = f"{signed(selection.optimism)} nats on {fold_list(selection.folds)}"
+        amount = f"{signed(selection.optimism)} nats on {fold_list(selection.folds)}"
         if selection.optimism > 0:
             share = percent(selection.share)
-            return f"Cross-fitted, plus the estimated optimism of {picking}: {where}, {share} of the scored units."
-        return f"Cross-fitted: the estimated optimism of {picking} is not above 0 ({where}), and nothing is added."
+            return f"Cross-fitted, plus the estimated optimism of {picking}: {amount}, {share} of the scored units."
+        return f"Cross-fitted: the estimated optimism of {picking} is not above 0 ({amount}), and nothing is added."
     if not chosen_on:
-        return "Not corrected: no table names a fold that its configuration was chosen on; foreign ones cannot tell."
+        return "Not corrected: no table names a fold that its configuration was chosen on; imported ones cannot tell."
     if not summary.rows["fold"].isin(chosen_on).any():
         return f"Not corrected: no unit of {fold_list(chosen_on)}, where configurations were chosen, is scored."
     return (
-        "Not corrected: the choice cannot be repeated, since there are not predictions of "
+        "Not corrected: the choice cannot be repeated, because there are no predictions of "
         f"{fold_list(chosen_on)} both by configurations that were kept and by others that were not."
     )
 
 
-def _hindsight(summary: EnsembleSummary) -> list[str]:
-    if summary.result.candidates == 1:
-        if summary.best.difference.value == 0:
-            return ["There is one table only, and the ensemble predicts what that table does."]
-        return [
-            "There is one table only: the ensemble is that table as the pool changes it, by its temperature and its "
+def _choice_caveats(finalists: list[Scored], summary: EnsembleSummary) -> list[str]:
+    """Caveats on choices that used the scored rows: of the best single table, and of configurations."""
+    result, folds = summary.result, selected_folds(finalists)
+    sentences, difference = [], summary.best.difference
+    if result.candidates == 1 and difference and difference.value == 0:
+        sentences.append("There is a single table, and the ensemble predicts the same as this table.")
+    elif result.candidates == 1:
+        sentences.append(
+            "There is a single table: the ensemble is this table as the pool changes it, by its temperature and its "
             "class bias. The difference between their scores is due to that, not to combining models."
-        ]
-    found = "The best single table was picked in hindsight on the very rows it is scored on: its figure is optimistic."
-    honest = summary.result.baselines.best_single_corrected
-    if honest is None:
-        return [found]
-    return [f"{found} Picked on patients drawn with replacement, and scored on those not drawn, it is {nats(honest)}."]
-
-
-def _selection(finalists: list[Scored], summary: EnsembleSummary) -> list[str]:
-    folds = selected_folds(finalists)
+        )
+    else:
+        sentence = "The best single table was picked in hindsight on the rows it is scored on: its score is optimistic."
+        corrected = result.baselines.best_single_corrected
+        if corrected is not None:
+            sentence += f" Picked on drawn patients and scored on those not drawn, it is {nats(corrected)}."
+        sentences.append(sentence)
     if not folds:
-        return []
+        return sentences
+    selection, remedies = result.selection, ""
+    if selection and selection.optimism > 0:
+        later = [fold for fold in folds if fold not in selection.folds]
+        remedies = " The selection-corrected score adds the estimate of this optimism"
+        remedies += f" on {fold_list(selection.folds)}" if later else "."
+        if later:
+            remedies += f"; on {fold_list(later)} there is no estimate: only kept configurations were trained there."
+    remedies += " The figures outside selection leave these rows out." if summary.outside else ""
     chosen = sum(bool(f.selected_on) for f in finalists)
     share = f"{int(summary.rows['fold'].isin(folds).sum()):,} of {len(summary.rows):,} units"
     return [
+        *sentences,
         f"{chosen} of {len(finalists)} configurations were chosen by their score on {fold_list(folds)}, which "
         f"{'is' if len(folds) == 1 else 'are'} part of the cross-fitted population ({share}): "
-        f"there the score is optimistic.{_remedies(summary, folds)}"
+        f"there the score is optimistic.{remedies}",
     ]
 
 
-def _remedies(summary: EnsembleSummary, chosen_on: list[int]) -> str:
-    selection, said = summary.result.selection, ""
-    if selection and selection.optimism > 0:
-        said = " The selection-corrected score adds what that is estimated to be worth"
-        later = [fold for fold in chosen_on if fold not in selection.folds]
-        said += f" on {fold_list(selection.folds)}" if later else ""
-        said += (
-            f"; on {fold_list(later)} it cannot be estimated, since only those kept were trained there."
-            if later
-            else "."
-        )
-    return said + (" The figures outside selection leave these rows out." if summary.outside else "")
-
-
-def _left_out(study: Study, summary: EnsembleSummary) -> list[str]:
-    """Name units, folds and figures that the ensemble's score does not speak for."""
-    found, total, scored = [], len(study.units), summary.block.population.units
+def _population_caveats(study: Study, summary: EnsembleSummary) -> list[str]:
+    """Caveats on units and folds that the score does not cover, and on patients."""
+    sentences, total, scored = [], len(study.units), summary.block.population.units
     empty = sorted(set(study.fold_numbers) - set(summary.rows["fold"]))
     if scored < total:
         lack = f"do not have {study.rule} and " if study.min_votes > 1 else ""
-        found.append(
+        sentences.append(
             f"{total - scored:,} of {total:,} units ({percent(1 - scored / total)}) {lack}are "
-            "not scored; no score here speaks for them."
+            "not scored; no score here covers them."
         )
     if empty:
-        which = f"unit with {study.rule}" if study.min_votes > 1 else "scored unit"
-        found.append(f"No {which} lies in {fold_list(empty)}: nothing was scored there.")
+        unit = f"unit with {study.rule}" if study.min_votes > 1 else "scored unit"
+        sentences.append(f"No {unit} lies in {fold_list(empty)}: nothing was scored there.")
     if study.spaces and study.min_votes != study.search_min_votes:
-        found.append(
+        sentences.append(
             f"The ensemble and the tables are scored on {study.rule}, the study's own trials and learning curves on "
             f"{study.search_rule}: these are different populations, and their scores cannot be compared."
         )
-    return found
-
-
-def _patients(study: Study, summary: EnsembleSummary) -> list[str]:
-    found, groups = [], summary.block.population.groups
-    if not study.spaces and study.units["group_id"].nunique() == len(study.units):  # imported; our datasets know
-        found.append(
-            "Each unit counts as a patient of its own. If the source did not say whose units they are, patients may be "
-            "in several folds, and scores and standard errors are then optimistic."
+    if not study.spaces and study.units["group_id"].nunique() == len(study.units):  # an imported study
+        sentences.append(
+            "Each unit counts as a patient of its own. If the source does not name the patients, a patient may be in "
+            "several folds, and scores and standard errors are then optimistic."
         )
-    if groups < FEW_PATIENTS:
-        found.append(
-            f"With {groups} scored patient{'' if groups == 1 else 's'}, differences and standard errors show that the "
-            "pipeline runs, not which model is better."
+    patients = summary.block.population.groups
+    if patients < FEW_PATIENTS:
+        sentences.append(
+            f"With {patients} scored patient{'' if patients == 1 else 's'}, differences and standard errors show that "
+            "the pipeline runs, not which model is better."
         )
-    return found
+    return sentences
 
 
-def _shortcuts(study: Study) -> list[str]:
-    """Name what tells a class apart without any recording."""
+def _shortcut_caveats(study: Study) -> list[str]:
+    """Caveats on classes that can be predicted without any recording."""
     by_class: dict[str, list[str]] = {}
-    for its in study.data.get("shortcuts", ()):
-        by_class.setdefault(its["class"], []).append(f"{its['by']} ({area(its['auroc'])})")
+    for shortcut in study.data.get("shortcuts", ()):
+        by_class.setdefault(shortcut["class"], []).append(f"{shortcut['by']} ({area(shortcut['auroc'])})")
     return [
-        f"{name} can be told without any recording. AUROC over all units, each alone: {', '.join(told)}. How well "
-        f"{name} is told here may come of these, or of whatever goes with them, and need not be so elsewhere."
-        for name, told in by_class.items()
+        f"{name} can be predicted without any recording. AUROC over all units, each alone: {', '.join(predictors)}. "
+        f"The performance on {name} may be due to these, or to anything related to them, and may not transfer."
+        for name, predictors in by_class.items()
     ]

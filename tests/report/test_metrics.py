@@ -62,7 +62,7 @@ def test_the_score_by_number_of_votes_stands_with_the_population_of_every_row(co
 
 
 def test_units_that_nothing_was_fitted_on_are_owned_up_to_where_there_are_any(complete, fake, section):
-    said = "no pool and no class prior was fitted on them: those were fitted on units with ≥ 10 votes alone"
+    said = "no pool and no class prior was fitted on them: these were fitted on units with ≥ 10 votes only"
     assert said in section(complete)
     many = fake("many votes", votes=np.tile([12, 16], 180)).write().add_ensemble()
     content = files.read_json(many.folder.ensemble)

@@ -137,14 +137,14 @@ def test_every_method_stands_with_its_figures_and_in_words(complete, page, no_tr
             assert "{value:+.5f} {low:+.5f} to {high:+.5f}".format(**method["difference"]) in table
             end = f"{method['difference']['high']:+.5f}"
             assert re.search(rf"{re.escape(end)}(, may be chance)? \u2013 {method['members']} ", table)
-    assert "\u2013 2.4e-11 5 " in table and "Ours: linear" in table
+    assert "\u2013 2.4e-11 5 " in table and "This ensemble: linear" in table
 
 
 def test_limits_are_said_to_hold_for_every_method(complete, page, no_trials):
     assert "Limits" not in words_of(page(complete, no_trials))
     complete.add_ensemble(limits={"members": 3, "per_family": None, "seconds": None, "costs": None, "tolerance": None})
     table = words_of(section(page(complete, no_trials), "pools"))
-    assert "Limits: at most 3 members with weight. They hold for every method here" in table
+    assert "Limits: at most 3 members with weight. They apply to every method here" in table
 
 
 @pytest.mark.parametrize("selected_on", [(0,), (0, 1, 2, 3)])
@@ -216,9 +216,8 @@ def test_decisions_stand_at_the_chosen_thresholds_and_at_one_half(sounds, page, 
         ):
             no, yes = right_no + wrong_yes, wrong_no + right_yes
             first = f"no {right_no} {100 * right_no / no:.1f} % {wrong_yes} {100 * wrong_yes / no:.1f} %"
-            assert (
-                f"{name} True \\ said no yes {first} yes {wrong_no} {100 * wrong_no / yes:.1f} % {right_yes} " in text
-            )
+            yeses = f"yes {wrong_no} {100 * wrong_no / yes:.1f} % {right_yes} "
+            assert f"{name} True \\ predicted no yes {first} {yeses}" in text
         assert f"{100 * content['micro_f1']:.1f} % \u2013 {sounds.targets.sum():.0f} Macro average" in text
 
 
@@ -271,7 +270,7 @@ def test_a_stopped_trial_is_never_shown_as_a_score(complete, page):
     stopped = trials[trials["state"] == "PRUNED"].iloc[0]
     text = words_of(section(page(complete, trials), "search"))
     assert f"{stopped['trial']} PRUNED ≈ {stopped['estimate']:.5f}" in text
-    assert "≈: what a stopped trial was expected to reach" in text
+    assert "≈: estimated final score of a stopped trial" in text
     none_stopped = trials[trials["state"] != "PRUNED"]
     assert "≈" not in words_of(section(page(complete, none_stopped), "search"))
 
@@ -543,5 +542,5 @@ def test_nothing_is_said_of_epochs_of_foreign_tables(fake, page, no_trials):
 
 def test_captions_of_trials_say_after_which_epoch_they_are_scored(complete, page):
     text = words_of(section(page(complete, complete.search()), "search"))
-    said = "scored after the last epoch: to choose another takes two other folds of the trial"
+    said = "scored after the last epoch: another choice needs two other folds of the trial"
     assert text.count(said) == 4  # heads and tables

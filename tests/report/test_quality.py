@@ -18,7 +18,7 @@ EEG_GAPS = {0: 0.1, 1: 0.3, 6: 0.5}  # two units of patient 0, one of patient 1
 
 def look(study):
     found = tables.read_study(study.folder)
-    return quality.look(found, tables.read_finalists(study.folder, found))
+    return quality.read_quality(found, tables.read_finalists(study.folder, found))
 
 
 def use(study, trial="eeg-base"):
@@ -97,9 +97,7 @@ def test_without_limits_nothing_was_dropped(complete):
     complete.add_quality(eeg={"nan": EEG_GAPS}).change_run("eeg-base", quality={"nan": 1.0, "weight": 0.5})
     found = look(complete)
     assert (found.uses, found.unknown) == ([], [])
-    assert found.sentences == [
-        "No run has quality limits: nothing was left out for its quality, neither of training nor of the score."
-    ]
+    assert found.sentences == ["No run has quality limits: training and score use all recordings."]
 
 
 def test_of_limited_runs_it_is_said_that_the_population_is_unchanged(complete):
@@ -107,7 +105,8 @@ def test_of_limited_runs_it_is_said_that_the_population_is_unchanged(complete):
     text = " ".join(look(complete).sentences)
     assert text.startswith("The runs of 1 of 5 tables have quality limits")
     assert (
-        "Every unit with ≥ 10 votes is scored all the same" in text and "population of the score is unchanged" in text
+        "Every unit with ≥ 10 votes is scored, whatever the quality" in text
+        and "population of the score is unchanged" in text
     )
 
 
@@ -123,18 +122,18 @@ def test_a_run_of_another_version_is_named_as_unknown(complete, change):
     found = look(complete.add_quality(eeg={}, spectrogram={}).change_run("eeg-base", **change))
     assert (found.uses, found.unknown) == ([], ["eeg-base"])
     assert found.sentences[0].startswith("No run that is recorded here has quality limits")
-    assert found.sentences[1].startswith("Of 1 table it cannot be told") and "eeg-base." in found.sentences[1]
+    assert found.sentences[1].startswith("For 1 table it is unknown") and "eeg-base." in found.sentences[1]
 
 
 def test_of_foreign_tables_nothing_is_claimed(fake):
     found = look(fake("foreign", foreign=True).write().add_quality(eeg={}))
     assert len(found.unknown) == 5
-    assert len(found.sentences) == 1 and found.sentences[0].startswith("Of 5 tables it cannot be told")
+    assert len(found.sentences) == 1 and found.sentences[0].startswith("For 5 tables it is unknown")
 
 
 def test_without_tables_the_recordings_are_shown_all_the_same(fake, no_trials, tmp_path):
     study = fake(strengths={}).write().add_quality(eeg={"nan": EEG_GAPS})
-    assert "there is no table to speak of" in shown(study, no_trials, tmp_path)
+    assert "so there are no tables" in shown(study, no_trials, tmp_path)
 
 
 def test_a_study_without_measures_has_no_such_section(complete, no_trials, tmp_path):
@@ -176,7 +175,7 @@ def test_recordings_left_out_are_named_with_their_cause(complete, no_trials, tmp
     gone = {"unit_id": "patient_004", "name": "patient_004_sit_Mit.wav", "cause": "the file is not there"}
     leave_out(complete.add_quality(eeg={}), gone, gone | {"name": "<b>.wav", "cause": "it holds no sample"})
     text = shown(complete, no_trials, tmp_path)
-    assert "2 listed recordings left out" in text and "What training made of it" in text
+    assert "2 listed recordings left out" in text and "Use in training" in text
     assert "patient_004 patient_004_sit_Mit.wav the file is not there" in text
     assert "patient_004 <b>.wav it holds no sample" in text
 
@@ -184,5 +183,5 @@ def test_recordings_left_out_are_named_with_their_cause(complete, no_trials, tmp
 def test_what_was_left_out_is_shown_without_any_measures(complete, no_trials, tmp_path):
     gone = {"unit_id": "patient_004", "name": "a.wav", "cause": "the file is not there"}
     text = shown(leave_out(complete, gone), no_trials, tmp_path)
-    assert "1 listed recording left out" in text and "What training made of it" not in text
+    assert "1 listed recording left out" in text and "Use in training" not in text
     assert "Measured" not in text

@@ -8,7 +8,7 @@ import pytest
 from hms_ray.core import files
 from hms_ray.ensemble.bootstrap import Estimate
 from hms_ray.report import tables, words
-from hms_ray.report.summary import margin, read_verdict, selected_folds
+from hms_ray.report.summary import margin, read_summary, selected_folds
 
 TWO = {"eeg-0002": 2.6, "eeg-base": 1.9}
 
@@ -16,7 +16,7 @@ TWO = {"eeg-0002": 2.6, "eeg-base": 1.9}
 def read(study):
     found = tables.read_study(study.folder)
     finalists = tables.read_finalists(study.folder, found)
-    return found, finalists, read_verdict(study.folder, found)
+    return found, finalists, read_summary(study.folder, found)
 
 
 def apart(value, low, high):
@@ -70,8 +70,10 @@ def test_headline_states_score_and_difference_with_intervals(complete):
     score, best = content["interval"], content["baselines"]["differences"]["best_single"]
     added = content["score_selection_corrected"] - score["value"]
     value, low, high = (score[key] + added for key in ("value", "low", "high"))
-    start = f"The ensemble scores {value:.5f} (95\u00a0% interval {low:.5f} to {high:.5f}), {added:.5f} of it for the "
-    assert sentence.startswith(f"{start}choice of its configurations. Without that correction it is ")
+    start = (
+        f"The ensemble scores {value:.5f} (95\u00a0% interval {low:.5f} to {high:.5f}), including {added:.5f} for the "
+    )
+    assert sentence.startswith(f"{start}choice of its configurations. Without this correction it is ")
     assert f"the difference is {best['value']:.5f} ({best['low']:.5f} to {best['high']:.5f})." in sentence
     assert "chance" not in sentence
 
@@ -108,9 +110,9 @@ def test_one_patient_has_no_interval(fake):
 def test_one_member_is_not_called_better(fake):
     study = fake(strengths={"eeg-base": 2.0}).write().add_ensemble()
     found, finalists, summary = read(study)
-    assert "exactly what the only table scores" in words.headline(summary)
+    assert "exactly the score of the only table" in words.headline(summary)
     said = words.caveats(found, finalists, summary)[0]
-    assert said == "There is one table only, and the ensemble predicts what that table does."
+    assert said == "There is a single table, and the ensemble predicts the same as this table."
 
 
 def test_one_member_that_the_pool_changes_is_not_called_that_table(fake):
@@ -119,8 +121,8 @@ def test_one_member_that_the_pool_changes_is_not_called_that_table(fake):
     found, finalists, summary = read(study.add_ensemble(**better))
     assert "% lower than the only table: the difference is 0.30000" in words.headline(summary)
     said = " ".join(words.caveats(found, finalists, summary))
-    assert "that table as the pool changes it" in said
-    assert "predicts what that table does" not in said and "hindsight" not in said
+    assert "this table as the pool changes it" in said
+    assert "predicts the same as this table" not in said and "hindsight" not in said
     assert [line.name for line in summary.block.lines] == ["The only table: eeg-base", "Class prior"]
 
 
@@ -131,8 +133,8 @@ def test_an_optimism_below_0_corrects_nothing(complete):
     row = words.scores_side_by_side(finalists, summary)[0]
     assert row.score == summary.block.ensemble == summary.result.leading.value
     assert "is not above 0 (\u22120.00200 nats on fold 0), and nothing is added" in row.meaning
-    assert "is chance, and corrects nothing" in words.correction_sentence(found, summary)
-    assert "adds what that is estimated" not in " ".join(words.caveats(found, finalists, summary))
+    assert "is chance, and is not applied" in words.correction_sentence(found, summary)
+    assert "adds the estimate of this optimism" not in " ".join(words.caveats(found, finalists, summary))
 
 
 def test_three_scores_side_by_side(complete):
@@ -149,7 +151,7 @@ def test_three_scores_side_by_side(complete):
     assert "the estimated optimism of picking 3 of 12 configurations: +0.00345 nats on fold 0" in said
     assert words.percent(share) in said
     explained = words.correction_sentence(found, summary)
-    assert "in the manner of BBC-CV" in explained and f"so {0.00345 * share:+.5f} in the score of all" in explained
+    assert "as in BBC-CV" in explained and f"so {0.00345 * share:+.5f} in the score of all" in explained
 
 
 def uncorrected(study, **changes):
@@ -185,8 +187,8 @@ def test_folds_on_which_rounds_chose_are_told_apart_from_those_that_the_correcti
     caveat = words.caveats(found, finalists, summary)[1]
     assert "were chosen by their score on folds 0, 1, 3, which are part of" in caveat
     assert (
-        "adds what that is estimated to be worth on fold 0; on folds 1, 3 it cannot be estimated, since only those "
-        "kept were trained there. The figures outside" in caveat
+        "adds the estimate of this optimism on fold 0; on folds 1, 3 there is no estimate: only kept configurations "
+        "were trained there. The figures outside" in caveat
     )
 
 

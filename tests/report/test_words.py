@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from hms_ray.report import tables, words
-from hms_ray.report.summary import read_verdict
+from hms_ray.report.summary import read_summary
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_fold_list():
         (("PRUNED", 0.25, "too far behind"), "stopped after 25.0\u00a0% of its schedule: too far behind"),
         (("PRUNED", math.nan, ""), "stopped after \u2013 of its schedule: no cause recorded"),
         (("FAIL", math.nan, "out of memory"), "failed: out of memory"),
-        (("RUNNING", math.nan, ""), "had not ended when this was written"),
+        (("RUNNING", math.nan, ""), "still running when this page was written"),
     ],
 )
 def test_a_trial_without_a_score_says_why(trial, expected):
@@ -91,12 +91,12 @@ def test_a_trial_without_a_score_says_why(trial, expected):
 @pytest.mark.parametrize(
     ("rule", "folds", "said"),
     [
-        ("cross_fitted", 1, "scored after the last epoch: to choose another takes two other folds of the trial"),
-        ("cross_fitted", 2, "scored after the last epoch: to choose another takes two other folds of the trial"),
+        ("cross_fitted", 1, "scored after the last epoch: another choice needs two other folds of the trial"),
+        ("cross_fitted", 2, "scored after the last epoch: another choice needs two other folds of the trial"),
         (
             "cross_fitted",
             3,
-            "each fold scored after its last epoch, or one that is surely better on the trial's other folds",
+            "each fold scored after its last epoch, or after one that is clearly better on the trial's other folds",
         ),
         ("last", 1, "scored after the last epoch"),
         ("last", 3, "scored after the last epoch"),
@@ -130,7 +130,7 @@ def test_a_mark_follows_a_caption_or_is_nothing():
 def test_whose_units_they_are_is_in_doubt_only_where_they_were_imported(fake, foreign, said):
     study = fake(patients=40, units_a_patient=1, foreign=foreign).write().add_ensemble()
     found = tables.read_study(study.folder)
-    finalists, summary = tables.read_finalists(study.folder, found), read_verdict(study.folder, found)
+    finalists, summary = tables.read_finalists(study.folder, found), read_summary(study.folder, found)
     doubts = [caveat for caveat in words.caveats(found, finalists, summary) if "patient of its own" in caveat]
     assert len(doubts) == said
 
@@ -138,13 +138,13 @@ def test_whose_units_they_are_is_in_doubt_only_where_they_were_imported(fake, fo
 def test_a_class_that_is_told_without_a_recording_has_a_caveat_and_others_have_none(fake):
     study = fake(kind="multilabel", classes=("AS", "N")).write().add_ensemble()
     found = tables.read_study(study.folder)
-    finalists, summary = tables.read_finalists(study.folder, found), read_verdict(study.folder, found)
+    finalists, summary = tables.read_finalists(study.folder, found), read_summary(study.folder, found)
     known = [{"class": "N", "by": by, "auroc": auroc} for by, auroc in (("place in the table", 1.0), ("age", 0.9086))]
     before = words.caveats(found, finalists, summary)
     [added] = set(words.caveats(replace(found, data=found.data | {"shortcuts": known}), finalists, summary)) - set(
         before
     )
-    assert added.startswith("N can be told without any recording.")
+    assert added.startswith("N can be predicted without any recording.")
     assert "place in the table (1.000), age (0.909)." in added
     assert not any("without any recording" in caveat for caveat in before)
 
