@@ -202,7 +202,7 @@ def no_epochs(folder):
     [
         (without_ensemble, "has no ensemble; run `hms-ray ensemble --study "),
         (of_an_earlier_version, "ensemble.json was written by an earlier version; run `hms-ray ensemble --study "),
-        (foreign, "one-base (one) has no model here; predictions from elsewhere cannot be repeated"),
+        (foreign, "one-base (one) has no model here; imported predictions cannot be repeated"),
         (lost_weights, "cannot predict new data: "),
         (cut_weights, ".safetensors: broken weights"),
         (empty_config, "run: it must be a mapping"),
