@@ -35,9 +35,7 @@ def run_checks(
         checks += _check_tables(study, finalists, trials)
     if summary:
         checks += _check_scores(summary, finalists)
-        if not summary.rows.empty:  # without rows there are no metrics, and the check of the score has failed
-            checks.append(_check_metrics(study, summary))
-        checks += [*_check_plain(study, summary), *_check_fit(study, finalists, summary)]
+        checks += [*_check_metrics(study, summary), *_check_fit(study, finalists, summary)]
     return checks
 
 
@@ -102,28 +100,26 @@ def _check_scores(summary: EnsembleSummary, finalists: list[Scored]) -> list[Che
     return checks
 
 
-def _check_metrics(study: Study, summary: EnsembleSummary) -> Check:
-    """Check the metrics, and the size and the score of each population by votes."""
-    stored = summary.result.metrics
-    pairs = _metric_pairs(stored, diagnostics.predictions(summary.table, study.min_votes, stored.thresholds))
-    for row in stored.score_by_min_votes:
-        units = tables.those("units", row.min_votes)
-        scores = tables.score_rows(summary.table, row.min_votes)["score"]
-        pairs |= {f"number of {units}": (row.units, len(scores)), f"score of {units}": (row.ensemble, scores.mean())}
-    name = "Metrics, and scores by number of votes," if len(stored.score_by_min_votes) > 1 else "Metrics"
-    return _agree(f"{name} are those of the predictions", pairs)
-
-
-def _check_plain(study: Study, summary: EnsembleSummary) -> list[Check]:
-    """Check the score and the metrics of the plain baseline."""
-    stored, rule = summary.result.metrics_of_plain, "The plain baseline has the score and the metrics in ensemble.json"
-    if stored is None and summary.plain is None:
-        return []
-    if stored is None or summary.plain is None:
-        return [Check(rule, False, f"only its {'predictions' if stored is None else 'figures'} are present")]
-    predictions = diagnostics.predictions(summary.plain, study.min_votes, stored.thresholds)
-    score = {"score": (summary.result.baselines.plain, float(predictions.scores.mean()))}
-    return [_agree(rule, score | _metric_pairs(stored, predictions))]
+def _check_metrics(study: Study, summary: EnsembleSummary) -> list[Check]:
+    """Check the metrics, the size and the score of each population by votes, and the plain baseline's figures."""
+    stored, plain, checks = summary.result.metrics, summary.result.metrics_of_plain, []
+    if not summary.rows.empty:  # without rows there are no metrics, and the check of the score has failed
+        pairs = _metric_pairs(stored, diagnostics.predictions(summary.table, study.min_votes, stored.thresholds))
+        for row in stored.score_by_min_votes:
+            units = tables.those("units", row.min_votes)
+            scores = tables.score_rows(summary.table, row.min_votes)["score"]
+            pairs |= {f"number of {units}": (row.units, len(scores))}
+            pairs |= {f"score of {units}": (row.ensemble, scores.mean())}
+        name = "Metrics, and scores by number of votes," if len(stored.score_by_min_votes) > 1 else "Metrics"
+        checks.append(_agree(f"{name} are those of the predictions", pairs))
+    rule = "The plain baseline has the score and the metrics in ensemble.json"
+    if plain is not None and summary.plain is not None:
+        predictions = diagnostics.predictions(summary.plain, study.min_votes, plain.thresholds)
+        score = {"score": (summary.result.baselines.plain, float(predictions.scores.mean()))}
+        checks.append(_agree(rule, score | _metric_pairs(plain, predictions)))
+    elif plain is not None or summary.plain is not None:
+        checks.append(Check(rule, False, f"only its {'predictions' if plain is None else 'figures'} are present"))
+    return checks
 
 
 def _check_fit(study: Study, finalists: list[Scored], summary: EnsembleSummary) -> list[Check]:

@@ -225,8 +225,19 @@ def read_finalists(folder: StudyFolder, study: Study) -> list[Scored]:
 
 def searched_params(config: Mapping[str, object], search: Iterable[str]) -> dict[str, object]:
     """Return a full run's values at the searched dotted paths; missing paths are left out."""
-    values = {path: _value_at(config, path) for path in search}
-    return {path: value for path, value in values.items() if value is not _ABSENT}
+    values: dict[str, object] = {}
+    for path in search:
+        value: object = config
+        for key in path.split("."):
+            if isinstance(value, list) and key.isdigit() and int(key) < len(value):
+                value = value[int(key)]
+            elif isinstance(value, Mapping) and key in value:
+                value = value[key]
+            else:
+                break
+        else:
+            values[path] = value
+    return values
 
 
 def searched_paths(search: Mapping[str, Any]) -> list[str]:
@@ -255,9 +266,6 @@ def fold_sizes(study: Study, finalists: list[Scored]) -> pd.DataFrame:
 def objective(space: dict[str, Any] | None) -> str:
     """Return the objective of a resolved space's trials: "own", their score, or "gain"; "own" without a space."""
     return space["base"].get("score", {}).get("objective", "own") if space else "own"
-
-
-_ABSENT = object()
 
 
 def _read_finalist(folder: StudyFolder, study: Study, trial: str) -> Scored:
@@ -290,17 +298,6 @@ def _config_of(folder: StudyFolder, study: Study, trial: str, space: str) -> dic
     faulty = [key for key in RUN if not isinstance(content.get(key, {}), dict)]
     if faulty:
         raise DataError(f"{config}: {', '.join(faulty)} must be mappings; put the file back from a copy")
-    return content
-
-
-def _value_at(content: object, dotted: str) -> object:
-    for key in dotted.split("."):
-        if isinstance(content, list) and key.isdigit() and int(key) < len(content):
-            content = content[int(key)]
-        elif isinstance(content, dict) and key in content:
-            content = content[key]
-        else:
-            return _ABSENT
     return content
 
 

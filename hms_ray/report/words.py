@@ -278,11 +278,15 @@ def outside_sentence(finalists: list[Scored], summary: EnsembleSummary) -> str:
 
 def caveats(study: Study, finalists: list[Scored], summary: EnsembleSummary) -> list[str]:
     """Return the limits of what the figures show; only those that apply to this study."""
-    return [
-        *_choice_caveats(finalists, summary),
-        *_population_caveats(study, summary),
-        *_shortcut_caveats(study),
+    by_class: dict[str, list[str]] = {}  # what predicts a class without any recording
+    for shortcut in study.data.get("shortcuts", ()):
+        by_class.setdefault(shortcut["class"], []).append(f"{shortcut['by']} ({area(shortcut['auroc'])})")
+    shortcuts = [
+        f"{name} can be predicted without any recording. AUROC over all units, each alone: {', '.join(predictors)}. "
+        f"The performance on {name} may be due to these, or to anything related to them, and may not transfer."
+        for name, predictors in by_class.items()
     ]
+    return [*_choice_caveats(finalists, summary), *_population_caveats(study, summary), *shortcuts]
 
 
 def _difference(difference: Estimate | None) -> str:
@@ -382,15 +386,3 @@ def _population_caveats(study: Study, summary: EnsembleSummary) -> list[str]:
             "the pipeline runs, not which model is better."
         )
     return sentences
-
-
-def _shortcut_caveats(study: Study) -> list[str]:
-    """Caveats on classes that can be predicted without any recording."""
-    by_class: dict[str, list[str]] = {}
-    for shortcut in study.data.get("shortcuts", ()):
-        by_class.setdefault(shortcut["class"], []).append(f"{shortcut['by']} ({area(shortcut['auroc'])})")
-    return [
-        f"{name} can be predicted without any recording. AUROC over all units, each alone: {', '.join(predictors)}. "
-        f"The performance on {name} may be due to these, or to anything related to them, and may not transfer."
-        for name, predictors in by_class.items()
-    ]
