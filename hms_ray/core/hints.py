@@ -54,18 +54,18 @@ def path_hint(path: str, known: Iterable[str]) -> str:
     by_key: dict[str, list[str]] = {}
     for other in dict.fromkeys(known):
         by_key.setdefault(other.rpartition(".")[2], []).append(other)
-    beside = [other for others in by_key.values() for other in others if other.rpartition(".")[0] == section]
-    near = nearest(key, (other.rpartition(".")[2] for other in beside))
+    siblings = [other for others in by_key.values() for other in others if other.rpartition(".")[0] == section]
+    near = nearest(key, (other.rpartition(".")[2] for other in siblings))
     anywhere = nearest(key, by_key, FAR)
     if others := by_key.get(key, []):
         paths = difflib.get_close_matches(path, others, n=3, cutoff=FAR)[::-1] or others[:3]
     elif near:
-        paths = [other for other in beside if other.rpartition(".")[2] == near]
+        paths = [other for other in siblings if other.rpartition(".")[2] == near]
     elif anywhere:
         paths = by_key[anywhere][:3]
-    elif section and not beside:  # no such section
+    elif section and not siblings:  # no such section
         return hint(section, (other.rpartition(".")[0] for other in known))
     else:
-        listed = ", ".join(other.rpartition(".")[2] for other in beside[:LISTED])
-        return f"; there are: {listed}{', ...' if len(beside) > LISTED else ''}" if beside else ""
+        listed = ", ".join(other.rpartition(".")[2] for other in siblings[:LISTED])
+        return f"; there are: {listed}{', ...' if len(siblings) > LISTED else ''}" if siblings else ""
     return f"; did you mean {' or '.join(paths)}?"

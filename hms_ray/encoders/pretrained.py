@@ -126,13 +126,13 @@ def fetched(name: str, load: Callable[[], State], where: str = "model") -> State
                 _hub.cause = cause
             unreachable = Unreachable(
                 f"{where}.pretrained: {name} is not in the hub's local cache, and the hub is unreachable ({cause}); "
-                f"fetch it {ADVICE}, or name a file, or say false"
+                f"fetch it {ADVICE}, or name a file, or use false"
             )
             unreachable.name, unreachable.cause = name, cause
             raise unreachable from error
         raise ConfigError(
             f"{where}.pretrained: {name} is not in the hub's local cache and cannot be fetched from the hub "
-            f"({_words(error)}); fetch it {ADVICE}, or name a file, or say false"
+            f"({_words(error)}); fetch it {ADVICE}, or name a file, or use false"
         ) from error
     except BROKEN as error:  # for example an interrupted download
         raise ConfigError(f"{where}.pretrained: {name} is broken: {' '.join(str(error).split())[:200]}") from error
@@ -180,7 +180,7 @@ def all_unreachable(wanted_by: Mapping[str, Sequence[str]], cause: str) -> str:
     names = [f"{name} ({', '.join(dict.fromkeys(spaces))})" for name, spaces in wanted_by.items()]
     return (
         f"the hub is unreachable ({cause}), and its local cache lacks {len(names)} networks: {', '.join(names)}; fetch "
-        f"them {ADVICE}, or name files, or say pretrained: false"
+        f"them {ADVICE}, or name files, or use pretrained: false"
     )
 
 

@@ -80,7 +80,7 @@ class Chosen(Pretrained):
     @model_validator(mode="after")
     def _is_published(self) -> "Chosen":
         if self.pretrained is True and not ENCODERS[self.arch].repository:
-            raise ValueError(f"there are no published weights of {self.arch!r}: say pretrained: false, or name a file")
+            raise ValueError(f"there are no published weights of {self.arch!r}: use pretrained: false, or name a file")
         return self
 
     @property

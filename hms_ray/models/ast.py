@@ -42,7 +42,7 @@ class Params(Pretrained):
     def _has_weights(self) -> "Params":
         if self.pretrained is True and self.size != "base":
             raise ValueError(
-                f"there are no published weights of ast {self.size}: say pretrained: false, or name a file"
+                f"there are no published weights of ast {self.size}: use pretrained: false, or name a file"
             )
         return self
 
@@ -89,7 +89,7 @@ def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None
     """
     size = params.resize or (spec.shape[1], spec.shape[2])
     if min(size) < PATCH:
-        raise ConfigError(f"model: images of {size[0]} x {size[1]} are smaller than a patch of {PATCH}: say resize")
+        raise ConfigError(f"model: images of {size[0]} x {size[1]} are smaller than a patch of {PATCH}: use resize")
     net = ASTModel(_config(params, size, params.stride))
     patches = Patches(spec.shape[0], net.config.hidden_size, params.stride)
     net.set_submodule("embeddings.patch_embeddings", patches)

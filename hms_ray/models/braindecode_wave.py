@@ -54,10 +54,10 @@ def build(spec: InputSpec, n_outputs: int, params: Params) -> nn.Module:
     network = _networks()[params.arch]
     rate_hz = int(spec.rate_hz) if spec.rate_hz == int(spec.rate_hz) else spec.rate_hz  # some need whole numbers
     data = {"n_chans": spec.shape[0], "n_times": spec.shape[1], "sfreq": rate_hz, "n_outputs": n_outputs}
-    taken = {name: value for name, value in data.items() if name in inspect.signature(network).parameters}
+    arguments = {name: value for name, value in data.items() if name in inspect.signature(network).parameters}
     try:
         with torch.device("cpu"):  # some read values while they are built
-            model = Logits(network(**taken, **params.options))
+            model = Logits(network(**arguments, **params.options))
             with torch.no_grad():  # many check their input only when they are called
                 shape = tuple(model.eval()(torch.zeros(1, *spec.shape)).shape)
             model.train()

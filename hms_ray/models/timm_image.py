@@ -67,7 +67,7 @@ class Params(Pretrained):
     def _has_weights(self) -> "Params":
         known = timm.models.get_pretrained_cfg(self.arch)
         if self.pretrained is True and not (known and known.has_weights):
-            raise ValueError(f"there are no published weights of {self.arch!r}: say pretrained: false, or name a file")
+            raise ValueError(f"there are no published weights of {self.arch!r}: use pretrained: false, or name a file")
         return self
 
 
@@ -84,14 +84,14 @@ def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None
     """
     fused = params.fuse == "features"
     if fused and len(spec.pictures) == 1:
-        raise ConfigError("model.fuse: the feature makes one picture, there is nothing to fuse: say none")
+        raise ConfigError("model.fuse: the feature makes one picture, there is nothing to fuse: use none")
     known = timm.models.get_pretrained_cfg(params.arch)
     one_size = bool(known and known.fixed_input_size)  # its windows or position embeddings are made for one size
     widths = sorted({part.stop - part.start for part in spec.pictures}) if fused else [spec.shape[2]]
     if len(widths) > 1 and not params.resize and one_size:
         raise ConfigError(
             f"model.fuse: pictures are {' and '.join(map(str, widths))} steps wide, and {params.arch!r} sees "
-            "images of one size: say resize"
+            "images of one size: use resize"
         )
     headless = fused or bool(spec.covariates)  # covariates join the features in a head of ours
     options: Options = {"in_chans": spec.shape[0], "num_classes": 0 if headless else n_outputs}
@@ -107,18 +107,18 @@ def build(spec: InputSpec, n_outputs: int, params: Params, weights: State | None
         try:
             net.set_grad_checkpointing()
         except (AssertionError, AttributeError) as error:
-            raise ConfigError(f"model.grad_checkpointing: {params.arch!r} cannot: say false") from error
+            raise ConfigError(f"model.grad_checkpointing: {params.arch!r} does not support it: use false") from error
     if not hasattr(net, "group_matcher"):
         net.group_matcher = _by_stage
     try:
         heads: object = net.get_classifier()
     except AttributeError as error:  # timm's message is about the head that was left out
-        key, advice = ("model.fuse", "say none") if fused else ("input.covariates", "leave it out")
+        key, advice = ("model.fuse", "use none") if fused else ("input.covariates", "leave it out")
         raise ConfigError(f"{key}: timm's {params.arch!r} cannot do without its head: {advice}") from error
     if isinstance(heads, tuple):  # one head for the class, one for the teacher
         net.get_classifier = partial(nn.ModuleList, heads)
     if params.pool == "gem" and not generalise(net):
-        raise ConfigError(f"model.pool: {params.arch!r} does not pool feature maps as timm's CNNs do: say native")
+        raise ConfigError(f"model.pool: {params.arch!r} does not pool feature maps as timm's CNNs do: use native")
     if headless:
         pictures = spec.pictures if fused else (slice(None),)
         return Fused(net, pictures, params.resize, net.head_hidden_size, n_outputs, len(spec.covariates))
@@ -152,14 +152,16 @@ def _created(params: Params, options: Options, weights: State | None) -> TimmNet
             return cast(TimmNetwork, timm.create_model(params.arch, **options))
         overlay = {"state_dict": dict(weights)}  # a copy, because timm removes tensors from it
         with unexpected_by_timm() as unexpected:
-            made = timm.create_model(params.arch, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+            net = cast(
+                TimmNetwork,
+                timm.create_model(params.arch, pretrained=True, pretrained_cfg_overlay=overlay, **options),
+            )
     except TypeError as error:
         raise ConfigError(f"model.arch {params.arch!r} does not take these options: {error}") from error
     except (RuntimeError, LookupError, AttributeError) as error:  # timm's errors for tensors that it did not expect
         if weights is None:
             raise
         raise _misfit(params, str(error)) from error
-    net = cast(TimmNetwork, made)
     net.pretrained_cfg.pop("state_dict")  # else the network keeps a second copy of the weights
     names = net.pretrained_cfg.get("classifier") or ()  # the published heads, which are left out
     heads = {name.partition(".")[0] for name in ([names] if isinstance(names, str) else names)}

@@ -98,8 +98,8 @@ def class_columns(source: Source, classes: Sequence[str], named: Sequence[str]) 
     counts = [sum(name in source for name in names) for names in sets]
     if partial := [(count, names) for count, names in zip(counts, sets, strict=True) if 0 < count < len(names)]:
         _, names = max(partial, key=lambda part: part[0])
-        beside = f"; it has all of {few(complete, 12)} as well: say which with --columns" if complete else ""
-        source.require(names, beside)
+        hint = f"; it has all of {few(complete, 12)} as well: say which with --columns" if complete else ""
+        source.require(names, hint)
     if not complete:
         forms = ", ".join(form.format("<class>") for form in FORMS)
         hint = f"; class columns are {forms}, or named: --columns class=column,..."

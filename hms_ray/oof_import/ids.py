@@ -75,7 +75,7 @@ def _check_unique(labels: Source, predictions: Sequence[Source], ids: Sequence[s
     advice = few(_lacking(predictions, better[0])) or f"--ids {','.join(better[0])}"
     ways = " or ".join("-".join(names) for names in better)
     rule = labels.fault(twice, f"that share their {'-'.join(ids)}, all that the files are joined on")
-    raise DataError(f"{rule}; {ways} would tell them apart: {advice}")
+    raise DataError(f"{rule}; {ways} would distinguish them: {advice}")
 
 
 def _lacking(predictions: Sequence[Source], names: Sequence[str]) -> list[str]:

@@ -11,8 +11,8 @@ RATE_HZ = 4000
 POSTURES = ("sup", "sit")
 POSITIONS = ("Mit", "Tri", "Pul", "Aor")
 DISEASES = ("AS", "AR", "MR", "MS")
-_S1_HEARD = (1.0, 0.9, 0.6, 0.55)  # at POSITIONS: the first sound comes from the inflow valves, near the apex
-_S2_HEARD = (0.55, 0.6, 0.95, 1.0)  # the second comes from the outflow valves, at the base
+_S1_LEVELS = (1.0, 0.9, 0.6, 0.55)  # at POSITIONS: the first sound comes from the inflow valves, near the apex
+_S2_LEVELS = (0.55, 0.6, 0.95, 1.0)  # the second comes from the outflow valves, at the base
 _JITTER = 0.12  # largest deviation of an interval between beats, as a share of the mean
 _MAX_INT16 = np.iinfo(np.int16).max
 
@@ -23,7 +23,7 @@ class Murmur:
 
     band_hz: its frequencies
     at, shape: knots of its loudness over a beat: 0 is S1, 1 is S2, 2 the next S1; silent outside
-    heard: its level at each of POSITIONS
+    levels: its level at each of POSITIONS
     sitting: its level when sitting, relative to lying
     s1, s2: factors of the two heart sounds at grade 5
     """
@@ -31,7 +31,7 @@ class Murmur:
     band_hz: tuple[float, float]
     at: tuple[float, ...]
     shape: tuple[float, ...]
-    heard: tuple[float, float, float, float]
+    levels: tuple[float, float, float, float]
     sitting: float = 1.0
     s1: float = 1.0
     s2: float = 1.0
@@ -110,7 +110,7 @@ def render(
 
     knots_s: times returned by `beats`
     """
-    here = POSITIONS.index(position)
+    place = POSITIONS.index(position)
     # Breath, rumble of the room and hiss of the microphone; drawn first, so that they do not depend on the diseases.
     phase = 2 * np.pi * (heart.breath_hz * np.arange(steps) / RATE_HZ + rng.random())
     breath = 0.02 * rng.lognormal(0, 0.5) * (1 + np.sin(phase)).astype(np.float32) * _noise(rng, steps, 100, 500)
@@ -120,21 +120,21 @@ def render(
     # S1, S2 and any opening snap; breath and chance vary their strength from beat to beat.
     s1, s2 = knots_s[::2], knots_s[1::2]
     strength = np.exp(0.1 * rng.standard_normal(len(s1)) + 0.12 * np.sin(2 * np.pi * heart.breath_hz * s1))
-    first = strength * _S1_HEARD[here] * _softening(heart, "s1")
-    second = strength * _S2_HEARD[here] * _softening(heart, "s2")
+    first = strength * _S1_LEVELS[place] * _softening(heart, "s1")
+    second = strength * _S2_LEVELS[place] * _softening(heart, "s2")
     sound = np.zeros(steps, np.float32)
     _add(sound, s1, first, heart.s1_hz, 0.022)
     _add(sound, s1 + 0.02, 0.4 * first, 1.4 * heart.s1_hz, 0.018)
     _add(sound, s2, second, heart.s2_hz, 0.014)
     _add(sound, s2 + heart.split_s, 0.4 * second, 0.9 * heart.s2_hz, 0.014)
     if "MS" in heart.grades:
-        snap = 0.08 * heart.grades["MS"] * MURMURS["MS"].heard[here]
+        snap = 0.08 * heart.grades["MS"] * MURMURS["MS"].levels[place]
         _add(sound, s2 + heart.snap_s, snap * strength, 115, 0.008)
     cycle = np.interp(np.arange(steps) / RATE_HZ, knots_s, np.arange(len(knots_s))) % 2  # 0 at S1, 1 at S2
     for name, grade in heart.grades.items():
         murmur = MURMURS[name]
         peak = 0.03 * 10 ** ((grade - 1) / 4)  # root mean square with S1 at 1: five decibels a grade
-        level = peak * murmur.heard[here] * (murmur.sitting if posture == "sit" else 1)
+        level = peak * murmur.levels[place] * (murmur.sitting if posture == "sit" else 1)
         envelope = np.interp(cycle, murmur.at, np.multiply(level, murmur.shape), left=0, right=0)
         sound += envelope.astype(np.float32) * _noise(rng, steps, *murmur.band_hz)
     return background + heart.loudness * sound

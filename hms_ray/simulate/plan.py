@@ -95,10 +95,13 @@ def labelled(seed: int, eegs: int, patients: int) -> list[RecordingPlan]:
     panels = rng.permutation(np.repeat(list(panel.SHARES), np.diff([0, *edges]))).tolist()
     patient_ids = _ids(rng, patients, max(MAX_PATIENT_ID, 4 * patients))
     # Half of the recordings show the usual class of their patient.
-    usual = {name: rng.choice(CLASSES, patients, p=share) for name, share in panel.POPULATION.items()}
-    fresh = {name: rng.choice(CLASSES, count, p=share) for name, share in panel.POPULATION.items()}
+    usual_class = {name: rng.choice(CLASSES, patients, p=share) for name, share in panel.POPULATION.items()}
+    random_class = {name: rng.choice(CLASSES, count, p=share) for name, share in panel.POPULATION.items()}
     is_usual = rng.random(count) < 0.5
-    labels = [str(usual[p][owners[firsts[i]]] if is_usual[i] else fresh[p][i]) for i, p in enumerate(panels)]
+    labels = [
+        str(usual_class[name][owners[firsts[i]]] if is_usual[i] else random_class[name][i])
+        for i, name in enumerate(panels)
+    ]
     traps = _traps(rng, labels, panels)
     spectrogram_ids, eeg_ids = _ids(rng, count, MAX_ID), _ids(rng, eegs, MAX_ID)
     return [
@@ -115,11 +118,11 @@ def labelled(seed: int, eegs: int, patients: int) -> list[RecordingPlan]:
     ]
 
 
-def unlabelled(seed: int, eegs: int, taken: set[int]) -> list[RecordingPlan]:
-    """Plan the part without labels: one 50 s EEG each, of patients whose ids are not among `taken`."""
+def unlabelled(seed: int, eegs: int, excluded: set[int]) -> list[RecordingPlan]:
+    """Plan the part without labels: one 50 s EEG each, of patients whose ids are not among `excluded`."""
     rng = seeds.stream(seed, "plan", "test")
-    drawn = _ids(rng, eegs + len(taken), max(MAX_PATIENT_ID, 4 * (eegs + len(taken))))
-    patient_ids = [i for i in drawn if i not in taken][:eegs]
+    drawn = _ids(rng, eegs + len(excluded), max(MAX_PATIENT_ID, 4 * (eegs + len(excluded))))
+    patient_ids = [i for i in drawn if i not in excluded][:eegs]
     labels = rng.choice(CLASSES, eegs, p=panel.POPULATION["expert"])
     spectrogram_ids, eeg_ids = _ids(rng, eegs, MAX_ID), _ids(rng, eegs, MAX_ID)
     short = rng.random(eegs) < TRAPS["short_time"]

@@ -92,10 +92,10 @@ def locked(target: Path) -> Iterator[None]:
 
 
 @contextmanager
-def writer(target: Path, plan: Plan, beside: int = 0) -> Iterator["Writer | None"]:
+def writer(target: Path, plan: Plan, reserved: int = 0) -> Iterator["Writer | None"]:
     """Yield a writer of the store `target`, or None if it is complete, for example because another process made it.
 
-    beside: disk space in bytes that other stores made at the same time still need
+    reserved: disk space in bytes that other stores made at the same time still need
 
     Raises:
         ConfigError: there is too little disk space.
@@ -108,13 +108,13 @@ def writer(target: Path, plan: Plan, beside: int = 0) -> Iterator["Writer | None
             yield None
             return
         partial.mkdir(exist_ok=True)  # the other process may have failed and removed it
-        yield Writer(partial, target, plan, beside)
+        yield Writer(partial, target, plan, reserved)
 
 
 class Writer:
     """Writes pieces into an incomplete store. needed: disk space in bytes until it is complete."""
 
-    def __init__(self, partial: Path, target: Path, plan: Plan, beside: int = 0) -> None:
+    def __init__(self, partial: Path, target: Path, plan: Plan, reserved: int = 0) -> None:
         self.partial, self.target, self.plan = partial, target, plan
         self.array, self.written = partial / "x.npy", partial / "written.jsonl"
         array = None
@@ -124,7 +124,7 @@ class Writer:
         self.needed = max(0, plan.bytes - (512 * self.array.stat().st_blocks if fits else 0))
         if not fits:
             self.written.unlink(missing_ok=True)
-        total, free = self.needed + beside, shutil.disk_usage(partial).free
+        total, free = self.needed + reserved, shutil.disk_usage(partial).free
         if total > free:
             raise ConfigError(
                 f"{target.parent}: preparing needs {in_words(total)} there, and {in_words(free)} are free; "

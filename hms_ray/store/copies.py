@@ -65,7 +65,7 @@ class Holders(Protocol):
         """Return a holder, if possible another one than `lost`.
 
         Raises:
-            DataError: nobody has the store.
+            DataError: no machine has the store.
         """
 
 
@@ -87,7 +87,7 @@ def copy_store(target: Path, holders: Holders, begins: Callable[[str, int], None
 
     Raises:
         NoRoom: there is too little disk space; nothing was copied.
-        DataError: nobody has the store, or a chunk arrives damaged again and again.
+        DataError: no machine has the store, or a chunk arrives damaged repeatedly.
         OSError: the disk cannot be written to; written chunks are kept.
     """
     with made_once(target, resume=True) as partial:

@@ -59,7 +59,7 @@ class InputParams(Params):
     @classmethod
     def _each_once(cls, covariates: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(covariates)) < len(covariates):
-            raise ValueError("a name may stand once")
+            raise ValueError("each name must be given once")
         return covariates
 
 
@@ -78,20 +78,20 @@ def check(dataset: Dataset, feature: FeatureRef, params: InputParams) -> None:
     if params.compute == "batch" and feature.origin is not None:
         raise ConfigError(
             f"input.compute: feature {feature.name} has published weights, with which it is computed once, before "
-            "training: say prepared"
+            "training: use prepared"
         )
     # An example has several windows if it has more starts than one, or a start that may shift.
     movable = any(len(w.start_s) > len(w.names) or w.slack_s.any() for w in dataset.windows.values())
     if params.window == "random" and not movable:
-        raise ConfigError(f"input.window: random: dataset {dataset.name!r} has one window an example: say middle")
+        raise ConfigError(f"input.window: random: dataset {dataset.name!r} has one window an example: use middle")
     for kind in feature.spec.kinds:
         dataset.require(kind, f"features.{feature.name}")
     for store, kinds in _stores(dataset, feature, params).items():
-        here = store.is_here()
-        if not here:
+        exists = store.is_here()
+        if not exists:
             store.check_url()
         for kind in kinds:
-            if not here:
+            if not exists:
                 _check_windows(dataset, kind, dataset.lengths(kind))
             elif params.compute == "batch":  # the recordings are unchanged, but labels may have changed
                 _check_windows(dataset, kind, recorded_steps(store))
@@ -118,7 +118,7 @@ def prepare(
 
 def prepare_all(
     dataset: Dataset,
-    wanted: Sequence[tuple[FeatureRef, InputParams]],
+    runs: Sequence[tuple[FeatureRef, InputParams]],
     progress: Callable[[str], Progress],
     workers: Workers | None = None,
 ) -> list[tuple[StoreRef, ...]]:
@@ -127,10 +127,10 @@ def prepare_all(
     Features of the same recordings are computed together. A feature of several kinds is computed with those of the kind
     with the fewest files; files of its other kinds are read again for features of only these kinds.
     """
-    for feature, params in wanted:
+    for feature, params in runs:
         check(dataset, feature, params)
     stores_of_runs, orders = [], {}
-    for feature, params in wanted:
+    for feature, params in runs:
         stores = _stores(dataset, feature, params)
         stores_of_runs.append(tuple(stores))
         for store, kinds in stores.items():
@@ -237,8 +237,8 @@ def _fill(
     with ExitStack() as stack:
         writers: dict[StoreRef, Writer] = {}
         for order in sorted(orders, key=lambda order: order.store.name):  # one order of locks: no deadlock
-            beside = sum(store_writer.needed for store_writer in writers.values())
-            if store_writer := stack.enter_context(writer(order.store.path, order.plan, beside)):
+            reserved = sum(store_writer.needed for store_writer in writers.values())
+            if store_writer := stack.enter_context(writer(order.store.path, order.plan, reserved)):
                 writers[order.store] = store_writer
         pairs = [(order, writers[order.store]) for order in orders if order.store in writers]
         if pairs:

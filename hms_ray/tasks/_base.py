@@ -36,9 +36,9 @@ class Task(ABC):
 
     def __post_init__(self) -> None:
         if len(self.classes) < self.min_classes:
-            given = f"{len(self.classes)}: {', '.join(self.classes) or 'none'}"
+            count = f"{len(self.classes)}: {', '.join(self.classes) or 'none'}"
             raise ConfigError(
-                f"the number of classes of a {self.kind} task must be {self.min_classes} or more; got {given}"
+                f"the number of classes of a {self.kind} task must be {self.min_classes} or more; got {count}"
             )
 
     @property

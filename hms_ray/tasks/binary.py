@@ -9,5 +9,5 @@ class Task(multilabel.Task):
 
     def __post_init__(self) -> None:
         if len(self.classes) != 1:
-            given = f"{len(self.classes)}: {', '.join(self.classes) or 'none'}"
-            raise ConfigError(f"the number of classes of a binary task must be 1, the positive one; got {given}")
+            count = f"{len(self.classes)}: {', '.join(self.classes) or 'none'}"
+            raise ConfigError(f"the number of classes of a binary task must be 1, the positive one; got {count}")

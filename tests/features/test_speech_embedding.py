@@ -222,7 +222,7 @@ def test_weights_that_are_nowhere_are_said_to_be_the_features(sound: torch.Tenso
     [
         (
             {"pretrained": True},
-            "there are no published weights of 'wav2vec2-tiny': say pretrained: false, or name a file",
+            "there are no published weights of 'wav2vec2-tiny': use pretrained: false, or name a file",
         ),
         ({"speed": 16.0}, "high_hz=800 must be below 500, above which nothing is heard at speed=16"),
         ({"seconds": 1.0, "segments": 50}, "segments=50 must be at most the 49 frames of the sound"),

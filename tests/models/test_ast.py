@@ -115,7 +115,7 @@ def test_the_sizes_run(size: str) -> None:
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({"size": "tiny", "pretrained": True}, "there are no published weights of ast tiny: say pretrained: false, or"),
+        ({"size": "tiny", "pretrained": True}, "there are no published weights of ast tiny: use pretrained: false, or"),
         ({"stride": 17}, "model.stride: Input should be less than or equal to 16"),
         ({"depth": 13}, "model.depth: Input should be less than or equal to 12"),
     ],
@@ -126,7 +126,7 @@ def test_what_cannot_be_is_said_before_anything_is_built(params: dict[str, objec
 
 
 def test_images_smaller_than_a_patch_are_refused() -> None:
-    with pytest.raises(ConfigError, match="model: images of 128 x 15 are smaller than a patch of 16: say resize"):
+    with pytest.raises(ConfigError, match="model: images of 128 x 15 are smaller than a patch of 16: use resize"):
         _build((1, 128, 15))
     assert _build((1, 128, 15), resize=[128, 32])(torch.randn(2, 1, 128, 15)).shape == (2, 6)
 

@@ -290,7 +290,7 @@ def test_the_shortest_waves(steps: int) -> None:
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({"pretrained": True}, "there are no published weights of 'wavlm-tiny': say pretrained: false, or name a file"),
+        ({"pretrained": True}, "there are no published weights of 'wavlm-tiny': use pretrained: false, or name a file"),
         ({"arch": "wavlm"}, r"model\.arch: Input should be 'wavlm-base-plus', "),
         ({"speed": 0.0}, r"model\.speed: Input should be greater than 0"),
     ],

@@ -181,7 +181,7 @@ def _unpublished() -> str:
         ({"arch": f"{ARCH}.nosuch"}, f"model.arch: .* has no weights of that tag; there are {ARCH}.lamb_in1k"),
         (
             {"arch": _unpublished(), "pretrained": True},
-            "there are no published weights of .* say pretrained: false, or",
+            "there are no published weights of .* use pretrained: false, or",
         ),
         ({"pretrained": "nowhere.safetensors"}, "pretrained must be true, false, hf-hub:owner/name, or the path of a"),
         ({"pretrained": "weights.bin"}, "there is no such file"),
@@ -204,7 +204,7 @@ def test_a_network_without_published_weights_can_be_trained_from_none() -> None:
     ("params", "sentence"),
     [
         ({"drop_path_rate": 0.1}, r"model\.arch 'vgg11' does not take these options: .*drop_path_rate"),
-        ({"grad_checkpointing": True}, r"model\.grad_checkpointing: 'vgg11' cannot: say false"),
+        ({"grad_checkpointing": True}, r"model\.grad_checkpointing: 'vgg11' does not support it: use false"),
     ],
 )
 def test_a_network_that_does_not_take_an_option_is_named(params: dict[str, object], sentence: str) -> None:
@@ -259,7 +259,7 @@ def test_what_the_heads_bring_is_no_other_network(arch: str, fuse: str) -> None:
 
 
 def test_a_network_that_cannot_be_without_its_head_is_not_fused() -> None:
-    with pytest.raises(ConfigError, match=r"model\.fuse: timm's 'efficientvit_m0' cannot do without its head: say"):
+    with pytest.raises(ConfigError, match=r"model\.fuse: timm's 'efficientvit_m0' cannot do without its head: use"):
         _build(_spec(3, (224, 448), (224, 224)), arch="efficientvit_m0", fuse="features")
 
 
@@ -409,8 +409,8 @@ def test_fused_pictures_begin_with_the_weights(weights: State) -> None:
 @pytest.mark.parametrize(
     ("arch", "spans", "sentence"),
     [
-        ("test_resnet", (), "model.fuse: the feature makes one picture, there is nothing to fuse: say none"),
-        ("test_vit", (32, 64), "model.fuse: pictures are 32 and 64 steps wide, and 'test_vit' sees .*: say resize"),
+        ("test_resnet", (), "model.fuse: the feature makes one picture, there is nothing to fuse: use none"),
+        ("test_vit", (32, 64), "model.fuse: pictures are 32 and 64 steps wide, and 'test_vit' sees .*: use resize"),
     ],
 )
 def test_what_cannot_be_fused_is_said(arch: str, spans: tuple[int, ...], sentence: str) -> None:
@@ -438,7 +438,7 @@ def test_gem_of_power_one_is_the_mean(arch: str, weights: State) -> None:
 
 
 def test_gem_needs_feature_maps() -> None:
-    with pytest.raises(ConfigError, match=r"model\.pool: 'test_vit' does not pool feature maps .*: say native"):
+    with pytest.raises(ConfigError, match=r"model\.pool: 'test_vit' does not pool feature maps .*: use native"):
         _build(arch="test_vit", pool="gem")
 
 

@@ -44,12 +44,12 @@ def test_ids_that_name_several_rows_are_refused_with_what_would_not(foreign):
         import_foreign(paths, foreign.study)
     text = str(error.value)
     assert "labels.csv: 30 rows that share their eeg_id, all that the files are joined on: rows 0, 1, 2" in text
-    assert "; eeg_id-eeg_sub_id or label_id would tell them apart: " in text
+    assert "; eeg_id-eeg_sub_id or label_id would distinguish them: " in text
     assert text.endswith("two.csv lacks eeg_sub_id")
 
 
 def test_named_ids_that_name_several_rows_are_refused_with_those_to_name(foreign):
-    with pytest.raises(DataError, match=r"eeg_id-eeg_sub_id would tell them apart: --ids eeg_id,eeg_sub_id$"):
+    with pytest.raises(DataError, match=r"eeg_id-eeg_sub_id would distinguish them: --ids eeg_id,eeg_sub_id$"):
         import_foreign(foreign.sound(), foreign.study, ids=["eeg_id"])
 
 

@@ -271,7 +271,7 @@ def test_the_command_takes_named_columns_ids_and_labels_and_prints_what_it_left_
         (["--allow-missing", "--columns", "seizure"], "--columns must be class=column,class=column,..., but holds"),
         (["--allow-missing", "--columns", ""], "--columns must be class=column,class=column,..., but holds ''"),
         (["--allow-missing", "--columns", "seizure=a"], "left out: lpd, gpd"),
-        (["--allow-missing", "--ids", "eeg_id"], "would tell them apart"),
+        (["--allow-missing", "--ids", "eeg_id"], "would distinguish them"),
         (["--allow-missing", "--labels", "gone.csv"], "gone.csv: no such file"),
     ],
 )
