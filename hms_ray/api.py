@@ -411,7 +411,7 @@ def _simulated(dataset: str) -> Path:
 
     out = cache_root() / "simulated" / f"{__version__}-{dataset}-{SMOKE_PATIENTS}-{SMOKE_SEED}"
     if not (out / "train.csv").is_file():
-        registry.load("datasets", dataset).simulated(out, SMOKE_PATIENTS, SMOKE_SEED, Progress("simulate"))
+        registry.simulator(dataset)(out, SMOKE_PATIENTS, SMOKE_SEED, Progress("simulate"))
     return out
 
 

@@ -47,11 +47,18 @@ REQUIRED = "required"
 
 @dataclass(frozen=True)
 class Entry:
-    """Something that can be named, with one line on what it is."""
+    """Something that can be named, with one line on what it is, and the packages that it comes from, if not this."""
 
     kind: str
     name: str
     line: str
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, in brackets; "" for what this package has."""
+        kind = CALLED.get(self.kind, self.kind)
+        places = registry.places(kind, self.name) if self.name in registry.plugins(kind) else []
+        return f"  [{' and '.join(places)}]" if places else ""
 
 
 def entries(kind: str) -> list[Entry]:
@@ -66,8 +73,8 @@ def names(kind: str) -> list[str]:
     if kind == "sections":
         return sorted(SECTIONS)
     if kind == "pools":
-        return ["auto", *_files(kind)]
-    return _files(CALLED.get(kind, kind))
+        return ["auto", *_components(kind)]
+    return _components(CALLED.get(kind, kind))
 
 
 def listing(kinds: typing.Sequence[str] = KINDS) -> Iterator[str]:
@@ -76,7 +83,7 @@ def listing(kinds: typing.Sequence[str] = KINDS) -> Iterator[str]:
         found = entries(kind)
         width = max(len(entry.name) for entry in found)
         yield f"{kind}:"
-        yield from (f"  {entry.name:{width}}  {entry.line}" for entry in found)
+        yield from (f"  {entry.name:{width}}  {entry.line}{entry.origin}" for entry in found)
 
 
 def description(name: str) -> Iterator[str]:
@@ -91,7 +98,7 @@ def description(name: str) -> Iterator[str]:
         raise ConfigError(f"nothing is named {name!r}; `hms-ray list` shows what there is{hint}")
     for number, entry in enumerate(found):
         yield from [""] * (number > 0)
-        yield f"{OF_KIND[entry.kind]} {entry.name}: {entry.line}"
+        yield f"{OF_KIND[entry.kind]} {entry.name}: {entry.line}{entry.origin}"
         yield from _details(entry)
 
 
@@ -117,7 +124,7 @@ def _details(entry: Entry) -> Iterator[str]:
         kind = _section(entry.name)
         yield from _table(parameters(kind, f"{entry.name}.{'0.' * (entry.name == 'stages')}"))
     else:
-        module = registry.load(CALLED.get(entry.kind, entry.kind), entry.name)
+        module = registry.module(CALLED.get(entry.kind, entry.kind), entry.name)
         yield from _more(module)
         yield f"  in a space: {USED[entry.kind].format(entry.name)}"
         yield from _table(parameters(module.Params))
@@ -144,7 +151,7 @@ def _pool(name: str) -> Iterator[str]:
     yield f"  hms-ray ensemble --study DIR --pool {name}"
     if name == "auto":
         return
-    module = registry.load("pools", name)
+    module = registry.module("pools", name)
     yield from _more(module)
     options = [
         (option.name, "number", _spelled(option.default), "", "of `fit`")
@@ -167,20 +174,29 @@ def _section(name: str) -> type[Any]:
 def _line(kind: str, name: str) -> str:
     """Return what is said of an entry in one line."""
     if kind == "spaces":
-        return _first_sentence(locate.known()[name])
+        path = locate.known()[name]
+        return _first_sentence(path) if path.is_file() else "(its package does not hold the file)"
     if kind == "sections":
         return SECTIONS[name]
     if (kind, name) == ("pools", "auto"):
         return "Several of these, combined by their nested score."
-    return _first_line(_folder(CALLED.get(kind, kind)) / f"{name}.py")
+    kind = CALLED.get(kind, kind)
+    entry_points = registry.plugins(kind).get(name)
+    module = registry.module_file(entry_points[0]) if entry_points else _folder(kind) / f"{name}.py"
+    try:
+        return _first_line(module) if module else "(its package does not hold the module)"
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        return f"(cannot be read: {error})"
 
 
 def _folder(kind: str) -> Path:
     return PACKAGE.joinpath(*registry.package_of(kind).split("."))
 
 
-def _files(kind: str) -> list[str]:
-    return sorted(path.stem for path in _folder(kind).glob("*.py") if not path.name.startswith("_"))
+def _components(kind: str) -> list[str]:
+    """Return the names of a kind as the registry has them, without importing anything."""
+    own = {path.stem for path in _folder(kind).glob("*.py") if not path.name.startswith("_")}
+    return sorted({*own, *registry.plugins(kind)})
 
 
 def _first_line(path: Path) -> str:

@@ -268,8 +268,8 @@ def _simulate(arguments: argparse.Namespace) -> None:
     from hms_ray.core.progress import Progress
 
     more = {} if arguments.eegs is None else {"recordings": arguments.eegs}
-    dataset = registry.load("datasets", arguments.dataset)
-    dataset.simulated(arguments.out, arguments.patients, arguments.seed, Progress("simulate"), **more)
+    simulate = registry.simulator(arguments.dataset)
+    simulate(arguments.out, arguments.patients, arguments.seed, Progress("simulate"), **more)
     print(arguments.out)
 
 

@@ -13,6 +13,7 @@ PACKAGE = "hms_ray"
 # Lowest floor first. A room may import rooms of lower floors; rooms of one floor only where no circle arises.
 FLOORS = (
     ("core",),
+    ("contracts",),
     ("registry",),
     ("tasks",),
     ("simulate", "augment", "encoders", "datasets"),
@@ -28,7 +29,7 @@ FLOORS = (
     ("cli", "__init__", "train", "predict", "prepare"),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-GROUND = {"core", "registry"}
+GROUND = {"core", "contracts", "registry"}
 # Rooms that see less than their floor allows.
 NARROW = {
     "simulate": GROUND,

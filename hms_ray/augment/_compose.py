@@ -1,36 +1,29 @@
 """The batch that augmentations change, and their order. Everything happens on the batch's device, many rows at once."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from types import ModuleType
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
+from hms_ray.contracts import Augmentation
 from hms_ray.core.errors import ConfigError
 from hms_ray.core.params import Params
-from hms_ray.core.specs import InputSpec, Panels
+from hms_ray.core.specs import Batch, InputSpec, Panels
 
-
-@dataclass(frozen=True)
-class Batch:
-    """x (B, *spec.shape), y (B, K) targets, weight (B,) loss weights; covariates (B, S): the numbers beside x, if any.
-
-    owned: nobody else holds x, so that an augmentation may write to it; else it makes a copy first
-    """
-
-    x: torch.Tensor
-    y: torch.Tensor
-    weight: torch.Tensor
-    spec: InputSpec
-    owned: bool = False
-    covariates: torch.Tensor | None = None
-
-    @property
-    def inputs(self) -> tuple[torch.Tensor, ...]:
-        """What a network is called with."""
-        return (self.x,) if self.covariates is None else (self.x, self.covariates)
+__all__ = [
+    "Batch",
+    "apply_all",
+    "blank",
+    "change_some",
+    "need",
+    "need_panels",
+    "need_signal",
+    "need_unfolded",
+    "put",
+    "select",
+]
 
 
 @runtime_checkable
@@ -38,7 +31,7 @@ class _WithShare(Protocol):
     p: float
 
 
-def apply_all(batch: Batch, rng: np.random.Generator, recipe: Iterable[tuple[ModuleType, Params]]) -> Batch:
+def apply_all(batch: Batch, rng: np.random.Generator, recipe: Iterable[tuple[Augmentation, Params]]) -> Batch:
     """Apply each augmentation in its order; one with p 0 is none, whatever it would need.
 
     `rng` draws the few decisions (which rows, how much) on the CPU: the same seed augments alike on every device.

@@ -16,7 +16,7 @@ from pydantic import (
     model_serializer,
 )
 
-from hms_ray.core import hints
+from hms_ray.core import hints, source_files
 from hms_ray.core.errors import ConfigError, raise_all, shown
 
 UNKNOWN = ": unknown key"
@@ -27,6 +27,10 @@ class Params(BaseModel):
     """Parameters of one component; unknown keys, wrong types and infinite numbers are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # a class of a file that a space names travels with the file
+        return source_files.rebuilt, (source_files.sources_of(type(self)), type(self), self.__getstate__())
 
     @field_validator("*", mode="before")
     @classmethod

@@ -42,9 +42,14 @@ def values(content: Any, below: str = "") -> Any:
     if not isinstance(content, Mapping):
         return content
     named = {key: _joined(below, key) for key in content}
-    new = {key: path(old).rpartition(".")[2] if isinstance(key, str) else key for key, old in named.items()}
+    new = {key: _last(key, path(old)) if isinstance(key, str) else key for key, old in named.items()}
     new = {key: key if name != key and name in content else name for key, name in new.items()}
     return {new[key]: values(item, named[key]) for key, item in content.items()}
+
+
+def _last(key: str, path: str) -> str:
+    """Return the last key of a path, which is `key` unless it was renamed; a key may itself have dots."""
+    return key if path.endswith(key) else path.rpartition(".")[2]
 
 
 def space(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The interface between features and models: the shape of one example and the meaning of its axes."""
+"""The interface between features and models: the shape of one example, the meaning of its axes, and a batch."""
 
 from __future__ import annotations
 
@@ -80,3 +80,23 @@ class InputSpec:
         for picture, value in zip(self.pictures, values, strict=True):
             empty[..., picture] = x[..., picture].amin(axes, keepdim=True) if value is None else value
         return empty
+
+
+@dataclass(frozen=True)
+class Batch:
+    """x (B, *spec.shape), y (B, K) targets, weight (B,) loss weights; covariates (B, S): the numbers beside x, if any.
+
+    owned: nobody else holds x, so that an augmentation may write to it; else it makes a copy first
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    weight: torch.Tensor
+    spec: InputSpec
+    owned: bool = False
+    covariates: torch.Tensor | None = None
+
+    @property
+    def inputs(self) -> tuple[torch.Tensor, ...]:
+        """What a network is called with."""
+        return (self.x,) if self.covariates is None else (self.x, self.covariates)

@@ -3,15 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from hms_ray.core import files, recordings
-from hms_ray.core.errors import ConfigError, DataError
+from hms_ray.core import files, recordings, source_files
+from hms_ray.core.errors import ConfigError, DataError, shown
 from hms_ray.datasets import _shortcuts
 from hms_ray.tasks import Task
 
@@ -116,6 +116,10 @@ class Dataset(ABC):
     fingerprint: str
     left_out: tuple[dict[str, str], ...] = ()
     _lengths: dict[str, dict[str, int]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # a class of a file that a space names travels with the file
+        return source_files.rebuilt, (source_files.sources_of(type(self)), type(self), self.__dict__)
 
     @abstractmethod
     def path(self, kind: str, name: str) -> Path:
@@ -230,3 +234,14 @@ def cut(recording: np.ndarray, kind: recordings.RecordingKind, start_s: float) -
     found = recording[:, start : start + kind.steps]
     window[:, : found.shape[1]] = found
     return window
+
+
+def checked(dataset: object, name: str) -> Dataset:
+    """Return what a dataset's module loaded, under the name that the run calls it by.
+
+    Raises:
+        ConfigError: it is no Dataset.
+    """
+    if not isinstance(dataset, Dataset):
+        raise ConfigError(f"dataset {name}: load must return hms_ray.datasets.Dataset, but returned {shown(dataset)}")
+    return dataset if dataset.name == name else replace(dataset, name=name)

@@ -11,7 +11,7 @@ import numpy as np
 
 from hms_ray import registry
 from hms_ray.core import hints
-from hms_ray.core.errors import ConfigError
+from hms_ray.core.errors import ConfigError, shown
 from hms_ray.ensemble.pools._base import Pool
 
 AUTO = "auto"
@@ -48,7 +48,10 @@ class Candidate:
         errors of one group's units are correlated, so groups, not units, are the independent evidence.
         """
         options = {name: value / groups if name.endswith("ridge") else value for name, value in self.options.items()}
-        pool: Pool = registry.load("pools", self.method).fit(probs, targets, weight, start, **options)
+        module = registry.load("pools", self.method)
+        pool: Pool = module.fit(probs, targets, weight, start, **options)
+        if not isinstance(pool, module.Pool):
+            raise ConfigError(f"pool {self.method}: fit must return its Pool, but returned {shown(pool)}")
         return pool
 
 

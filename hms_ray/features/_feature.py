@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import torch
 
-from hms_ray import registry
+from hms_ray import contracts, registry
+from hms_ray.core.errors import ConfigError, shown
 from hms_ray.core.params import Params
 from hms_ray.core.specs import InputSpec
 from hms_ray.encoders.pretrained import State
@@ -31,8 +31,8 @@ class FeatureRef:
     weights: Weights | None = None
 
     @property
-    def module(self) -> ModuleType:
-        """The file that implements it."""
+    def module(self) -> contracts.Feature:
+        """The module that implements it."""
         return registry.load("features", self.name)
 
     @property
@@ -47,13 +47,26 @@ class FeatureRef:
         Raises:
             ConfigError: they are in a file that is no longer there.
         """
-        source = self.module.source(self.params) if hasattr(self.module, "source") else None
-        return source and source.key
+        module = self.module
+        source = module.source(self.params) if isinstance(module, contracts.Published) else None
+        return None if source is None else source.key
 
     def compute(self, recordings: Recordings) -> torch.Tensor:
-        """Return the examples (B, *spec.shape) of a batch of windows."""
+        """Return the examples (B, *spec.shape) of a batch of windows.
+
+        Raises:
+            ConfigError: a feature that was added returns something else.
+        """
         given = () if self.weights is None else (self.weights,)
-        return self.module.compute(recordings, self.params, *given)
+        x = self.module.compute(recordings, self.params, *given)
+        if registry.is_added("features", self.name):  # the tests of this package hold its own features to it
+            self._check(x, (len(next(iter(recordings.values()))), *self.spec.shape))
+        return x
+
+    def _check(self, x: object, shape: tuple[int, ...]) -> None:
+        if not isinstance(x, torch.Tensor) or x.dtype != torch.float32 or tuple(x.shape) != shape:
+            returned = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, torch.Tensor) else shown(x)
+            raise ConfigError(f"feature {self.name}: compute must return float32 {shape}, but returned {returned}")
 
     def dump(self) -> dict[str, Any]:
         """Return name and parameters as plain values, defaults included."""

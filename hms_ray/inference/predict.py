@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hms_ray import registry, tasks
-from hms_ray.core import files
+from hms_ray.core import files, source_files
 from hms_ray.core.errors import ConfigError, DataError, raise_all
 from hms_ray.core.plain_yaml import load_yaml
 from hms_ray.core.progress import Progress
@@ -50,8 +50,14 @@ def predict(folder: StudyFolder, data: Path | str | None, out: Path) -> int:
     _check_weights(folder, ensemble.members, study["folds"]["k"])
     files.check_writable(out)
     task = tasks.from_dict(study["task"])
-    module = registry.load("datasets", study["data"]["name"])
-    dataset = module.load_test(module.locate(None if data is None else str(data), cache_root()))
+    for space in study["spaces"].values():  # components in files, which the study holds
+        source_files.restore(space["base"].get("files", {}), f"{folder.study}: spaces: files")
+    name = study["data"]["name"]
+    module = registry.load("datasets", name)
+    part = module.load_test(module.locate(None if data is None else str(data), cache_root()))
+    from hms_ray.datasets import checked  # which the module has imported
+
+    dataset = checked(part, name)
     probs = _member_probs(folder, [member.trial for member in ensemble.members], dataset, task)
     blend = task.from_outcomes(ensemble.fitted.predict(task.outcomes(probs)))
     task.check_probs(blend, f"the ensemble of {folder.root}")

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hms_ray import registry
 from hms_ray.core import files
 from hms_ray.core.errors import ConfigError, TrialFailed, raise_all
-from hms_ray.datasets import Dataset
+from hms_ray.datasets import Dataset, checked
 from hms_ray.encoders import pretrained
 from hms_ray.execution import loggers
 from hms_ray.search.optuna import samplers, warm_start
@@ -69,7 +70,7 @@ class OpenStudy:
             ids = {"unit_id": self.labels.unit_ids, "group_id": self.labels.group_ids, "fold": self.labels.folds}
             files.write_table(self.folder.folds, pd.DataFrame(ids))
         for space in spaces:
-            self.folder.add_space(space.name, space.resolved() | {CHOSEN_ON: self.chosen_on(space)})
+            self.folder.add_space(space.name, space.resolved() | {CHOSEN_ON: self.chosen_on(space)}, self.force)
 
     def write_baseline(self) -> None:
         """Keep what the dataset's plain model predicts of each fold from the others, if it has such a model."""
@@ -199,7 +200,7 @@ def _input_key(run: RunConfig) -> str:
 
 def load_dataset(root: Path, run: RunConfig) -> Dataset:
     """Read the run's dataset."""
-    return run.data.module.load(root, run.data.params)
+    return checked(registry.load("datasets", run.data.name).load(root, run.data.params), run.data.name)
 
 
 def open_study(folder: StudyFolder, spaces: Sequence[Space], root: Path, force: bool = False) -> OpenStudy:

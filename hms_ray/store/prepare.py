@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
+from hms_ray import registry
 from hms_ray.core import files, provenance, recordings
 from hms_ray.core.errors import ConfigError
 from hms_ray.core.params import Params
@@ -161,6 +162,7 @@ def _stores(dataset: Dataset, feature: FeatureRef, params: InputParams) -> dict[
     if params.compute == "prepared":
         encoder = ("encoders",) if hasattr(feature.module, "source") else ()
         code = provenance.files_of_code((*CODE, "features", *encoder))
+        code = code | registry.code("features", feature.name) | registry.code("datasets", dataset.name)
         kinds = feature.spec.kinds
         windows = [dataset.windows[kind] for kind in kinds]
         data = [dataset.name, *(files.fingerprint(w.names.tolist(), w.middle_s.tolist()) for w in windows)]
@@ -168,7 +170,7 @@ def _stores(dataset: Dataset, feature: FeatureRef, params: InputParams) -> dict[
         mark = files.fingerprint(VERSION, params.dtype, data, feature.dump(), feature.origin, code)
         return {StoreRef.of(f"{feature.name}-{mark}"): kinds}
     stores: dict[StoreRef, tuple[str, ...]] = {}
-    made_by = provenance.files_of_code(CODE)
+    made_by = provenance.files_of_code(CODE) | registry.code("datasets", dataset.name)
     for kind in feature.spec.kinds:
         data = [dataset.name, kind, dataset.recordings_fingerprint(kind)]
         mark = files.fingerprint(VERSION, params.dtype, *data, made_by)

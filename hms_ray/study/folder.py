@@ -28,6 +28,12 @@ from hms_ray.core.errors import ConfigError, DataError, raise_all
 
 LIBRARIES = ("ray", "torch", "timm", "optuna", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 SINCE = ("epoch_candidates",)  # of the identity, what older studies lack: theirs is that of the run that goes on
+FORCE = (
+    "With --force it goes on: finished folds are kept, folds in flight begin anew, its numbers come from both; or "
+    "choose another --study"
+)
+# Of a space: the code of a component that an installed package or a file adds.
+ADDED = re.compile(r"(?:base|members\.[^.]+)\.(?:files|packages)\.(.+?)(?:\.fingerprint|\.source)?")
 DECIDING = ("base.", "members.", "search.", "race.", "sampler.", "budget.trial_folds")  # of a space, for results
 MISSING = object()
 SHOWN = 100  # characters of a value that a message repeats
@@ -232,10 +238,7 @@ class StudyFolder:
             files.write_json(self.study, known)
         if changed := known["spaces"] and self._other_code(known):
             if not force:
-                raise ConfigError(
-                    f"{self.root} was made by other code: {', '.join(changed)}. With --force it goes on: finished "
-                    "folds are kept, folds in flight begin anew, its numbers come from both; or choose another --study"
-                )
+                raise ConfigError(f"{self.root} was made by other code: {', '.join(changed)}. {FORCE}")
             earlier = [*known.get("earlier_code", []), {"versions": known["versions"], "code": known.get("code", {})}]
             versions = known["versions"] | {"hms_ray": __version__}
             now = {"versions": versions, "code": provenance.files_of_code(), "earlier_code": earlier}
@@ -264,8 +267,11 @@ class StudyFolder:
         version = [] if made_by == __version__ else [f"it is of hms_ray {made_by}, this is {__version__}"]
         return version + [f"{path} has changed" for path in provenance.differing(known.get("code", {}))]
 
-    def add_space(self, name: str, resolved: dict[str, Any]) -> None:
-        """Record a space; under the same name only other limits, resources or loggers replace the old."""
+    def add_space(self, name: str, resolved: dict[str, Any], force: bool = False) -> None:
+        """Record a space; under the same name only other limits, resources or loggers replace the old.
+
+        force: also other code of components that an installed package or a file adds
+        """
         study = self.read_study()
         spaces = study["spaces"]
         known = renamed.space(spaces[name]) if check_id(name) in spaces else resolved
@@ -274,6 +280,12 @@ class StudyFolder:
             for key, both in _differing(known, resolved).items()
             if key.startswith(DECIDING) and not key.endswith(SINCE)
         }
+        codes = {match[1]: key for key in changed if (match := ADDED.fullmatch(key))}
+        if codes and not force:
+            raise ConfigError(
+                f"{self.root} was made by other code: {', '.join(f'{code} has changed' for code in codes)}. {FORCE}"
+            )
+        changed = {key: both for key, both in changed.items() if not ADDED.fullmatch(key)}
         if changed:
             values = (f"{key} ({_shown(old)} there, {_shown(new)} now)" for key, (old, new) in changed.items())
             raise ConfigError(

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
+from hms_ray import registry
 from hms_ray.augment._compose import Batch, apply_all
 from hms_ray.core import seeds
-from hms_ray.core.errors import ConfigError
+from hms_ray.core.errors import ConfigError, shown
 from hms_ray.core.params import Params
 from hms_ray.core.specs import InputSpec
 from hms_ray.features._feature import FeatureRef
@@ -97,7 +98,12 @@ def _augment(spec: InputSpec, parts: tuple[Component, ...], task: Task) -> None:
     covariates = torch.zeros(2, len(spec.covariates)) if spec.covariates else None
     y = torch.full((2, len(task.classes)), 1 / len(task.classes))
     batch = Batch(_examples(spec), y, torch.ones(2), spec, covariates=covariates)
-    apply_all(batch, seeds.stream(0, "rehearsal", "augment"), [(part.module, part.params) for part in parts])
+    rng = seeds.stream(0, "rehearsal", "augment")
+    for part in parts:
+        batch = apply_all(batch, rng, [(part.module, part.params)])
+        if registry.is_added("augment", part.name):
+            x = batch.x if isinstance(batch, Batch) else batch
+            _check_shape(f"augment.{part.key}: apply", x, (2, *spec.shape))
 
 
 def _vary(run: RunConfig, spec: InputSpec, task: Task) -> None:
@@ -110,10 +116,18 @@ def _build(run: RunConfig, spec: InputSpec, task: Task) -> int:
     try:
         with torch.inference_mode(), torch.device("meta"):  # shapes alone, whatever the network's size
             with _Unfilled():
-                network = build_model(run, task).eval()
+                network = build_model(run, task)
+                if not isinstance(network, torch.nn.Module):
+                    name = run.model.key
+                    raise ConfigError(
+                        f"model {name}: build must return a torch.nn.Module, but returned {shown(network)}"
+                    )
+                network.eval()
             more = (torch.empty(2, len(spec.covariates)),) if spec.covariates else ()
             with _Shapes():
-                network(torch.empty(2, *spec.shape), *more)
+                logits = network(torch.empty(2, *spec.shape), *more)
+            if registry.is_added("models", run.model.name):  # the tests of this package hold its own models to it
+                _check_shape(f"model {run.model.key}: its network", logits, (2, len(task.classes)))
             return sum(value.numel() * value.element_size() for value in network.state_dict().values())
     except (RuntimeError, AssertionError, ValueError) as error:
         cause = str(error).strip() or type(error).__name__  # a bare assertion says nothing
@@ -122,6 +136,12 @@ def _build(run: RunConfig, spec: InputSpec, task: Task) -> int:
             f"model {run.model.name} cannot take {spec.layout} inputs of shape {spec.shape}: {cause.splitlines()[0]}"
             + ("; model.resize brings images to a size that it takes" if takes else "")
         ) from error
+
+
+def _check_shape(subject: str, x: object, shape: tuple[int, ...]) -> None:
+    if not isinstance(x, torch.Tensor) or tuple(x.shape) != shape:
+        returned = tuple(x.shape) if isinstance(x, torch.Tensor) else shown(x)
+        raise ConfigError(f"{subject} must return the shape {shape}, but returned {returned}")
 
 
 class _Unfilled(TorchFunctionMode):

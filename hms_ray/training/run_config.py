@@ -2,18 +2,21 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from hms_ray import registry
-from hms_ray.core import hints, renamed
-from hms_ray.core.errors import ConfigError, raise_all, shown
+from hms_ray import contracts, registry
+from hms_ray.core import hints, renamed, source_files
+from hms_ray.core.errors import ConfigError, UserError, raise_all, shown
+from hms_ray.core.files import fingerprint
 from hms_ray.core.params import Params, faults, with_hints
 from hms_ray.core.params import places as places_of
 from hms_ray.core.seeds import MAX_SEED
+from hms_ray.core.source_files import SourceFile
 from hms_ray.store.prepare import InputParams
 from hms_ray.store.quality import QualityParams
 from hms_ray.study.epoch_selection import Candidates, Rule
@@ -21,6 +24,19 @@ from hms_ray.training.optim import Params as OptimParams
 from hms_ray.training.stages import Stage, defaulted, effort, order_faults
 
 KINDS = {"data": "datasets", "feature": "features", "model": "models"}
+CARRIED = ("files", "packages")  # what a run says of components that were added
+
+
+def _has_variant(name: str) -> bool:
+    return isinstance(registry.load("augment", name), contracts.Variant)
+
+
+def _variants() -> Iterator[str]:
+    """Yield the augmentations that `test_time` may name, but for those that break their contract."""
+    for name in registry.names("augment"):
+        with suppress(ConfigError):
+            if _has_variant(name):
+                yield name
 
 
 class Score(Params):
@@ -62,10 +78,13 @@ class Sections(Params):
     @field_validator("test_time")
     @classmethod
     def _have_variants(cls, names: list[str]) -> list[str]:
-        known = [name for name in registry.names("augment") if hasattr(registry.load("augment", name), "variant")]
         for name in names:
-            if name not in known:
-                raise ValueError(hints.unknown("test-time variant", name, known))
+            try:
+                is_known = name in registry.names("augment") and _has_variant(name)
+            except ConfigError as error:  # of an augmentation that was added
+                raise ValueError(str(error)) from error
+            if not is_known:
+                raise ValueError(hints.unknown("test-time variant", name, _variants()))
         if len(set(names)) < len(names):
             raise ValueError("a variant may stand once")
         return names
@@ -73,16 +92,22 @@ class Sections(Params):
 
 @dataclass(frozen=True)
 class Component:
-    """An entry of a kind and its parameters."""
+    """An entry of a kind and its parameters; file: its path, where the space names a file instead of an entry."""
 
     kind: str
     name: str
     params: Params
+    file: str | None = None
 
     @property
     def module(self) -> ModuleType:
-        """The file that implements it."""
-        return registry.load(self.kind, self.name)
+        """The module that implements it."""
+        return registry.module(self.kind, self.name)
+
+    @property
+    def key(self) -> str:
+        """The name without a file's fingerprint."""
+        return self.name.partition("@")[0]
 
     def without_weights(self) -> "Component":
         """Return the component with random weights, if it may have pretrained ones."""
@@ -94,10 +119,21 @@ class Component:
         """Return name and parameters, defaults included."""
         return {"name": self.name, **self.params.model_dump()}
 
+    def section(self) -> dict[str, Any]:
+        """Return what a run has of it: `dump`, but where the space names a file that file."""
+        return self.dump() if self.file is None else {"file": self.file, **self.params.model_dump()}
+
+    def options(self) -> dict[str, Any]:
+        """Return what a run has below the key of an augmentation."""
+        return {key: value for key, value in self.section().items() if key != "name"}
+
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One configuration, checked; `content` is the same as plain values, defaults included."""
+    """One configuration, checked; `content` is the same as plain values, defaults included.
+
+    files: those that the space names
+    """
 
     data: Component
     feature: Component
@@ -114,6 +150,7 @@ class RunConfig:
     score: Score
     folds: int
     seed: int
+    files: tuple[SourceFile, ...] = ()
 
     @property
     def epochs(self) -> int:
@@ -136,10 +173,10 @@ class RunConfig:
     def content(self) -> dict[str, Any]:
         """Plain values that `parse_run` reads back."""
         return {
-            **{key: getattr(self, key).dump() for key in KINDS},
+            **{key: getattr(self, key).section() for key in KINDS},
             "input": self.input.model_dump(),
             "quality": self.quality.model_dump(),
-            "augment": {component.name: component.params.model_dump() for component in self.augment},
+            "augment": {component.key: component.options() for component in self.augment},
             "test_time": list(self.test_time),
             "optim": self.optim.model_dump(),
             "stages": [stage.model_dump() for stage in self.stages],
@@ -148,7 +185,26 @@ class RunConfig:
             "score": self.score.model_dump(),
             "folds": self.folds,
             "seed": self.seed,
+            **self._added(),
         }
+
+    def _added(self) -> dict[str, Any]:
+        """Return what identifies the code of components that this package does not have; {} for a run without any."""
+        by_path = {source.path: source for source in self.files}
+        added = {"files": source_files.dump(by_path), "packages": self._packages()}
+        return {key: value for key, value in added.items() if value}
+
+    def _packages(self) -> dict[str, str]:
+        """Return the fingerprint of the code of each component that an installed package has."""
+        parts = {(part.kind, part.name) for part in (self.data, self.feature, self.model)}
+        parts |= {(part.kind, part.name) for stage in (self.augment, *self.stage_augment) for part in stage}
+        parts |= {("augment", name) for name in self.test_time}
+        codes = {f"{kind}.{name}": registry.code(kind, name) for kind, name in sorted(parts)}
+        return {name: fingerprint(code) for name, code in codes.items() if code}
+
+
+Files = Mapping[str, SourceFile]  # by their path
+Found = tuple[str, None] | tuple[None, Component]  # a fault, or a component
 
 
 def parse_run(content: Mapping[str, Any]) -> RunConfig:
@@ -187,32 +243,48 @@ def places(content: Mapping[str, Any]) -> list[str]:
     stages = stages if isinstance(stages, list) else []
     found = [*places_of(Sections)]
     found += [path for i in range(1, len(stages)) for path in places_of(Stage, f"stages.{i}")]
+    files, _ = _files(content)
     for key, kind in KINDS.items():
-        found += [f"{key}.name", *_places_of_component(kind, content.get(key), key)]
+        found += [f"{key}.name", *_places_of_component(kind, content.get(key), key, files)]
     sections = {"augment": content} | {f"stages.{i}.augment": stage for i, stage in enumerate(stages)}
     for where, holder in sections.items():
         own = holder.get("augment") if isinstance(holder, Mapping) else None
         found += [f"{where}.{name}" for name in registry.names("augment")]
-        for name in own if isinstance(own, Mapping) else ():
-            found += _places_of_component("augment", {"name": name}, f"{where}.{name}")
+        for name, section in own.items() if isinstance(own, Mapping) else ():
+            named = {**section, "name": name} if isinstance(section, Mapping) else {"name": name}
+            found += _places_of_component("augment", named, f"{where}.{name}", files)
     return list(dict.fromkeys(found))
 
 
-def _places_of_component(kind: str, section: Any, where: str) -> list[str]:
-    name = section.get("name") if isinstance(section, Mapping) else None
-    return list(places_of(registry.load(kind, name).Params, where)) if name in registry.names(kind) else []
+def _places_of_component(kind: str, section: object, where: str, files: Files) -> Iterator[str]:
+    """Yield the paths of a component's parameters; of one that cannot be loaded none, since that is told elsewhere."""
+    if not isinstance(section, Mapping):
+        return
+    name = section.get("name")
+    if "file" in section:
+        yield f"{where}.file"
+        source = files.get(section["file"]) if isinstance(section["file"], str) else None
+        name = source and source.name
+    with suppress(ConfigError):
+        yield from places_of(registry.module(kind, str(name)).Params, where)
 
 
 def _try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
     if not isinstance(content, Mapping):
         return None, [f"it must be a mapping with data, feature, model and stages, but is {shown(content)}"]
+    files, file_faults = _files(content)
+    if file_faults:
+        return None, file_faults
+    content = {key: value for key, value in content.items() if key not in CARRIED}
     try:
-        sections = Sections.model_validate(dict(content))
+        sections = Sections.model_validate(content)
     except ValidationError as error:
         stages = content.get("stages")
-        in_stages = _in_stages(stages if isinstance(stages, list) else [])
-        return None, faults(error) + [f for f, _ in itertools.chain(_components(content), *in_stages.values()) if f]
-    found, in_stages = list(_components(content)), _in_stages([stage.model_dump() for stage in sections.stages])
+        in_stages = _in_stages(stages if isinstance(stages, list) else [], files)
+        told = itertools.chain(_components(content, files), *in_stages.values())
+        return None, faults(error) + [fault for fault, _ in told if fault]
+    found = list(_components(content, files))
+    in_stages = _in_stages([stage.model_dump() for stage in sections.stages], files)
     faulty = [fault for fault, _ in itertools.chain(found, *in_stages.values()) if fault]
     if faulty := [*faulty, *order_faults(sections.stages), *_ending_faults(sections)]:
         return None, faulty
@@ -234,9 +306,18 @@ def _try_run(content: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
         score=sections.score,
         folds=sections.folds,
         seed=sections.seed,
+        files=tuple(files.values()),
     )
     fault = _layout_fault(run)
     return (None, [fault]) if fault else (run, [])
+
+
+def _files(content: Mapping[str, Any]) -> tuple[Files, list[str]]:
+    """Return the files that a run carries, which this process can import from then on, and what is wrong with them."""
+    try:
+        return source_files.restore(content.get("files", {}), "files"), []
+    except UserError as error:
+        return {}, [str(error)]
 
 
 def _ending_faults(sections: Sections) -> list[str]:
@@ -252,46 +333,68 @@ def _ending_faults(sections: Sections) -> list[str]:
     ]
 
 
-def _components(content: Mapping[str, Any]) -> Iterator[tuple[str, None] | tuple[None, Component]]:
+def _components(content: Mapping[str, Any], files: Files) -> Iterator[Found]:
     """Yield each component, or the fault that prevents it; sections that are no mappings are left to the caller."""
     for key, kind in KINDS.items():
         section = content.get(key)
         if isinstance(section, Mapping):
             params = {k: v for k, v in section.items() if k != "name"}
-            yield from _component(kind, section.get("name"), params, key, f"{key}.name")
+            if "file" in section and "name" in section:
+                yield f"{key}: must have name or file, but has both", None
+            else:
+                yield from _component(kind, section.get("name"), params, key, f"{key}.name", files)
     augment = content.get("augment")
-    yield from _augments(augment if isinstance(augment, Mapping) else {}, "augment")
+    yield from _augments(augment if isinstance(augment, Mapping) else {}, "augment", files)
 
 
-def _in_stages(stages: Sequence[Any]) -> dict[int, list[tuple[str, None] | tuple[None, Component]]]:
+def _in_stages(stages: Sequence[Any], files: Files) -> dict[int, list[Found]]:
     """Return the augmentations of each stage that has its own, or their faults."""
     own = {i: stage.get("augment") for i, stage in enumerate(stages) if isinstance(stage, Mapping)}
-    return {i: list(_augments(a, f"stages.{i}.augment")) for i, a in own.items() if isinstance(a, Mapping)}
+    return {i: list(_augments(a, f"stages.{i}.augment", files)) for i, a in own.items() if isinstance(a, Mapping)}
 
 
-def _augments(section: Mapping[str, Any], where: str) -> Iterator[tuple[str, None] | tuple[None, Component]]:
+def _augments(section: Mapping[str, Any], where: str, files: Files) -> Iterator[Found]:
     for name, params in section.items():
         if isinstance(params, Mapping | None):
-            yield from _component("augment", name, params or {}, f"{where}.{name}", where)
+            yield from _component("augment", name, params or {}, f"{where}.{name}", where, files)
 
 
 def _component(
-    kind: str, name: Any, params: Mapping[str, Any], where: str, name_at: str
-) -> Iterator[tuple[str, None] | tuple[None, Component]]:
-    if name not in registry.names(kind):
-        known, what = registry.names(kind), registry.CALLED[kind]
-        missing = f"missing; there are: {', '.join(known)}"
-        yield f"{name_at}: {missing if name is None else hints.unknown(what, name, known)}", None
-        return
+    kind: str, name: Any, params: Mapping[str, Any], where: str, name_at: str, files: Files
+) -> Iterator[Found]:
     try:
-        yield None, Component(kind, name, registry.load(kind, name).Params.model_validate(dict(params)))
+        if "file" in params:
+            name = _source(kind, name, params["file"], files).name
+        elif name not in registry.names(kind):
+            known, what = registry.names(kind), registry.CALLED[kind]
+            missing = f"missing; there are: {', '.join(known)}"
+            yield f"{name_at}: {missing if name is None else hints.unknown(what, name, known)}", None
+            return
+        options = {key: value for key, value in params.items() if key != "file"}
+        yield (
+            None,
+            Component(kind, name, registry.module(kind, name).Params.model_validate(options), params.get("file")),
+        )
     except ValidationError as error:
         for fault in faults(error, where):
             yield fault, None
+    except ConfigError as error:  # of a component that was added
+        yield f"{where}: {error}", None
+
+
+def _source(kind: str, name: object, path: object, files: Files) -> SourceFile:
+    """Return the file of a component; name: of an augmentation the key in the run, which is that of its file."""
+    source = files.get(path) if isinstance(path, str) else None
+    if source is None:
+        raise ConfigError(f"file must be a path relative to the space's file, but is {shown(path)}")
+    if kind == "augment" and name != source.name.partition("@")[0]:
+        raise ConfigError(f"must be called {source.name.partition('@')[0]}, as its file {path} is")
+    return source
 
 
 def _layout_fault(run: RunConfig) -> str | None:
     layout, wanted = run.feature.module.spec(run.feature.params).layout, run.model.module.LAYOUT
     if layout == wanted:
         return None
-    return f"model.name: {run.model.name} takes {wanted!r} inputs, but feature {run.feature.name} gives {layout!r}"
+    key = "model.name" if run.model.file is None else "model.file"
+    return f"{key}: {run.model.key} takes {wanted!r} inputs, but feature {run.feature.key} gives {layout!r}"

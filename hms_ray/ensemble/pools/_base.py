@@ -4,36 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
-from hms_ray import registry
+from hms_ray import contracts, registry
 
-
-class Pool(Protocol):
-    """A fitted pool; immutable."""
-
-    @property
-    def weights(self) -> np.ndarray:
-        """Weight of each member (M,); each method defines whether they have a fixed sum."""
-
-    @property
-    def gap(self) -> float | None:
-        """Bound on the distance to the method's optimum, in nats; None where there is no bound."""
-
-    def predict(self, probs: np.ndarray) -> np.ndarray:
-        """Pool members' predictions, (N, M, ..., K) -> (N, ..., K)."""
-
-    def reindexed(self, change: Callable[[np.ndarray], np.ndarray]) -> Self:
-        """Return the pool over other members; `change` maps weights (..., M) to (..., M')."""
-
-    def to_dict(self) -> dict[str, object]:
-        """Return everything that `from_dict` needs, as JSON."""
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, object]) -> Self:
-        """Restore the pool from the result of `to_dict`."""
+Pool = contracts.FittedPool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +89,8 @@ def spread(pool: Pool, positions: np.ndarray, n_members: int) -> Pool:
 
 
 def kind(pool: Pool) -> str:
-    """Return the method's name: the name of the file that defines the pool's class."""
-    return type(pool).__module__.rpartition(".")[-1]
+    """Return the method's name, under which the file that defines the pool's class is registered."""
+    return registry.name_of("pools", type(pool).__module__)
 
 
 def to_dict(pool: Pool) -> dict[str, object]:

@@ -130,7 +130,12 @@ def _translated(space: Space, base: Mapping[str, Any], trial: FrozenTrial, any_m
         with suppress(KeyError, ValueError):
             params[item.path] = item.encode(searched[item.path] if item.path in searched else get(run, item.path))
     here = _with(space.base, {path: spelled(value) for path, value in params.items()})
-    return params if any_model or here["model"]["name"] == run["model"]["name"] else None
+    return params if any_model or _model(here) == _model(run) else None
+
+
+def _model(run: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return the name of a run's model, or its file."""
+    return run["model"].get("name"), run["model"].get("file")
 
 
 def _with(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,15 @@
 from importlib import resources
 from pathlib import Path
 
+from hms_ray import registry
 from hms_ray.core import hints
 from hms_ray.core.errors import ConfigError
 
 
 def known() -> dict[str, Path]:
-    """Return the file of each space that has a name: in ./search_spaces, or carried by the installed package."""
-    return {path.stem: path for folder in reversed(folders()) for path in sorted(folder.glob("*.yaml"))}
+    """Return the file of each space that has a name: in ./search_spaces, or carried by this or another package."""
+    own = {path.stem: path for folder in reversed(folders()) for path in sorted(folder.glob("*.yaml"))}
+    return registry.space_files() | own
 
 
 def folders() -> list[Path]:
@@ -19,10 +21,10 @@ def folders() -> list[Path]:
 
 
 def find(name: str) -> Path:
-    """Return the file of a space: a path, a name in ./search_spaces, or one that the installed package carries.
+    """Return the file of a space: a path, a name in ./search_spaces, or one that an installed package carries.
 
     Raises:
-        ConfigError: there is none; the message lists the known names.
+        ConfigError: there is none, the message lists the known names; or two packages carry one of that name.
     """
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
@@ -32,6 +34,13 @@ def find(name: str) -> Path:
     if "/" in name and Path(f"{name}.yaml").is_file():
         raise ConfigError(f"--space {name}: a file needs its ending: {name}.yaml")
     spaces = known()
+    local, *installed = folders()
+    if not (local / f"{name}.yaml").is_file():
+        own = ["hms_ray itself"] if any((folder / f"{name}.yaml").is_file() for folder in installed) else []
+        if len(where := own + registry.places("spaces", name)) > 1:
+            raise ConfigError(f"two spaces are named {name!r}: {' and '.join(where)}; uninstall one")
+        if where and not own and (name not in spaces or not spaces[name].is_file()):
+            raise ConfigError(f"space {name} of {where[0]}: there is no {name}.yaml in the folder of that package")
     if name not in spaces:
         raise ConfigError(hints.unknown("space", name, sorted(spaces)))
     return spaces[name]

@@ -18,6 +18,7 @@ from hms_ray.core.errors import ConfigError, raise_all, shown, without_secrets
 from hms_ray.core.params import UNKNOWN, faults, with_hints
 from hms_ray.core.params import places as places_of
 from hms_ray.core.plain_yaml import load_yaml, parse_value
+from hms_ray.search.space.files import with_files
 from hms_ray.search.space.locate import find
 from hms_ray.search.space.paths import covers, get, put, replaced
 from hms_ray.search.space.ranges import Range
@@ -164,9 +165,11 @@ def load(name: str, overrides: tuple[str, ...] = (), prefix: str = "") -> Space:
     if not isinstance(content, Mapping) or not isinstance(content.get("base"), Mapping):
         raise ConfigError(f"{path}: a space is a mapping with base and search, or names the spaces that it unites")
     content = renamed.space(content)
-    content["base"] = _whole(content["base"])
+    if "files" in content["base"]:
+        raise ConfigError(f"{path}: base.files: unknown key; name a file where it is used: model: {{file: my_net.py}}")
+    content = with_files(content | {"base": _whole(content["base"])}, path)  # whose parameters may be overridden
     _override_all(content, overrides, prefix)
-    return parse(path.stem, content)
+    return parse(path.stem, with_files(content, path))
 
 
 def _load_union(name: str, content: dict[str, Any], overrides: tuple[str, ...]) -> Union:
@@ -229,7 +232,7 @@ def _refuse_misspelled(overrides: Sequence[str], members: Sequence[str]) -> None
 
 def unshared(spaces: Sequence[Space]) -> list[str]:
     """Say where spaces differ in what all trials of a study share."""
-    (first, ours), *others = ((space, space.run.content) for space in spaces)
+    (first, ours), *others = ((space, {**space.run.content, "data": space.run.data.dump()}) for space in spaces)
     return [
         f"{space.name} has {key}: {get(theirs, key)}, {first.name} has {get(ours, key)}"
         for space, theirs in others
