@@ -118,9 +118,9 @@ def _build(run: RunConfig, spec: InputSpec, task: Task) -> int:
             with _Unfilled():
                 network = build_model(run, task)
                 if not isinstance(network, torch.nn.Module):
-                    name = run.model.key
+                    returned = shown(network)
                     raise ConfigError(
-                        f"model {name}: build must return a torch.nn.Module, but returned {shown(network)}"
+                        f"model {run.model.key}: build must return a torch module, but returned {returned}"
                     )
                 network.eval()
             more = (torch.empty(2, len(spec.covariates)),) if spec.covariates else ()
