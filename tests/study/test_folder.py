@@ -281,3 +281,20 @@ def test_a_study_from_before_candidates_takes_those_of_the_run_that_goes_on(stud
     study.add_space("a", SPACE | {"base": SPACE["base"] | third})
     with pytest.raises(ConfigError, match=r"differs in base\.epoch_candidates\.share"):
         study.add_space("a", SPACE | {"base": SPACE["base"] | half})
+
+
+@pytest.mark.parametrize(("added", "named"), [("files", "net.py"), ("packages", "models.net")])
+def test_changed_code_of_a_component_needs_force(study: StudyFolder, added: str, named: str) -> None:
+    def space(mark: str) -> dict[str, Any]:
+        content = {"fingerprint": mark, "source": mark} if added == "files" else mark
+        return SPACE | {"base": {"model": {"width": 16}, added: {named: content}}}
+
+    study.add_space("a", space("ab"))
+    study.add_space("a", space("ab"))
+    message = f"was made by other code: {named} has changed. With --force it goes on"
+    with pytest.raises(ConfigError, match=message):
+        study.add_space("a", space("cd"))
+    study.add_space("a", space("cd"), force=True)
+    assert study.read_study()["spaces"]["a"] == space("cd")
+    with pytest.raises(ConfigError, match=r"differs in base\.model\.width \(16 there, 8 now\)"):
+        study.add_space("a", space("cd") | {"base": {**space("cd")["base"], "model": {"width": 8}}}, force=True)

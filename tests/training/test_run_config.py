@@ -43,6 +43,13 @@ def test_defaults_are_filled_in():
     assert run.content["model"]["drop_rate"] == 0.1
 
 
+def test_a_run_of_this_packages_components_has_the_content_that_it_always_had():
+    run = parse_run(changed("augment", {"xy_mask": {}, "mixup": {"p": 0.25}}))
+    assert not {"files", "packages"} & set(run.content)
+    # A checkpoint is continued by this; it changes only with a parameter or a default.
+    assert files.fingerprint(run.content) == "563c3df97e7a99ca"
+
+
 def test_a_run_makes_the_trip_through_yaml(tmp_path):
     content = changed("augment", {"xy_mask": {"width": 1e-5}, "mixup": {}})
     content["stages"][0] |= {"lr": 1e-7, "max_votes": None}
