@@ -215,17 +215,17 @@ def check(kind: str, module: ModuleType, where: str) -> None:
     Raises:
         ConfigError: lists each member that is missing or of the wrong kind, and what was expected.
     """
-    found = []
+    faults: list[str] = []
     for name, rule in RULES.get(kind, {}).items():
         if hasattr(module, name):
-            faults = rule.faults(getattr(module, name), module)
-            found += [f"{name} must be {rule.expected}, but {fault}" for fault in faults]
+            causes = rule.faults(getattr(module, name), module)
+            faults += [f"{name} must be {rule.expected}, but {cause}" for cause in causes]
         elif not rule.optional:
-            found.append(f"{name} is missing: it must be {rule.expected}")
-    if not found and kind == "features":
-        found = list(_spec_faults(module))
-    if found:
-        raise_all(found, ConfigError, f"{where} breaks the contract hms_ray.contracts.{PROTOCOLS[kind]}")
+            faults.append(f"{name} is missing: it must be {rule.expected}")
+    if not faults and kind == "features":
+        faults = list(_spec_faults(module))
+    if faults:
+        raise_all(faults, ConfigError, f"{where} breaks the contract hms_ray.contracts.{PROTOCOLS[kind]}")
 
 
 def _takes(*arguments: str, also: str = "", optional: bool = False) -> _Rule:

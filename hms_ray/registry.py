@@ -5,7 +5,7 @@ with `_` is a helper that siblings share, not an entry. An installed package add
 in GROUPS: `my_net = "my_package.net"` in the group `hms_ray.models` is the model `my_net`. A component in a file that a
 space names (`hms_ray.core.source_files`) has the name "STEM@FINGERPRINT".
 
-Nothing is registered at run time, so a worker process finds what the driver found, if it has the same packages.
+Nothing is registered at run time, so a worker process finds what the driver component, if it has the same packages.
 """
 
 from __future__ import annotations
@@ -124,9 +124,9 @@ def module(kind: str, name: str) -> ModuleType:
     if len(origins := places(kind, name)) > 1:
         raise ConfigError(f"two {CALLED[kind]}s are named {name!r}: {' and '.join(origins)}; uninstall one")
     if not entries:
-        found = importlib.import_module(f"hms_ray.{package_of(kind)}.{name}")
-        _check(kind, f"{CALLED.get(kind, kind)} {name}", found)
-        return found
+        component = importlib.import_module(f"hms_ray.{package_of(kind)}.{name}")
+        _check(kind, f"{CALLED.get(kind, kind)} {name}", component)
+        return component
     [entry] = entries
     where = f"{CALLED[kind]} {name} of {distribution(entry)}"
     if entry.attr:
@@ -137,13 +137,13 @@ def module(kind: str, name: str) -> ModuleType:
 def _plugin(kind: str, where: str, dotted: str) -> ModuleType:
     """Import a module of somebody else; whatever goes wrong becomes one sentence that begins with `where`."""
     try:
-        found = importlib.import_module(dotted)
+        component = importlib.import_module(dotted)
     except SyntaxError as error:
         raise ConfigError(f"{where}: {error.msg} ({error.filename}, line {error.lineno})") from error
     except Exception as error:
         raise ConfigError(f"{where}: importing it raised {type(error).__name__}: {error}{_raised_at(error)}") from error
-    _check(kind, where, found)
-    return found
+    _check(kind, where, component)
+    return component
 
 
 def _raised_at(error: Exception) -> str:

@@ -151,7 +151,7 @@ def test_an_edited_source_in_a_study_is_not_executed(tmp_path: Path, from_files:
     assert "Traceback" not in printed
 
 
-def test_what_a_file_defines_reaches_another_process(tmp_path: Path) -> None:
+def test_what_a_file_defines_reaches_another_process(tmp_path: Path, simulated: Path) -> None:
     write_files(tmp_path)
     make = """
 import pickle, sys
@@ -159,16 +159,20 @@ from pathlib import Path
 from hms_ray.features._feature import FeatureRef
 from hms_ray.search.space import space
 run = space.load("toy_files.yaml").run
-sys.stdout.buffer.write(pickle.dumps((FeatureRef(run.feature.name, run.feature.params), run)))
+dataset = run.data.module.load(Path(sys.argv[1]), run.data.params)
+sys.stdout.buffer.write(pickle.dumps((dataset, FeatureRef(run.feature.name, run.feature.params), run)))
 """
     take = """
 import pickle, sys
-feature, run = pickle.loads(sys.stdin.buffer.read())
+dataset, feature, run = pickle.loads(sys.stdin.buffer.read())
+assert dataset.read("heart_sound", "p0_0").shape[0] == 1
 assert feature.spec.shape == (1, 40) and run.model.module.LAYOUT == "wave", "found by the file's fingerprint"
 print(run.content["files"]["toy_net.py"]["fingerprint"])
 """
     python = [sys.executable, "-c"]
-    pickled = subprocess.run([*python, make], cwd=tmp_path, capture_output=True, timeout=120, check=True).stdout
+    pickled = subprocess.run(
+        [*python, make, str(simulated)], cwd=tmp_path, capture_output=True, timeout=120, check=True
+    ).stdout
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     done = subprocess.run([*python, take], cwd=elsewhere, input=pickled, capture_output=True, timeout=120)
