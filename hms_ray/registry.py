@@ -5,7 +5,7 @@ with `_` is a helper that siblings share, not an entry. An installed package add
 in GROUPS: `my_net = "my_package.net"` in the group `hms_ray.models` is the model `my_net`. A component in a file that a
 space names (`hms_ray.core.source_files`) has the name "STEM@FINGERPRINT".
 
-Nothing is registered at run time, so a worker process finds what the driver component, if it has the same packages.
+Nothing is registered at run time, so a worker process finds what the driver found, if it has the same packages.
 """
 
 from __future__ import annotations
