@@ -38,8 +38,8 @@ def fit(members: np.ndarray, shares: np.ndarray, start: np.ndarray | None = None
     raw, gap, steps = _optimum(members, shares, _start(members, shares, start), TOLERANCE)
     weights, glance = np.zeros_like(raw), members[:GLANCE]
     for m in np.flatnonzero(raw):  # the weight of each member moves to the first identical one
-        alike = np.flatnonzero((glance[:, : m + 1] == glance[:, [m]]).all(0))
-        weights[next(j for j in alike if j == m or np.array_equal(members[:, j], members[:, m]))] += raw[m]
+        identical = np.flatnonzero((glance[:, : m + 1] == glance[:, [m]]).all(0))
+        weights[next(j for j in identical if j == m or np.array_equal(members[:, j], members[:, m]))] += raw[m]
     sparse = _sparsest(members, shares, weights)
     if sparse is not weights:
         sparse_gap = gains(shares, members, members @ sparse).max() - 1

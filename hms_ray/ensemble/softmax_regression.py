@@ -206,7 +206,7 @@ def curvature(
     bias, weight = slice(0, n_bias), slice(n_bias, None)
     for rows in blocks(n_units, n_features):
         for q in range(questions):
-            here = slice(q * outcomes, (q + 1) * outcomes)
+            outcome = slice(q * outcomes, (q + 1) * outcomes)
             p, mass = predicted[q, :, rows], predicted[q, :, rows] * share[rows]  # (K, n)
             mean = np.zeros((n_features, p.shape[1]))
             for k in range(outcomes):
@@ -215,10 +215,10 @@ def curvature(
                 mean += scaled
                 scaled *= share[rows]
                 hessian[weight, weight] += scaled @ f.T
-                hessian[weight, here.start + k] += scaled.sum(1)
+                hessian[weight, outcome.start + k] += scaled.sum(1)
             hessian[weight, weight] -= (mean * share[rows]) @ mean.T
-            hessian[weight, here] -= mean @ mass.T
-            hessian[here, here] += np.diag(mass.sum(1)) - mass @ p.T
+            hessian[weight, outcome] -= mean @ mass.T
+            hessian[outcome, outcome] += np.diag(mass.sum(1)) - mass @ p.T
     hessian[bias, weight] = hessian[weight, bias].T
     return hessian
 

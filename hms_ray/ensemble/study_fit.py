@@ -174,8 +174,8 @@ def _described(members: Stack, fits: Fits, ensemble: Method) -> tuple[Member, ..
     linear = scores.run(fits, "linear")
     without = _members.leave_one_out(fits.rows, {k: pool.weights for k, pool in linear.nested.pools.items()})
     whole = fits.rows.score(linear.nested.probs)
-    alike = _members.error_correlation(fits.rows, used)
-    np.fill_diagonal(alike, -np.inf)
+    correlations = _members.error_correlation(fits.rows, used)
+    np.fill_diagonal(correlations, -np.inf)
     return tuple(
         Member(
             trial=members.trials[m],
@@ -183,8 +183,8 @@ def _described(members: Stack, fits: Fits, ensemble: Method) -> tuple[Member, ..
             weight=float(ensemble.pool.weights[m]),
             without=None if np.isnan(without[m]) else float(without[m]),
             gain=None if np.isnan(without[m]) else float(without[m] - whole),
-            most_alike=members.trials[used[alike[i].argmax()]] if len(used) > 1 else None,
-            error_correlation=float(alike[i].max()) if len(used) > 1 else None,
+            most_alike=members.trials[used[correlations[i].argmax()]] if len(used) > 1 else None,
+            error_correlation=float(correlations[i].max()) if len(used) > 1 else None,
         )
         for i, m in enumerate(used)
     )
