@@ -45,6 +45,8 @@ def _reference() -> Iterator[str]:
     for heading, (kind, entries) in COMPONENTS.items():
         yield from (f"## {heading}", "")
         for entry in catalogue.entries(kind):
+            if entry.origin:  # it comes from another package
+                continue
             yield from (f"### {entry.name}", "", _plain(entry.line), "")
             yield from _table(catalogue.parameters(registry.load(entries, entry.name).Params))
     yield from ("## Beside the run", "", "These sections stand beside `base`, at the top level of a space.", "")
