@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -14,6 +13,8 @@ from hms_ray.ensemble.selection import optimism_of_choice
 from hms_ray.study import epoch_selection
 from hms_ray.study.folder import StudyFolder
 from hms_ray.study.oof import OofTable, Stack
+from hms_ray.study.tables import read_curves
+from hms_ray.study.trial_store import after_epoch, stacked_scores
 
 
 def correction(folder: StudyFolder, members: Stack, rows: Rows, rng: np.random.Generator) -> Selection | None:
@@ -71,12 +72,12 @@ def _compared(folder: StudyFolder, tried: Mapping[str, list[OofTable]], units: n
     for name, tables in tried.items():
         trial, folds = folder.trial(name), [int(table.folds[0]) for table in tables]
         if rule != "last" and not (rule == "cross_fitted" and len(folds) == 1):  # a single fold cannot choose its epoch
-            curve = files.read_table(trial.epochs, ["fold", "epoch", "score"])
-            scores = np.stack([curve["score"][curve["fold"] == fold].to_numpy() for fold in folds])
+            curve = read_curves(trial.epochs)
+            scores = {fold: curve["score"][curve["fold"] == fold].to_numpy() for fold in folds}
             counts = np.array([int((table.votes >= min_votes).sum()) for table in tables])
-            epochs = epoch_selection.choose(rule, candidates, scores, counts)
+            epochs = epoch_selection.choose(rule, candidates, stacked_scores(scores, trial.epochs), counts)
             tables = [
-                replace(table, probs=np.load(trial.fold(fold).by_epoch, mmap_mode="r")[epoch - 1].astype(np.float64))
+                after_epoch(table, trial.fold(fold), epoch)
                 for table, fold, epoch in zip(tables, folds, epochs, strict=True)
             ]
         compared.append(_aligned(tables, units))
@@ -88,6 +89,7 @@ def _compared(folder: StudyFolder, tried: Mapping[str, list[OofTable]], units: n
 
 def _aligned(tables: Sequence[OofTable], units: np.ndarray) -> np.ndarray:
     """Return a trial's predictions (n, K) of these units."""
-    ids, probs = np.concatenate([t.unit_ids for t in tables]), np.concatenate([t.probs for t in tables])
+    ids = np.concatenate([t.unit_ids for t in tables])
+    probs = np.concatenate([t.probs for t in tables]).astype(np.float64)
     order = np.argsort(ids)
     return probs[order[np.searchsorted(ids, units, sorter=order)]]

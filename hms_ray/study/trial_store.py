@@ -234,9 +234,12 @@ class TrialStore:
         Where there is a table, a fold was trained again for its weights: its epochs stay, others have no weights left.
         """
         path = self.folder.oof(trial)
-        if path.is_file():
-            return dict(enumerate(oof.epochs_of(path)))
-        return self._select(trial, range(self.n_folds))
+        if not path.is_file():
+            return self._select(trial, range(self.n_folds))
+        epochs = oof.epochs_of(path)
+        if len(epochs) != self.n_folds:
+            raise DataError(f"{path}: must name the epoch of each of {self.n_folds} folds, but names {epochs}")
+        return dict(enumerate(epochs))
 
     def _select(self, trial: str, folds: Sequence[int]) -> dict[int, int]:
         """Return the epoch of each of those finished folds, by the study's rule.
@@ -244,13 +247,9 @@ class TrialStore:
         Raises:
             DataError: the learning curves lack a fold or an epoch.
         """
-        curves = [self.curve(trial, fold) for fold in folds]
-        if len({len(curve) for curve in curves}) != 1 or not len(curves[0]):
-            lengths = ", ".join(f"fold {fold}: {len(curve)}" for fold, curve in zip(folds, curves, strict=True))
-            path = self.folder.trial(trial).epochs
-            raise DataError(f"{path}: finished folds must have the same number of epochs, but it has {lengths}")
+        scores = stacked_scores({fold: self.curve(trial, fold) for fold in folds}, self.folder.trial(trial).epochs)
         units = np.array([self.scored_units(fold) for fold in folds])
-        epochs = epoch_selection.choose(self.epoch_rule, self.candidates, np.stack(curves), units)
+        epochs = epoch_selection.choose(self.epoch_rule, self.candidates, scores, units)
         return dict(zip(folds, epochs, strict=True))
 
     def _reachable(self, curve: np.ndarray) -> Sequence[int]:
@@ -259,23 +258,12 @@ class TrialStore:
 
     def _table(self, trial: str, fold: int, epoch: int) -> OofTable:
         """Return the out-of-fold rows of a finished fold after an epoch, NaN of units that were not predicted then."""
-        table = OofTable.read(self.folder.trial(trial).fold(fold).oof)
-        probs = self._probs(trial, fold, epoch)
-        if probs.shape != table.probs.shape:
-            path = self.folder.trial(trial).fold(fold).by_epoch
-            shapes = f"{probs.shape}, but must have the shape {table.probs.shape} of oof.parquet"
-            raise DataError(f"{path}: an epoch has the shape {shapes}; train the fold again")
-        return replace(table, probs=probs)
+        folder = self.folder.trial(trial).fold(fold)
+        return after_epoch(OofTable.read(folder.oof), folder, epoch)
 
     def _probs(self, trial: str, fold: int, epoch: int) -> np.ndarray:
         """Return the predictions (units, K) of a finished fold after an epoch."""
-        by_epoch = _read_probs(self.folder.trial(trial).fold(fold))
-        if epoch > len(by_epoch):
-            path = self.folder.trial(trial).fold(fold).by_epoch
-            raise DataError(
-                f"{path}: holds {len(by_epoch)} epochs, but epoch {epoch} is selected; train the fold again"
-            )
-        return np.asarray(by_epoch[epoch - 1])
+        return _probs_after(self.folder.trial(trial).fold(fold), epoch)
 
     def _read_scored(self, trial: str, fold: int, epoch: int) -> Scored:
         table = self._table(trial, fold, epoch)
@@ -297,6 +285,41 @@ class TrialStore:
         files.write_table(self.folder.trial(trial).epochs, curve)
 
 
+def after_epoch(table: OofTable, folder: FoldFolder, epoch: int) -> OofTable:
+    """Return the table of a finished fold with its predictions after an epoch, NaN of units not predicted then.
+
+    Raises:
+        DataError: the predictions are missing or broken, lack the epoch, or are of other units or classes.
+    """
+    probs = _probs_after(folder, epoch)
+    if probs.shape != table.probs.shape:
+        shapes = f"{probs.shape}, but must have the shape {table.probs.shape} of oof.parquet"
+        raise DataError(f"{folder.by_epoch}: an epoch has the shape {shapes}; train the fold again")
+    return replace(table, probs=probs)
+
+
+def stacked_scores(curves: Mapping[int, np.ndarray], path: Path) -> np.ndarray:
+    """Return the learning curves (epochs,) of finished folds as one array (folds, epochs); path: where they are from.
+
+    Raises:
+        DataError: a fold lacks epochs.
+    """
+    if len({len(curve) for curve in curves.values()}) != 1 or not all(map(len, curves.values())):
+        lengths = ", ".join(f"fold {fold}: {len(curve)}" for fold, curve in curves.items())
+        raise DataError(f"{path}: finished folds must have the same number of epochs, but it has {lengths}")
+    return np.stack(list(curves.values()))
+
+
+def _probs_after(folder: FoldFolder, epoch: int) -> np.ndarray:
+    """Return the predictions (units, K) of a finished fold after an epoch; errors as in `after_epoch`."""
+    by_epoch = _read_probs(folder)
+    if epoch > len(by_epoch):
+        raise DataError(
+            f"{folder.by_epoch}: holds {len(by_epoch)} epochs, but epoch {epoch} is selected; train the fold again"
+        )
+    return np.asarray(by_epoch[epoch - 1])
+
+
 def _read_probs(folder: FoldFolder) -> np.ndarray:
     """Return the predictions (epochs, units, K) of a finished fold, not yet read from the disk.
 
@@ -305,7 +328,7 @@ def _read_probs(folder: FoldFolder) -> np.ndarray:
     """
     path: Path = folder.by_epoch
     try:
-        probs: np.ndarray = np.load(path, mmap_mode="r")
+        probs: np.ndarray = np.lib.format.open_memmap(path, mode="r")  # np.load would also open archives
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: no readable array of predictions; train the fold again ({error})") from error
     if probs.ndim != 3 or probs.dtype.kind != "f":

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from hms_ray.core import files
+from hms_ray.core.errors import DataError
 from hms_ray.core.seeds import stream
 from hms_ray.ensemble import choice
 from hms_ray.ensemble.result import Selection
@@ -63,7 +64,9 @@ def with_epochs(folder, rule):
     curves = {0: (0.9, 0.1, 0.5), 1: (0.0, 9.0, 9.0), 2: (0.1, 0.9, 0.5)}
     for trial in (f"cnn-{m:04}" for m in range(8)):
         rows = [(fold, e, score) for fold, scores in curves.items() for e, score in enumerate(scores, start=1)]
-        files.write_table(folder.trial(trial).epochs, pd.DataFrame(rows, columns=["fold", "epoch", "score"]))
+        curve = pd.DataFrame(rows, columns=["fold", "epoch", "score"])
+        curve = curve.assign(stage=0, train_loss=0.5, lr=1e-3, seconds=1.0)
+        files.write_table(folder.trial(trial).epochs, curve)
         for k in CHOSE:
             last = OofTable.read(folder.trial(trial).fold(k).oof).probs
             earlier = [stream(k, trial, e).dirichlet(np.ones(3), len(last)) for e in (1, 2)]
@@ -87,6 +90,34 @@ def test_trials_are_compared_at_the_epochs_that_the_folds_that_chose_give_them(m
 
     members, rows = read(folder)
     assert correction(folder).optimism == by_hand(rows, probs_of, members)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda trial: trial.fold(2).by_epoch.write_bytes(b"PK\x03\x04"), r"epochs\.npy: no readable array"),
+        (lambda trial: trial.fold(2).by_epoch.unlink(), r"epochs\.npy: no readable array"),
+        (
+            lambda trial: np.save(trial.fold(2).by_epoch, np.load(trial.fold(2).by_epoch)[:1]),
+            r"epochs\.npy: holds 1 epochs, but epoch 3 is selected",
+        ),
+        (
+            lambda trial: np.save(trial.fold(2).by_epoch, np.load(trial.fold(2).by_epoch)[:, :2]),
+            r"epochs\.npy: an epoch has the shape \(2, 3\)",
+        ),
+        (lambda trial: trial.epochs.write_bytes(b""), r"epochs\.parquet: not a parquet file"),
+        (
+            lambda trial: files.write_table(trial.epochs, files.read_table(trial.epochs).query("fold != 2")),
+            r"epochs\.parquet: finished folds must have the same number of epochs, but it has fold 0: 3, fold 2: 0",
+        ),
+    ],
+)
+def test_damaged_epochs_of_a_trial_are_refused_by_name(make_study, tmp_path, damage, sentence):
+    folder = make_study(tmp_path, n_members=3, n_tried=5, selected_on=CHOSE)
+    with_epochs(folder, "cross_fitted")
+    damage(folder.trial("cnn-0004"))
+    with pytest.raises(DataError, match=sentence):
+        correction(folder)
 
 
 def test_trials_that_were_stopped_before_their_last_fold_do_not_count(make_study, tmp_path):

@@ -294,7 +294,16 @@ def removed(path):
     path.unlink()
 
 
-@pytest.mark.parametrize("damage", [garbage, shorter, narrower, flat, removed])
+def archive(path):
+    with path.open("wb") as file:
+        np.savez(file, np.ones(3))
+
+
+def broken_archive(path):
+    path.write_bytes(b"PK\x03\x04 and no more")
+
+
+@pytest.mark.parametrize("damage", [garbage, shorter, narrower, flat, removed, archive, broken_archive])
 def test_damaged_predictions_are_refused_by_name(trained, damage):
     path = trained.folder.trial(TRIAL).fold(1).by_epoch
     damage(path)
@@ -319,3 +328,12 @@ def test_damaged_learning_curves_are_refused_by_name(trained, damage):
     damage(path)
     with pytest.raises(DataError, match=re.escape(str(path))):
         trained.study.trial_store().scored(TRIAL, [0, 1])
+
+
+def test_a_table_that_lacks_the_epoch_of_a_fold_is_refused(trained):
+    finish(trained)
+    path = trained.folder.oof(TRIAL)
+    files.write_table(path, files.read_table(path), files.read_metadata(path) | {"epochs": [1, 2]})
+    for question in ("without_weights", "unpredicted", "is_whole"):
+        with pytest.raises(DataError, match=r"toy-base\.parquet: must name the epoch of each of 3 folds"):
+            getattr(trained.study.trial_store(), question)(TRIAL)
