@@ -36,7 +36,7 @@ LOST = f"its worker was lost {ATTEMPTS} times"
 
 
 class TrialSource(Protocol):
-    """Who decides what is trained next, writes what comes of it, and hears how it ended.
+    """Decides what is trained next, and writes the results.
 
     `next` and `ended` are called by the thread that runs the trials, `handle` and `goes_on` by the collector's.
     """
@@ -45,10 +45,10 @@ class TrialSource(Protocol):
         """Return the next work, or None when there is none now."""
 
     def exhausted(self) -> bool:
-        """Whether there will be none any more."""
+        """Whether no more work will come."""
 
     def remaining(self) -> int:
-        """Return how many works are still to come, those that are under way included."""
+        """Return how many works have not ended, those under way included."""
 
     def handle(self, message: Message) -> None:
         """Write what a worker sent."""
@@ -57,14 +57,14 @@ class TrialSource(Protocol):
         """Decide whether a trial goes on after a fold that was handled before."""
 
     def ended(self, work: Work) -> None:
-        """Take note that no worker has this work any more; its folds and failures were handled before."""
+        """Record that no worker has this work any more; its folds and failures were handled before."""
 
 
 class Collector:
     """Hands each message to the source while Ray works; use it as a context.
 
     What the source raises (a full disk) is raised again by `flush`, by `check` and on leaving.
-    other: takes the messages that are not the source's
+    other: handles the messages that the source does not
     fold_s: a fold that takes longer is failed and its worker killed
     """
 
@@ -181,7 +181,7 @@ class Collector:
 
 
 def _is_lost(worker: bytes) -> bool:
-    """Whether an actor is no more; its fold waits for another, whose clock has not begun."""
+    """Whether an actor has died; its fold waits for another worker, whose time has not begun."""
     try:
         ray.get(cloudpickle.loads(worker).__ray_ready__.remote(), timeout=POLL_S)
     except GetTimeoutError:  # it is busy

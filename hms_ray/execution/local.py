@@ -32,7 +32,7 @@ class LocalChannel:
             raise TrialFailed(OVERDUE.format(minutes=self.fold_s / 60))
 
     def bring(self, stores: Sequence[StoreRef]) -> None:
-        """They are prepared in this process's own cache."""
+        """Do nothing: the stores are in this process's own cache."""
 
     def outcome(self, trial: str, fold: int) -> bool | None:
         return None

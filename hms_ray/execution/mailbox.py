@@ -22,8 +22,8 @@ class Mailbox:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.outcomes: dict[Fold, bool] = {}
-        self.verdicts: dict[Fold, bool] = {}
-        self.given: dict[str, bytes | None] = {}
+        self.decisions: dict[Fold, bool] = {}
+        self.answers: dict[str, bytes | None] = {}
         self.changed = asyncio.Condition()
 
     async def post(self, message: Message) -> None:
@@ -37,7 +37,7 @@ class Mailbox:
             self.changed.notify_all()
 
     async def drain(self, wait_s: float) -> list[Message]:
-        """Give all messages away; wait for one if there is none."""
+        """Return all messages and forget them; wait for one if there is none."""
         await self._until(lambda: bool(self.messages), wait_s)
         async with self.changed:
             messages, self.messages = self.messages, []
@@ -49,31 +49,31 @@ class Mailbox:
         return self.outcomes.get((trial, fold))
 
     async def close(self, trial: str, fold: int) -> None:
-        """Take a fold as failed, whatever its worker still does."""
+        """Record a fold as failed, whatever its worker still does."""
         self.outcomes[trial, fold] = False
 
     async def decide(self, trial: str, fold: int, goes_on: bool) -> None:
-        """Say whether a trial goes on after a fold."""
+        """Record whether a trial continues after a fold."""
         async with self.changed:
-            self.verdicts[trial, fold] = goes_on
+            self.decisions[trial, fold] = goes_on
             self.changed.notify_all()
 
     async def goes_on(self, trial: str, fold: int) -> bool:
         """Wait for the driver's decision."""
         async with self.changed:
-            await self.changed.wait_for(lambda: (trial, fold) in self.verdicts)
-        return self.verdicts[trial, fold]
+            await self.changed.wait_for(lambda: (trial, fold) in self.decisions)
+        return self.decisions[trial, fold]
 
     async def give(self, question: str, work: bytes | None) -> None:
-        """Answer who wants work, pickled: this process need not load all that a worker does; None: there is no more."""
+        """Answer a request with pickled work, so that this process need not load what a worker loads; None: no more."""
         async with self.changed:
-            self.given[question] = work
+            self.answers[question] = work
             self.changed.notify_all()
 
     async def take(self, question: str, wait_s: float) -> tuple[bool, bytes | None]:
         """Return whether there is an answer, and the work, pickled."""
-        await self._until(lambda: question in self.given, wait_s)
-        return question in self.given, self.given.pop(question, None)
+        await self._until(lambda: question in self.answers, wait_s)
+        return question in self.answers, self.answers.pop(question, None)
 
     async def _until(self, condition: Callable[[], bool], wait_s: float) -> None:
         async with self.changed:

@@ -132,7 +132,7 @@ def bring(refs: Iterable[StoreRef], tell: Tell) -> None:
     tell: is given a sentence when a copy begins and when it ends
 
     Raises:
-        TrialFailed: a store cannot be had, or the disk has not the room; the cause is chained.
+        TrialFailed: a store cannot be had, or the disk has no room; the cause is chained.
     """
     try:
         for ref in refs:
