@@ -41,7 +41,7 @@ def fetch(of: Component | FeatureRef) -> StoreRef | None:
     """Have the published weights of a model or a feature in the cache, and return where; None: it has random ones.
 
     Raises:
-        ConfigError: they are missing from the hub's cache and cannot be downloaded, or broken; or the store's URL fails.
+        ConfigError: they are not in the hub's cache and cannot be downloaded, or are broken; or the store's URL fails.
     """
     source = of.module.source(of.params) if hasattr(of.module, "source") else None
     if source is None:
