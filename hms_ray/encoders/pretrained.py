@@ -41,9 +41,17 @@ ADVICE = "where there is a network (HF_HOME names the cache)"
 
 
 class Unreachable(ConfigError):
-    """Weights are not in the local cache, and the hub cannot be reached. name: the weights; cause: the reason."""
+    """Weights are not in the local cache, and the hub cannot be reached.
 
-    name = cause = ""
+    name: the weights; cause: the reason; where: the section of the run that names them
+    """
+
+    def __init__(self, name: str, cause: str, where: str) -> None:
+        super().__init__(
+            f"{where}.pretrained: {name} is not in the hub's local cache, and the hub is unreachable ({cause}); "
+            f"fetch it {ADVICE}, or name a file, or use false"
+        )
+        self.name, self.cause = name, cause
 
 
 class Pretrained(Strict):
@@ -124,12 +132,7 @@ def fetched(name: str, load: Callable[[], State], where: str = "model") -> State
             cause = cause or _words(error.__cause__ or error)
             if of_hub:
                 _hub.cause = cause
-            unreachable = Unreachable(
-                f"{where}.pretrained: {name} is not in the hub's local cache, and the hub is unreachable ({cause}); "
-                f"fetch it {ADVICE}, or name a file, or use false"
-            )
-            unreachable.name, unreachable.cause = name, cause
-            raise unreachable from error
+            raise Unreachable(name, cause, where) from error
         raise ConfigError(
             f"{where}.pretrained: {name} is not in the hub's local cache and cannot be fetched from the hub "
             f"({_words(error)}); fetch it {ADVICE}, or name a file, or use false"

@@ -77,7 +77,7 @@ def test_networks_of_an_unreachable_hub_are_named_once_each(toy, monkeypatch):
         if part.params.width == 4:
             return None
         name = f"hf-hub:owner/{part.params.width}"
-        raise pretrained._unreachable(name, "no route to host", "model")
+        raise pretrained.Unreachable(name, "no route to host", "model")
 
     monkeypatch.setattr(
         "hms_ray.search.open_study.fetch_weights", lambda part: fetch(part) if part.kind == "models" else None
