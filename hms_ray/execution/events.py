@@ -1,5 +1,6 @@
 """The messages between workers and the driver."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -136,9 +137,10 @@ class StorageFailed:
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence for the user."""
+    """A sentence for the user; level: of logging."""
 
     sentence: str
+    level: int = logging.INFO
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def run_trials(
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(logs),
-                failure_config=tune.FailureConfig(max_failures=ATTEMPTS * (labels.n_folds)),
+                failure_config=tune.FailureConfig(max_failures=ATTEMPTS * labels.n_folds),
                 callbacks=[*callbacks, _Watch(collector)],
                 verbose=0,
             ),

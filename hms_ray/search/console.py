@@ -22,14 +22,13 @@ from hms_ray.search.events import (
     EnsembleSoFar,
     FoldScored,
     FoldsToCome,
-    Notice,
     SearchEvent,
     TrialEnded,
     TrialRejected,
     TrialScored,
     TrialStopped,
 )
-from hms_ray.search.search_progress import Pool, Running, SearchProgress, duration
+from hms_ray.search.search_progress import Running, SearchProgress, duration
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ class ConsoleView:
         if log_line and not self.live:
             log.log(log_line.level, "%s", log_line.sentence)
 
-    def _count(self, event: Message | SearchEvent) -> Notice | None:
+    def _count(self, event: Message | SearchEvent) -> Note | None:
         """Bring the table up to date, and return the log line that stands for it where there is none."""
         progress = self.progress
         match event:
@@ -94,7 +93,7 @@ class ConsoleView:
                 is_first = progress.since is None
                 progress.started(trial, fold, epochs)
                 if is_first:
-                    return Notice(f"the first fold begins: {_named(trial, fold)}, {epochs} epochs")
+                    return Note(f"the first fold begins: {_named(trial, fold)}, {epochs} epochs")
             case EpochDone(trial, row):
                 progress.epoch(trial, row["fold"], row["epoch"], row["score"], row["memory_gb"] or None)
             case TeacherEpochDone(trial, fold):
@@ -102,39 +101,37 @@ class ConsoleView:
             case FoldScored(trial, fold):
                 progress.fold_done(trial, fold)
                 total, left = round(progress.work() + progress.to_come()), duration(progress.left_s())
-                return Notice(f"{self._fold_words(event)}; {progress.finished} of about {total} folds, {left} left")
+                return Note(f"{self._fold_words(event)}; {progress.finished} of about {total} folds, {left} left")
             case TrialScored(trial, score, units, min_votes):
-                return self._note(Notice(f"{trial} all folds: {self._score_words(score, units, min_votes)}"))
+                return self._note(Note(f"{trial} all folds: {self._score_words(score, units, min_votes)}"))
             case TrialStopped(trial, fold, cause, folds_saved):
                 progress.fold_broken(trial, fold)
                 progress.saved += folds_saved
-                return self._note(Notice(f"{_named(trial, fold)} stopped: {cause}"))
+                return self._note(Note(f"{_named(trial, fold)} stopped: {cause}"))
             case FoldFailed(trial, fold, cause):
                 progress.fold_broken(trial, fold)
-                return self._note(Notice(f"{_named(trial, fold)} failed: {cause}", logging.WARNING))
+                return self._note(Note(f"{_named(trial, fold)} failed: {cause}", logging.WARNING))
             case TrialRejected(trial, cause):
                 progress.fold_broken(trial, None)
-                return self._note(Notice(f"{trial} failed: {cause}", logging.WARNING))
+                return self._note(Note(f"{trial} failed: {cause}", logging.WARNING))
             case TrialEnded(trial, state):
                 progress.ended(trial, state)
             case BestTrial(trial, score) if progress.best != (trial, score):
                 progress.best = trial, score
-                return Notice(f"best single so far: {_best(progress)}")
-            case EnsembleSoFar(score, members, units, patients):
-                progress.pool = Pool(score, members, units, patients)
-                return Notice(f"ensemble so far: {_ensemble(progress)}")
+                return Note(f"best single so far: {_best(progress)}")
+            case EnsembleSoFar():
+                progress.ensemble = event
+                return Note(f"ensemble so far: {_ensemble(progress)}")
             case FoldsToCome(folds):
                 progress.finalists(folds)
-            case Note(sentence):
-                return self._note(Notice(sentence))
-            case Notice():
+            case Note():
                 return self._note(event)
         return None
 
-    def _note(self, notice: Notice) -> Notice:
+    def _note(self, note: Note) -> Note:
         """Show a sentence in the table until newer ones push it out."""
-        self.progress.notes.append(notice.sentence)
-        return notice
+        self.progress.notes.append(note.sentence)
+        return note
 
     def _fold_words(self, fold: FoldScored) -> str:
         if not fold.units:
@@ -142,11 +139,9 @@ class ConsoleView:
                 f"{fold.trial} fold {fold.fold}: trained; none of its units has {fold.min_votes} votes, so it has no "
                 "score"
             )
-        skipped = (
-            f"; {fold.skipped_steps} steps skipped: their gradients were infinite in float16"
-            if fold.skipped_steps
-            else ""
-        )
+        skipped = ""
+        if fold.skipped_steps:
+            skipped = f"; {fold.skipped_steps} steps skipped: their gradients were infinite in float16"
         return f"{fold.trial} fold {fold.fold}: {self._score_words(fold.score, fold.units, fold.min_votes)}{skipped}"
 
     def _score_words(self, score: float, units: int, min_votes: int) -> str:
@@ -191,7 +186,7 @@ def _facts(progress: SearchProgress) -> Iterator[tuple[str, str]]:
     yield "time left", duration(progress.left_s())
     if progress.best:
         yield "best single", _best(progress)
-    if progress.pool:
+    if progress.ensemble:
         yield "ensemble", _ensemble(progress)
     if progress.memory_gb:
         yield "GPU memory", f"{in_words(1e9 * progress.memory_gb)} a worker at its peak"
@@ -215,10 +210,10 @@ def _best(progress: SearchProgress) -> str:
 
 
 def _ensemble(progress: SearchProgress) -> str:
-    assert progress.pool, "an ensemble was told"
-    pool = progress.pool
-    population = f"{pool.units} units of {pool.patients} patients"
-    return f"{pool.score:.4f} of {pool.members} trials on {population} (in search, optimistic){_mark(progress)}"
+    assert progress.ensemble, "an ensemble was told"
+    ensemble = progress.ensemble
+    population = f"{ensemble.units} units of {ensemble.patients} patients"
+    return f"{ensemble.score:.4f} of {ensemble.members} trials on {population} (in search, optimistic){_mark(progress)}"
 
 
 def _mark(progress: SearchProgress) -> str:

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from hms_ray.core.errors import SearchAborted
 from hms_ray.execution.cluster import Cluster
+from hms_ray.execution.events import Note
 from hms_ray.execution.executor import Executor, LocalExecutor, RayExecutor
 from hms_ray.execution.packing import GpuPacking
 from hms_ray.execution.prepare_tasks import RayTasks
@@ -23,7 +24,7 @@ from hms_ray.execution.session import session
 from hms_ray.search import disk_budget
 from hms_ray.search.console import ConsoleView
 from hms_ray.search.disk_limit import DiskLimit
-from hms_ray.search.events import FoldsToCome, Notice
+from hms_ray.search.events import FoldsToCome, Publish
 from hms_ray.search.finalists.remaining_folds import Finals, Folds
 from hms_ray.search.finalists.rounds import Rounds
 from hms_ray.search.finalists.shortlist import Shortlist, most_finalists
@@ -84,12 +85,12 @@ def _search_space(study: OpenStudy, space: Space, executor: Executor) -> list[st
         recorder = Recorder(store, console_view.handle)
         queue = TrialQueue(study, journal, recorder, pruner, executor.max_concurrent_trials, executor.gpus(packing))
         queue.show()  # what earlier runs of this command have found
-        with _interruptible(queue, console_view):
+        with _interruptible(queue, recorder.publish):
             while not queue.exhausted():  # a trial may come back that wants more memory when Tune has ended
                 executor.run_trials(queue)
         shortlist = queue.shortlist
         store.release(shortlist.update())
-        training = _Training(study, recorder, executor, packing, console_view, space.budget.disk_gb)
+        training = _Training(study, recorder, executor, packing, DiskLimit(study.folder.root, space.budget.disk_gb))
         if space.race.rule == "ensemble":
             training.run_rounds(Rounds(journal, store, shortlist))
         finalists = shortlist.finalists()
@@ -108,7 +109,7 @@ def _train_base(study: OpenStudy, space: Space, executor: Executor) -> list[str]
     title = f"{study.folder.name} · {space.name}"
     with ConsoleView(title, trials=0, trial_folds=0, optimism=optimism(study.epoch)) as console_view:
         recorder, packing = Recorder(study.trial_store(), console_view.handle), GpuPacking(study.folder.gpu_memory)
-        training = _Training(study, recorder, executor, packing, console_view, space.budget.disk_gb)
+        training = _Training(study, recorder, executor, packing, DiskLimit(study.folder.root, space.budget.disk_gb))
         return training.run_all_folds({_base(space): space.run})
 
 
@@ -120,15 +121,14 @@ class _Training:
     recorder: Recorder
     executor: Executor
     packing: GpuPacking
-    console_view: ConsoleView
-    disk_gb: float | None
+    disk: DiskLimit
 
     def run_rounds(self, rounds: Rounds) -> None:
         """Train round after round until no fold is expected to bring the ensemble what it costs."""
         while pairs := rounds.next():
             runs = rounds.runs()
             share = max(map(self.packing.share, runs.values()))
-            source = Folds(runs, pairs.items(), self.study, self.recorder, self._disk(), share, self.packing)
+            source = Folds(runs, pairs.items(), self.study, self.recorder, self.disk, share, self.packing)
             self._run(source, rounds.folds())
             if not source.short:  # else what had too little memory is tried again with more
                 rounds.close(self.recorder)
@@ -141,7 +141,7 @@ class _Training:
         """
         while True:
             share = max(map(self.packing.share, runs.values()))
-            source = Finals(runs, self.study, self.recorder, self._disk(), share, self.packing)
+            source = Finals(runs, self.study, self.recorder, self.disk, share, self.packing)
             self._run(source, source.remaining())
             if not source.short:
                 break
@@ -159,13 +159,10 @@ class _Training:
         return whole
 
     def _run(self, source: Folds, folds_to_come: int) -> None:
-        self.console_view.handle(FoldsToCome(folds_to_come))
-        with _interruptible(source, self.console_view):
+        self.recorder.publish(FoldsToCome(folds_to_come))
+        with _interruptible(source, self.recorder.publish):
             if source.remaining():
                 self.executor.run_folds(source, source.share)
-
-    def _disk(self) -> DiskLimit:
-        return DiskLimit(self.study.folder.root, self.disk_gb)
 
 
 @contextmanager
@@ -214,13 +211,13 @@ def _executor(study: OpenStudy, space: Space, cluster: Cluster | None, in_proces
 
 
 @contextmanager
-def _interruptible(source: TrialQueue | Folds, console_view: ConsoleView) -> Iterator[None]:
+def _interruptible(source: TrialQueue | Folds, publish: Publish) -> Iterator[None]:
     """Make the first Ctrl-C let folds in flight end; the second stops at once, as does one elsewhere."""
 
     def first(*_: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         source.interrupt()
-        console_view.handle(Notice("interrupted: the folds in flight are finished first; Ctrl-C again stops now"))
+        publish(Note("interrupted: the folds in flight are finished first; Ctrl-C again stops now"))
 
     if threading.current_thread() is not threading.main_thread():
         yield

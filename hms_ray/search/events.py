@@ -1,6 +1,5 @@
 """What a search decides and finds, for who shows it: published by the recorder, the queue and the driver."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -81,23 +80,7 @@ class FoldsToCome:
     folds: int
 
 
-@dataclass(frozen=True)
-class Notice:
-    """A sentence for the user."""
-
-    sentence: str
-    level: int = logging.INFO
-
-
 SearchEvent = (
-    FoldScored
-    | TrialScored
-    | TrialStopped
-    | TrialRejected
-    | TrialEnded
-    | BestTrial
-    | EnsembleSoFar
-    | FoldsToCome
-    | Notice
+    FoldScored | TrialScored | TrialStopped | TrialRejected | TrialEnded | BestTrial | EnsembleSoFar | FoldsToCome
 )
 Publish = Callable[[Message | SearchEvent], None]

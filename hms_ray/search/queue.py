@@ -12,9 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hms_ray.core.errors import ConfigError, SearchAborted
 from hms_ray.execution.collector import ATTEMPTS, LOST
-from hms_ray.execution.events import FoldDone, FoldHalted, Message, Work
+from hms_ray.execution.events import FoldDone, FoldHalted, Message, Note, Work
 from hms_ray.execution.packing import GpuPacking
-from hms_ray.search.events import BestTrial, EnsembleSoFar, Notice, TrialEnded, TrialRejected, TrialStopped
+from hms_ray.search.events import BestTrial, EnsembleSoFar, TrialEnded, TrialRejected, TrialStopped
 from hms_ray.search.finalists.shortlist import Shortlist
 from hms_ray.search.open_study import OpenStudy
 from hms_ray.search.optuna.journal import Journal
@@ -158,14 +158,14 @@ class TrialQueue:
             number = len(self.journal.trials())
             if self.concurrency and number:
                 first = self.journal.trial_id(number)
-                self.publish(Notice(f"{now} trials at once instead of {self.concurrency}, from {first} on"))
+                self.publish(Note(f"{now} trials at once instead of {self.concurrency}, from {first} on"))
             self.concurrency = now
         proposal = self.journal.propose(self.result_lag, self.study.fault, self.concurrency)
         if proposal is not None:
             replaced = self.journal.trial(proposal[0]).user_attrs.get("replaced", {})
             for cause in (cause for cause in replaced if cause not in self.shown_faults):
                 self.shown_faults.add(cause)
-                self.publish(Notice(f"an invalid configuration was replaced, as others like it will be: {cause}"))
+                self.publish(Note(f"an invalid configuration was replaced, as others like it will be: {cause}"))
         return proposal
 
     def _view(self, number: int) -> list[FrozenTrial] | None:

@@ -68,4 +68,4 @@ class Recorder:
         self.publish(TrialScored(trial, score, units, self.store.min_votes))
 
     def _score(self, trial: str, folds: list[int]) -> tuple[float, int]:
-        return self.store.score(trial, folds), len(self.store.scored(trial, folds).targets)
+        return self.store.score(trial, folds), sum(map(self.store.scored_units, folds))

@@ -5,6 +5,8 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from hms_ray.search.events import EnsembleSoFar
+
 NOTES = 3  # so many of the newest are shown
 
 
@@ -29,16 +31,6 @@ class Running:
     def share(self) -> float:
         """How much of the fold is trained, 0 to 1."""
         return self.done / self.epochs if self.epochs else 0.0
-
-
-@dataclass(frozen=True)
-class Pool:
-    """The ensemble so far, and the units that it is scored on."""
-
-    score: float
-    members: int
-    units: int
-    patients: int
 
 
 class SearchProgress:
@@ -74,7 +66,7 @@ class SearchProgress:
         self.since: float | None = None  # when this run's first fold began
         self.before_finalists: float | None = None  # folds that this run had trained when the trials were over
         self.best: tuple[str, float] | None = None
-        self.pool: Pool | None = None
+        self.ensemble: EnsembleSoFar | None = None
         self.memory_gb = 0.0
         self.notes: deque[str] = deque(maxlen=NOTES)
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
-from hms_ray import registry
+from hms_ray import contracts, registry
 from hms_ray.core import files, provenance, recordings
 from hms_ray.core.errors import ConfigError
 from hms_ray.core.params import Params
@@ -160,7 +160,7 @@ def _stores(dataset: Dataset, feature: FeatureRef, params: InputParams) -> dict[
     A store of recordings does not depend on feature and units, a store of features not on the labels of its windows.
     """
     if params.compute == "prepared":
-        encoder = ("encoders",) if hasattr(feature.module, "source") else ()
+        encoder = ("encoders",) if isinstance(feature.module, contracts.Published) else ()
         code = provenance.files_of_code((*CODE, "features", *encoder))
         code = code | registry.code("features", feature.name) | registry.code("datasets", dataset.name)
         kinds = feature.spec.kinds

@@ -110,10 +110,10 @@ class TrialStore:
 
     def add_predictions(self, trial: str, fold: int, epoch: int, probs: np.ndarray) -> None:
         """Write predictions (n, K) after an epoch of the n units of a finished fold that are not scored."""
-        path = self.folder.trial(trial).fold(fold).by_epoch
-        by_epoch = np.array(_read_probs(self.folder.trial(trial).fold(fold)))
+        folder = self.folder.trial(trial).fold(fold)
+        by_epoch = np.array(_read_probs(folder))
         by_epoch[epoch - 1][np.isnan(by_epoch[epoch - 1]).any(1)] = probs
-        files.write_array(path, by_epoch)
+        files.write_array(folder.by_epoch, by_epoch)
         self._scored.cache_clear()
 
     def finish(self, trial: str) -> None:

@@ -7,7 +7,6 @@ from torch import nn
 from hms_ray import registry
 from hms_ray.core import files, provenance, seeds
 from hms_ray.core.errors import ConfigError
-from hms_ray.features._feature import FeatureRef
 from hms_ray.models._heads import takes_covariates
 from hms_ray.store.inputs import input_spec
 from hms_ray.store.share import StoreRef
@@ -25,8 +24,7 @@ def build_model(run: RunConfig, task: Task, weights: StoreRef | None = None) -> 
         ConfigError: they are another network's, or the network takes no covariates.
         DataError: they are not on this machine.
     """
-    feature = FeatureRef(run.feature.name, run.feature.params)
-    spec, params, given = input_spec(feature, run.input), run.model.params, ()
+    spec, params, given = input_spec(run.feature_ref, run.input), run.model.params, ()
     if weights is not None:
         name = {"pretrained": origin(weights)}  # a worker's run says false, which is no name
         params = params.model_copy(update=name)

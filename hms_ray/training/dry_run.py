@@ -14,7 +14,6 @@ from hms_ray.core import seeds
 from hms_ray.core.errors import ConfigError, shown
 from hms_ray.core.params import Params
 from hms_ray.core.specs import InputSpec
-from hms_ray.features._feature import FeatureRef
 from hms_ray.store.inputs import input_spec
 from hms_ray.tasks import Task
 from hms_ray.training.build import build_model, test_time
@@ -73,7 +72,7 @@ class Rehearsals:
 
 
 def _spec(run: RunConfig) -> InputSpec:
-    return input_spec(FeatureRef(run.feature.name, run.feature.params), run.input)
+    return input_spec(run.feature_ref, run.input)
 
 
 def _always(part: Component) -> Component:

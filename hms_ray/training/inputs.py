@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 from hms_ray.core.progress import Progress
 from hms_ray.datasets import Dataset, Examples, Windows
-from hms_ray.features._feature import FeatureRef
 from hms_ray.store.inputs import Inputs, open_inputs
 from hms_ray.store.prepare import check, prepare_all
 from hms_ray.store.share import StoreRef
@@ -15,7 +14,7 @@ from hms_ray.training.run_config import RunConfig
 
 def check_inputs(dataset: Dataset, run: RunConfig) -> None:
     """Refuse recordings that the run cannot read, before any work; errors as in `store.check`."""
-    check(dataset, FeatureRef(run.feature.name, run.feature.params), run.input)
+    check(dataset, run.feature_ref, run.input)
 
 
 def prepare_inputs(dataset: Dataset, run: RunConfig, workers: Workers | None = None) -> tuple[StoreRef, ...]:
@@ -33,10 +32,9 @@ def prepare_runs(
     Raises:
         ConfigError: besides, a feature's published weights cannot be had, or are another network's.
     """
-    features = [equipped(FeatureRef(run.feature.name, run.feature.params)) for run in runs]
-    return prepare_all(dataset, [(f, run.input) for f, run in zip(features, runs, strict=True)], Progress, workers)
+    return prepare_all(dataset, [(equipped(run.feature_ref), run.input) for run in runs], Progress, workers)
 
 
 def open_run(run: RunConfig, stores: Sequence[StoreRef], windows: Mapping[str, Windows], examples: Examples) -> Inputs:
     """Open what the run reads."""
-    return open_inputs(stores, FeatureRef(run.feature.name, run.feature.params), run.input, windows, examples)
+    return open_inputs(stores, run.feature_ref, run.input, windows, examples)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load, save_file
 
+from hms_ray import contracts
 from hms_ray.core import files
 from hms_ray.core.errors import ConfigError, DataError
 from hms_ray.encoders.pretrained import SAFE, Source, State, hub_is_unreachable
@@ -43,7 +44,7 @@ def fetch(of: Component | FeatureRef) -> StoreRef | None:
     Raises:
         ConfigError: they are not in the hub's cache and cannot be downloaded, or are broken; or the store's URL fails.
     """
-    source = of.module.source(of.params) if hasattr(of.module, "source") else None
+    source = of.module.source(of.params) if isinstance(of.module, contracts.Published) else None
     if source is None:
         return None
     store = StoreRef.of(f"weights-{files.fingerprint(source.key)}")

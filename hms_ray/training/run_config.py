@@ -17,6 +17,7 @@ from hms_ray.core.params import Params, faults, with_hints
 from hms_ray.core.params import places as places_of
 from hms_ray.core.seeds import MAX_SEED
 from hms_ray.core.source_files import SourceFile
+from hms_ray.features._feature import FeatureRef
 from hms_ray.store.prepare import InputParams
 from hms_ray.store.quality import QualityParams
 from hms_ray.study.epoch_selection import Candidates, Rule
@@ -161,6 +162,11 @@ class RunConfig:
     def effort(self) -> int:
         """Epochs of a fold with those of its teachers: what progress is a share of."""
         return effort(self.stages)
+
+    @property
+    def feature_ref(self) -> FeatureRef:
+        """The feature as stores and models take it."""
+        return FeatureRef(self.feature.name, self.feature.params)
 
     def without_weights(self) -> "RunConfig":
         """Return the run with random weights for pretrained ones: it needs neither the hub nor a file of this machine.

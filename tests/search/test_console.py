@@ -16,14 +16,13 @@ from typing import Literal
 import pytest
 from rich.console import Console
 
-from hms_ray.execution.events import EpochDone, FoldBegun, FoldFailed
+from hms_ray.execution.events import EpochDone, FoldBegun, FoldFailed, Note
 from hms_ray.search.console import ConsoleView, render
 from hms_ray.search.events import (
     BestTrial,
     EnsembleSoFar,
     FoldScored,
     FoldsToCome,
-    Notice,
     TrialEnded,
     TrialRejected,
     TrialStopped,
@@ -112,7 +111,7 @@ class Told(ConsoleView):
         self.handle(EnsembleSoFar(score, members, units, patients))
 
     def note(self, sentence: str) -> None:
-        self.handle(Notice(sentence))
+        self.handle(Note(sentence))
 
 
 def shown(title: str, progress: SearchProgress, **arguments: int) -> str:

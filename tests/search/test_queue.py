@@ -97,13 +97,13 @@ def test_a_resumed_search_shows_the_best_trial_and_the_ensemble(toy, space):
     assert again.view.progress.best is None
     again.show()
     assert again.view.progress.best == before.best
-    assert again.view.progress.pool == before.pool
+    assert again.view.progress.ensemble == before.ensemble
 
 
 def test_a_search_that_begins_has_nothing_to_show(toy, space):
     trials = source(toy, space)
     trials.show()
-    assert (trials.view.progress.best, trials.view.progress.pool) == (
+    assert (trials.view.progress.best, trials.view.progress.ensemble) == (
         None,
         None,
     )

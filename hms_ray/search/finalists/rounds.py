@@ -7,7 +7,7 @@ driver that was killed finishes the recorded round and then plans as it would ha
 import logging
 
 from hms_ray.core.errors import SearchAborted
-from hms_ray.search.events import Notice
+from hms_ray.execution.events import Note
 from hms_ray.search.finalists.allocation import Plan
 from hms_ray.search.finalists.shortlist import Shortlist
 from hms_ray.search.optuna.journal import Journal
@@ -76,7 +76,7 @@ class Rounds:
         if {*self._last()["kept"]} <= {*numbers, *self.journal.out}:
             raise SearchAborted(f"space {self.journal.space.name}: {'; '.join(causes.values())}")
         for trial, cause in causes.items():
-            recorder.publish(Notice(f"{trial} cannot become a finalist: {cause}", logging.WARNING))
+            recorder.publish(Note(f"{trial} cannot become a finalist: {cause}", logging.WARNING))
         self.store.release(self.shortlist.put_out(numbers))
 
     def _open(self, plan: Plan) -> None:
